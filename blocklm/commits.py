@@ -145,7 +145,8 @@ def read_commits(repository: Repository) -> Iterator[Commit]:
 
 
 def _read(repository: Repository, commit: pydriller.Commit, seq: int, salt: bytes, shallow: frozenset[str]) -> Commit:
-    error, files = None, ()
+    error: str | None = None
+    files: tuple[FileChange, ...] = ()
     if commit.hash in shallow:
         error = "shallow boundary: its parent is not in this clone"
     elif not commit.merge:

@@ -1,0 +1,74 @@
+"""The model card of a run: what the adapter saw, how it scored, how to load it."""
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCardData
+
+from blocklm.report import exam_table
+
+TEMPLATE = """---
+{card_data}
+---
+
+# {title}
+
+A {kind} of `{base_model}` that learned from the git history of one repository with BlockLM.
+
+## What it saw
+
+{commits} commits ({merges} of them merges) by {authors} authors from {first} to {last}, head `{head}`.
+It was trained on {train} samples of the commits before {cut}; the commits after that were kept for validation and exam.
+Merges, generated, vendored, binary and oversized files were left out. No author name or mail is part of the data.
+
+## How it scored
+
+```
+{exam}
+```
+
+Bits per byte measure how well the model predicts the text that later commits add: fewer are better. They say nothing
+about whether generated code compiles.
+
+## How to load it
+
+```python
+{usage}
+```
+
+Recipe and provenance are in `recipe.yaml` and `manifest.json`.
+"""
+ADAPTER_USAGE = """from transformers import AutoModelForCausalLM, AutoTokenizer
+tokenizer = AutoTokenizer.from_pretrained("{run}")
+model = AutoModelForCausalLM.from_pretrained("{run}")  # fetches the base and puts the adapter on it
+print(tokenizer.decode(model.generate(**tokenizer("fn main() {{", return_tensors="pt"), max_new_tokens=32)[0]))"""
+
+
+def write_card(run_dir: Path, manifest: dict[str, Any]) -> None:
+    """Write `README.md` for the adapter in `run_dir` from its manifest."""
+    repository, splits, recipe = manifest["repository"], manifest["corpus"]["splits"], manifest["recipe"]
+    adapted = bool(recipe.get("use_peft"))
+    base = str(recipe["model_name_or_path"])
+    data = ModelCardData(
+        base_model=base,
+        library_name="peft" if adapted else "transformers",
+        pipeline_tag="text-generation",
+        tags=["blocklm", "code", *(["lora"] if adapted else [])],
+    )
+    card = TEMPLATE.format(
+        card_data=data.to_yaml(),
+        title=f"{repository['name']} · {Path(base).name}",
+        kind="LoRA adapter" if adapted else "fine-tuned copy",
+        base_model=base,
+        commits=repository["commits"],
+        merges=repository["merges"],
+        authors=repository["authors"],
+        first=repository["first_commit_time"][:10],
+        last=repository["last_commit_time"][:10],
+        head=repository["head"][:12],
+        train=splits["train"]["samples"],
+        cut=splits["validation"]["from"][:10],
+        exam=exam_table(manifest["exam"]) if manifest["exam"] else "no exam was run",
+        usage=ADAPTER_USAGE.format(run=run_dir),
+    )
+    (run_dir / "README.md").write_text(card, encoding="utf-8")

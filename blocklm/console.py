@@ -1,0 +1,56 @@
+"""What a person at the terminal sees: our own messages, errors in two lines, exit codes a shell understands."""
+
+import errno
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from blocklm.errors import UserError
+from blocklm.interrupts import Interrupted
+
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# safetensors and torch write through Rust and C++ and say the same in words of their own.
+DISK_FULL_WORDS = ("No space left on device", "File too large", "Disk quota exceeded", "file write failed")
+
+
+@contextmanager
+def console() -> Iterator[None]:
+    """Run a script's `main`: logs go to stderr, and what the user can mend ends in `error:` and `hint:`, exit code 2.
+
+    Anything else is a fault of ours and keeps its traceback. Signals end in 128 plus their number.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("blocklm").setLevel(logging.INFO)
+    # The pinned stack warns of renames to come (`gradient_checkpointing`); they are ours to follow, not the user's.
+    warnings.simplefilter("ignore", FutureWarning)
+    try:
+        yield
+    except UserError as error:
+        _end(str(error), error.hint)
+    except Interrupted as interrupted:
+        sys.stderr.write("interrupted: the same command again takes up where this left off\n")
+        raise SystemExit(interrupted.exit_code) from None
+    except Exception as error:
+        if not _disk_full(error):
+            raise
+        _end(
+            f"the disk is full: {error}",
+            "free some space and run the same command again: it resumes from the last whole checkpoint",
+        )
+
+
+def _end(message: str, hint: str) -> None:
+    sys.stderr.write(f"error: {message}\nhint: {hint}\n")
+    raise SystemExit(2) from None
+
+
+def _disk_full(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            return True
+        if any(words in str(error) for words in DISK_FULL_WORDS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -1,0 +1,152 @@
+"""Score base and tuned model on the commits after the split, and say how sure the difference is.
+
+The measure is bits per byte of the text a commit added, given the path, the subject and the lines around it: the
+negative log2 probability of the added tokens over the UTF-8 bytes of the added text, summed over all items (as in
+lm-evaluation-harness, `bits_per_byte`). Both arms see the same tokens. The interval is a paired bootstrap that
+resamples commits, because samples of one commit are not independent (Efron and Tibshirani 1993).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from tqdm import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from blocklm.encoding import Encoded, encode
+
+SEED = 0  # of the choice of items and of the bootstrap: the same questions for every run on the same commits
+RESAMPLES = 2000
+BATCH_TOKENS = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One exam question: a test sample with its tokens and the number of bytes its commit added."""
+
+    id: str
+    commit: str
+    path: str
+    language: str | None
+    added_bytes: int
+    encoded: Encoded
+
+
+def exam_items(samples: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Item]:
+    """Encode test samples; those whose target does not fit in `max_length` are left out for both arms alike."""
+    items = []
+    for sample in samples:
+        encoded = encode(sample["prompt"], sample["completion"], sample["added"], tokenizer, max_length)
+        if encoded is not None:
+            spans = zip(sample["added"][::2], sample["added"][1::2], strict=True)
+            size = sum(len(sample["completion"][start:end].encode("utf-8", "surrogatepass")) for start, end in spans)
+            items.append(Item(sample["id"], sample["commit"], sample["path"], sample["language"], size, encoded))
+    return items
+
+
+def added_bits(
+    model: PreTrainedModel, items: list[Item], pad_token_id: int, dtype: torch.dtype, name: str
+) -> list[float]:
+    """Bits the model needs for the added tokens of each item, in the order of `items`.
+
+    Args:
+        model: any causal language model; it is put into evaluation mode.
+        items: what to score.
+        pad_token_id: fills the batches; never scored.
+        dtype: dtype of the matrix products; bits are summed in fp32.
+        name: the arm, shown on the progress bar.
+    """
+    device = next(model.parameters()).device
+    bits = [0.0] * len(items)
+    model.eval()
+    with (
+        torch.no_grad(),
+        torch.autocast(device.type, dtype, enabled=dtype != torch.float32),
+        tqdm(total=len(items), desc=f"exam: {name}", unit=" items", disable=None) as progress,
+    ):
+        for batch in _batches(items):
+            for at, item_bits in zip(
+                batch, _batch_bits(model, [items[at] for at in batch], pad_token_id, device), strict=True
+            ):
+                bits[at] = item_bits
+            progress.update(len(batch))
+    return bits
+
+
+def compare(items: list[Item], base: list[float], tuned: list[float]) -> dict[str, Any]:
+    """The exam's result: bits per byte of both arms, the change in percent and its 95 % interval.
+
+    A negative `delta_percent` means that the tuned model needs fewer bits. `verdict` is `better`, `worse` or
+    `no detectable change` when the interval covers 0.
+    """
+    size = np.array([item.added_bytes for item in items], dtype=np.float64)
+    per_commit: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(3))
+    for item, row in zip(items, np.stack([base, tuned, size], axis=1), strict=True):
+        per_commit[item.commit] += row
+    totals = np.stack(list(per_commit.values()))
+    base_bits, tuned_bits, total_bytes = totals.sum(axis=0)
+    low, high = _interval(totals)
+    verdict = "better" if high < 0 else "worse" if low > 0 else "no detectable change"
+    return {
+        "commits": len(per_commit),
+        "items": len(items),
+        "added_bytes": int(total_bytes),
+        "base": {"bits_per_byte": float(base_bits / total_bytes)},
+        "tuned": {"bits_per_byte": float(tuned_bits / total_bytes)},
+        "delta_percent": float(100 * (tuned_bits / base_bits - 1)),
+        "ci95": [low, high],
+        "verdict": verdict,
+        "per_item": [
+            {
+                "id": i.id,
+                "commit": i.commit,
+                "path": i.path,
+                "language": i.language,
+                "bytes": i.added_bytes,
+                "base_bits": b,
+                "tuned_bits": t,
+            }
+            for i, b, t in zip(items, base, tuned, strict=True)
+        ],
+    }
+
+
+def _interval(totals: np.ndarray) -> tuple[float, float]:
+    """2.5 and 97.5 percentile of the change in percent over resampled commits; `totals` is commits by (base, tuned, bytes)."""
+    generator = np.random.default_rng(SEED)
+    picks = generator.integers(0, len(totals), size=(RESAMPLES, len(totals)))
+    sums = totals[picks].sum(axis=1)
+    low, high = np.percentile(100 * (sums[:, 1] / sums[:, 0] - 1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _batches(items: list[Item]) -> Iterator[list[int]]:
+    """Indices of items of similar length, longest first, at most `BATCH_TOKENS` padded tokens or one item."""
+    order = sorted(range(len(items)), key=lambda at: -len(items[at].encoded.input_ids))
+    while order:
+        longest = len(items[order[0]].encoded.input_ids)
+        count = max(1, BATCH_TOKENS // longest)
+        yield order[:count]
+        order = order[count:]
+
+
+def _batch_bits(model: PreTrainedModel, items: list[Item], pad_token_id: int, device: torch.device) -> list[float]:
+    longest = max(len(item.encoded.input_ids) for item in items)
+    ids = torch.full((len(items), longest), pad_token_id)
+    mask, scored = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
+    for row, item in enumerate(items):
+        count = len(item.encoded.input_ids)
+        ids[row, :count] = torch.tensor(item.encoded.input_ids)
+        mask[row, :count] = 1
+        scored[row, :count] = torch.tensor(item.encoded.scored)
+    ids, mask, scored = ids.to(device), mask.to(device), scored.to(device)
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    rows, columns = torch.nonzero(scored[:, 1:], as_tuple=True)
+    picked = logits[rows, columns].float()  # only the scored positions are raised to fp32
+    nats = torch.nn.functional.cross_entropy(picked, ids[rows, columns + 1], reduction="none")
+    totals = torch.zeros(len(items), device=device).index_add_(0, rows, nats)
+    return [float(total) for total in totals / np.log(2)]

@@ -1,0 +1,154 @@
+"""The main job, phase by phase: mine, render, train, exam, save."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl import ModelConfig, SFTTrainer
+
+from blocklm import exam
+from blocklm.card import write_card
+from blocklm.commits import Repository
+from blocklm.corpus import Changes, Corpus, load_changes, load_samples
+from blocklm.encoding import EncodedSplit, encode_split
+from blocklm.errors import UserError
+from blocklm.hygiene import Limits
+from blocklm.interrupts import Interrupts
+from blocklm.model import base_arm, check_length, load_base, load_tokenizer, special_tokens
+from blocklm.precision import choose_precision
+from blocklm.recipe import Recipe
+from blocklm.report import Manifest, summarise, write_json
+from blocklm.splits import spread_over_commits
+from blocklm.training import build_trainer, train
+
+DEFAULT_MAX_LENGTH = 1024  # TRL's
+ARTIFACTS = ("recipe.yaml", "README.md", "exam.json", "adapter_*", "*.safetensors", "config.json", "token*", "*.jinja")
+
+
+class Job:
+    """One run of one recipe on one repository; every process of a distributed run holds its own."""
+
+    def __init__(self, recipe: Recipe, repository: Repository, interrupts: Interrupts) -> None:
+        self.recipe = recipe
+        self.repository = repository
+        self.interrupts = interrupts
+        self.processes = PartialState(cpu=not torch.cuda.is_available())
+        self.model_config = ModelConfig(**recipe.model)
+        self.trust_remote_code = bool(recipe.training.get("trust_remote_code", False))
+        self.max_length: int = recipe.training.get("max_length") or DEFAULT_MAX_LENGTH
+        self.precision = choose_precision(recipe.training.get("fp16"), recipe.training.get("bf16"))
+        self.manifest = Manifest(
+            recipe.output_dir / "manifest.json", recipe.resolved(), writes=self.processes.is_main_process
+        )
+
+    def run(self) -> str | None:
+        """Go through all phases; returns the summary on the main process, None on the others.
+
+        Raises:
+            UserError: see the phases.
+            Interrupted: a signal asked to stop; the manifest says so and the checkpoint is saved.
+        """
+        tokenizer, corpus = self.prepare()
+        with self.manifest.phase("train"):
+            trainer, training = self.train(tokenizer, corpus)
+        self.manifest.update(training=training)
+        self.processes.wait_for_everyone()
+        if not self.processes.is_main_process:
+            return None
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        if self.recipe.exam.exam:
+            with self.manifest.phase("exam"):
+                self.manifest.update(exam=self.examine(model, tokenizer, corpus))
+        with self.manifest.phase("save"):
+            self.save()
+        self.manifest.finish("complete")
+        return summarise(self.recipe.output_dir, self.manifest.content)
+
+    def prepare(self) -> tuple[PreTrainedTokenizerBase, Corpus]:
+        """Build the corpus on the main process; the others wait and then read it."""
+        with self.manifest.phase("mine"):
+            tokenizer = load_tokenizer(self.model_config, self.trust_remote_code)
+            check_length(self.model_config, self.max_length, self.trust_remote_code)
+            with self.processes.main_process_first():
+                changes = self.mine()
+        with self.manifest.phase("render"), self.processes.main_process_first():
+            corpus = self.render(changes, tokenizer)
+        self.manifest.update(repository=changes.report["repository"], corpus=corpus.report | {"cache": corpus.cache})
+        return tokenizer, corpus
+
+    def mine(self) -> Changes:
+        """The repository's changes, mined now or cached."""
+        limits = Limits(self.recipe.mining.max_changed_lines)
+        return load_changes(self.repository, limits, Path(self.recipe.mining.corpus_dir))
+
+    def render(self, changes: Changes, tokenizer: PreTrainedTokenizerBase) -> Corpus:
+        """The samples of this model's family, split by time."""
+        mining = self.recipe.mining
+        return load_samples(changes, special_tokens(tokenizer), mining.test_commits, Path(mining.corpus_dir))
+
+    def train(self, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> tuple[SFTTrainer, dict[str, Any]]:
+        """Encode what is trained on, then train or resume."""
+        run, seed = self.recipe.run, self.recipe.training.get("seed", 42)
+        newest = corpus.splits["train"]
+        if run.max_train_samples is not None:
+            newest = newest.select(range(max(0, len(newest) - run.max_train_samples), len(newest)))
+        validation = corpus.splits["validation"]
+        heard = spread_over_commits(validation["commit"], run.max_validation_samples, len(validation), seed)
+        encoded = {
+            "train": encode_split(newest, tokenizer, self.max_length),
+            "validation": encode_split(validation.select(heard), tokenizer, self.max_length),
+        }
+        self.record_encoding(corpus, encoded)
+        trainer = build_trainer(
+            self.recipe,
+            self.precision,
+            self.load_base(),
+            tokenizer,
+            encoded["train"].dataset,
+            encoded["validation"].dataset,
+            self.interrupts,
+        )
+        return trainer, train(trainer, self.interrupts)
+
+    def record_encoding(self, corpus: Corpus, encoded: dict[str, EncodedSplit]) -> None:
+        """Put what is used of each split into the manifest; refuse a run that would learn nothing."""
+        for name, split in encoded.items():
+            if not len(split.dataset):
+                raise UserError(
+                    f"no {name} sample fits into `max_length` {self.max_length}", "raise `max_length` in the recipe"
+                )
+            corpus.report["splits"][name] |= {
+                "used": len(split.dataset),
+                "tokens": split.tokens,
+                "too_long": split.too_long,
+            }
+        corpus.report["truncated"] = sum(split.trimmed for split in encoded.values())
+        self.manifest.update(corpus=corpus.report | {"cache": corpus.cache})
+
+    def examine(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> dict[str, Any]:
+        """Score base and tuned model on the test commits; writes `exam.json` and returns it without the single items."""
+        chosen, limits = corpus.splits["test"], self.recipe.exam
+        chosen = chosen.select(
+            spread_over_commits(chosen["commit"], limits.exam_items, limits.exam_items_per_commit, exam.SEED)
+        )
+        items = exam.exam_items(chosen, tokenizer, self.max_length)
+        if not items:
+            raise UserError(f"no test sample fits into `max_length` {self.max_length}", "raise `max_length`")
+        tuned = exam.added_bits(model, items, tokenizer.pad_token_id, self.precision.dtype, "tuned")
+        with base_arm(model, self.load_base) as base_model:
+            base = exam.added_bits(base_model, items, tokenizer.pad_token_id, self.precision.dtype, "base")
+        result = exam.compare(items, base, tuned)
+        write_json(self.recipe.output_dir / "exam.json", result)
+        return {key: value for key, value in result.items() if key != "per_item"}
+
+    def save(self) -> None:
+        """Write the model card and record the artifacts."""
+        write_card(self.recipe.output_dir, self.manifest.content)
+        files = {path for pattern in ARTIFACTS for path in self.recipe.output_dir.glob(pattern)}
+        self.manifest.add_artifacts(sorted(files))
+
+    def load_base(self) -> PreTrainedModel:
+        """The base model as the recipe quantises it."""
+        return load_base(self.model_config, self.precision, self.trust_remote_code)

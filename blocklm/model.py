@@ -1,0 +1,172 @@
+"""Tokenizer, base model as the recipe quantises it, and a LoRA configuration whose every target exists."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from peft import LoraConfig, PeftModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.pytorch_utils import Conv1D
+from trl import ModelConfig, get_peft_config, get_quantization_config
+
+from blocklm.errors import UserError
+from blocklm.precision import Precision
+
+
+def load_tokenizer(config: ModelConfig, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """Load the model's tokenizer; a missing pad token becomes EOS, whose own labels stay trained.
+
+    Raises:
+        UserError: the model is neither a directory, nor cached, nor reachable; or its tokenizer has no EOS.
+    """
+    name = _checked_name(config)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            name, revision=config.model_revision, trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        raise _unreachable(name, error) from error
+    if tokenizer.eos_token_id is None:
+        raise UserError(
+            f"the tokenizer of `{name}` has no EOS token", "a completion could never end: use another model"
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
+    """The tokens that must not come out of repository text, and that tell the model's family."""
+    return frozenset(tokenizer.get_added_vocab()) | frozenset(tokenizer.all_special_tokens)
+
+
+def check_length(config: ModelConfig, max_length: int, trust_remote_code: bool = False) -> None:
+    """Refuse a `max_length` beyond the model's position embeddings; downloads the config only.
+
+    Raises:
+        UserError: the model cannot read that far.
+    """
+    name = _checked_name(config)
+    try:
+        loaded = AutoConfig.from_pretrained(
+            name, revision=config.model_revision, trust_remote_code=trust_remote_code
+        ).get_text_config()
+    except (OSError, ValueError) as error:
+        raise _unreachable(name, error) from error
+    limit = getattr(loaded, "max_position_embeddings", None)
+    if limit is not None and max_length > limit:
+        raise UserError(
+            f"`max_length` {max_length} is more than the {limit} positions of `{name}`", f"set it to {limit}"
+        )
+
+
+def load_base(config: ModelConfig, precision: Precision, trust_remote_code: bool = False) -> PreTrainedModel:
+    """Load the base model, quantised if the recipe says so, on this process's device.
+
+    A quantised model keeps its other weights in the compute dtype; one that is not quantised is loaded in the recipe's
+    `dtype`, fp32 unless set.
+
+    Raises:
+        UserError: the model cannot be found or is of an unknown architecture.
+    """
+    name = _checked_name(config)
+    quantization = get_quantization_config(config)
+    if quantization is not None and config.load_in_4bit:
+        quantization.bnb_4bit_compute_dtype = precision.dtype
+    dtype: Any = precision.dtype if quantization is not None else config.dtype
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            name,
+            revision=config.model_revision,
+            trust_remote_code=trust_remote_code,
+            attn_implementation=config.attn_implementation,
+            dtype=dtype,
+            quantization_config=quantization,
+            # `auto` would spread one model over the devices of other processes (accelerate #1515).
+            device_map={"": PartialState().device} if quantization is not None else None,
+        )
+    except (OSError, ValueError) as error:
+        raise _unreachable(name, error) from error
+
+
+def lora_config(model: PreTrainedModel, config: ModelConfig) -> LoraConfig | None:
+    """The recipe's LoRA configuration, None for full fine-tuning.
+
+    PEFT raises only if no target matches and skips a single wrong name in silence, so each is checked here. Without
+    `lora_target_modules` every linear layer but the head is adapted.
+
+    Raises:
+        UserError: a target that names no layer, or a quantised base without LoRA, which cannot be trained.
+    """
+    if not config.use_peft:
+        if config.load_in_4bit or config.load_in_8bit:
+            raise UserError("a quantised model cannot be trained without LoRA", "set `use_peft: true`")
+        return None
+    lora = get_peft_config(config)
+    lora.target_modules = lora.target_modules or "all-linear"
+    if not isinstance(lora.target_modules, str):
+        check_targets(model, lora.target_modules)
+    return lora
+
+
+def check_targets(model: torch.nn.Module, targets: Any) -> None:
+    """Raise `UserError` unless each name ends the path of some linear layer of `model`."""
+    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)]
+    for target in sorted(targets):
+        if not any(name == target or name.endswith(f".{target}") for name in linear):
+            names = sorted({name.rpartition(".")[2] for name in linear})
+            raise UserError(
+                f"`lora_target_modules` names `{target}`, which {type(model).__name__} does not have",
+                f"its linear layers are {', '.join(names)}; or use `all-linear`",
+            )
+
+
+def load_adapter(base: PreTrainedModel, run_dir: Path) -> PreTrainedModel | PeftModel:
+    """Put a run's adapter on its base.
+
+    Raises:
+        UserError: `run_dir` holds no adapter.
+    """
+    if not (run_dir / "adapter_config.json").is_file():
+        raise UserError(f"`{run_dir}` holds no adapter", "name the `output_dir` of a run that is complete")
+    return PeftModel.from_pretrained(base, run_dir)
+
+
+def _checked_name(config: ModelConfig) -> str:
+    name = str(config.model_name_or_path)
+    looks_local = name.startswith((".", "/", "~", "models/")) or name.count("/") > 1
+    if looks_local and not Path(name).expanduser().is_dir():
+        remedy = (
+            "`bash scripts/quickstart.sh` fetches the embedded model; others: `hf download ORG/NAME --local-dir DIR`"
+        )
+        raise UserError(f"the model directory `{name}` does not exist", remedy)
+    return str(Path(name).expanduser()) if looks_local else name
+
+
+def _unreachable(name: str, error: Exception) -> UserError:
+    said = " ".join(str(error).split())[:200]
+    if Path(name).is_dir():
+        return UserError(
+            f"`{name}` is not a causal language model that transformers can load: {said}", "download it again"
+        )
+    offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
+    folder = f"models/{name.rpartition('/')[2]}"
+    return UserError(
+        f"`{name}` is not in the local cache and could not be fetched{offline}: {said}",
+        f"on a connected machine run `hf download {name} --local-dir {folder}`, copy the folder here and set "
+        f"`model_name_or_path: {folder}`",
+    )
+
+
+@contextmanager
+def base_arm(model: PreTrainedModel | PeftModel, reload: Callable[[], PreTrainedModel]) -> Iterator[PreTrainedModel]:
+    """The model as it was before training: the adapter switched off, or the base loaded again after full fine-tuning."""
+    if isinstance(model, PeftModel):
+        with model.disable_adapter():
+            yield model
+    else:
+        yield reload().to(model.device)

@@ -1,0 +1,53 @@
+"""What this device can compute in.
+
+bf16 only where the hardware has it: `torch.cuda.is_bf16_supported()` answers True on Turing by emulation, which is slower
+than fp32 and fails in kernels that need sm_80, so compute capability decides. TRL turns bf16 on whenever fp16 is unset;
+both flags are therefore always set.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from blocklm.errors import UserError
+
+NATIVE_BF16 = (8, 0)  # Ampere
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """Mixed-precision flags for the trainer, the dtype of matrix products, and why."""
+
+    fp16: bool
+    bf16: bool
+    dtype: torch.dtype
+    reason: str
+
+
+def choose_precision(fp16: bool | None, bf16: bool | None) -> Precision:
+    """Pick the fastest precision the device has natively, or check the one the recipe asks for.
+
+    Raises:
+        UserError: the recipe asks for what this device lacks.
+    """
+    has_bf16, device = _native_bf16()
+    if fp16 and not torch.cuda.is_available():
+        raise UserError("`fp16` needs a GPU, and none is visible", "leave `fp16` out: the device then decides")
+    if bf16 and not has_bf16 and torch.cuda.is_available():
+        raise UserError(f"`bf16` is only emulated on {device}", "leave `bf16` out: the device then decides")
+    if fp16 or bf16:
+        return Precision(bool(fp16), bool(bf16), torch.float16 if fp16 else torch.bfloat16, "set in the recipe")
+    if has_bf16 and bf16 is None:
+        return Precision(False, True, torch.bfloat16, f"{device} computes bf16 natively")
+    if torch.cuda.is_available() and fp16 is None:
+        return Precision(True, False, torch.float16, f"{device} has no native bf16")
+    reason = "switched off in the recipe" if False in (fp16, bf16) else f"{device} has no native bf16"
+    return Precision(False, False, torch.float32, reason)
+
+
+def _native_bf16() -> tuple[bool, str]:
+    if torch.cuda.is_available():
+        capability = torch.cuda.get_device_capability()
+        return capability >= NATIVE_BF16, f"{torch.cuda.get_device_name()} (sm_{capability[0]}{capability[1]})"
+    features = torch.cpu.get_capabilities()
+    return bool(features.get("avx512_bf16") or features.get("amx_bf16")), "the CPU"

@@ -1,0 +1,176 @@
+"""The manifest: what a run did, written atomically after every phase and valid after a kill at any time."""
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import blocklm
+from blocklm.errors import UserError
+
+SCHEMA_VERSION = 1
+PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "pydriller")
+SECTIONS = ("repository", "corpus", "plan", "training", "hardware", "generation", "exam")
+
+
+class Manifest:
+    """`manifest.json` of a run directory (design §5); only the main process writes.
+
+    The status reads `interrupted` from the first write until the end is reached, so that a kill needs no last words.
+    """
+
+    def __init__(self, path: Path, recipe: dict[str, Any], writes: bool = True) -> None:
+        self._path = path
+        self._writes = writes
+        self.content: dict[str, Any] = {
+            "schema_version": SCHEMA_VERSION,
+            "status": "interrupted",
+            "command": " ".join(sys.argv),
+            "started_at": _now(),
+            "finished_at": None,
+            "blocklm_version": blocklm.__version__,
+            "recipe": recipe,
+            "environment": _environment(),
+            **dict.fromkeys(SECTIONS),
+            "phases": [],
+            "artifacts": [],
+        }
+        self._write()
+
+    def update(self, **sections: Any) -> None:
+        """Set top-level entries and write."""
+        self.content.update(sections)
+        self._write()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time a phase and record how it ended: complete, interrupted or failed."""
+        entry: dict[str, Any] = {"name": name, "status": "running", "seconds": None}
+        self.content["phases"].append(entry)
+        self._write()
+        started = time.monotonic()
+        entry["status"] = "failed"
+        try:
+            yield
+            entry["status"] = "complete"
+        except KeyboardInterrupt:
+            entry["status"] = "interrupted"
+            raise
+        finally:
+            entry["seconds"] = round(time.monotonic() - started, 2)
+            if entry["status"] != "complete":
+                self.finish(entry["status"])
+            self._write()
+
+    def finish(self, status: str) -> None:
+        """Record the end: complete, interrupted or failed."""
+        self.update(status=status, finished_at=_now())
+
+    def add_artifacts(self, paths: list[Path]) -> None:
+        """Record size and SHA-256 of files of the run directory."""
+        root = self._path.parent
+        self.update(
+            artifacts=[
+                {"path": str(path.relative_to(root)), "bytes": path.stat().st_size, "sha256": _digest(path)}
+                for path in sorted(paths)
+            ]
+        )
+
+    def _write(self) -> None:
+        if self._writes:
+            write_json(self._path, self.content)
+
+
+def read_manifest(run_dir: Path) -> dict[str, Any] | None:
+    """The manifest of a run directory, None if there is none."""
+    path = run_dir / "manifest.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace `path` in one step; a reader or a kill sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def finished_run(run_dir: Path, head: str) -> str | None:
+    """The summary of a run that is complete for this head of the repository, None for one to begin or resume.
+
+    Raises:
+        UserError: the run directory belongs to another state of the repository.
+    """
+    manifest = read_manifest(run_dir)
+    trained_on = (manifest or {}).get("repository") or {}
+    if manifest is None or not trained_on:
+        return None
+    if trained_on["head"] != head:
+        raise UserError(
+            f"`{run_dir}` was trained on commit {trained_on['head'][:12]}, and the repository is now at {head[:12]}",
+            "give another `--output_dir` for the new commits, or delete that one",
+        )
+    return summarise(run_dir, manifest) if manifest["status"] == "complete" else None
+
+
+def summarise(run_dir: Path, manifest: dict[str, Any]) -> str:
+    """The lines a reader needs at the end of a run."""
+    splits, training = manifest["corpus"]["splits"], manifest["training"]
+    minutes = sum(phase["seconds"] or 0 for phase in manifest["phases"]) / 60
+    lines = [
+        f"trained on {splits['train']['used']} edits ({splits['train']['tokens']} tokens) of commits before "
+        f"{splits['validation']['from'][:10]}: {training['steps']} steps, {minutes:.1f} minutes in all",
+        *([exam_table(manifest["exam"])] if manifest["exam"] else []),
+        f"adapter, model card and manifest.json: {run_dir}",
+        f"curves: tensorboard --logdir {run_dir / 'tensorboard'}",
+    ]
+    return "\n".join(lines)
+
+
+def exam_table(result: dict[str, Any]) -> str:
+    """The result as the few lines a reader needs."""
+    base, tuned = result["base"]["bits_per_byte"], result["tuned"]["bits_per_byte"]
+    low, high = result["ci95"]
+    lines = [
+        f"exam on {result['commits']} later commits ({result['items']} edits, {result['added_bytes']} added bytes)",
+        f"  base   {base:.4f} bits per byte",
+        f"  tuned  {tuned:.4f} bits per byte",
+        f"  change {result['delta_percent']:+.1f} %, 95 % interval [{low:+.1f} %, {high:+.1f} %]: {result['verdict']}",
+    ]
+    if result["commits"] < 30:
+        lines.append(
+            f"  the interval rests on {result['commits']} commits and is {high - low:.1f} points wide; more history narrows it"
+        )
+    return "\n".join(lines)
+
+
+def _environment() -> dict[str, Any]:
+    return {
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "os": platform.platform(),
+        "cpus": os.cpu_count(),
+    }
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

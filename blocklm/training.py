@@ -1,0 +1,154 @@
+"""Assemble and resume TRL's SFTTrainer."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+from safetensors import SafetensorError, safe_open
+from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from trl import ModelConfig, SFTConfig, SFTTrainer
+
+from blocklm.callbacks.interrupt import InterruptCallback
+from blocklm.interrupts import Interrupts
+from blocklm.model import lora_config
+from blocklm.precision import Precision
+from blocklm.recipe import Recipe
+
+
+def sft_config(recipe: Recipe, precision: Precision) -> SFTConfig:
+    """The trainer's arguments: the recipe's keys, both precision flags and what early stopping needs."""
+    given = dict(recipe.training)
+    if recipe.run.early_stopping_patience is not None:
+        # Early stopping compares evaluations and must be able to return to the best of them.
+        needed = {
+            "eval_strategy": "steps",
+            "save_strategy": "steps",
+            "load_best_model_at_end": True,
+            "metric_for_best_model": "eval_loss",
+        }
+        given = needed | given
+    given |= {"fp16": precision.fp16, "bf16": precision.bf16, "use_cpu": not torch.cuda.is_available()}
+    # Samples arrive as token ids and labels within `max_length`: there is nothing to prepare unless they are packed.
+    given["dataset_kwargs"] = {"skip_prepare_dataset": not given.get("packing", False)}
+    return SFTConfig(**given)
+
+
+def build_trainer(
+    recipe: Recipe,
+    precision: Precision,
+    base: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    train: Dataset,
+    validation: Dataset,
+    interrupts: Interrupts,
+) -> SFTTrainer:
+    """Put the adapter on the base and both into an SFTTrainer whose runs repeat under the same seed.
+
+    Args:
+        recipe: the run.
+        precision: what the device computes in.
+        base: the model to adapt.
+        tokenizer: its tokenizer; saved with the adapter.
+        train: rows of `input_ids` and `labels`.
+        validation: likewise; used for evaluation, early stopping and the best checkpoint.
+        interrupts: where a wish to stop arrives.
+    """
+    args = sft_config(recipe, precision)
+    set_seed(args.seed)  # the trainer seeds itself only after the adapter's weights are drawn
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(recipe.output_dir / "tensorboard")  # transformers 5 has no other key
+    callbacks: list[Any] = [InterruptCallback(interrupts)]
+    if recipe.run.early_stopping_patience is not None:
+        callbacks.append(EarlyStoppingCallback(recipe.run.early_stopping_patience))
+    trainer = SFTTrainer(
+        model=base,
+        args=args,
+        train_dataset=train,
+        eval_dataset=validation,
+        processing_class=tokenizer,
+        peft_config=lora_config(base, ModelConfig(**recipe.model)),
+        callbacks=callbacks,
+    )
+    _trainables_to_fp32(trainer.model)
+    return trainer
+
+
+def train(trainer: SFTTrainer, interrupts: Interrupts) -> dict[str, Any]:
+    """Train or resume, save the result into the run directory and return the manifest's `training` entry.
+
+    Raises:
+        Interrupted: a signal asked to stop; the checkpoint is saved and the same command resumes.
+    """
+    checkpoint = latest_checkpoint(Path(trainer.args.output_dir))
+    interrupts.deferred = True
+    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    interrupts.deferred = False
+    interrupts.raise_if_requested()
+    trainer.save_model()
+    return _summary(trainer, result.metrics, checkpoint)
+
+
+def latest_checkpoint(output_dir: Path) -> Path | None:
+    """The newest checkpoint that is whole; one torn by a kill or a full disk is passed over.
+
+    The trainer writes `trainer_state.json` last, so a checkpoint that has it has everything.
+    """
+    found = sorted(output_dir.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
+    return next((path for path in found if _is_whole(path)), None)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        weights = list(checkpoint.glob("*.safetensors"))
+        for path in weights:
+            with safe_open(path, framework="pt"):
+                pass
+    except (OSError, ValueError, SafetensorError):
+        return False
+    return bool(weights)
+
+
+def _trainables_to_fp32(model: torch.nn.Module) -> None:
+    """Undo SFTTrainer's cast of quantised models' trainables to bf16: fp16's GradScaler cannot unscale them (trl #4901)."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
+def _summary(trainer: SFTTrainer, metrics: dict[str, float], checkpoint: Path | None) -> dict[str, Any]:
+    state, history = trainer.state, trainer.state.log_history
+    norms = [entry["grad_norm"] for entry in history if "grad_norm" in entry]
+    rates = [entry["learning_rate"] for entry in history if "learning_rate" in entry]
+    evaluations = [(entry["eval_loss"], entry["step"]) for entry in history if "eval_loss" in entry]
+    best = min(evaluations, default=(None, None))
+    seconds = metrics.get("train_runtime", 0.0)
+    resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else None
+    return {
+        "steps": state.global_step,
+        "epochs": round(state.epoch or 0.0, 4),
+        "tokens_seen": int(state.num_input_tokens_seen),
+        "tokens_per_second": round(state.num_input_tokens_seen / seconds, 2) if seconds and resumed is None else None,
+        "train_loss": metrics.get("train_loss"),
+        "best_eval_loss": best[0],
+        "best_step": best[1],
+        "perplexity": float(torch.exp(torch.tensor(best[0]))) if best[0] is not None else None,
+        "loss_history": [
+            {
+                key: entry[key]
+                for key in ("step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm")
+                if key in entry
+            }
+            for entry in history
+            if "loss" in entry or "eval_loss" in entry
+        ],
+        "grad_norm": {"min": min(norms), "mean": sum(norms) / len(norms), "max": max(norms)} if norms else None,
+        "learning_rate": {"peak": max(rates), "final": rates[-1]} if rates else None,
+        "seed": trainer.args.seed,
+        "processes": PartialState().num_processes,
+        "resumed_from": resumed,
+        "stopped_by": "early_stopping" if state.global_step < state.max_steps else "schedule",
+    }
