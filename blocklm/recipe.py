@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import yaml
-
 from blocklm.errors import UserError
-from blocklm.recipe_parser import RecipeParser, load_yaml
+from blocklm.recipe_parser import RecipeParser
 from blocklm.schema import model_schema, training_schema
+
+DEFAULT_MAX_LENGTH = 1024  # TRL's
 
 # Where our default differs from the library's: nothing leaves the machine unless asked, what is watched goes to
 # TensorBoard, disks stay small, and evaluation keeps no logits (transformers #8476: they filled the memory).
@@ -89,31 +89,9 @@ class Recipe:
         return Path(self.training["output_dir"])
 
     def resolved(self) -> dict[str, Any]:
-        """The flat keys that reproduce this run."""
+        """The flat keys that reproduce this run: written as YAML, `parse_recipe` reads them back to an equal `Recipe`."""
         own = [dataclasses.asdict(part) for part in (self.mining, self.run, self.exam)]
         return {key: value for part in (*own, self.model, self.training) for key, value in part.items()}
-
-    def claim_output_dir(self) -> None:
-        """Write the resolved recipe into the run directory; `parse_recipe` reads it back to an equal `Recipe`.
-
-        Raises:
-            UserError: the directory already holds a run of another recipe.
-        """
-        path = self.output_dir / "recipe.yaml"
-        if path.is_file():
-            theirs, ours = load_yaml(path), self.resolved()
-            differing = sorted(key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key))
-            if differing:
-                key = differing[0]
-                raise UserError(
-                    f"`{self.output_dir}` holds a run of another recipe: `{key}` was {theirs.get(key)!r}, now {ours.get(key)!r}",
-                    "give another `--output_dir`, or delete that one",
-                )
-            return
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(yaml.safe_dump(self.resolved(), sort_keys=False, allow_unicode=True), encoding="utf-8")
-        temporary.replace(path)
 
 
 def parse_recipe(argv: Sequence[str], description: str | None = None) -> Recipe:
