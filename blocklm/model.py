@@ -3,11 +3,13 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
+from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
@@ -79,7 +81,7 @@ def load_base(config: ModelConfig, precision: Precision, trust_remote_code: bool
         quantization.bnb_4bit_compute_dtype = precision.dtype
     dtype: Any = precision.dtype if quantization is not None else config.dtype
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        model = AutoModelForCausalLM.from_pretrained(
             name,
             revision=config.model_revision,
             trust_remote_code=trust_remote_code,
@@ -91,6 +93,12 @@ def load_base(config: ModelConfig, precision: Precision, trust_remote_code: bool
         )
     except (OSError, ValueError) as error:
         raise _unreachable(name, error) from error
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            # On CPUs with AVX512-BF16, bitsandbytes 0.50 repacks a weight at its first evaluation and rounds its scales,
+            # again at every save: the base would drift during training and a resumed run would differ from a whole one.
+            module.support_avx512bf16_for_cpu = False
+    return model
 
 
 def lora_config(model: PreTrainedModel, config: ModelConfig) -> LoraConfig | None:
@@ -107,16 +115,19 @@ def lora_config(model: PreTrainedModel, config: ModelConfig) -> LoraConfig | Non
             raise UserError("a quantised model cannot be trained without LoRA", "set `use_peft: true`")
         return None
     lora = get_peft_config(config)
-    lora.target_modules = lora.target_modules or "all-linear"
-    if not isinstance(lora.target_modules, str):
-        check_targets(model, lora.target_modules)
+    targets = lora.target_modules or "all-linear"
+    if targets != "all-linear":
+        # TRL turns a list of one into a string, which PEFT would match as a pattern on whole paths.
+        targets = [targets] if isinstance(targets, str) else sorted(targets)
+        check_targets(model, targets)
+    lora.target_modules = targets
     return lora
 
 
-def check_targets(model: torch.nn.Module, targets: Any) -> None:
+def check_targets(model: torch.nn.Module, targets: list[str]) -> None:
     """Raise `UserError` unless each name ends the path of some linear layer of `model`."""
     linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)]
-    for target in sorted(targets):
+    for target in targets:
         if not any(name == target or name.endswith(f".{target}") for name in linear):
             names = sorted({name.rpartition(".")[2] for name in linear})
             raise UserError(
@@ -125,15 +136,19 @@ def check_targets(model: torch.nn.Module, targets: Any) -> None:
             )
 
 
-def load_adapter(base: PreTrainedModel, run_dir: Path) -> PreTrainedModel | PeftModel:
-    """Put a run's adapter on its base.
+def load_tuned(
+    config: ModelConfig, precision: Precision, run_dir: Path, trust_remote_code: bool = False
+) -> PreTrainedModel | PeftModel:
+    """Load what a run saved: its adapter on the recipe's base, or its fully tuned model.
 
     Raises:
-        UserError: `run_dir` holds no adapter.
+        UserError: `run_dir` holds neither.
     """
-    if not (run_dir / "adapter_config.json").is_file():
-        raise UserError(f"`{run_dir}` holds no adapter", "name the `output_dir` of a run that is complete")
-    return PeftModel.from_pretrained(base, run_dir)
+    if (run_dir / "adapter_config.json").is_file():
+        return PeftModel.from_pretrained(load_base(config, precision, trust_remote_code), run_dir)
+    if (run_dir / "config.json").is_file():
+        return load_base(replace(config, model_name_or_path=f"{run_dir.absolute()}"), precision, trust_remote_code)
+    raise UserError(f"`{run_dir}` holds no trained model", "run `scripts/train.py` to its end first")
 
 
 def _checked_name(config: ModelConfig) -> str:
