@@ -2,6 +2,8 @@
 
 import json
 import os
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +86,8 @@ def train(trainer: SFTTrainer, interrupts: Interrupts) -> dict[str, Any]:
     """
     checkpoint = latest_checkpoint(Path(trainer.args.output_dir))
     interrupts.deferred = True
-    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with redirect_stdout(sys.stderr):  # the trainer prints its logs; stdout is for results
+        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     interrupts.deferred = False
     interrupts.raise_if_requested()
     trainer.save_model()
