@@ -8,6 +8,7 @@ resamples commits, because samples of one commit are not independent (Efron and 
 
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,9 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from blocklm.encoding import Encoded, encode
+from blocklm.errors import UserError
+from blocklm.recipe import ExamArguments
+from blocklm.splits import spread_over_commits
 
 SEED = 0  # of the choice of items and of the bootstrap: the same questions for every run on the same commits
 RESAMPLES = 2000
@@ -34,6 +38,39 @@ class Item:
     language: str | None
     added_bytes: int
     encoded: Encoded
+
+
+def run_exam(
+    test: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    tuned: PreTrainedModel,
+    base: AbstractContextManager[PreTrainedModel],
+    dtype: torch.dtype,
+    max_length: int,
+    limits: ExamArguments,
+) -> dict[str, Any]:
+    """Ask both arms the same questions and compare them.
+
+    Args:
+        test: samples of the test split.
+        tokenizer: of both arms.
+        tuned: the tuned model; scored first, because entering `base` may replace it.
+        base: opens the model as it was before training.
+        dtype: dtype of the matrix products.
+        max_length: tokens a sample may have.
+        limits: how many items, and how many of one commit.
+
+    Raises:
+        UserError: no test sample fits into `max_length`.
+    """
+    heard = spread_over_commits(test["commit"], limits.exam_items, limits.exam_items_per_commit, SEED)
+    items = exam_items(test.select(heard), tokenizer, max_length)
+    if not items:
+        raise UserError(f"no test sample fits into `max_length` {max_length}", "raise `max_length` in the recipe")
+    tuned_bits = added_bits(tuned, items, tokenizer.pad_token_id, dtype, "tuned")
+    with base as base_model:
+        base_bits = added_bits(base_model, items, tokenizer.pad_token_id, dtype, "base")
+    return compare(items, base_bits, tuned_bits)
 
 
 def exam_items(samples: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Item]:
