@@ -1,5 +1,6 @@
 """The main job, phase by phase: mine, render, train, exam, save."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,33 +9,60 @@ from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import ModelConfig, SFTTrainer
 
-from blocklm import exam
 from blocklm.card import write_card
 from blocklm.commits import Repository
 from blocklm.corpus import Changes, Corpus, load_changes, load_samples
 from blocklm.encoding import EncodedSplit, encode_split
 from blocklm.errors import UserError
+from blocklm.exam import run_exam
 from blocklm.hygiene import Limits
 from blocklm.interrupts import Interrupts
 from blocklm.model import base_arm, check_length, load_base, load_tokenizer, special_tokens
 from blocklm.precision import choose_precision
-from blocklm.recipe import Recipe
+from blocklm.recipe import DEFAULT_MAX_LENGTH, Recipe
 from blocklm.report import Manifest, summarise, write_json
 from blocklm.splits import spread_over_commits
 from blocklm.training import build_trainer, train
 
-DEFAULT_MAX_LENGTH = 1024  # TRL's
 ARTIFACTS = ("recipe.yaml", "README.md", "exam.json", "adapter_*", "*.safetensors", "config.json", "token*", "*.jinja")
 
 
-class Job:
-    """One run of one recipe on one repository; every process of a distributed run holds its own."""
+def run_job(recipe: Recipe, repository: Repository, interrupts: Interrupts) -> str | None:
+    """Go through all phases; returns the summary on the main process, None on the others.
+
+    Raises:
+        UserError: the corpus, the model or the recipe cannot be worked with.
+        Interrupted: a signal asked to stop; the checkpoint is saved and the manifest says so.
+    """
+    job = _Job(recipe, repository, interrupts)
+    tokenizer, corpus = job.prepare()
+    with job.manifest.phase("train"):
+        trainer, training = job.train(tokenizer, corpus)
+    job.manifest.update(training=training)
+    job.processes.wait_for_everyone()
+    if not job.processes.is_main_process:
+        return None
+    if recipe.exam.exam:
+        with job.manifest.phase("exam"):
+            model = trainer.accelerator.unwrap_model(trainer.model)
+            job.manifest.update(exam=job.examine(model, tokenizer, corpus))
+    with job.manifest.phase("save"):
+        job.save()
+    job.manifest.finish("complete")
+    return summarise(recipe.output_dir, job.manifest.content)
+
+
+class _Job:
+    """What the phases share; every process of a distributed run holds its own."""
 
     def __init__(self, recipe: Recipe, repository: Repository, interrupts: Interrupts) -> None:
         self.recipe = recipe
         self.repository = repository
         self.interrupts = interrupts
         self.processes = PartialState(cpu=not torch.cuda.is_available())
+        if not torch.cuda.is_available():
+            # `accelerate launch` leaves a process one thread; on a CPU each should have its share of the cores.
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // self.processes.num_processes))
         self.model_config = ModelConfig(**recipe.model)
         self.trust_remote_code = bool(recipe.training.get("trust_remote_code", False))
         self.max_length: int = recipe.training.get("max_length") or DEFAULT_MAX_LENGTH
@@ -42,29 +70,6 @@ class Job:
         self.manifest = Manifest(
             recipe.output_dir / "manifest.json", recipe.resolved(), writes=self.processes.is_main_process
         )
-
-    def run(self) -> str | None:
-        """Go through all phases; returns the summary on the main process, None on the others.
-
-        Raises:
-            UserError: see the phases.
-            Interrupted: a signal asked to stop; the manifest says so and the checkpoint is saved.
-        """
-        tokenizer, corpus = self.prepare()
-        with self.manifest.phase("train"):
-            trainer, training = self.train(tokenizer, corpus)
-        self.manifest.update(training=training)
-        self.processes.wait_for_everyone()
-        if not self.processes.is_main_process:
-            return None
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        if self.recipe.exam.exam:
-            with self.manifest.phase("exam"):
-                self.manifest.update(exam=self.examine(model, tokenizer, corpus))
-        with self.manifest.phase("save"):
-            self.save()
-        self.manifest.finish("complete")
-        return summarise(self.recipe.output_dir, self.manifest.content)
 
     def prepare(self) -> tuple[PreTrainedTokenizerBase, Corpus]:
         """Build the corpus on the main process; the others wait and then read it."""
@@ -128,18 +133,16 @@ class Job:
         self.manifest.update(corpus=corpus.report | {"cache": corpus.cache})
 
     def examine(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> dict[str, Any]:
-        """Score base and tuned model on the test commits; writes `exam.json` and returns it without the single items."""
-        chosen, limits = corpus.splits["test"], self.recipe.exam
-        chosen = chosen.select(
-            spread_over_commits(chosen["commit"], limits.exam_items, limits.exam_items_per_commit, exam.SEED)
+        """Sit the exam; writes `exam.json` and returns it without the single items."""
+        result = run_exam(
+            corpus.splits["test"],
+            tokenizer,
+            model,
+            base_arm(model, self.load_base),
+            self.precision.dtype,
+            self.max_length,
+            self.recipe.exam,
         )
-        items = exam.exam_items(chosen, tokenizer, self.max_length)
-        if not items:
-            raise UserError(f"no test sample fits into `max_length` {self.max_length}", "raise `max_length`")
-        tuned = exam.added_bits(model, items, tokenizer.pad_token_id, self.precision.dtype, "tuned")
-        with base_arm(model, self.load_base) as base_model:
-            base = exam.added_bits(base_model, items, tokenizer.pad_token_id, self.precision.dtype, "base")
-        result = exam.compare(items, base, tuned)
         write_json(self.recipe.output_dir / "exam.json", result)
         return {key: value for key, value in result.items() if key != "per_item"}
 

@@ -6,7 +6,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import blocklm
-from blocklm.errors import UserError
 
 SCHEMA_VERSION = 1
 PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "pydriller")
@@ -66,9 +65,11 @@ class Manifest:
             raise
         finally:
             entry["seconds"] = round(time.monotonic() - started, 2)
-            if entry["status"] != "complete":
-                self.finish(entry["status"])
-            self._write()
+            if entry["status"] == "complete":
+                self._write()
+            else:
+                with suppress(OSError):  # a full disk may refuse this too; the file then still reads `interrupted`
+                    self.finish(entry["status"])
 
     def finish(self, status: str) -> None:
         """Record the end: complete, interrupted or failed."""
@@ -104,24 +105,6 @@ def write_json(path: Path, content: Any) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def finished_run(run_dir: Path, head: str) -> str | None:
-    """The summary of a run that is complete for this head of the repository, None for one to begin or resume.
-
-    Raises:
-        UserError: the run directory belongs to another state of the repository.
-    """
-    manifest = read_manifest(run_dir)
-    trained_on = (manifest or {}).get("repository") or {}
-    if manifest is None or not trained_on:
-        return None
-    if trained_on["head"] != head:
-        raise UserError(
-            f"`{run_dir}` was trained on commit {trained_on['head'][:12]}, and the repository is now at {head[:12]}",
-            "give another `--output_dir` for the new commits, or delete that one",
-        )
-    return summarise(run_dir, manifest) if manifest["status"] == "complete" else None
 
 
 def summarise(run_dir: Path, manifest: dict[str, Any]) -> str:
