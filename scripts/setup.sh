@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Sourced by the other shell scripts: a virtual environment with exactly requirements.txt, made once.
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+stamp=$(cat requirements.txt pyproject.toml | sha256sum | cut -c1-16)
+if [ "$(cat .venv/.blocklm-stamp 2>/dev/null)" != "$stamp" ]; then
+    echo "setting up .venv from requirements.txt (about 2 minutes the first time)" >&2
+    ${PYTHON:-python3} -m venv .venv
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+    echo "$stamp" >.venv/.blocklm-stamp
+fi
+export PATH="$PWD/.venv/bin:$PATH"
