@@ -1,0 +1,1 @@
+"""Tests mirror the package: one file per room, and four contract tests."""

@@ -1,0 +1,87 @@
+"""Rooms import one way along the data flow; the data half never loads torch, the training half never PyDriller."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+# importer: what it may import. A new edge is a decision: it is added here or not at all.
+EDGES: dict[str, set[str]] = {
+    "errors": set(),
+    "interrupts": set(),
+    "console": {"errors", "interrupts"},
+    "schema": set(),
+    "recipe_parser": {"errors"},
+    "recipe": {"errors", "recipe_parser", "schema"},
+    "commits": {"errors"},
+    "hygiene": {"commits"},
+    "views": set(),
+    "splits": {"errors"},
+    "store": set(),
+    "corpus": {"commits", "errors", "hygiene", "splits", "store", "views"},
+    "precision": {"errors"},
+    "model": {"errors", "precision"},
+    "embedded": {"errors"},
+    "encoding": set(),
+    "callbacks.interrupt": {"interrupts"},
+    "training": {"callbacks.interrupt", "interrupts", "model", "precision", "recipe"},
+    "exam": {"encoding", "errors", "recipe", "splits"},
+    "report": set(),
+    "card": {"report"},
+    "run_dir": {"errors", "recipe", "recipe_parser", "report"},
+    "job": {
+        "card", "commits", "corpus", "encoding", "errors", "exam", "hygiene", "interrupts", "model", "precision", "recipe",
+        "report", "splits", "training",
+    },
+}  # fmt: skip
+DATA_HALF = ("recipe", "commits", "hygiene", "views", "splits", "store", "corpus", "run_dir")
+PACKAGE = ROOT / "blocklm"
+
+
+def room_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+ROOMS = {room_of(path): path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"}
+
+
+def imports_of(path: Path) -> set[str]:
+    """Rooms that a module imports anywhere in its text."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("blocklm"):
+            inside = node.module.removeprefix("blocklm").lstrip(".")
+            found |= {inside} if inside else {alias.name for alias in node.names}
+    return found
+
+
+def test_every_room_is_on_the_map() -> None:
+    assert set(ROOMS) == set(EDGES)
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_a_room_imports_only_what_it_may(room: str) -> None:
+    assert imports_of(ROOMS[room]) == EDGES[room]
+
+
+def test_edges_make_no_circle() -> None:
+    left = dict(EDGES)
+    while left:
+        free = {room for room, needs in left.items() if not needs & set(left)}
+        assert free, f"circle among {sorted(left)}"
+        left = {room: needs for room, needs in left.items() if room not in free}
+
+
+@pytest.mark.parametrize(("rooms", "unwanted"), [(DATA_HALF, "torch"), (("training", "exam", "report"), "pydriller")])
+def test_each_half_stays_without_the_library_of_the_other(rooms: tuple[str, ...], unwanted: str) -> None:
+    code = f"import sys, {', '.join(f'blocklm.{room}' for room in rooms)}; sys.exit({unwanted!r} in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_a_room_holds_one_concept(room: str) -> None:
+    assert len(ROOMS[room].read_text().splitlines()) <= 270

@@ -1,0 +1,96 @@
+"""History is read in landing order, completely, and without running anything the repository names."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from blocklm.commits import count_commits, open_repository, read_commits
+from blocklm.errors import UserError
+from tests.conftest import GitRepository
+
+Make = Callable[[str], GitRepository]
+
+
+def test_commits_come_oldest_first_and_branches_just_before_their_merge(project: Path) -> None:
+    history = list(read_commits(open_repository(project)))
+    assert len(history) == count_commits(open_repository(project)) == 35
+    assert [commit.seq for commit in history] == list(range(35))
+    titles = [commit.message.partition("\n")[0] for commit in history]
+    merge = titles.index("Merge side")
+    assert titles[merge - 1] == "Add the side door, thanks @grace"
+    assert not history[merge].files
+
+
+def test_a_change_carries_paths_kind_blobs_and_hunks(make_repository: Make) -> None:
+    repository = make_repository("changes")
+    repository.commit("one", {"a.py": "x = 1\ny = 2\n", "gone.py": "z\n"})
+    repository.git("mv", "a.py", "b.py")
+    sha = repository.commit("two", {"b.py": "x = 1\ny = 3\n", "gone.py": None})
+    change, deletion = list(read_commits(open_repository(repository.path)))[1].files
+    assert (change.old_path, change.path, change.change_type) == ("a.py", "b.py", "rename")
+    assert change.after_blob == repository.git("rev-parse", f"{sha}:b.py").strip()
+    assert change.diff == "@@ -1,2 +1,2 @@\n x = 1\n-y = 2\n+y = 3\n"
+    assert (change.added, change.deleted) == (1, 1)
+    assert (deletion.path, deletion.change_type, deletion.after_blob) == ("gone.py", "delete", None)
+
+
+def test_authors_are_told_apart_but_not_named(make_repository: Make) -> None:
+    repository = make_repository("authors")
+    repository.commit("one", {"a.py": "1\n"})
+    repository.commit("two", {"a.py": "2\n"})
+    repository.git("commit", "--quiet", "--allow-empty", "--author", "Grace <grace@example.org>", "--message", "three")
+    first, second, third = [commit.author for commit in read_commits(open_repository(repository.path))]
+    assert first == second != third
+    assert "ada" not in first.lower()
+
+
+def test_a_missing_object_costs_one_commit_and_not_the_traversal(make_repository: Make) -> None:
+    repository = make_repository("damaged")
+    for number in range(4):
+        repository.commit(f"commit {number}", {"a.py": f"x = {number}\n"})
+    blob = repository.git("rev-parse", "HEAD~1:a.py").strip()
+    (repository.path / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
+    history = list(read_commits(open_repository(repository.path)))
+    assert [bool(commit.error) for commit in history] == [False, False, True, True]
+
+
+def test_a_hostile_configuration_does_not_run(make_repository: Make, tmp_path: Path) -> None:
+    repository = make_repository("hostile")
+    repository.commit("one", {"a.py": "x = 1\n"})
+    repository.commit("two", {"a.py": "x = 2\n"})
+    trace = tmp_path / "it-ran"
+    payload = tmp_path / "payload"
+    payload.write_text(f"#!/bin/sh\ntouch {trace}\n")
+    payload.chmod(0o755)
+    repository.git("config", "core.fsmonitor", str(payload))
+    repository.git("config", "diff.external", str(payload))
+    subprocess.run(["git", "-C", str(repository.path), "diff", "HEAD~1"], capture_output=True, check=False)
+    assert trace.exists(), "the payload must fire under plain git, or this test shows nothing"
+    trace.unlink()
+    history = list(read_commits(open_repository(repository.path)))
+    assert [len(commit.files) for commit in history] == [1, 1]
+    assert not trace.exists()
+
+
+def test_a_shallow_boundary_is_no_giant_commit(project: Path, tmp_path: Path) -> None:
+    subprocess.run(
+        ["git", "clone", "--quiet", "--depth", "3", f"file://{project}", str(tmp_path / "shallow")], check=True
+    )
+    history = list(read_commits(open_repository(tmp_path / "shallow")))
+    assert history[0].error is not None
+    assert "shallow" in history[0].error
+    assert [bool(commit.files) for commit in history] == [False, True, True]
+
+
+@pytest.mark.parametrize("kind", ["absent", "zip", "unborn"])
+def test_what_is_no_history_is_refused(make_repository: Make, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / kind
+    if kind == "unborn":
+        make_repository(kind)
+    elif kind == "zip":
+        (path / "src").mkdir(parents=True)
+    said = {"absent": "does not exist", "zip": "is not a git repository", "unborn": "has no commits"}[kind]
+    with pytest.raises(UserError, match=said):
+        open_repository(path)

@@ -1,0 +1,135 @@
+"""The corpus on disk: its columns, its funnel, its cache, and who is not in it."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from datasets import load_from_disk
+
+from blocklm.commits import open_repository
+from blocklm.corpus import CHANGES, SAMPLES, Changes, Corpus, load_changes, load_samples
+from blocklm.errors import UserError
+from blocklm.hygiene import Limits
+from tests.conftest import GitRepository
+
+LIMITS = Limits(max_changed_lines=1000)
+
+
+@pytest.fixture
+def corpora(tmp_path: Path) -> Path:
+    return tmp_path / "corpora"
+
+
+def build(repository: Path, corpora: Path, special: tuple[str, ...] = ()) -> tuple[Changes, Corpus]:
+    changes = load_changes(open_repository(repository), LIMITS, corpora)
+    return changes, load_samples(changes, frozenset(special), None, corpora)
+
+
+def test_every_commit_is_accounted_for(project: Path, corpora: Path) -> None:
+    changes, _ = build(project, corpora)
+    rows = changes.dataset
+    assert rows.features == CHANGES
+    assert sorted(set(rows["seq"])) == list(range(35))
+    assert changes.report["repository"]["merges"] == 1
+    counted = {entry["rule"]: entry.get("dropped", entry.get("kept")) for entry in changes.report["funnel"]}
+    assert counted == {
+        "kept": 31, "merge": 1, "generated": 2, "binary": 1, "prose": 1, "vendored": 1, "oversized": 1,
+    }  # fmt: skip
+    assert sum(counted.values()) == len(rows)
+    assert all(bool(row["drop_reason"]) == (row["diff"] == "") for row in rows)
+
+
+def test_no_name_and_no_mail_reaches_the_disk(project: Path, corpora: Path) -> None:
+    build(project, corpora)
+    files = [path for path in corpora.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".arrow" for path in files)
+    for path in files:
+        content = path.read_bytes()
+        for trace in (b"Lovelace", b"example.org", b"@grace"):
+            assert trace not in content, path
+
+
+def test_splits_share_no_commit_and_follow_time(project: Path, corpora: Path) -> None:
+    _, corpus = build(project, corpora)
+    assert corpus.splits["train"].features == SAMPLES
+    spans = [(min(split["seq"]), max(split["seq"])) for split in corpus.splits.values()]
+    assert spans[0][1] < spans[1][0] <= spans[1][1] < spans[2][0]
+    assert corpus.report["splits"]["test"]["commits"] == 7
+
+
+def test_a_second_build_is_a_hit_and_a_new_commit_is_not(
+    make_repository: Callable[[str], GitRepository], corpora: Path
+) -> None:
+    repository = make_repository("growing")
+    for number in range(6):
+        repository.commit(f"commit {number}", {f"m{number}.py": f"def f{number}():\n    return {number}\n"})
+    first = build(repository.path, corpora)
+    second = build(repository.path, corpora)
+    assert [part.cache for part in first + second] == ["built", "built", "hit", "hit"]
+    assert second[1].splits["train"][:] == first[1].splits["train"][:]
+    repository.commit("one more", {"m9.py": "x = 9\n"})
+    third = build(repository.path, corpora)
+    assert [part.cache for part in third] == ["built", "built"]
+
+
+def test_another_family_reuses_the_changes(project: Path, corpora: Path) -> None:
+    build(project, corpora)
+    changes, corpus = build(project, corpora, ("<repo_name>", "<file_sep>", "<pr_diff_hunk>"))
+    assert (changes.cache, corpus.cache) == ("hit", "built")
+    assert corpus.report["family"] == "starcoder2"
+    assert corpus.splits["train"][0]["prompt"].startswith("<repo_name>project<file_sep>src/steps.py\n")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "no report", "empty"])
+def test_a_damaged_cache_is_built_again(project: Path, corpora: Path, damage: str) -> None:
+    before, _ = build(project, corpora)
+    folder = next((corpora / "project").glob("changes-*"))
+    arrow = next(folder.rglob("*.arrow"))
+    if damage == "truncated":
+        arrow.write_bytes(arrow.read_bytes()[:1000])
+    elif damage == "no report":
+        (folder / "corpus.json").unlink()
+    else:
+        shutil.rmtree(folder / "data")
+    after, _ = build(project, corpora)
+    assert after.cache == "built"
+    assert len(after.dataset) == before.report["changes"] == 38
+
+
+def test_text_that_holds_a_special_token_is_left_out_and_counted(
+    make_repository: Callable[[str], GitRepository], corpora: Path
+) -> None:
+    repository = make_repository("tokens")
+    for number in range(8):
+        repository.commit(f"commit {number}", {f"m{number}.py": f"x = {number}\n"})
+    repository.commit("prompt", {"prompt.py": 'END = "<|endoftext|>"\n'})
+    _, corpus = build(repository.path, corpora, ("<|endoftext|>",))
+    assert corpus.report["left_out"] == {"special_token": 1}
+    assert not any("<|endoftext|>" in text for split in corpus.splits.values() for text in split["completion"])
+
+
+def test_the_folder_is_plain_datasets_format(project: Path, corpora: Path) -> None:
+    build(project, corpora)
+    changes = next((corpora / "project").glob("changes-*"))
+    samples = next((corpora / "project").glob("samples-*"))
+    assert len(load_from_disk(str(changes / "data"))) == 38
+    assert set(load_from_disk(str(samples / "data"))) == {"train", "validation", "test"}
+    assert not list((corpora / "project").glob(".building-*"))
+
+
+def test_nothing_left_prints_the_funnel(make_repository: Callable[[str], GitRepository], corpora: Path) -> None:
+    repository = make_repository("words")
+    for number in range(6):
+        repository.commit(f"commit {number}", {"README.md": f"line {number}\n", "a.lock": "x\n"})
+    with pytest.raises(UserError, match="nothing is left to learn from after the filters: 6 prose"):
+        build(repository.path, corpora)
+
+
+def test_too_few_commits_to_split(make_repository: Callable[[str], GitRepository], corpora: Path) -> None:
+    repository = make_repository("young")
+    for number in range(3):
+        repository.commit(f"commit {number}", {f"m{number}.py": f"x = {number}\n"})
+    with pytest.raises(UserError, match="3 commits with code to learn from are too few"):
+        build(repository.path, corpora)
+    assert not list((corpora / "young").glob("samples-*"))

@@ -1,0 +1,27 @@
+"""The embedded model is a real one: it has learned English and code."""
+
+import math
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tests.conftest import ROOT
+
+FOLDER = ROOT / "models" / "smollm2-135m"
+
+
+@pytest.mark.parametrize("text", ["The capital of France is Paris.", "def add(a, b):\n    return a + b\n"])
+def test_it_predicts_text_far_better_than_chance(text: str) -> None:
+    tokenizer, model = AutoTokenizer.from_pretrained(FOLDER), AutoModelForCausalLM.from_pretrained(FOLDER)
+    ids = tokenizer(text, return_tensors="pt").input_ids
+    with torch.no_grad():
+        loss = float(model(ids, labels=ids).loss)
+    assert loss < math.log(len(tokenizer)) / 2
+
+
+def test_it_is_plain_safetensors_that_can_be_trained() -> None:
+    model = AutoModelForCausalLM.from_pretrained(FOLDER)
+    assert model.num_parameters() == 134_515_008
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+    assert not getattr(model, "is_quantized", False)

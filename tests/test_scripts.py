@@ -1,0 +1,364 @@
+"""The commands as a user runs them: mine, train, interrupt, resume, examine, and every refusal in one clear line."""
+
+import json
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.conftest import ROOT, GitRepository, run_script, script_environment
+
+SHORT = ["--max_steps", "12", "--save_steps", "4", "--eval_steps", "4", "--logging_steps", "1", "--exam_items", "8",
+         "--gradient_accumulation_steps", "1", "--max_length", "512", "--max_validation_samples", "4"]  # fmt: skip
+
+
+def manifest(run: Path) -> dict[str, Any]:
+    return dict(json.loads((run / "manifest.json").read_text()))
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the user's own: corpora and runs appear in it."""
+    return tmp_path_factory.mktemp("workplace")
+
+
+@pytest.fixture(scope="session")
+def trained(workplace: Path, project: Path, tiny_models: dict[str, Path], tiny_recipe: Path) -> Path:
+    """A run of the tiny Llama that went through without a stop."""
+    done = run_script(
+        "train.py", tiny_recipe, "--repo", project, "--model_name_or_path", tiny_models["llama"], "--output_dir", "runs/whole",
+        cwd=workplace,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "bits per byte" in done.stdout
+    return workplace / "runs" / "whole"
+
+
+@pytest.mark.parametrize("name", ["train.py", "mine.py", "evaluate.py", "fetch_model.py"])
+def test_help_teaches(name: str, tmp_path: Path) -> None:
+    done = run_script(name, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert f"scripts/{name}" in done.stdout
+
+
+def test_a_run_leaves_what_the_design_promises(trained: Path) -> None:
+    content = manifest(trained)
+    assert content["status"] == "complete"
+    assert [phase["name"] for phase in content["phases"]] == ["mine", "render", "train", "exam", "save"]
+    assert {phase["status"] for phase in content["phases"]} == {"complete"}
+    assert content["training"]["steps"] == 12
+    assert content["training"]["tokens_seen"] > 0
+    assert content["exam"]["commits"] == 7
+    assert content["corpus"]["splits"]["train"]["used"] > 20
+    recorded = {artifact["path"] for artifact in content["artifacts"]}
+    assert {
+        "adapter_model.safetensors",
+        "adapter_config.json",
+        "tokenizer.json",
+        "README.md",
+        "recipe.yaml",
+    } <= recorded
+    assert list((trained / "tensorboard").glob("events.*"))
+    assert len(json.loads((trained / "exam.json").read_text())["per_item"]) == content["exam"]["items"]
+    assert "example.org" not in (trained / "manifest.json").read_text()
+
+
+def test_the_adapter_loads_in_a_fresh_process_and_changes_the_logits(
+    trained: Path, tiny_models: dict[str, Path]
+) -> None:
+    code = (
+        "import sys, torch; from transformers import AutoModelForCausalLM as A; ids = torch.tensor([[5, 6, 7]]);"
+        "base = A.from_pretrained(sys.argv[1])(ids).logits; tuned = A.from_pretrained(sys.argv[2])(ids).logits;"
+        "sys.exit(bool(torch.allclose(base, tuned)))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tiny_models["llama"]), str(trained)], check=True)
+
+
+def test_the_card_loads_as_it_says(trained: Path, workplace: Path) -> None:
+    card = (trained / "README.md").read_text()
+    assert "library_name: peft" in card
+    assert "95 % interval" in card
+    code = card.split("```python\n")[1].split("```")[0]
+    subprocess.run([sys.executable, "-c", code], cwd=workplace, check=True, env=script_environment())
+
+
+def test_the_same_command_again_says_it_is_complete(trained: Path, workplace: Path, project: Path) -> None:
+    before = (trained / "manifest.json").read_bytes()
+    done = run_script("train.py", trained / "recipe.yaml", cwd=workplace)
+    assert done.returncode == 0
+    assert "already complete" in done.stdout
+    assert (trained / "manifest.json").read_bytes() == before
+
+
+def test_the_exam_can_be_sat_again_with_the_same_result(trained: Path, workplace: Path) -> None:
+    before = json.loads((trained / "exam.json").read_text())
+    done = run_script("evaluate.py", trained, cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    after = json.loads((trained / "exam.json").read_text())
+    assert after["base"]["bits_per_byte"] == pytest.approx(before["base"]["bits_per_byte"], rel=1e-5)
+    assert after["tuned"]["bits_per_byte"] == pytest.approx(before["tuned"]["bits_per_byte"], rel=1e-5)
+
+
+def test_mine_shows_repository_funnel_and_splits(trained: Path, workplace: Path) -> None:
+    done = run_script("mine.py", trained / "recipe.yaml", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    for word in ('"merges": 1', "vendored", "somebody else's code", "validation", "corpora/project"):
+        assert word in done.stdout
+
+
+class Running:
+    """A training process that can be watched and stopped."""
+
+    def __init__(self, arguments: list[str], cwd: Path) -> None:
+        command = [sys.executable, str(ROOT / "scripts" / "train.py"), *arguments]
+        self.process = subprocess.Popen(
+            command, cwd=cwd, env=script_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def wait_for(self, path: Path) -> None:
+        for _ in range(1800):
+            if path.exists():
+                return
+            assert self.process.poll() is None, self.process.communicate()[0]
+            time.sleep(0.05)
+        raise AssertionError(f"{path} did not appear")
+
+    def end(self) -> tuple[int, str]:
+        output, _ = self.process.communicate(timeout=120)
+        return self.process.returncode, output
+
+
+@pytest.fixture
+def start(workplace: Path) -> Iterator[Callable[[list[str]], Running]]:
+    """Start training processes and leave none behind."""
+    started: list[Running] = []
+
+    def begin(arguments: list[str]) -> Running:
+        started.append(Running(arguments, workplace))
+        return started[-1]
+
+    yield begin
+    for running in started:
+        running.process.kill()
+        running.process.wait()
+
+
+def weights(run: Path) -> dict[str, Any]:
+    return {name: tensor.tolist() for name, tensor in load_file(run / "adapter_model.safetensors").items()}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "family", "stop", "code"),
+    [
+        ("starcoder2", "starcoder2", signal.SIGINT, 130),
+        ("phi2", "phi", signal.SIGKILL, -9),
+        ("gpt2", "gpt2", signal.SIGTERM, 143),
+    ],
+)
+def test_a_shipped_recipe_trains_stops_and_resumes_to_the_same_adapter(
+    workplace: Path, project: Path, tiny_models: dict[str, Path], start: Callable[[list[str]], Running],
+    recipe: str, family: str, stop: signal.Signals, code: int,
+) -> None:  # fmt: skip
+    """Quantised where the recipe says so, with the real bitsandbytes on the CPU."""
+    common = [str(ROOT / "recipes" / f"{recipe}.yaml"), "--repo", str(project), *SHORT]
+    common += ["--model_name_or_path", str(tiny_models[family])]
+    whole, stopped = workplace / "runs" / recipe, workplace / "runs" / f"{recipe}-stopped"
+    done = run_script("train.py", *common, "--output_dir", whole, cwd=workplace)
+    assert done.returncode == 0, done.stderr
+
+    arguments = [*common, "--output_dir", str(stopped)]
+    running = start(arguments)
+    running.wait_for(stopped / "checkpoint-4" / "trainer_state.json")
+    running.process.send_signal(stop)
+    ended, output = running.end()
+    assert ended == code, output
+    assert "Traceback" not in output
+    assert manifest(stopped)["status"] == "interrupted"
+
+    done = run_script("train.py", *arguments, cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    content = manifest(stopped)
+    assert content["status"] == "complete"
+    assert content["training"]["resumed_from"] >= 4
+    assert content["training"]["steps"] == 12
+    assert weights(stopped) == weights(whole)
+    assert any(value for name, tensor in weights(whole).items() if "lora_B" in name for row in tensor for value in row)
+
+
+def test_full_fine_tuning_saves_a_whole_model(
+    workplace: Path, project: Path, tiny_models: dict[str, Path], tiny_recipe: Path
+) -> None:
+    arguments: list[str | Path] = [
+        tiny_recipe,
+        "--repo",
+        project,
+        "--model_name_or_path",
+        tiny_models["gpt2"],
+        "--use_peft",
+        "false",
+    ]
+    done = run_script("train.py", *arguments, "--output_dir", "runs/full", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    run = workplace / "runs" / "full"
+    assert (run / "model.safetensors").is_file()
+    assert not (run / "adapter_config.json").exists()
+    assert manifest(run)["exam"]["base"] != manifest(run)["exam"]["tuned"]
+
+
+def test_eight_bit_trains(workplace: Path, project: Path, tiny_models: dict[str, Path], tiny_recipe: Path) -> None:
+    arguments: list[str | Path] = [
+        tiny_recipe,
+        "--repo",
+        project,
+        "--model_name_or_path",
+        tiny_models["phi"],
+        "--load_in_8bit",
+    ]
+    done = run_script("train.py", *arguments, "--output_dir", "runs/eight", "--max_steps", "4", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    assert manifest(workplace / "runs" / "eight")["status"] == "complete"
+
+
+def test_early_stopping_ends_a_run_that_no_longer_improves(
+    workplace: Path, project: Path, tiny_models: dict[str, Path], tiny_recipe: Path
+) -> None:
+    arguments: list[str | Path] = [
+        tiny_recipe,
+        "--repo",
+        project,
+        "--model_name_or_path",
+        tiny_models["llama"],
+        "--output_dir",
+        "runs/early",
+    ]
+    arguments += ["--early_stopping_patience", "1", "--learning_rate", "0", "--exam", "false"]
+    done = run_script("train.py", *arguments, cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    training = manifest(workplace / "runs" / "early")["training"]
+    assert training["stopped_by"] == "early_stopping"
+    assert training["steps"] == 8
+
+
+@pytest.mark.parametrize(("flags", "processes"), [(["--multi_gpu"], 2), (["--cpu"], 1)])
+def test_several_processes_give_one_manifest_and_one_adapter(
+    tmp_path: Path,
+    project: Path,
+    tiny_models: dict[str, Path],
+    tiny_recipe: Path,
+    flags: list[str],
+    processes: int,
+) -> None:
+    """Without a GPU accelerate's `--multi_gpu` means gloo; its `--cpu` starts one process whatever the number."""
+    command = [
+        str(Path(sys.executable).with_name("accelerate")), "launch", *flags, "--num_processes", "2",
+        str(ROOT / "scripts" / "train.py"), str(tiny_recipe), "--repo", str(project), "--output_dir", "runs/two",
+        "--model_name_or_path", str(tiny_models["starcoder2"]), "--load_in_4bit",
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, cwd=tmp_path, env=script_environment(), capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    content = manifest(tmp_path / "runs" / "two")
+    assert content["status"] == "complete"
+    assert content["training"]["processes"] == processes
+    assert done.stdout.count("95 % interval") == 1, "one summary"
+    assert len(list((tmp_path / "runs").rglob("adapter_model.safetensors"))) == 3, "the run's and two checkpoints'"
+    assert len(list((tmp_path / "corpora").rglob("corpus.json"))) == 2, "changes and samples, built once"
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(
+    workplace: Path,
+    project: Path,
+    tiny_models: dict[str, Path],
+    tiny_recipe: Path,
+    start: Callable[[list[str]], Running],
+) -> None:
+    """The kernel refuses larger files from the second checkpoint on, as a full disk does."""
+    run = workplace / "runs" / "disk"
+    arguments = [str(tiny_recipe), "--repo", str(project), "--model_name_or_path", str(tiny_models["llama"])]
+    arguments += ["--output_dir", str(run), "--max_steps", "40"]
+    running = start(arguments)
+    running.wait_for(run / "checkpoint-4" / "trainer_state.json")
+    resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (20_000, 20_000))
+    code, output = running.end()
+    assert code == 2, output
+    assert "error: the disk is full" in output
+    assert "Traceback" not in output
+    done = run_script("train.py", *arguments, cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    assert manifest(run)["training"]["resumed_from"] >= 4
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> str:
+    """Assert one clear error with a hint, and return both."""
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert lines[-2].startswith("error: ")
+    assert lines[-1].startswith("hint: ")
+    return "\n".join(lines[-2:])
+
+
+def test_bad_input_ends_in_one_line_and_a_hint(
+    make_repository: Callable[[str], GitRepository],
+    tmp_path: Path,
+    tiny_models: dict[str, Path],
+    tiny_recipe: Path,
+    project: Path,
+) -> None:
+    make_repository("unborn")
+    (tmp_path / "zip" / "src").mkdir(parents=True)
+    prose = make_repository("prose")
+    young = make_repository("young")
+    for number in range(6):
+        prose.commit(f"commit {number}", {"README.md": f"{number}\n"})
+    for number in range(3):
+        young.commit(f"commit {number}", {f"m{number}.py": f"x = {number}\n"})
+
+    def train(repo: Path, *more: str) -> str:
+        model = ["--model_name_or_path", str(tiny_models["llama"])]
+        done = run_script(
+            "train.py", tiny_recipe, *model, "--repo", repo, "--output_dir", tmp_path / "run", *more, cwd=tmp_path
+        )
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        return refused(done)
+
+    assert "does not exist" in train(tmp_path / "absent")
+    assert "git clone" in train(tmp_path / "zip")
+    assert "has no commits" in train(tmp_path / "unborn")
+    assert "6 prose" in train(prose.path)
+    assert "3 commits with code to learn from are too few" in train(young.path)
+    assert "`models/absent` does not exist" in train(project, "--model_name_or_path", "models/absent")
+    assert "hf download nobody/nothing" in train(project, "--model_name_or_path", "nobody/nothing")
+    assert "did you mean `learning_rate`" in train(project, "--learning_rat", "1")
+    assert "more than the 1024 positions" in train(project, "--max_length", "4096")
+    assert "does not have" in train(project, "--lora_target_modules", "c_attn")
+    assert "no recipe given" in refused(run_script("train.py", cwd=tmp_path))
+    assert "is not a run directory" in refused(run_script("evaluate.py", "nowhere", cwd=tmp_path))
+
+
+def test_a_run_directory_is_not_shared(trained: Path, workplace: Path, project: Path, tmp_path: Path) -> None:
+    """Neither by another recipe nor by a later state of the repository."""
+    other = run_script("train.py", trained / "recipe.yaml", "--seed", "9", cwd=workplace)
+    assert "`seed` was 7, now 9" in refused(other)
+    shutil.copytree(project, tmp_path / "project")
+    shutil.copytree(trained, tmp_path / "run")
+    recipe = tmp_path / "run" / "recipe.yaml"
+    recipe.write_text(
+        recipe.read_text()
+        .replace(str(project), str(tmp_path / "project"))
+        .replace("runs/whole", str(tmp_path / "run"))
+    )
+    repository = GitRepository.__new__(GitRepository)
+    repository.path, repository.commits = tmp_path / "project", 50
+    repository.commit("A later commit", {"src/late.py": "x = 1\n"})
+    assert "was trained on commit" in refused(run_script("train.py", recipe, cwd=tmp_path))
+    assert (tmp_path / "run" / "adapter_model.safetensors").is_file()
