@@ -23,6 +23,7 @@ def console() -> Iterator[None]:
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("blocklm").setLevel(logging.INFO)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of an optional kernel at every import
     # The pinned stack warns of renames to come (`gradient_checkpointing`); they are ours to follow, not the user's.
     warnings.simplefilter("ignore", FutureWarning)
     try:

@@ -5,6 +5,7 @@ file changed by a commit, the same for every model; `samples-KEY`, train, valida
 """
 
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -16,7 +17,8 @@ from typing import Any
 from datasets import Dataset, DatasetDict, Features, List, Value
 from tqdm import tqdm
 
-from blocklm import commits, hygiene, splits, store, views
+from blocklm import analysis, commits, hygiene, splits, store, views
+from blocklm.analysis import Analysis
 from blocklm.commits import Commit, Repository, count_commits, read_commits
 from blocklm.errors import UserError
 from blocklm.hygiene import Limits
@@ -83,17 +85,16 @@ def load_changes(repository: Repository, limits: Limits, corpus_dir: Path) -> Ch
     """Return the changes of every commit up to the head, mined now or read from the cache."""
     git = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True).stdout.strip()
     versions = {"git": git, "pydriller": version("pydriller"), "enry": version("enry-python")}
-    key = store.data_key(
-        commits, hygiene, head=repository.head, name=repository.name, limits=asdict(limits), **versions
-    )
+    settings = {"head": repository.head, "name": repository.name, "limits": asdict(limits), **versions}
+    key = store.data_key(commits, hygiene, analysis, sys.modules[__name__], **settings)
     folder = corpus_dir / repository.name / f"changes-{key}"
     stored = store.read(folder)
     if stored is not None:
         return Changes(*stored, cache="hit")
-    stats = _Statistics()
+    seen = Analysis()
     history = tqdm(read_commits(repository), "mining", count_commits(repository), unit=" commits", disable=None)
-    rows = _change_rows(history, limits, stats)
-    stored = store.write(folder, rows, CHANGES, lambda built: (built, _changes_report(repository, key, stats, built)))
+    rows = _change_rows(history, limits, seen)
+    stored = store.write(folder, rows, CHANGES, lambda built: (built, _changes_report(repository, key, seen, built)))
     return Changes(*stored, cache="built")
 
 
@@ -113,7 +114,7 @@ def load_samples(
     """
     family = views.family_of(special_tokens)
     settings = {"changes": changes.report["key"], "tokens": sorted(special_tokens), "test_commits": test_commits}
-    key = store.data_key(hygiene, views, splits, **settings)
+    key = store.data_key(hygiene, views, splits, sys.modules[__name__], **settings)
     folder = corpus_dir / changes.report["repository"]["name"] / f"samples-{key}"
     stored = store.read(folder)
     if stored is not None:
@@ -136,30 +137,10 @@ def load_samples(
     return Corpus(*stored, cache="built")
 
 
-class _Statistics:
-    """What the repository looks like, counted while its commits stream by."""
-
-    def __init__(self) -> None:
-        self.commits = self.merges = 0
-        self.authors: set[str] = set()
-        self.languages: Counter[str] = Counter()
-        self.unreadable: list[str] = []
-        self.first = self.last = ""
-
-    def count(self, commit: Commit) -> None:
-        self.commits += 1
-        self.merges += len(commit.parents) > 1
-        self.authors.add(commit.author)
-        time = commit.commit_time.isoformat()
-        self.first, self.last = min(self.first or time, time), max(self.last, time)
-        if commit.error:
-            self.unreadable.append(commit.sha)
-
-
-def _change_rows(history: Iterable[Commit], limits: Limits, stats: _Statistics) -> Iterator[dict[str, Any]]:
+def _change_rows(history: Iterable[Commit], limits: Limits, seen: Analysis) -> Iterator[dict[str, Any]]:
     """Yield one row per changed file, and one without a path for each commit that has none to show."""
     for commit in history:
-        stats.count(commit)
+        seen.count(commit)
         shared = {
             "repo": commit.repo,
             "commit": commit.sha,
@@ -178,7 +159,7 @@ def _change_rows(history: Iterable[Commit], limits: Limits, stats: _Statistics) 
             continue
         for change in commit.files:
             language, reason = hygiene.language_of(change.path), hygiene.screen(change, limits)
-            stats.languages[language or "unknown"] += change.added + change.deleted
+            seen.languages[language or "unknown"] += change.added + change.deleted
             yield shared | {
                 "path": change.path,
                 "old_path": change.old_path,
@@ -210,22 +191,10 @@ def _sample_rows(
             yield shared | asdict(sample) | {"weight": 1.0}
 
 
-def _changes_report(repository: Repository, key: str, stats: _Statistics, built: Dataset) -> dict[str, Any]:
+def _changes_report(repository: Repository, key: str, seen: Analysis, built: Dataset) -> dict[str, Any]:
     return {
         "key": key,
-        "repository": {
-            "name": repository.name,
-            "path": str(repository.path),
-            "head": repository.head,
-            "commits": stats.commits,
-            "merges": stats.merges,
-            "branches": repository.branches,
-            "authors": len(stats.authors),
-            "first_commit_time": stats.first,
-            "last_commit_time": stats.last,
-            "languages": dict(stats.languages.most_common(20)),
-            "unreadable": stats.unreadable,
-        },
+        "repository": seen.report(repository),
         "changes": len(built),
         "funnel": hygiene.funnel(built["drop_reason"]),
     }

@@ -22,7 +22,8 @@ EDGES: dict[str, set[str]] = {
     "views": set(),
     "splits": {"errors"},
     "store": set(),
-    "corpus": {"commits", "errors", "hygiene", "splits", "store", "views"},
+    "analysis": {"commits"},
+    "corpus": {"analysis", "commits", "errors", "hygiene", "splits", "store", "views"},
     "precision": {"errors"},
     "model": {"errors", "precision"},
     "embedded": {"errors"},
@@ -38,7 +39,7 @@ EDGES: dict[str, set[str]] = {
         "report", "splits", "training",
     },
 }  # fmt: skip
-DATA_HALF = ("recipe", "commits", "hygiene", "views", "splits", "store", "corpus", "run_dir")
+DATA_HALF = ("recipe", "commits", "hygiene", "views", "splits", "store", "analysis", "corpus", "run_dir")
 PACKAGE = ROOT / "blocklm"
 
 
@@ -84,4 +85,4 @@ def test_each_half_stays_without_the_library_of_the_other(rooms: tuple[str, ...]
 
 @pytest.mark.parametrize("room", sorted(ROOMS))
 def test_a_room_holds_one_concept(room: str) -> None:
-    assert len(ROOMS[room].read_text().splitlines()) <= 270
+    assert len(ROOMS[room].read_text().splitlines()) <= 250
