@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from itertools import chain
+from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -203,22 +203,24 @@ def _changes_report(repository: Repository, key: str, seen: Analysis, built: Dat
 def _samples_report(
     key: str, family: views.Family, source: dict[str, Any], left_out: Counter[str], built: DatasetDict
 ) -> dict[str, Any]:
-    splits = {
-        name: {
+    # A branch may land after newer commits: the landing time is the latest seen so far, so that splits do not overlap.
+    landed = iter(accumulate(chain.from_iterable(split["commit_time"] for split in built.values()), max))
+    spans = {}
+    for name, split in built.items():
+        times = list(islice(landed, len(split)))
+        spans[name] = {
             "commits": len(set(split["commit"])),
             "samples": len(split),
-            "from": min(split["commit_time"]).isoformat(),
-            "to": max(split["commit_time"]).isoformat(),
+            "from": times[0].isoformat(),
+            "to": times[-1].isoformat(),
         }
-        for name, split in built.items()
-    }
     return {
         "key": key,
         "changes": source["changes"],
         "funnel": source["funnel"],
         "family": family.name,
         "left_out": dict(left_out),
-        "splits": splits,
+        "splits": spans,
     }
 
 

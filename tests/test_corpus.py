@@ -58,6 +58,19 @@ def test_splits_share_no_commit_and_follow_time(project: Path, corpora: Path) ->
     assert corpus.report["splits"]["test"]["commits"] == 7
 
 
+def test_clocks_that_run_backwards_do_not_make_splits_overlap(
+    make_repository: Callable[[str], GitRepository], corpora: Path
+) -> None:
+    """A commit made long ago and landed late counts from its landing."""
+    repository = make_repository("late")
+    for number in range(20):
+        repository.commits = 5 if number in (16, 17) else number
+        repository.commit(f"commit {number}", {f"m{number}.py": f"x = {number}\n"})
+    _, corpus = build(repository.path, corpora)
+    train, validation, test = ((split["from"], split["to"]) for split in corpus.report["splits"].values())
+    assert train[0] < train[1] <= validation[0] <= validation[1] <= test[0] <= test[1]
+
+
 def test_a_second_build_is_a_hit_and_a_new_commit_is_not(
     make_repository: Callable[[str], GitRepository], corpora: Path
 ) -> None:
