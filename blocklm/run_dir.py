@@ -7,7 +7,7 @@ import yaml
 from blocklm.errors import UserError
 from blocklm.recipe import Recipe
 from blocklm.recipe_parser import load_yaml
-from blocklm.report import read_manifest, summarise
+from blocklm.report import read_manifest, replace_file, summarise
 
 
 def claim(recipe: Recipe, head: str) -> str | None:
@@ -25,10 +25,7 @@ def claim(recipe: Recipe, head: str) -> str | None:
         _check_head(recipe.output_dir, manifest, head)
         if manifest is not None and manifest["status"] == "complete":
             return summarise(recipe.output_dir, manifest)
-    recipe.output_dir.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(yaml.safe_dump(recipe.resolved(), sort_keys=False, allow_unicode=True), encoding="utf-8")
-    temporary.replace(path)
+    replace_file(path, yaml.safe_dump(recipe.resolved(), sort_keys=False, allow_unicode=True))
     return None
 
 
