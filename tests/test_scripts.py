@@ -1,6 +1,7 @@
 """The commands as a user runs them: mine, train, interrupt, resume, examine, and every refusal in one clear line."""
 
 import json
+import os
 import resource
 import shutil
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +193,39 @@ def test_a_shipped_recipe_trains_stops_and_resumes_to_the_same_adapter(
     assert content["training"]["steps"] == 12
     assert weights(stopped) == weights(whole)
     assert any(value for name, tensor in weights(whole).items() if "lora_B" in name for row in tensor for value in row)
+
+
+def test_ctrl_c_at_the_terminal_reaches_launcher_and_training_alike(
+    workplace: Path, project: Path, tiny_models: dict[str, Path], tiny_recipe: Path
+) -> None:
+    """Accelerate's launcher ends at once; the training it started still saves its checkpoint and says so."""
+    run = workplace / "runs" / "launched"
+    command = [
+        str(Path(sys.executable).with_name("accelerate")), "launch", "--quiet", "--config_file",
+        str(ROOT / "accelerate_config.yaml"), str(ROOT / "scripts" / "train.py"), str(tiny_recipe), "--repo", str(project),
+        "--model_name_or_path", str(tiny_models["llama"]), "--output_dir", str(run), "--max_steps", "400",
+    ]  # fmt: skip
+    launcher = subprocess.Popen(
+        command, cwd=workplace, env=script_environment(), stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        wait_until((run / "checkpoint-4" / "trainer_state.json").exists)
+        os.killpg(launcher.pid, signal.SIGINT)
+        wait_until(lambda: manifest(run)["finished_at"] is not None)
+        assert launcher.wait(timeout=60) != 0
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(launcher.pid, signal.SIGKILL)
+    assert manifest(run)["status"] == "interrupted"
+    assert max(int(path.name.partition("-")[2]) for path in run.glob("checkpoint-*")) > 4
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    for _ in range(1800):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("did not happen within 90 seconds")
 
 
 def test_full_fine_tuning_saves_a_whole_model(
