@@ -1,16 +1,11 @@
 """Git history as frozen values, one commit at a time, in landing order.
 
-History is read through PyDriller, but never in the mined repository itself: its config may name programs (a file system
-monitor, a diff driver, a credential helper) that git would run. A sterile bare repository of our own borrows its
-objects, so that config, hooks, attributes, index and work tree are never read.
+History is read through PyDriller, never in the mined repository itself but in a sterile one that borrows its objects.
 """
 
-import os
-import subprocess
-import tempfile
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import blake2s
 from pathlib import Path
@@ -19,48 +14,34 @@ import pydriller
 from git.exc import GitCommandError
 
 from blocklm.errors import UserError
+from blocklm.sterile import STERILE_ENVIRONMENT, git_output, run_git, sterile_repository
 
 CHANGE_TYPES = {"ADD": "add", "MODIFY": "modify", "DELETE": "delete", "RENAME": "rename", "COPY": "copy"}
+BROKEN_PARENTS = re.compile(r"Failed to traverse parents of commit ([0-9a-f]{40})")
 READ_ERRORS = (GitCommandError, ValueError, OSError)
-
-# Nothing outside the sterile repository may change what is read or run: no user or system config, no network, no
-# prompts, no replaced objects.
-STERILE_ENVIRONMENT = {
-    "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_CONFIG_GLOBAL": os.devnull,
-    "GIT_ATTR_NOSYSTEM": "1",
-    "GIT_DIFF_OPTS": "",
-    "GIT_NO_LAZY_FETCH": "1",
-    "GIT_ALLOW_PROTOCOL": "none",
-    "GIT_TERMINAL_PROMPT": "0",
-    "GIT_NO_REPLACE_OBJECTS": "1",
-    "GIT_OPTIONAL_LOCKS": "0",
-    "LC_ALL": "C",
-}
-STERILE_CONFIG = """[core]
-	repositoryformatversion = 0
-	bare = true
-	quotePath = true
-	bigFileThreshold = 10m
-[diff]
-	renameLimit = 1000
-"""
 
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """A readable git repository at one moment; `head` is the commit mined from."""
+    """A readable git repository at one moment; `head` is the commit mined from.
+
+    `boundary` holds the commits whose parents are not there: of a shallow clone, or above a missing commit object.
+    """
 
     path: Path
     name: str
     git_dir: Path
     head: str
     branches: int
+    boundary: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class FileChange:
-    """What one commit did to one file; `diff` holds the unified hunks without the file header."""
+    """What one commit did to one file; `diff` holds the unified hunks without the file header.
+
+    `lossy` says that the file is not UTF-8 and PyDriller left out the bytes it could not decode.
+    """
 
     path: str
     old_path: str
@@ -71,6 +52,7 @@ class FileChange:
     diff: str
     added: int
     deleted: int
+    lossy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +80,7 @@ def open_repository(path: str | Path) -> Repository:
     root = Path(path).expanduser().absolute()
     if not root.is_dir():
         raise UserError(f"`repo` {path} does not exist", "give the path of a cloned git repository")
-    found = _git(root, "rev-parse", "--absolute-git-dir", "--show-object-format")
+    found = git_output(root, "rev-parse", "--absolute-git-dir", "--show-object-format")
     if found is None:
         raise UserError(
             f"`repo` {path} is not a git repository",
@@ -107,17 +89,18 @@ def open_repository(path: str | Path) -> Repository:
     git_dir, object_format = found.splitlines()
     if object_format != "sha1":
         raise UserError(f"`repo` {path} stores {object_format} objects", "only SHA-1 repositories can be read yet")
-    head = _git(root, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+    head = git_output(root, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
     if head is None:
         raise UserError(f"`repo` {path} has no commits on HEAD", "check out the branch to learn from, or commit first")
-    branches = _git(root, "for-each-ref", "--format=x", "refs/heads", "refs/remotes") or ""
-    return Repository(root.resolve(), _name(Path(git_dir)), Path(git_dir), head.strip(), len(branches.split()))
+    branches = git_output(root, "for-each-ref", "--format=x", "refs/heads", "refs/remotes") or ""
+    name, count = _name(Path(git_dir)), len(branches.split())
+    return _with_boundary(Repository(root.resolve(), name, Path(git_dir), head.strip(), count))
 
 
 def count_commits(repository: Repository) -> int:
     """Number of commits reachable from the head."""
-    with _sterile(repository) as git_dir:
-        return int(_git(git_dir, "rev-list", "--count", repository.head) or 0)
+    with sterile_repository(repository.git_dir, repository.head, repository.boundary) as git_dir:
+        return int(git_output(git_dir, "rev-list", "--count", repository.head) or 0)
 
 
 def read_commits(repository: Repository) -> Iterator[Commit]:
@@ -126,8 +109,7 @@ def read_commits(repository: Repository) -> Iterator[Commit]:
     Memory holds one commit at a time. A commit whose objects are missing or corrupt is yielded with `error` set and
     without files; it never ends the traversal.
     """
-    shallow = _shallow(repository)
-    with _sterile(repository) as git_dir:
+    with sterile_repository(repository.git_dir, repository.head, repository.boundary) as git_dir:
         git = pydriller.Git(str(git_dir))
         git.repo.git.update_environment(
             **STERILE_ENVIRONMENT,
@@ -140,15 +122,15 @@ def read_commits(repository: Repository) -> Iterator[Commit]:
             salt = b""
             for seq, commit in enumerate(listing):
                 salt = salt or bytes.fromhex(commit.hash)
-                yield _read(repository, commit, seq, salt, shallow)
+                yield _read(repository, commit, seq, salt)
         finally:
             git.clear()
 
 
-def _read(repository: Repository, commit: pydriller.Commit, seq: int, salt: bytes, shallow: frozenset[str]) -> Commit:
+def _read(repository: Repository, commit: pydriller.Commit, seq: int, salt: bytes) -> Commit:
     error: str | None = None
     files: tuple[FileChange, ...] = ()
-    if commit.hash in shallow:
+    if commit.hash in repository.boundary:
         error = "shallow boundary: its parent is not in this clone"
     elif not commit.merge:
         try:
@@ -182,46 +164,38 @@ def _change(item: pydriller.ModifiedFile) -> FileChange:
         diff=item.diff,
         added=item.added_lines,
         deleted=item.deleted_lines,
+        lossy=item.diff.encode("utf-8", "surrogatepass") != bytes(diff.diff),
     )
 
 
-@contextmanager
-def _sterile(repository: Repository) -> Iterator[Path]:
-    """A temporary bare repository that borrows the objects of `repository` and nothing else."""
-    objects = _git(repository.git_dir, "rev-parse", "--path-format=absolute", "--git-path", "objects")
-    assert objects is not None, "open_repository found this git directory"
-    with tempfile.TemporaryDirectory(prefix="blocklm-") as folder:
-        git_dir = Path(folder)
-        for name in ("refs/heads", "objects/info"):
-            (git_dir / name).mkdir(parents=True)
-        (git_dir / "HEAD").write_text(repository.head + "\n")
-        (git_dir / "config").write_text(STERILE_CONFIG)
-        (git_dir / "objects/info/alternates").write_text(objects)
-        if shallow := _shallow(repository):
-            (git_dir / "shallow").write_text("\n".join(sorted(shallow)) + "\n")
-        yield git_dir
+def _with_boundary(repository: Repository) -> Repository:
+    """Find where the history ends early; a missing commit object ends it just as a shallow clone does.
+
+    Raises:
+        UserError: git cannot walk the history for another reason.
+    """
+    repository = replace(repository, boundary=_shallow(repository))
+    while True:
+        with sterile_repository(repository.git_dir, repository.head, repository.boundary) as git_dir:
+            done = run_git(git_dir, "rev-list", "--count", repository.head)
+        if done.returncode == 0:
+            return repository
+        broken = BROKEN_PARENTS.search(done.stderr)
+        if broken is None or broken[1] in repository.boundary:
+            said = " ".join(done.stderr.split())[-200:]
+            raise UserError(
+                f"the history of {repository.path} cannot be read: {said}", "`git fsck` says what is damaged"
+            )
+        repository = replace(repository, boundary=repository.boundary | {broken[1]})
 
 
 def _shallow(repository: Repository) -> frozenset[str]:
-    path = _git(repository.git_dir, "rev-parse", "--path-format=absolute", "--git-path", "shallow") or ""
+    path = git_output(repository.git_dir, "rev-parse", "--path-format=absolute", "--git-path", "shallow") or ""
     boundary = Path(path.strip())
     return frozenset(boundary.read_text().split()) if boundary.is_file() else frozenset()
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    """Run a plumbing command that executes nothing of the repository; None if git fails."""
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    done = subprocess.run(
-        ["git", "-c", "safe.directory=*", "-C", str(folder), *arguments],
-        env=inherited | STERILE_ENVIRONMENT | {"GIT_CEILING_DIRECTORIES": str(folder.parent)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout if done.returncode == 0 else None
 
 
 def _name(git_dir: Path) -> str:
     """A short name for folders and prompts: the folder that holds `.git`, or the bare repository's own."""
     folder = git_dir.parent if git_dir.name == ".git" else git_dir
-    return folder.name.removesuffix(".git") or "repository"
+    return re.sub(r"[^\w.-]", "-", folder.name.removesuffix(".git")).lstrip(".") or "repository"

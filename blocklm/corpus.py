@@ -17,7 +17,7 @@ from typing import Any
 from datasets import Dataset, DatasetDict, Features, List, Value
 from tqdm import tqdm
 
-from blocklm import analysis, commits, hygiene, splits, store, views
+from blocklm import analysis, commits, hygiene, splits, sterile, store, views
 from blocklm.analysis import Analysis
 from blocklm.commits import Commit, Repository, count_commits, read_commits
 from blocklm.errors import UserError
@@ -85,12 +85,15 @@ def load_changes(repository: Repository, limits: Limits, corpus_dir: Path) -> Ch
     """Return the changes of every commit up to the head, mined now or read from the cache."""
     git = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True).stdout.strip()
     versions = {"git": git, "pydriller": version("pydriller"), "enry": version("enry-python")}
-    settings = {"head": repository.head, "name": repository.name, "limits": asdict(limits), **versions}
-    key = store.data_key(commits, hygiene, analysis, sys.modules[__name__], **settings)
+    boundary = sorted(repository.boundary)  # a clone that was deepened since has more to say
+    settings = {"head": repository.head, "boundary": boundary, "name": repository.name, "limits": asdict(limits)}
+    key = store.data_key(sterile, commits, hygiene, analysis, sys.modules[__name__], **settings, **versions)
     folder = corpus_dir / repository.name / f"changes-{key}"
     stored = store.read(folder)
     if stored is not None:
-        return Changes(*stored, cache="hit")
+        dataset, report = stored
+        report["repository"] |= {"path": str(repository.path), "branches": repository.branches}
+        return Changes(dataset, report, cache="hit")
     seen = Analysis()
     history = tqdm(read_commits(repository), "mining", count_commits(repository), unit=" commits", disable=None)
     rows = _change_rows(history, limits, seen)
@@ -124,7 +127,7 @@ def load_samples(
     first = next(rows, None)
     if first is None:
         raise UserError(
-            f"nothing is left to learn from after the filters: {_told(changes.report['funnel'])}",
+            f"nothing is left to learn from after the filters: {_told(changes.report['funnel'], left_out)}",
             "`python scripts/mine.py RECIPE` says what each rule means; a repository of code is needed",
         )
 
@@ -224,8 +227,6 @@ def _samples_report(
     }
 
 
-def _told(funnel: list[dict[str, Any]]) -> str:
-    return (
-        ", ".join(f"{entry['dropped']} {entry['rule']}" for entry in funnel if "dropped" in entry)
-        or "no change at all"
-    )
+def _told(funnel: list[dict[str, Any]], left_out: Counter[str]) -> str:
+    dropped = [f"{entry['dropped']} {entry['rule']}" for entry in funnel if "dropped" in entry]
+    return ", ".join(dropped + [f"{count} {reason}" for reason, count in left_out.items()]) or "no change at all"

@@ -56,6 +56,30 @@ def test_a_missing_object_costs_one_commit_and_not_the_traversal(make_repository
     assert [bool(commit.error) for commit in history] == [False, False, True, True]
 
 
+def test_a_missing_commit_object_ends_the_history_there_and_no_more(make_repository: Make) -> None:
+    repository = make_repository("torn")
+    shas = [repository.commit(f"commit {number}", {"a.py": f"x = {number}\n"}) for number in range(5)]
+    (repository.path / ".git" / "objects" / shas[1][:2] / shas[1][2:]).unlink()
+    history = list(read_commits(open_repository(repository.path)))
+    assert [commit.sha for commit in history] == shas[2:]
+    assert [bool(commit.error) for commit in history] == [True, False, False]
+
+
+def test_text_that_is_not_utf8_is_told_apart(make_repository: Make) -> None:
+    repository = make_repository("latin")
+    repository.commit("latin", {"a.py": "s = 'für'\n".encode("latin-1"), "b.py": "s = 'für'\n"})
+    latin, unicode = next(iter(read_commits(open_repository(repository.path)))).files
+    assert latin.lossy
+    assert not unicode.lossy
+
+
+@pytest.mark.parametrize(("folder", "name"), [("plain", "plain"), ("...git", "repository"), ("a b", "a-b")])
+def test_a_folder_name_cannot_lead_out_of_the_corpus(make_repository: Make, folder: str, name: str) -> None:
+    repository = make_repository(folder)
+    repository.commit("one", {"a.py": "1\n"})
+    assert open_repository(repository.path).name == name
+
+
 def test_a_hostile_configuration_does_not_run(make_repository: Make, tmp_path: Path) -> None:
     repository = make_repository("hostile")
     repository.commit("one", {"a.py": "x = 1\n"})

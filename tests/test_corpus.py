@@ -1,6 +1,7 @@
 """The corpus on disk: its columns, its funnel, its cache, and who is not in it."""
 
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -120,6 +121,16 @@ def test_text_that_holds_a_special_token_is_left_out_and_counted(
     _, corpus = build(repository.path, corpora, ("<|endoftext|>",))
     assert corpus.report["left_out"] == {"special_token": 1}
     assert not any("<|endoftext|>" in text for split in corpus.splits.values() for text in split["completion"])
+
+
+def test_a_clone_that_was_deepened_is_read_again(project: Path, corpora: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", "--depth", "20", f"file://{project}", str(clone)], check=True)
+    shallow, _ = build(clone, corpora)
+    subprocess.run(["git", "-C", str(clone), "fetch", "--quiet", "--unshallow"], check=True)
+    whole, _ = build(clone, corpora)
+    assert whole.cache == "built"
+    assert whole.report["repository"]["commits"] == 35 > shallow.report["repository"]["commits"]
 
 
 def test_the_folder_is_plain_datasets_format(project: Path, corpora: Path) -> None:
