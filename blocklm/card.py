@@ -19,7 +19,8 @@ A {kind} of `{base_model}` that learned from the git history of one repository w
 
 {commits} commits ({merges} of them merges) by {authors} authors from {first} to {last}, head `{head}`.
 It was trained on {train} samples of the commits before {cut}; the commits after that were kept for validation and exam.
-Merges, generated, vendored, binary and oversized files were left out. No author name or mail is part of the data.
+Merges, generated, vendored, binary and oversized files were left out. The author fields of commits
+are not part of the data; names that stand in code or in the text of a message are.
 
 ## How it scored
 
@@ -66,7 +67,7 @@ def write_card(run_dir: Path, manifest: dict[str, Any]) -> None:
         first=repository["first_commit_time"][:10],
         last=repository["last_commit_time"][:10],
         head=repository["head"][:12],
-        train=splits["train"]["samples"],
+        train=splits["train"]["used"],
         cut=splits["validation"]["from"][:10],
         exam=exam_table(manifest["exam"]) if manifest["exam"] else "no exam was run",
         usage=ADAPTER_USAGE.format(run=run_dir),

@@ -27,8 +27,9 @@ COMMON_MEANING = {
     ".md": "Markdown", ".php": "PHP", ".rs": "Rust", ".sol": "Solidity", ".sql": "SQL", ".txt": "Text",
     ".v": "Verilog", ".yaml": "YAML", ".yml": "YAML",
 }  # fmt: skip
-TRAILER = re.compile(r"^[A-Z][A-Za-z-]+-[Bb]y:.*$|^(Change-Id|git-svn-id|CC|Cc):.*$", re.MULTILINE)
-MAIL = re.compile(r"<?[\w.+-]+@[\w-]+(\.[\w-]+)+>?")
+TRAILER = re.compile(r"^([a-z-]{1,40}-by|author|from|change-id|git-svn-id|cc):.*$", re.MULTILINE | re.IGNORECASE)
+# Bounded repeats: a message of a mined repository may be a megabyte without a space.
+MAIL = re.compile(r"(?<![\w.+-])<?[\w.+-]{1,64}@[\w-]{1,63}(\.[\w-]{1,63}){0,8}>?")
 MENTION = re.compile(r"(?<!\w)@[A-Za-z0-9][\w-]*")
 
 
@@ -81,6 +82,7 @@ RULES: tuple[Rule, ...] = (
     Rule("symlink", "a link, not a text", lambda c, _: stat.S_ISLNK(c.mode)),
     Rule("vendored", "somebody else's code, copied in", lambda c, _: bool(enry.is_vendor(c.path))),
     Rule("generated", "written by a program: lock files, bindings, `@generated` headers", _is_generated),
+    Rule("undecodable", "not UTF-8: reading it would lose characters", lambda c, _: c.lossy),
     Rule(
         "binary",
         "not text, or too big for git to show as text",

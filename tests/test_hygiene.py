@@ -28,6 +28,7 @@ EXAMPLES: dict[str, tuple[dict[str, object], dict[str, object]]] = {
     "symlink": ({"mode": 0o120000}, {}),
     "vendored": ({"path": "vendor/github.com/x/a.go"}, {"path": "src/vendoring.go"}),
     "generated": ({"path": "Cargo.lock"}, {"path": "Cargo.toml"}),
+    "undecodable": ({"lossy": True}, {}),
     "binary": ({"diff": "Binary files a/x.py and b/x.py differ\n"}, {"diff": "@@ -0,0 +1 @@\n+Binary files\n"}),
     "no_text": ({"diff": "", "added": 0}, {}),
     "unknown_language": ({"path": "a.zzz"}, {"path": "Makefile"}),
@@ -74,12 +75,17 @@ def test_commits_without_changes_say_why() -> None:
 def test_messages_lose_people_and_keep_their_sense() -> None:
     message = (
         "Fix the parser, thanks @grace\n\nMail ada@example.org if it breaks; see `@decorator` in a@b.\n\n\n\n"
-        "Signed-off-by: Ada Lovelace <ada@example.org>\nCo-authored-by: Grace <grace@example.org>\n"
+        "signed-off-by: Ada Lovelace <ada@localhost>\nAuthor: Ada Lovelace\nCo-authored-by: Grace <grace@example.org>\n"
     )
     cleaned = clean_message(message)
     assert "Fix the parser" in cleaned
     for trace in ("ada", "Ada", "grace", "Grace", "example.org"):
         assert trace not in cleaned
+
+
+def test_a_message_of_a_megabyte_is_cleaned_at_once() -> None:
+    """The pattern for mails must not search every suffix of a long word again."""
+    assert len(clean_message("a" * 1_000_000)) == 1_000_000
 
 
 @pytest.mark.parametrize(
