@@ -19,6 +19,14 @@ from blocklm.errors import UserError
 from blocklm.precision import Precision
 
 
+def model_config(keys: dict[str, Any]) -> ModelConfig:
+    """TRL's model arguments from a recipe's keys; raises `UserError` in the library's words if they contradict."""
+    try:
+        return ModelConfig(**keys)
+    except ValueError as error:
+        raise UserError(" ".join(str(error).split()), "correct these keys in the recipe") from error
+
+
 def load_tokenizer(config: ModelConfig, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """Load the model's tokenizer; a missing pad token becomes EOS, whose own labels stay trained.
 
@@ -42,8 +50,12 @@ def load_tokenizer(config: ModelConfig, trust_remote_code: bool = False) -> PreT
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
-    """The tokens that must not come out of repository text, and that tell the model's family."""
-    return frozenset(tokenizer.get_added_vocab()) | frozenset(tokenizer.all_special_tokens)
+    """The tokens that must not come out of repository text, and that tell the model's family.
+
+    Runs of whitespace that a tokenizer adds (Phi-2 does) are ordinary text.
+    """
+    added = frozenset(tokenizer.get_added_vocab()) | frozenset(tokenizer.all_special_tokens)
+    return frozenset(token for token in added if token.strip())
 
 
 def check_length(config: ModelConfig, max_length: int, trust_remote_code: bool = False) -> None:

@@ -29,6 +29,8 @@ SIZES: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 2, "max_position_embeddings": 1024,
     },
 }  # fmt: skip
+# Phi-2 adds runs of whitespace to its vocabulary; they are text like any other.
+WHITESPACE_TOKENS = ["  ", "    ", "\t\t"]
 STARCODER2_TOKENS = ["<repo_name>", "<file_sep>", "<fim_prefix>", "<pr_diff_hunk>"]
 
 
@@ -130,9 +132,12 @@ def _tokenizer(folder: Path, special: list[str]) -> None:
         show_progress=False,
     )
     tokenizer.train_from_iterator([function(number) for number in range(50)], trainer)
-    PreTrainedTokenizerFast(
+    fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="<|endoftext|>", bos_token="<|endoftext|>", unk_token="<|endoftext|>"
-    ).save_pretrained(folder)
+    )
+    if folder.name == "phi":
+        fast.add_tokens(WHITESPACE_TOKENS)
+    fast.save_pretrained(folder)
 
 
 @pytest.fixture(scope="session")
@@ -145,7 +150,7 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name, size in SIZES.items():
         _tokenizer(root / name, STARCODER2_TOKENS if name == "starcoder2" else [])
         torch.manual_seed(0)
-        config = AutoConfig.for_model(name, vocab_size=405, bos_token_id=0, eos_token_id=0, pad_token_id=0, **size)
+        config = AutoConfig.for_model(name, vocab_size=410, bos_token_id=0, eos_token_id=0, pad_token_id=0, **size)
         AutoModelForCausalLM.from_config(config).save_pretrained(root / name)
     return {name: root / name for name in SIZES}
 
