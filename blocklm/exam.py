@@ -128,6 +128,11 @@ def compare(items: list[Item], base: list[float], tuned: list[float]) -> dict[st
     base_bits, tuned_bits, total_bytes = totals.sum(axis=0)
     low, high = _interval(totals)
     verdict = "better" if high < 0 else "worse" if low > 0 else "no detectable change"
+    if not np.isfinite(totals).all():
+        raise UserError(
+            "a model gives no finite probability to the test text: it has diverged",
+            "lower `learning_rate` and train again into another `output_dir`",
+        )
     return {
         "commits": len(per_commit),
         "items": len(items),

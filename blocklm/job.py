@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from trl import ModelConfig, SFTTrainer
 
 from blocklm.card import write_card
 from blocklm.commits import Repository
@@ -17,12 +16,12 @@ from blocklm.errors import UserError
 from blocklm.exam import run_exam
 from blocklm.hygiene import Limits
 from blocklm.interrupts import Interrupts
-from blocklm.model import base_arm, check_length, load_base, load_tokenizer, special_tokens
+from blocklm.model import base_arm, check_length, load_base, load_tokenizer, load_tuned, model_config, special_tokens
 from blocklm.precision import choose_precision
 from blocklm.recipe import DEFAULT_MAX_LENGTH, Recipe
-from blocklm.report import Manifest, summarise, write_json
+from blocklm.report import Manifest, read_manifest, summarise, write_json
 from blocklm.splits import spread_over_commits
-from blocklm.training import build_trainer, train
+from blocklm.training import build_trainer, sft_config, train
 
 ARTIFACTS = ("recipe.yaml", "README.md", "exam.json", "adapter_*", "*.safetensors", "config.json", "token*", "*.jinja")
 
@@ -37,14 +36,12 @@ def run_job(recipe: Recipe, repository: Repository, interrupts: Interrupts) -> s
     job = _Job(recipe, repository, interrupts)
     tokenizer, corpus = job.prepare()
     with job.manifest.phase("train"):
-        trainer, training = job.train(tokenizer, corpus)
-    job.manifest.update(training=training)
+        model = job.train(tokenizer, corpus)
     job.processes.wait_for_everyone()
     if not job.processes.is_main_process:
         return None
     if recipe.exam.exam:
         with job.manifest.phase("exam"):
-            model = trainer.accelerator.unwrap_model(trainer.model)
             job.manifest.update(exam=job.examine(model, tokenizer, corpus))
     with job.manifest.phase("save"):
         job.save()
@@ -63,10 +60,12 @@ class _Job:
         if not torch.cuda.is_available():
             # `accelerate launch` leaves a process one thread; on a CPU each should have its share of the cores.
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // self.processes.num_processes))
-        self.model_config = ModelConfig(**recipe.model)
+        self.model_config = model_config(recipe.model)
         self.trust_remote_code = bool(recipe.training.get("trust_remote_code", False))
         self.max_length: int = recipe.training.get("max_length") or DEFAULT_MAX_LENGTH
         self.precision = choose_precision(recipe.training.get("fp16"), recipe.training.get("bf16"))
+        self.args = sft_config(recipe, self.precision)
+        self.earlier = read_manifest(recipe.output_dir)
         self.manifest = Manifest(
             recipe.output_dir / "manifest.json", recipe.resolved(), writes=self.processes.is_main_process
         )
@@ -93,8 +92,11 @@ class _Job:
         mining = self.recipe.mining
         return load_samples(changes, special_tokens(tokenizer), mining.test_commits, Path(mining.corpus_dir))
 
-    def train(self, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> tuple[SFTTrainer, dict[str, Any]]:
-        """Encode what is trained on, then train or resume."""
+    def train(self, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> PreTrainedModel:
+        """Encode what is trained on, then train or resume; a run that ended in its exam has nothing left to train."""
+        if self.earlier and self.earlier["training"]:
+            self.manifest.update(corpus=self.earlier["corpus"], training=self.earlier["training"])
+            return load_tuned(self.model_config, self.precision, self.recipe.output_dir, self.trust_remote_code)
         run, seed = self.recipe.run, self.recipe.training.get("seed", 42)
         newest = corpus.splits["train"]
         if run.max_train_samples is not None:
@@ -108,14 +110,15 @@ class _Job:
         self.record_encoding(corpus, encoded)
         trainer = build_trainer(
             self.recipe,
-            self.precision,
+            self.args,
             self.load_base(),
             tokenizer,
             encoded["train"].dataset,
             encoded["validation"].dataset,
             self.interrupts,
         )
-        return trainer, train(trainer, self.interrupts)
+        self.manifest.update(training=train(trainer, self.interrupts))
+        return trainer.accelerator.unwrap_model(trainer.model)
 
     def record_encoding(self, corpus: Corpus, encoded: dict[str, EncodedSplit]) -> None:
         """Put what is used of each split into the manifest; refuse a run that would learn nothing."""

@@ -15,6 +15,7 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedToken
 from trl import ModelConfig, SFTConfig, SFTTrainer
 
 from blocklm.callbacks.interrupt import InterruptCallback
+from blocklm.errors import UserError
 from blocklm.interrupts import Interrupts
 from blocklm.model import lora_config
 from blocklm.precision import Precision
@@ -22,7 +23,11 @@ from blocklm.recipe import Recipe
 
 
 def sft_config(recipe: Recipe, precision: Precision) -> SFTConfig:
-    """The trainer's arguments: the recipe's keys, both precision flags and what early stopping needs."""
+    """The trainer's arguments: the recipe's keys, both precision flags and what early stopping needs.
+
+    Raises:
+        UserError: keys that do not go together, in the library's own words.
+    """
     given = dict(recipe.training)
     if recipe.run.early_stopping_patience is not None:
         # Early stopping compares evaluations and must be able to return to the best of them.
@@ -36,12 +41,15 @@ def sft_config(recipe: Recipe, precision: Precision) -> SFTConfig:
     given |= {"fp16": precision.fp16, "bf16": precision.bf16, "use_cpu": not torch.cuda.is_available()}
     # Samples arrive as token ids and labels within `max_length`: there is nothing to prepare unless they are packed.
     given["dataset_kwargs"] = {"skip_prepare_dataset": not given.get("packing", False)}
-    return SFTConfig(**given)
+    try:
+        return SFTConfig(**given)
+    except ValueError as error:
+        raise UserError(" ".join(str(error).split()), "correct these keys in the recipe") from error
 
 
 def build_trainer(
     recipe: Recipe,
-    precision: Precision,
+    args: SFTConfig,
     base: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     train: Dataset,
@@ -52,14 +60,13 @@ def build_trainer(
 
     Args:
         recipe: the run.
-        precision: what the device computes in.
+        args: what `sft_config` made of it.
         base: the model to adapt.
         tokenizer: its tokenizer; saved with the adapter.
         train: rows of `input_ids` and `labels`.
         validation: likewise; used for evaluation, early stopping and the best checkpoint.
         interrupts: where a wish to stop arrives.
     """
-    args = sft_config(recipe, precision)
     set_seed(args.seed)  # the trainer seeds itself only after the adapter's weights are drawn
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(recipe.output_dir / "tensorboard")  # transformers 5 has no other key
     callbacks: list[Any] = [InterruptCallback(interrupts)]

@@ -1,10 +1,11 @@
-"""The exam on a run that is complete: base against tuned model on the test commits.
+"""The exam on a run that is complete, once more: base against tuned model on the test commits, into exam-again.json.
 
 python scripts/evaluate.py runs/starcoder2
 python scripts/evaluate.py runs/starcoder2 --exam_items 1000
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from blocklm.commits import open_repository
@@ -13,7 +14,9 @@ from blocklm.corpus import load_changes, load_samples
 from blocklm.errors import UserError
 from blocklm.hygiene import Limits
 from blocklm.recipe import DEFAULT_MAX_LENGTH, parse_recipe
-from blocklm.report import exam_table, write_json
+from blocklm.report import exam_table, read_manifest, write_json
+
+MAY_CHANGE = ("--exam_items", "--repo", "--corpus_dir")
 
 
 def main() -> None:
@@ -23,22 +26,27 @@ def main() -> None:
         print(f"usage: evaluate.py RUN_DIR [--key value ...]\n\n{__doc__}")
         return
     run_dir = Path(arguments[0])
-    if not (run_dir / "recipe.yaml").is_file():
-        raise UserError(f"`{run_dir}` is not a run directory", "name the `output_dir` of a run")
+    manifest = read_manifest(run_dir)
+    if manifest is None or manifest["status"] != "complete":
+        raise UserError(f"`{run_dir}` is not a complete run", "name the `output_dir` of a run that went to its end")
+    if foreign := [word for word in arguments[1:] if word.startswith("--") and not word.startswith(MAY_CHANGE)]:
+        raise UserError(
+            f"`{foreign[0]}` would change what was trained on", f"only {', '.join(MAY_CHANGE)} may be given"
+        )
     recipe = parse_recipe([str(run_dir / "recipe.yaml"), *arguments[1:]])
-    repository = open_repository(recipe.mining.repo)
+    # The head that was split for training: on a later one, commits that were trained on would not be told apart.
+    repository = replace(open_repository(recipe.mining.repo), head=manifest["repository"]["head"])
     changes = load_changes(repository, Limits(recipe.mining.max_changed_lines), Path(recipe.mining.corpus_dir))
 
     import torch  # the rest of the stack only once the corpus is there
     from accelerate import PartialState
-    from trl import ModelConfig
 
     from blocklm.exam import run_exam
-    from blocklm.model import base_arm, load_base, load_tokenizer, load_tuned, special_tokens
+    from blocklm.model import base_arm, load_base, load_tokenizer, load_tuned, model_config, special_tokens
     from blocklm.precision import choose_precision
 
     PartialState(cpu=not torch.cuda.is_available())
-    config, trust = ModelConfig(**recipe.model), bool(recipe.training.get("trust_remote_code"))
+    config, trust = model_config(recipe.model), bool(recipe.training.get("trust_remote_code"))
     precision = choose_precision(recipe.training.get("fp16"), recipe.training.get("bf16"))
     tokenizer = load_tokenizer(config, trust)
     corpus = load_samples(
@@ -48,7 +56,7 @@ def main() -> None:
     base = base_arm(tuned, lambda: load_base(config, precision, trust))
     length = recipe.training.get("max_length") or DEFAULT_MAX_LENGTH
     result = run_exam(corpus.splits["test"], tokenizer, tuned, base, precision.dtype, length, recipe.exam)
-    write_json(run_dir / "exam.json", result)
+    write_json(run_dir / "exam-again.json", result)
     print(exam_table(result))
 
 

@@ -26,11 +26,9 @@ def main() -> None:
         rule, count = entry["rule"], entry.get("dropped", entry.get("kept"))
         print(f"{count:8d}  {rule:18s} {WHY.get(rule, 'changes to learn from')}")
 
-    from trl import ModelConfig  # after the mining: the tokenizer is what needs the heavy imports
+    from blocklm.model import load_tokenizer, model_config, special_tokens  # heavy: only the tokenizer needs it
 
-    from blocklm.model import load_tokenizer, special_tokens
-
-    tokenizer = load_tokenizer(ModelConfig(**recipe.model), bool(recipe.training.get("trust_remote_code")))
+    tokenizer = load_tokenizer(model_config(recipe.model), bool(recipe.training.get("trust_remote_code")))
     corpus = load_samples(changes, special_tokens(tokenizer), recipe.mining.test_commits, corpus_dir)
     for name, split in corpus.report["splits"].items():
         span = f"{split['from'][:10]} to {split['to'][:10]}"

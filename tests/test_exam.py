@@ -11,6 +11,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from blocklm.encoding import Encoded
+from blocklm.errors import UserError
 from blocklm.exam import Item, added_bits, compare, exam_items
 
 
@@ -71,6 +72,13 @@ def test_the_verdict_follows_the_interval(ratio: float, noise: float, verdict: s
     low, high = result["ci95"]
     assert low < 100 * (ratio - 1) < high
     assert result["verdict"] == verdict
+
+
+def test_a_model_that_diverged_is_not_called_unchanged() -> None:
+    encoded = Encoded([1], [1], [True], False)
+    items = [Item(str(at), f"c{at}", "x", None, 10, encoded) for at in range(9)]
+    with pytest.raises(UserError, match="it has diverged"):
+        compare(items, [50.0] * 9, [float("nan")] * 9)
 
 
 def test_fewer_commits_give_a_wider_interval() -> None:

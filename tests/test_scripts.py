@@ -104,9 +104,28 @@ def test_the_exam_can_be_sat_again_with_the_same_result(trained: Path, workplace
     before = json.loads((trained / "exam.json").read_text())
     done = run_script("evaluate.py", trained, cwd=workplace)
     assert done.returncode == 0, done.stderr
-    after = json.loads((trained / "exam.json").read_text())
+    assert json.loads((trained / "exam.json").read_text()) == before
+    after = json.loads((trained / "exam-again.json").read_text())
     assert after["base"]["bits_per_byte"] == pytest.approx(before["base"]["bits_per_byte"], rel=1e-5)
     assert after["tuned"]["bits_per_byte"] == pytest.approx(before["tuned"]["bits_per_byte"], rel=1e-5)
+
+
+def test_the_exam_is_not_sat_on_what_was_trained_on(trained: Path, workplace: Path) -> None:
+    done = run_script("evaluate.py", trained, "--test_commits", "20", cwd=workplace)
+    assert "would change what was trained on" in refused(done)
+
+
+def test_a_run_that_ended_in_its_exam_trains_no_further(trained: Path, tmp_path: Path, workplace: Path) -> None:
+    shutil.copytree(trained, workplace / "runs" / "examined")
+    run = workplace / "runs" / "examined"
+    recipe = (run / "recipe.yaml").read_text().replace("runs/whole", "runs/examined")
+    (run / "recipe.yaml").write_text(recipe)
+    (run / "manifest.json").write_text(json.dumps(manifest(run) | {"status": "interrupted", "exam": None}))
+    done = run_script("train.py", run / "recipe.yaml", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    assert weights(run) == weights(trained)
+    assert manifest(run)["status"] == "complete"
+    assert manifest(run)["exam"]["tuned"] == pytest.approx(manifest(trained)["exam"]["tuned"], rel=1e-5)
 
 
 def test_mine_shows_repository_funnel_and_splits(trained: Path, workplace: Path) -> None:
@@ -377,7 +396,10 @@ def test_bad_input_ends_in_one_line_and_a_hint(
     assert "more than the 1024 positions" in train(project, "--max_length", "4096")
     assert "does not have" in train(project, "--lora_target_modules", "c_attn")
     assert "no recipe given" in refused(run_script("train.py", cwd=tmp_path))
-    assert "is not a run directory" in refused(run_script("evaluate.py", "nowhere", cwd=tmp_path))
+    assert "is not a complete run" in refused(run_script("evaluate.py", "nowhere", cwd=tmp_path))
+    assert "round multiple" in train(project, "--load_best_model_at_end", "--eval_steps", "3")
+    (tmp_path / "file").touch()
+    assert "must be folders" in train(project, "--output_dir", str(tmp_path / "file"))
 
 
 def test_a_run_directory_is_not_shared(trained: Path, workplace: Path, project: Path, tmp_path: Path) -> None:
