@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from blocklm.errors import UserError
-from blocklm.interrupts import Interrupted
+from blocklm.interrupts import Interrupted, Interrupts
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # safetensors and torch write through Rust and C++ and say the same in words of their own.
@@ -16,7 +16,7 @@ DISK_FULL_WORDS = ("No space left on device", "File too large", "Disk quota exce
 
 
 @contextmanager
-def console() -> Iterator[None]:
+def console() -> Iterator[Interrupts]:
     """Run a script's `main`: logs go to stderr, and what the user can mend ends in `error:` and `hint:`, exit code 2.
 
     Anything else is a fault of ours and keeps its traceback. Signals end in 128 plus their number.
@@ -26,13 +26,17 @@ def console() -> Iterator[None]:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of an optional kernel at every import
     # The pinned stack warns of renames to come (`gradient_checkpointing`); they are ours to follow, not the user's.
     warnings.simplefilter("ignore", FutureWarning)
+    interrupts = Interrupts()
+    interrupts.install()
     try:
-        yield
+        yield interrupts
     except UserError as error:
         _end(str(error), error.hint)
     except Interrupted as interrupted:
         sys.stderr.write("interrupted: the same command again takes up where this left off\n")
         raise SystemExit(interrupted.exit_code) from None
+    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+        _end(str(error), "check `output_dir` and `corpus_dir`: both must be folders that you may write to")
     except Exception as error:
         if not _disk_full(error):
             raise

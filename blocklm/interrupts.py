@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM lose nothing: outside training they end the phase, during training they ask for a checkpoint."""
 
 import ctypes
+import os
 import signal
 import sys
 from types import FrameType
@@ -17,7 +18,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interrupts:
-    """Turns the first signal into `Interrupted`, or into `requested` while `deferred`; a second one always ends at once."""
+    """Turns the first signal into `Interrupted`, or into `requested` while `deferred`; Ctrl-C a second time always ends at once."""
 
     def __init__(self) -> None:
         self.deferred = False
@@ -27,7 +28,8 @@ class Interrupts:
         """Listen for both signals, and for the end of `accelerate launch`, which would leave us running alone."""
         signal.signal(signal.SIGINT, self._receive)
         signal.signal(signal.SIGTERM, self._receive)
-        if sys.platform == "linux":
+        launched = {"ACCELERATE_MIXED_PRECISION", "LOCAL_RANK"} & set(os.environ)
+        if launched and sys.platform == "linux":  # a run of its own outlives the shell that started it
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
     def raise_if_requested(self) -> None:

@@ -43,7 +43,7 @@ class MiningArguments:
     )
     test_commits: int | None = field(
         default=None,
-        metadata={"help": "Newest commits kept for the exam. Default: a tenth of the usable ones, at most 500."},
+        metadata={"help": "Newest commits kept for the exam. Default: a tenth, at least 40 of many, at most 500."},
     )
 
 

@@ -23,6 +23,8 @@ class RecipeParser(TrlParser):
     def __init__(self, dataclass_types: Sequence[type], description: str | None) -> None:
         # Read before HfArgumentParser narrows each field's type to the one argparse converts with.
         fields = [item for kind in dataclass_types for item in dataclasses.fields(kind)]
+        self._required = {item.name for item in fields if item.default not in (None, False)}
+        self._texts = {item.name for item in fields if item.type is str}
         self._mappings = {item.name for item in fields if item.type == dict | str | None}
         super().__init__(
             dataclass_types,
@@ -75,6 +77,8 @@ class RecipeParser(TrlParser):
         for action in self._actions:
             value = recipe.get(action.dest)
             takes_list = action.nargs in ("+", "*")
+            if value is None and action.dest in recipe and action.dest in self._required:
+                raise UserError(f"`{action.dest}` may not be null", f"give `{action.dest}` a value or leave it out")
             if value is None or (isinstance(value, dict) and action.dest in self._mappings):
                 continue
             if takes_list and not isinstance(value, list):
@@ -92,6 +96,8 @@ class RecipeParser(TrlParser):
                         f"`{action.dest}` cannot be {item!r}{choices}: {error.message}",
                         f"correct `{action.dest}` in the recipe",
                     ) from None
+            if action.dest in self._texts:  # YAML reads `repo: 123` as a number
+                recipe[action.dest] = str(value)
 
 
 def load_yaml(path: Path) -> dict[str, Any]:

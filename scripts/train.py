@@ -16,10 +16,8 @@ from blocklm.recipe import parse_recipe
 from blocklm.run_dir import claim
 
 
-def main() -> None:
+def main(interrupts: Interrupts) -> None:
     """Parse, refuse what cannot work, and only then load the stack."""
-    interrupts = Interrupts()
-    interrupts.install()
     recipe = parse_recipe(sys.argv[1:], __doc__)
     repository = open_repository(recipe.mining.repo)
     if finished := claim(recipe, repository.head):
@@ -33,5 +31,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with console():
-        main()
+    with console() as interrupts:
+        main(interrupts)

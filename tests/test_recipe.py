@@ -34,6 +34,8 @@ def read(folder: Path, text: str, *arguments: str) -> Recipe:
         ("packing_strategy: bananas", "`packing_strategy` cannot be", "correct"),
         ("hub_token: hf_secret", "`hub_token` may not stand in a recipe", "HF_TOKEN"),
         ("fp16: true\nbf16: true", "both true", "at most one"),
+        ("exam_items: null", "`exam_items` may not be null", "leave it out"),
+        ("repo: null", "`repo` may not be null", "leave it out"),
         ("exam_items: 0", "`exam_items` must be at least 1, got 0", "correct"),
         ("x: [", "is not readable YAML", "correct the file"),
     ],
@@ -67,6 +69,10 @@ def test_null_lists_and_mappings_arrive_as_written(tmp_path: Path) -> None:
     assert recipe.training["max_length"] is None
     assert recipe.model["lora_target_modules"] == ["q_proj"]
     assert recipe.training["gradient_checkpointing_kwargs"] == {"use_reentrant": True}
+
+
+def test_a_number_where_text_belongs_is_read_as_text(tmp_path: Path) -> None:
+    assert read(tmp_path, "repo: 123").mining.repo == "123"
 
 
 def test_nothing_leaves_the_machine_unless_asked(tmp_path: Path) -> None:
