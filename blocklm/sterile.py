@@ -16,7 +16,6 @@ STERILE_ENVIRONMENT = {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_ATTR_NOSYSTEM": "1",
-    "GIT_DIFF_OPTS": "",
     "GIT_NO_LAZY_FETCH": "1",
     "GIT_ALLOW_PROTOCOL": "none",
     "GIT_TERMINAL_PROMPT": "0",
@@ -45,7 +44,7 @@ def sterile_repository(git_dir: Path, head: str, boundary: frozenset[str]) -> It
     """
     objects = git_output(git_dir, "rev-parse", "--path-format=absolute", "--git-path", "objects")
     assert objects is not None, "the caller found this git directory"
-    with tempfile.TemporaryDirectory(prefix="blocklm-") as folder:
+    with _without_inherited_variables(), tempfile.TemporaryDirectory(prefix="blocklm-") as folder:
         sterile = Path(folder)
         for name in ("refs/heads", "objects/info"):
             (sterile / name).mkdir(parents=True)
@@ -55,6 +54,16 @@ def sterile_repository(git_dir: Path, head: str, boundary: frozenset[str]) -> It
         if boundary:
             (sterile / "shallow").write_text("\n".join(sorted(boundary)) + "\n")
         yield sterile
+
+
+@contextmanager
+def _without_inherited_variables() -> Iterator[None]:
+    """Hide `GIT_DIR`, `GIT_INDEX_FILE` and their kin, which a hook sets: GitPython hands its children our environment."""
+    inherited = {key: os.environ.pop(key) for key in list(os.environ) if key.startswith("GIT_")}
+    try:
+        yield
+    finally:
+        os.environ.update(inherited)
 
 
 def git_output(folder: Path, *arguments: str) -> str | None:

@@ -1,6 +1,8 @@
 """History is read in landing order, completely, and without running anything the repository names."""
 
+import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,6 +98,21 @@ def test_a_hostile_configuration_does_not_run(make_repository: Make, tmp_path: P
     history = list(read_commits(open_repository(repository.path)))
     assert [len(commit.files) for commit in history] == [1, 1]
     assert not trace.exists()
+
+
+def test_an_inherited_git_environment_changes_nothing(project: Path, tmp_path: Path) -> None:
+    """A hook that starts us sets `GIT_DIR`; a user's `GIT_DIFF_OPTS` would change the hunks."""
+    code = (
+        "import sys; from blocklm.commits import *; "
+        "print([change.diff for commit in read_commits(open_repository(sys.argv[1])) for change in commit.files])"
+    )
+    mined = []
+    for leak in ({}, {"GIT_DIR": str(tmp_path), "GIT_INDEX_FILE": str(tmp_path), "GIT_DIFF_OPTS": "--unified=0"}):
+        command = [sys.executable, "-c", code, str(project)]
+        done = subprocess.run(command, env=os.environ | leak, capture_output=True, text=True, check=True)
+        mined.append(done.stdout)
+    assert mined[0] == mined[1]
+    assert len(mined[0]) > 1000
 
 
 def test_a_shallow_boundary_is_no_giant_commit(project: Path, tmp_path: Path) -> None:

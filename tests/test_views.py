@@ -83,7 +83,7 @@ def test_windows_are_bounded_and_carry_the_lines_before(project: Path) -> None:
     cut = list(windows(hunk))
     assert all(len(window) <= WINDOW_LINES + CARRIED_LINES for window in cut)
     for before, after in pairwise(cut):
-        assert [text for _, text in after[:CARRIED_LINES]] == [text for _, text in before[-CARRIED_LINES:]]
+        assert after[:CARRIED_LINES] == [(" ", text) for _, text in before[-CARRIED_LINES:]]
     long = [("+", "x" * 600)] * 9
     assert all(
         sum(len(text) for _, text in window) < WINDOW_CHARS + 600 * (1 + CARRIED_LINES) for window in windows(long)
