@@ -66,6 +66,7 @@ class _Job:
         self.precision = choose_precision(recipe.training.get("fp16"), recipe.training.get("bf16"))
         self.args = sft_config(recipe, self.precision)
         self.earlier = read_manifest(recipe.output_dir)
+        self.processes.wait_for_everyone()  # all must have read it before the main process begins a new one
         self.manifest = Manifest(
             recipe.output_dir / "manifest.json", recipe.resolved(), writes=self.processes.is_main_process
         )

@@ -25,6 +25,9 @@ def claim(recipe: Recipe, head: str) -> str | None:
         _check_head(recipe.output_dir, manifest, head)
         if manifest is not None and manifest["status"] == "complete":
             return summarise(recipe.output_dir, manifest)
+    if not _holds_work(recipe.output_dir):
+        # A manifest whose work was deleted would claim a training whose result is gone.
+        (recipe.output_dir / "manifest.json").unlink(missing_ok=True)
     replace_file(path, yaml.safe_dump(recipe.resolved(), sort_keys=False, allow_unicode=True))
     return None
 

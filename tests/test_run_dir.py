@@ -39,6 +39,14 @@ def test_a_directory_with_a_checkpoint_is_not(recipe: Recipe) -> None:
     assert claim(recipe, "a" * 40) is None, "the same recipe resumes"
 
 
+def test_a_manifest_whose_work_was_deleted_is_forgotten(recipe: Recipe) -> None:
+    claim(recipe, "a" * 40)
+    left = recipe.output_dir / "manifest.json"
+    left.write_text(json.dumps({"status": "interrupted", "training": {"steps": 4}, "repository": {"head": "a" * 40}}))
+    assert claim(recipe, "a" * 40) is None
+    assert not left.exists()
+
+
 def test_new_commits_need_a_directory_of_their_own(recipe: Recipe) -> None:
     claim(recipe, "a" * 40)
     (recipe.output_dir / "checkpoint-4").mkdir()
