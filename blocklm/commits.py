@@ -1,46 +1,50 @@
 """Git history as frozen values, one commit at a time, in landing order.
 
-History is read through PyDriller, never in the mined repository itself but in a sterile one that borrows its objects.
+History is read as PyDriller's objects, fed from two long-lived git streams, never in the mined repository itself but in
+a sterile one that borrows its objects.
 """
 
+import io
+import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import blake2s
-from pathlib import Path
 
+import git
 import pydriller
-from git.exc import GitCommandError
+from git.db import GitCmdObjectDB
+from gitdb.base import OStream
 
 from blocklm.errors import UserError
-from blocklm.sterile import STERILE_ENVIRONMENT, git_output, run_git, sterile_repository
+from blocklm.history import History
+from blocklm.patches import PatchFile, parse_patch
+from blocklm.repository import Repository
+from blocklm.sterile import sterile_repository
+from blocklm.stream import PatchStream, Unreadable
 
 CHANGE_TYPES = {"ADD": "add", "MODIFY": "modify", "DELETE": "delete", "RENAME": "rename", "COPY": "copy"}
-BROKEN_PARENTS = re.compile(r"Failed to traverse parents of commit ([0-9a-f]{40})")
-READ_ERRORS = (GitCommandError, ValueError, OSError)
+ENCODING = re.compile(rb"^encoding (.+)$", re.MULTILINE)
+DIFF_PROCESSES = max(1, min(4, os.cpu_count() or 1))
+LATEST = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
 
 
 @dataclass(frozen=True, slots=True)
-class Repository:
-    """A readable git repository at one moment; `head` is the commit mined from.
+class Caps:
+    """Bytes of hunks above which a text is counted and let go: of one file, and of all files of one commit."""
 
-    `boundary` holds the commits whose parents are not there: of a shallow clone, or above a missing commit object.
-    """
-
-    path: Path
-    name: str
-    git_dir: Path
-    head: str
-    branches: int
-    boundary: frozenset[str] = frozenset()
+    file_bytes: int = 4 << 20
+    commit_bytes: int = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class FileChange:
     """What one commit did to one file; `diff` holds the unified hunks without the file header.
 
-    `lossy` says that the file is not UTF-8 and PyDriller left out the bytes it could not decode.
+    `lossy` says that the file is not UTF-8 and PyDriller left out the bytes it could not decode; `capped` that the
+    hunks were too large to keep and `diff` is empty.
     """
 
     path: str
@@ -53,6 +57,7 @@ class FileChange:
     added: int
     deleted: int
     lossy: bool = False
+    capped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,131 +76,131 @@ class Commit:
     error: str | None = None
 
 
-def open_repository(path: str | Path) -> Repository:
-    """Find the git directory and the head commit, without running anything the repository names.
+def read_commits(
+    repository: Repository, history: History, start: int = 0, context_lines: int = 3, caps: Caps = Caps()
+) -> Iterator[Commit]:
+    """Yield the commits of `history` from the index `start` on, in order.
+
+    Memory holds one commit and what git has written ahead. A commit whose objects are missing or corrupt is yielded with
+    `error` set and without files; it never ends the traversal.
 
     Raises:
-        UserError: no such path, no repository there, no commit yet, or an object format PyDriller cannot read.
+        UserError: a commit was removed while the history was read.
     """
-    root = Path(path).expanduser().absolute()
-    if not root.is_dir():
-        raise UserError(f"`repo` {path} does not exist", "give the path of a cloned git repository")
-    found = git_output(root, "rev-parse", "--absolute-git-dir", "--show-object-format")
-    if found is None:
-        raise UserError(
-            f"`repo` {path} is not a git repository",
-            "a downloaded zip holds no history: use `git clone` and give the clone's top folder",
-        )
-    git_dir, object_format = found.splitlines()
-    if object_format != "sha1":
-        raise UserError(f"`repo` {path} stores {object_format} objects", "only SHA-1 repositories can be read yet")
-    head = git_output(root, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
-    if head is None:
-        raise UserError(f"`repo` {path} has no commits on HEAD", "check out the branch to learn from, or commit first")
-    branches = git_output(root, "for-each-ref", "--format=x", "refs/heads", "refs/remotes") or ""
-    name, count = _name(Path(git_dir)), len(branches.split())
-    return _with_boundary(Repository(root.resolve(), name, Path(git_dir), head.strip(), count))
+    shas = history.shas[start:]
+    if not shas:
+        return
+    salt = bytes.fromhex(history.shas[0])
+    with (
+        sterile_repository(repository.git_dir, history.boundary) as environment,
+        PatchStream(environment, shas, context_lines, DIFF_PROCESSES) as stream,
+    ):
+        source = pydriller.Git(environment["GIT_DIR"])
+        texts = source.repo.odb = _CommitTexts(environment["GIT_DIR"], source.repo.git)
+        for seq, sha in enumerate(shas, start):
+            try:
+                text = stream.commit()
+            except Unreadable as failure:
+                raise UserError(f"{repository.path} changed while it was read: {failure}", "run it again") from None
+            texts.put(sha, text)
+            commit = source.get_commit_from_gitpython(git.Commit(source.repo, bytes.fromhex(sha)))
+            error, files = _files(source.repo, stream, caps)
+            if sha in history.boundary:  # git then takes the whole tree for its patch
+                error, files = f"shallow boundary: not in this clone are its parents {' '.join(commit.parents)}", ()
+            yield _commit(commit, _message(commit, text), repository.name, seq, salt, files, error)
 
 
-def count_commits(repository: Repository) -> int:
-    """Number of commits reachable from the head."""
-    with sterile_repository(repository.git_dir, repository.head, repository.boundary) as git_dir:
-        return int(git_output(git_dir, "rev-list", "--count", repository.head) or 0)
+class _CommitTexts(GitCmdObjectDB):
+    """GitPython's object database with the next commit already read, so that it starts no process to read it."""
+
+    def put(self, sha: str, text: bytes) -> None:
+        """Hold the raw text of a commit until it is parsed."""
+        self._sha, self._text = bytes.fromhex(sha), text
+
+    def stream(self, binsha: bytes) -> OStream:
+        """The object's text; the one at hand, or else by asking git."""
+        if binsha == self._sha:
+            return OStream(binsha, b"commit", len(self._text), io.BytesIO(self._text))
+        return super().stream(binsha)
 
 
-def read_commits(repository: Repository) -> Iterator[Commit]:
-    """Yield every commit reachable from the head, oldest first, branch commits just before the merge that landed them.
-
-    Memory holds one commit at a time. A commit whose objects are missing or corrupt is yielded with `error` set and
-    without files; it never ends the traversal.
-    """
-    with sterile_repository(repository.git_dir, repository.head, repository.boundary) as git_dir:
-        git = pydriller.Git(str(git_dir))
-        git.repo.git.update_environment(
-            **STERILE_ENVIRONMENT,
-            GIT_DIR=str(git_dir),
-            GIT_OBJECT_DIRECTORY=str(git_dir / "objects"),
-            GIT_CONFIG_COUNT="0",
-        )
-        try:
-            listing = git.get_list_commits(repository.head, topo_order=True, reverse=True)
-            salt = b""
-            for seq, commit in enumerate(listing):
-                salt = salt or bytes.fromhex(commit.hash)
-                yield _read(repository, commit, seq, salt)
-        finally:
-            git.clear()
-
-
-def _read(repository: Repository, commit: pydriller.Commit, seq: int, salt: bytes) -> Commit:
-    error: str | None = None
-    files: tuple[FileChange, ...] = ()
-    if commit.hash in repository.boundary:
-        error = "shallow boundary: its parent is not in this clone"
-    elif not commit.merge:
-        try:
-            files = tuple(_change(item) for item in commit.modified_files)
-        except READ_ERRORS as failure:
-            error = " ".join(str(failure).split())[-300:]
-    identity = f"{commit.author.name} <{commit.author.email}>".encode("utf-8", "surrogateescape")
+def _commit(
+    commit: pydriller.Commit,
+    message: str,
+    repo: str,
+    seq: int,
+    salt: bytes,
+    files: tuple[FileChange, ...],
+    error: str | None,
+) -> Commit:
+    author = commit.author
     return Commit(
-        repo=repository.name,
+        repo=repo,
         sha=commit.hash,
         parents=tuple(commit.parents),
         seq=seq,
-        author=blake2s(identity, key=salt, digest_size=6).hexdigest(),
-        author_time=commit.author_date.astimezone(UTC),
-        commit_time=commit.committer_date.astimezone(UTC),
-        message=commit.msg,
+        author=_pseudonym(f"{author.name} <{author.email}>", salt),
+        author_time=_time(commit._c_object.authored_date),
+        commit_time=_time(commit._c_object.committed_date),
+        message=message,
         files=files,
         error=error,
     )
 
 
-def _change(item: pydriller.ModifiedFile) -> FileChange:
-    diff = item._c_diff  # PyDriller has no public way to a file's blob ids and mode
+def _message(commit: pydriller.Commit, text: bytes) -> str:
+    """The message in the encoding that the commit names; GitPython overlooks that header and reads UTF-8 always."""
+    header, _, body = text.partition(b"\n\n")
+    named = ENCODING.search(header)
+    if named is None:
+        return str(commit.msg)
+    try:
+        return body.decode(named[1].decode("ascii", "replace"), "replace").strip()
+    except LookupError:
+        return body.decode("utf-8", "replace").strip()
+
+
+def _time(seconds: int) -> datetime:
+    """PyDriller's own dates fail on years that datetime does not know."""
+    return datetime.fromtimestamp(min(max(0, seconds), LATEST), UTC)
+
+
+@lru_cache(maxsize=4096)
+def _pseudonym(identity: str, salt: bytes) -> str:
+    return blake2s(identity.encode("utf-8", "surrogateescape"), key=salt, digest_size=6).hexdigest()
+
+
+def _files(repo: git.Repo, stream: PatchStream, caps: Caps) -> tuple[str | None, tuple[FileChange, ...]]:
+    """Why the next patch cannot be read, or its changes; text beyond the caps is counted only."""
+    files: list[FileChange] = []
+    room = caps.commit_bytes
+    try:
+        for piece in stream.patch():
+            for item in parse_patch(repo, piece):
+                change = _change(item, keep=len(item.hunks) <= min(room, caps.file_bytes))
+                room -= 0 if change.capped else len(item.hunks)
+                files.append(change)
+    except Unreadable as failure:
+        return str(failure), ()
+    return None, tuple(files)
+
+
+def _change(item: PatchFile, keep: bool) -> FileChange:
+    before, after = item.blob_ids
+    try:
+        diff, lossy = item.hunks.decode() if keep else "", False
+    except UnicodeDecodeError:
+        diff, lossy = item.diff, True
     return FileChange(
-        path=item.new_path or item.old_path,
-        old_path=item.old_path or item.new_path,
+        path=item.new_path or item.old_path or "",
+        old_path=item.old_path or item.new_path or "",
         change_type=CHANGE_TYPES.get(item.change_type.name, "type"),
-        mode=diff.b_mode or diff.a_mode or 0,
-        before_blob=diff.a_blob.hexsha if diff.a_blob else None,
-        after_blob=diff.b_blob.hexsha if diff.b_blob else None,
-        diff=item.diff,
+        mode=item.mode,
+        before_blob=before,
+        after_blob=after,
+        diff=diff,
         added=item.added_lines,
         deleted=item.deleted_lines,
-        lossy=item.diff.encode("utf-8", "surrogatepass") != bytes(diff.diff),
+        lossy=lossy,
+        capped=not keep,
     )
-
-
-def _with_boundary(repository: Repository) -> Repository:
-    """Find where the history ends early; a missing commit object ends it just as a shallow clone does.
-
-    Raises:
-        UserError: git cannot walk the history for another reason.
-    """
-    repository = replace(repository, boundary=_shallow(repository))
-    while True:
-        with sterile_repository(repository.git_dir, repository.head, repository.boundary) as git_dir:
-            done = run_git(git_dir, "rev-list", "--count", repository.head)
-        if done.returncode == 0:
-            return repository
-        broken = BROKEN_PARENTS.search(done.stderr)
-        if broken is None or broken[1] in repository.boundary:
-            said = " ".join(done.stderr.split())[-200:]
-            raise UserError(
-                f"the history of {repository.path} cannot be read: {said}", "`git fsck` says what is damaged"
-            )
-        repository = replace(repository, boundary=repository.boundary | {broken[1]})
-
-
-def _shallow(repository: Repository) -> frozenset[str]:
-    path = git_output(repository.git_dir, "rev-parse", "--path-format=absolute", "--git-path", "shallow") or ""
-    boundary = Path(path.strip())
-    return frozenset(boundary.read_text().split()) if boundary.is_file() else frozenset()
-
-
-def _name(git_dir: Path) -> str:
-    """A short name for folders and prompts: the folder that holds `.git`, or the bare repository's own."""
-    folder = git_dir.parent if git_dir.name == ".git" else git_dir
-    return re.sub(r"[^\w.-]", "-", folder.name.removesuffix(".git")).lstrip(".") or "repository"

@@ -9,31 +9,32 @@ from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from blocklm.card import write_card
-from blocklm.commits import Repository
-from blocklm.corpus import Changes, Corpus, load_changes, load_samples
+from blocklm.changes import Changes
+from blocklm.corpus import Corpus, load_samples
 from blocklm.encoding import EncodedSplit, encode_split
 from blocklm.errors import UserError
 from blocklm.exam import run_exam
-from blocklm.hygiene import Limits
 from blocklm.interrupts import Interrupts
+from blocklm.mining import mine
 from blocklm.model import base_arm, check_length, load_base, load_tokenizer, load_tuned, model_config, special_tokens
 from blocklm.precision import choose_precision
 from blocklm.recipe import DEFAULT_MAX_LENGTH, Recipe
 from blocklm.report import Manifest, read_manifest, summarise, write_json
+from blocklm.repository import Repository
 from blocklm.splits import spread_over_commits
 from blocklm.training import build_trainer, sft_config, train
 
 ARTIFACTS = ("recipe.yaml", "README.md", "exam.json", "adapter_*", "*.safetensors", "config.json", "token*", "*.jinja")
 
 
-def run_job(recipe: Recipe, repository: Repository, interrupts: Interrupts) -> str | None:
+def run_job(recipe: Recipe, repositories: list[Repository], interrupts: Interrupts) -> str | None:
     """Go through all phases; returns the summary on the main process, None on the others.
 
     Raises:
         UserError: the corpus, the model or the recipe cannot be worked with.
         Interrupted: a signal asked to stop; the checkpoint is saved and the manifest says so.
     """
-    job = _Job(recipe, repository, interrupts)
+    job = _Job(recipe, repositories, interrupts)
     tokenizer, corpus = job.prepare()
     with job.manifest.phase("train"):
         model = job.train(tokenizer, corpus)
@@ -52,9 +53,9 @@ def run_job(recipe: Recipe, repository: Repository, interrupts: Interrupts) -> s
 class _Job:
     """What the phases share; every process of a distributed run holds its own."""
 
-    def __init__(self, recipe: Recipe, repository: Repository, interrupts: Interrupts) -> None:
+    def __init__(self, recipe: Recipe, repositories: list[Repository], interrupts: Interrupts) -> None:
         self.recipe = recipe
-        self.repository = repository
+        self.repositories = repositories
         self.interrupts = interrupts
         self.processes = PartialState(cpu=not torch.cuda.is_available())
         if not torch.cuda.is_available():
@@ -77,16 +78,11 @@ class _Job:
             tokenizer = load_tokenizer(self.model_config, self.trust_remote_code)
             check_length(self.model_config, self.max_length, self.trust_remote_code)
             with self.processes.main_process_first():
-                changes = self.mine()
+                changes = mine(self.repositories, self.recipe.mining)
         with self.manifest.phase("render"), self.processes.main_process_first():
             corpus = self.render(changes, tokenizer)
         self.manifest.update(repository=changes.report["repository"], corpus=corpus.report | {"cache": corpus.cache})
         return tokenizer, corpus
-
-    def mine(self) -> Changes:
-        """The repository's changes, mined now or cached."""
-        limits = Limits(self.recipe.mining.max_changed_lines)
-        return load_changes(self.repository, limits, Path(self.recipe.mining.corpus_dir))
 
     def render(self, changes: Changes, tokenizer: PreTrainedTokenizerBase) -> Corpus:
         """The samples of this model's family, split by time."""

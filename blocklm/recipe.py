@@ -7,6 +7,7 @@ It is checked as strictly as a command line, in under a second, before torch is 
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -36,8 +37,29 @@ class MiningArguments:
     """Which history is read and what of it becomes the corpus."""
 
     _argument_group_name: ClassVar[str] = "corpus"
-    repo: str = field(default=".", metadata={"help": "Path of the git repository to learn from."})
-    corpus_dir: str = field(default="corpora", metadata={"help": "Where mined corpora are cached."})
+    repo: list[str] = field(
+        default_factory=lambda: ["."],
+        metadata={"help": "Git repository to learn from: a path or URL, or several of them as one history."},
+    )
+    branch: str | None = field(
+        default=None, metadata={"help": "Branch, tag or commit whose history is read. Default: HEAD."}
+    )
+    fetch: bool = field(
+        default=False, metadata={"help": "Ask the URL of a repository cloned earlier for new commits first."}
+    )
+    since: str | None = field(
+        default=None, metadata={"help": "Read commits made on or after this date, such as 2024-01-31."}
+    )
+    until: str | None = field(default=None, metadata={"help": "Read commits made before or on this date."})
+    max_commits: int | None = field(default=None, metadata={"help": "Read at most this many of the newest commits."})
+    paths: list[str] | None = field(
+        default=None, metadata={"help": "Learn only from files that match one of these globs (as in .gitignore)."}
+    )
+    exclude: list[str] | None = field(
+        default=None, metadata={"help": "Learn nothing from files that match one of these globs."}
+    )
+    context_lines: int = field(default=3, metadata={"help": "Unchanged lines read around each change."})
+    corpus_dir: str = field(default="corpora", metadata={"help": "Where clones of URLs and mined corpora are kept."})
     max_changed_lines: int = field(
         default=1000, metadata={"help": "A file's change with more added and deleted lines than this is dropped."}
     )
@@ -127,8 +149,25 @@ def _check(recipe: Recipe) -> None:
         raise UserError("`fp16` and `bf16` are both true", "set at most one; with neither the device decides")
     positive = {"exam_items": recipe.exam.exam_items, "exam_items_per_commit": recipe.exam.exam_items_per_commit}
     positive |= {"max_changed_lines": recipe.mining.max_changed_lines}
-    optional = dataclasses.asdict(recipe.run) | {"test_commits": recipe.mining.test_commits}
+    optional = dataclasses.asdict(recipe.run)
+    optional |= {"test_commits": recipe.mining.test_commits, "max_commits": recipe.mining.max_commits}
     positive |= {key: value for key, value in optional.items() if value is not None}
     for key, value in positive.items():
         if value < 1:
             raise UserError(f"`{key}` must be at least 1, got {value}", f"correct `{key}` or leave it out")
+    _check_mining(recipe.mining)
+
+
+def _check_mining(mining: MiningArguments) -> None:
+    if not mining.repo:
+        raise UserError("`repo` names no repository", "give a path or URL, or leave `repo` out for this folder")
+    if mining.context_lines < 0:
+        raise UserError(f"`context_lines` cannot be {mining.context_lines}", "3 is git's own; 0 shows no context")
+    for key in ("since", "until"):
+        given = getattr(mining, key)
+        try:
+            datetime.fromisoformat(given or "2024-01-31")
+        except ValueError:
+            raise UserError(
+                f"`{key}` is no date: {given!r}", "write it as 2024-01-31 or 2024-01-31T12:00:00"
+            ) from None

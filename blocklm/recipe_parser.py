@@ -24,7 +24,8 @@ class RecipeParser(TrlParser):
         # Read before HfArgumentParser narrows each field's type to the one argparse converts with.
         fields = [item for kind in dataclass_types for item in dataclasses.fields(kind)]
         self._required = {item.name for item in fields if item.default not in (None, False)}
-        self._texts = {item.name for item in fields if item.type is str}
+        self._texts = {item.name for item in fields if item.type in (str, str | None)}
+        self._text_lists = {item.name for item in fields if item.type in (list[str], list[str] | None)}
         self._mappings = {item.name for item in fields if item.type == dict | str | None}
         super().__init__(
             dataclass_types,
@@ -96,8 +97,10 @@ class RecipeParser(TrlParser):
                         f"`{action.dest}` cannot be {item!r}{choices}: {error.message}",
                         f"correct `{action.dest}` in the recipe",
                     ) from None
-            if action.dest in self._texts:  # YAML reads `repo: 123` as a number
+            if action.dest in self._texts:  # YAML reads `branch: 123` as a number and `since: 2024-01-31` as a date
                 recipe[action.dest] = str(value)
+            if action.dest in self._text_lists:
+                recipe[action.dest] = [str(item) for item in value]
 
 
 def load_yaml(path: Path) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Git without anything of the mined repository that could run.
 
 A mined repository's config may name programs (a file system monitor, a diff driver, a credential helper) that git would
-start. A sterile bare repository of our own borrows its objects, so that config, hooks, attributes, index and work tree
-are never read; and git itself is started without user and system config, network, prompts and replaced objects.
+start; `--no-ext-diff --no-textconv` does not stop them all. A sterile bare repository of our own borrows its objects, so
+that config, hooks, attributes, index and work tree are never read; and git itself is started without user and system
+config, network, prompts and replaced objects.
 """
 
 import os
@@ -23,6 +24,7 @@ STERILE_ENVIRONMENT = {
     "GIT_OPTIONAL_LOCKS": "0",
     "LC_ALL": "C",
 }
+# What git finds, it shows: renames are pinned, and a file above the threshold reads as binary instead of filling memory.
 STERILE_CONFIG = """[core]
 	repositoryformatversion = 0
 	bare = true
@@ -34,51 +36,59 @@ STERILE_CONFIG = """[core]
 
 
 @contextmanager
-def sterile_repository(git_dir: Path, head: str, boundary: frozenset[str]) -> Iterator[Path]:
-    """A temporary bare repository that borrows the objects of `git_dir` and nothing else.
+def sterile_repository(git_dir: Path, boundary: frozenset[str]) -> Iterator[dict[str, str]]:
+    """A temporary bare repository that borrows the objects of `git_dir` and nothing else; it goes with the block.
+
+    HEAD stays unborn: newer git reads the attributes of HEAD's tree in a bare repository, and what is mined must depend
+    on nothing but the commits. Where the objects have alternates (`git clone --shared`), git follows them.
 
     Args:
         git_dir: whose objects to borrow.
-        head: commit that HEAD points at.
         boundary: commits to read as if they had no parents.
+
+    Yields:
+        The environment in which any git process works on it; `GIT_DIR` is its folder.
     """
     objects = git_output(git_dir, "rev-parse", "--path-format=absolute", "--git-path", "objects")
     assert objects is not None, "the caller found this git directory"
-    with _without_inherited_variables(), tempfile.TemporaryDirectory(prefix="blocklm-") as folder:
+    with _without_inherited_variables() as inherited, tempfile.TemporaryDirectory(prefix="blocklm-") as folder:
         sterile = Path(folder)
-        for name in ("refs/heads", "objects/info"):
+        for name in ("refs/heads", "objects"):
             (sterile / name).mkdir(parents=True)
-        (sterile / "HEAD").write_text(head + "\n")
+        (sterile / "HEAD").write_text("ref: refs/heads/none\n")
         (sterile / "config").write_text(STERILE_CONFIG)
-        (sterile / "objects/info/alternates").write_text(objects)
         if boundary:
             (sterile / "shallow").write_text("\n".join(sorted(boundary)) + "\n")
-        yield sterile
+        borrowed = {"GIT_DIR": folder, "GIT_OBJECT_DIRECTORY": objects.removesuffix("\n")}
+        yield inherited | STERILE_ENVIRONMENT | borrowed
 
 
 @contextmanager
-def _without_inherited_variables() -> Iterator[None]:
+def _without_inherited_variables() -> Iterator[dict[str, str]]:
     """Hide `GIT_DIR`, `GIT_INDEX_FILE` and their kin, which a hook sets: GitPython hands its children our environment."""
     inherited = {key: os.environ.pop(key) for key in list(os.environ) if key.startswith("GIT_")}
     try:
-        yield
+        yield dict(os.environ)
     finally:
         os.environ.update(inherited)
 
 
 def git_output(folder: Path, *arguments: str) -> str | None:
     """The output of a plumbing command that executes nothing of the repository; None if git fails."""
-    done = run_git(folder, *arguments)
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    ceiling = {"GIT_CEILING_DIRECTORIES": str(folder.parent)}
+    done = run_git(inherited | STERILE_ENVIRONMENT | ceiling, "-c", "safe.directory=*", "-C", str(folder), *arguments)
     return done.stdout if done.returncode == 0 else None
 
 
-def run_git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a plumbing command that executes nothing of the repository, without the caller's `GIT_*` variables."""
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+def run_git(environment: dict[str, str], *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    """Run git to its end in `environment`, with `given` on its standard input."""
     return subprocess.run(
-        ["git", "-c", "safe.directory=*", "-C", str(folder), *arguments],
-        env=inherited | STERILE_ENVIRONMENT | {"GIT_CEILING_DIRECTORIES": str(folder.parent)},
+        ["git", *arguments],
+        env=environment,
+        input=given,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="surrogateescape",  # a path may be any bytes
         check=False,
     )

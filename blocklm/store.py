@@ -1,20 +1,28 @@
-"""Datasets in keyed folders: a key covers everything that shaped the data, and a folder appears whole or not at all."""
+"""Datasets in keyed folders: a key covers everything that shaped the data, and a folder appears whole or not at all.
+
+A folder is never changed once it is there, so readers need no lock; builders take turns.
+"""
 
 import json
 import logging
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
-from datasets import Dataset, DatasetDict, Features, disable_progress_bars, load_from_disk
+from datasets import Dataset, DatasetDict, DatasetInfo, Features, Split, disable_progress_bars, load_from_disk
+from filelock import FileLock, Timeout
 
 logger = logging.getLogger(__name__)
 
 DAMAGED = (OSError, ValueError, KeyError, pa.ArrowException)
+BUILDING = ".building-"
+ARROW_FILE = "data-00000-of-00001.arrow"
 Stored = tuple[Any, dict[str, Any]]  # a Dataset or DatasetDict, and its report
 
 
@@ -33,38 +41,91 @@ def read(folder: Path) -> Stored | None:
         return None
     try:
         report = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
-        dataset = load_from_disk(str(folder / "data"))
+        return load_from_disk(str(folder / "data")), report
     except DAMAGED as error:
         logger.warning("the cached corpus %s is damaged (%s): building it again", folder, error)
         return None
-    logger.info("corpus cache hit: %s was built from the same head, settings and rules", folder)
-    return dataset, report
 
 
-def write(
-    folder: Path, rows: Iterator[dict[str, Any]], features: Features, finish: Callable[[Dataset], Stored]
-) -> Stored:
-    """Stream `rows` to Arrow, let `finish` arrange and describe them, and put the result at `folder` by renaming.
-
-    A kill at any moment leaves the old state or the new one, never half. Memory does not grow with the rows.
-    """
+@contextmanager
+def turn(folder: Path) -> Iterator[None]:
+    """Be the only builder beside `folder`; what a killed builder left is swept away."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    disable_progress_bars()  # ours count commits and stand on the same line
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".building-", ignore_cleanup_errors=True) as temporary:
-        building = Path(temporary)
-        streamed = Dataset.from_generator(
-            lambda: rows, features=features, cache_dir=str(building / "cache"), fingerprint=folder.name
-        )
-        dataset, report = finish(streamed)
-        ready = building / "ready"
-        dataset.save_to_disk(str(ready / "data"))
-        (ready / "corpus.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        if folder.exists():
-            folder.rename(building / "replaced")
+    lock = FileLock(folder.parent / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        logger.info("waiting for another process that builds in %s", folder.parent)
+        lock.acquire()
+    try:
+        for left in folder.parent.glob(f"{BUILDING}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def publish(folder: Path) -> Iterator[Path]:
+    """A folder to fill; at the end of the block it becomes `folder` by renaming, after an error it is gone."""
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=BUILDING, ignore_cleanup_errors=True) as temporary:
+        ready = Path(temporary) / "ready"
+        ready.mkdir()
+        yield ready
+        if folder.exists():  # damaged, or older than an object that was missing
+            folder.rename(Path(temporary) / "replaced")
         ready.rename(folder)
-    return load_from_disk(str(folder / "data")), report
+
+
+def remove(folder: Path) -> None:
+    """Delete a dataset that a newer one replaces; a process that has it open keeps what it has mapped."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_report(folder: Path, report: dict[str, Any]) -> None:
+    """Put the readable description beside the data."""
+    (folder / "corpus.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_arrow(path: Path, batches: Iterable[pa.RecordBatch], features: Features) -> Dataset:
+    """Stream `batches` to an Arrow file; memory holds one of them at a time."""
+    schema = features.arrow_schema
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    return Dataset.from_file(str(path), info=DatasetInfo(features=features))
+
+
+def write_dataset(folder: Path, batches: Iterable[pa.RecordBatch], features: Features, fingerprint: str) -> Dataset:
+    """Stream `batches` into the layout of `Dataset.save_to_disk`, which itself would write everything twice."""
+    folder.mkdir()
+    dataset = write_arrow(folder / ARROW_FILE, batches, features)
+    state: dict[str, Any] = {
+        "_data_files": [{"filename": ARROW_FILE}],
+        "_fingerprint": fingerprint,
+        "_format_columns": None,
+        "_format_kwargs": {},
+        "_format_type": None,
+        "_output_all_columns": False,
+        "_split": str(Split.TRAIN),
+    }
+    (folder / "state.json").write_text(json.dumps(state, indent=2))
+    DatasetInfo(features=features).write_to_directory(str(folder))
+    return dataset
+
+
+def read_batches(folder: Path) -> Iterator[pa.RecordBatch]:
+    """The batches of a folder that `write_dataset` filled, memory-mapped."""
+    with pa.memory_map(str(folder / ARROW_FILE)) as source, pa.ipc.open_stream(source) as reader:
+        yield from reader
 
 
 def divide(dataset: Dataset, parts: list[str], names: tuple[str, ...]) -> DatasetDict:
     """Split rows by the part each belongs to, keeping their order."""
     return DatasetDict({name: dataset.select([at for at, part in enumerate(parts) if part == name]) for name in names})
+
+
+def save_splits(splits: DatasetDict, folder: Path) -> None:
+    """Write a divided dataset in its own format, quietly: our progress bars count what a user counts."""
+    disable_progress_bars()
+    splits.save_to_disk(str(folder))

@@ -8,13 +8,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from blocklm.commits import open_repository
 from blocklm.console import console
-from blocklm.corpus import load_changes, load_samples
+from blocklm.corpus import load_samples
 from blocklm.errors import UserError
-from blocklm.hygiene import Limits
+from blocklm.mining import mine
 from blocklm.recipe import DEFAULT_MAX_LENGTH, parse_recipe
 from blocklm.report import exam_table, read_manifest, write_json
+from blocklm.repository import open_repositories
 
 MAY_CHANGE = ("--exam_items", "--repo", "--corpus_dir")
 
@@ -35,8 +35,9 @@ def main() -> None:
         )
     recipe = parse_recipe([str(run_dir / "recipe.yaml"), *arguments[1:]])
     # The head that was split for training: on a later one, commits that were trained on would not be told apart.
-    repository = replace(open_repository(recipe.mining.repo), head=manifest["repository"]["head"])
-    changes = load_changes(repository, Limits(recipe.mining.max_changed_lines), Path(recipe.mining.corpus_dir))
+    heads = [source["head"] for source in manifest["repository"]["sources"]]
+    opened = open_repositories(recipe.mining)
+    changes = mine([replace(there, head=head) for there, head in zip(opened, heads, strict=True)], recipe.mining)
 
     import torch  # the rest of the stack only once the corpus is there
     from accelerate import PartialState

@@ -9,24 +9,24 @@ The same command again resumes an interrupted run. Any key of a recipe can be gi
 
 import sys
 
-from blocklm.commits import open_repository
 from blocklm.console import console
 from blocklm.interrupts import Interrupts
 from blocklm.recipe import parse_recipe
+from blocklm.repository import joint_head, open_repositories
 from blocklm.run_dir import claim
 
 
 def main(interrupts: Interrupts) -> None:
     """Parse, refuse what cannot work, and only then load the stack."""
     recipe = parse_recipe(sys.argv[1:], __doc__)
-    repository = open_repository(recipe.mining.repo)
-    if finished := claim(recipe, repository.head):
+    repositories = open_repositories(recipe.mining)
+    if finished := claim(recipe, joint_head(repositories)):
         print(f"already complete: {recipe.output_dir}\n{finished}")
         return
 
     from blocklm.job import run_job  # loads torch, seven seconds: only for a run that can begin
 
-    if summary := run_job(recipe, repository, interrupts):
+    if summary := run_job(recipe, repositories, interrupts):
         print(summary)
 
 

@@ -9,6 +9,12 @@ from typing import Any
 
 import pytest
 
+from blocklm.changes import Changes, Rules, load_changes
+from blocklm.commits import Commit, read_commits
+from blocklm.history import list_commits
+from blocklm.hygiene import Limits
+from blocklm.repository import open_repository
+
 ROOT = Path(__file__).parent.parent
 Files = Mapping[str, str | bytes | None]
 
@@ -93,6 +99,18 @@ def make_repository(tmp_path: Path) -> Callable[[str], GitRepository]:
 def function(number: int, body: str = "") -> str:
     """A small function, a little different each time."""
     return f'def step_{number}(value):\n    """Return step {number} of value."""\n    {body or f"return value * {number} + {number % 3}"}\n\n\n'
+
+
+def history_of(path: Path) -> list[Commit]:
+    """Every commit of a repository, as BlockLM reads it."""
+    repository = open_repository(path, path.parent / "clones")
+    return list(read_commits(repository, list_commits(repository)))
+
+
+def changes_of(path: Path, corpora: Path, **rules: Any) -> Changes:
+    """The changes dataset of a repository, mined now or read from `corpora`."""
+    limits = rules.pop("limits", Limits(max_changed_lines=1000))
+    return load_changes(open_repository(path, corpora / "clones"), Rules(limits, **rules), corpora)
 
 
 @pytest.fixture(scope="session")

@@ -18,13 +18,25 @@ EDGES: dict[str, set[str]] = {
     "recipe_parser": {"errors"},
     "recipe": {"errors", "recipe_parser", "schema"},
     "sterile": set(),
-    "commits": {"errors", "sterile"},
+    "remote": {"errors"},
+    "repository": {"errors", "recipe", "remote", "sterile"},
+    "history": {"errors", "repository", "sterile"},
+    "stream": set(),
+    "patches": set(),
+    "commits": {"errors", "history", "patches", "repository", "sterile", "stream"},
+    "messages": set(),
     "hygiene": {"commits"},
     "views": set(),
     "splits": {"errors"},
     "store": set(),
-    "analysis": {"commits"},
-    "corpus": {"analysis", "commits", "errors", "hygiene", "splits", "sterile", "store", "views"},
+    "analysis": {"messages"},
+    "rows": {"commits", "hygiene", "messages"},
+    "changes": {
+        "analysis", "commits", "errors", "history", "hygiene", "messages", "patches", "repository", "rows", "sterile",
+        "store", "stream",
+    },
+    "mining": {"changes", "history", "hygiene", "recipe", "repository", "store"},
+    "corpus": {"changes", "errors", "hygiene", "splits", "store", "views"},
     "precision": {"errors"},
     "model": {"errors", "precision"},
     "embedded": {"errors"},
@@ -36,11 +48,11 @@ EDGES: dict[str, set[str]] = {
     "card": {"report"},
     "run_dir": {"errors", "recipe", "recipe_parser", "report"},
     "job": {
-        "card", "commits", "corpus", "encoding", "errors", "exam", "hygiene", "interrupts", "model", "precision", "recipe",
-        "report", "splits", "training",
+        "card", "changes", "corpus", "encoding", "errors", "exam", "interrupts", "mining", "model", "precision", "recipe",
+        "report", "repository", "splits", "training",
     },
 }  # fmt: skip
-DATA_HALF = ("recipe", "commits", "hygiene", "views", "splits", "store", "analysis", "corpus", "run_dir")
+DATA_HALF = ("recipe", "repository", "commits", "hygiene", "views", "splits", "store", "mining", "corpus", "run_dir")
 PACKAGE = ROOT / "blocklm"
 
 

@@ -6,18 +6,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-from blocklm.commits import count_commits, open_repository, read_commits
-from blocklm.errors import UserError
-from tests.conftest import GitRepository
+from tests.conftest import GitRepository, history_of
 
 Make = Callable[[str], GitRepository]
 
 
 def test_commits_come_oldest_first_and_branches_just_before_their_merge(project: Path) -> None:
-    history = list(read_commits(open_repository(project)))
-    assert len(history) == count_commits(open_repository(project)) == 35
+    history = history_of(project)
+    assert len(history) == 35
     assert [commit.seq for commit in history] == list(range(35))
     titles = [commit.message.partition("\n")[0] for commit in history]
     merge = titles.index("Merge side")
@@ -30,7 +26,7 @@ def test_a_change_carries_paths_kind_blobs_and_hunks(make_repository: Make) -> N
     repository.commit("one", {"a.py": "x = 1\ny = 2\n", "gone.py": "z\n"})
     repository.git("mv", "a.py", "b.py")
     sha = repository.commit("two", {"b.py": "x = 1\ny = 3\n", "gone.py": None})
-    change, deletion = list(read_commits(open_repository(repository.path)))[1].files
+    change, deletion = history_of(repository.path)[1].files
     assert (change.old_path, change.path, change.change_type) == ("a.py", "b.py", "rename")
     assert change.after_blob == repository.git("rev-parse", f"{sha}:b.py").strip()
     assert change.diff == "@@ -1,2 +1,2 @@\n x = 1\n-y = 2\n+y = 3\n"
@@ -43,7 +39,7 @@ def test_authors_are_told_apart_but_not_named(make_repository: Make) -> None:
     repository.commit("one", {"a.py": "1\n"})
     repository.commit("two", {"a.py": "2\n"})
     repository.git("commit", "--quiet", "--allow-empty", "--author", "Grace <grace@example.org>", "--message", "three")
-    first, second, third = [commit.author for commit in read_commits(open_repository(repository.path))]
+    first, second, third = [commit.author for commit in history_of(repository.path)]
     assert first == second != third
     assert "ada" not in first.lower()
 
@@ -54,7 +50,7 @@ def test_a_missing_object_costs_one_commit_and_not_the_traversal(make_repository
         repository.commit(f"commit {number}", {"a.py": f"x = {number}\n"})
     blob = repository.git("rev-parse", "HEAD~1:a.py").strip()
     (repository.path / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
-    history = list(read_commits(open_repository(repository.path)))
+    history = history_of(repository.path)
     assert [bool(commit.error) for commit in history] == [False, False, True, True]
 
 
@@ -62,7 +58,7 @@ def test_a_missing_commit_object_ends_the_history_there_and_no_more(make_reposit
     repository = make_repository("torn")
     shas = [repository.commit(f"commit {number}", {"a.py": f"x = {number}\n"}) for number in range(5)]
     (repository.path / ".git" / "objects" / shas[1][:2] / shas[1][2:]).unlink()
-    history = list(read_commits(open_repository(repository.path)))
+    history = history_of(repository.path)
     assert [commit.sha for commit in history] == shas[2:]
     assert [bool(commit.error) for commit in history] == [True, False, False]
 
@@ -70,41 +66,16 @@ def test_a_missing_commit_object_ends_the_history_there_and_no_more(make_reposit
 def test_text_that_is_not_utf8_is_told_apart(make_repository: Make) -> None:
     repository = make_repository("latin")
     repository.commit("latin", {"a.py": "s = 'für'\n".encode("latin-1"), "b.py": "s = 'für'\n"})
-    latin, unicode = next(iter(read_commits(open_repository(repository.path)))).files
+    latin, unicode = history_of(repository.path)[0].files
     assert latin.lossy
     assert not unicode.lossy
-
-
-@pytest.mark.parametrize(("folder", "name"), [("plain", "plain"), ("...git", "repository"), ("a b", "a-b")])
-def test_a_folder_name_cannot_lead_out_of_the_corpus(make_repository: Make, folder: str, name: str) -> None:
-    repository = make_repository(folder)
-    repository.commit("one", {"a.py": "1\n"})
-    assert open_repository(repository.path).name == name
-
-
-def test_a_hostile_configuration_does_not_run(make_repository: Make, tmp_path: Path) -> None:
-    repository = make_repository("hostile")
-    repository.commit("one", {"a.py": "x = 1\n"})
-    repository.commit("two", {"a.py": "x = 2\n"})
-    trace = tmp_path / "it-ran"
-    payload = tmp_path / "payload"
-    payload.write_text(f"#!/bin/sh\ntouch {trace}\n")
-    payload.chmod(0o755)
-    repository.git("config", "core.fsmonitor", str(payload))
-    repository.git("config", "diff.external", str(payload))
-    subprocess.run(["git", "-C", str(repository.path), "diff", "HEAD~1"], capture_output=True, check=False)
-    assert trace.exists(), "the payload must fire under plain git, or this test shows nothing"
-    trace.unlink()
-    history = list(read_commits(open_repository(repository.path)))
-    assert [len(commit.files) for commit in history] == [1, 1]
-    assert not trace.exists()
 
 
 def test_an_inherited_git_environment_changes_nothing(project: Path, tmp_path: Path) -> None:
     """A hook that starts us sets `GIT_DIR`; a user's `GIT_DIFF_OPTS` would change the hunks."""
     code = (
-        "import sys; from blocklm.commits import *; "
-        "print([change.diff for commit in read_commits(open_repository(sys.argv[1])) for change in commit.files])"
+        "import sys; from pathlib import Path; from tests.conftest import history_of; "
+        "print([change.diff for commit in history_of(Path(sys.argv[1])) for change in commit.files])"
     )
     mined = []
     for leak in ({}, {"GIT_DIR": str(tmp_path), "GIT_INDEX_FILE": str(tmp_path), "GIT_DIFF_OPTS": "--unified=0"}):
@@ -119,19 +90,7 @@ def test_a_shallow_boundary_is_no_giant_commit(project: Path, tmp_path: Path) ->
     subprocess.run(
         ["git", "clone", "--quiet", "--depth", "3", f"file://{project}", str(tmp_path / "shallow")], check=True
     )
-    history = list(read_commits(open_repository(tmp_path / "shallow")))
+    history = history_of(tmp_path / "shallow")
     assert history[0].error is not None
     assert "shallow" in history[0].error
     assert [bool(commit.files) for commit in history] == [False, True, True]
-
-
-@pytest.mark.parametrize("kind", ["absent", "zip", "unborn"])
-def test_what_is_no_history_is_refused(make_repository: Make, tmp_path: Path, kind: str) -> None:
-    path = tmp_path / kind
-    if kind == "unborn":
-        make_repository(kind)
-    elif kind == "zip":
-        (path / "src").mkdir(parents=True)
-    said = {"absent": "does not exist", "zip": "is not a git repository", "unborn": "has no commits"}[kind]
-    with pytest.raises(UserError, match=said):
-        open_repository(path)

@@ -1,20 +1,15 @@
 """The corpus on disk: its columns, its funnel, its cache, and who is not in it."""
 
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from datasets import load_from_disk
 
-from blocklm.commits import open_repository
-from blocklm.corpus import CHANGES, SAMPLES, Changes, Corpus, load_changes, load_samples
+from blocklm.changes import Changes
+from blocklm.corpus import SAMPLES, Corpus, load_samples
 from blocklm.errors import UserError
-from blocklm.hygiene import Limits
-from tests.conftest import GitRepository
-
-LIMITS = Limits(max_changed_lines=1000)
+from tests.conftest import GitRepository, changes_of
 
 
 @pytest.fixture
@@ -23,22 +18,8 @@ def corpora(tmp_path: Path) -> Path:
 
 
 def build(repository: Path, corpora: Path, special: tuple[str, ...] = ()) -> tuple[Changes, Corpus]:
-    changes = load_changes(open_repository(repository), LIMITS, corpora)
+    changes = changes_of(repository, corpora)
     return changes, load_samples(changes, frozenset(special), None, corpora)
-
-
-def test_every_commit_is_accounted_for(project: Path, corpora: Path) -> None:
-    changes, _ = build(project, corpora)
-    rows = changes.dataset
-    assert rows.features == CHANGES
-    assert sorted(set(rows["seq"])) == list(range(35))
-    assert changes.report["repository"]["merges"] == 1
-    counted = {entry["rule"]: entry.get("dropped", entry.get("kept")) for entry in changes.report["funnel"]}
-    assert counted == {
-        "kept": 31, "merge": 1, "generated": 2, "binary": 1, "prose": 1, "vendored": 1, "oversized": 1,
-    }  # fmt: skip
-    assert sum(counted.values()) == len(rows)
-    assert all(bool(row["drop_reason"]) == (row["diff"] == "") for row in rows)
 
 
 def test_no_name_and_no_mail_reaches_the_disk(project: Path, corpora: Path) -> None:
@@ -84,7 +65,7 @@ def test_a_second_build_is_a_hit_and_a_new_commit_is_not(
     assert second[1].splits["train"][:] == first[1].splits["train"][:]
     repository.commit("one more", {"m9.py": "x = 9\n"})
     third = build(repository.path, corpora)
-    assert [part.cache for part in third] == ["built", "built"]
+    assert [part.cache for part in third] == ["built", "built"], "six commits are less than a batch"
 
 
 def test_another_family_reuses_the_changes(project: Path, corpora: Path) -> None:
@@ -93,22 +74,6 @@ def test_another_family_reuses_the_changes(project: Path, corpora: Path) -> None
     assert (changes.cache, corpus.cache) == ("hit", "built")
     assert corpus.report["family"] == "starcoder2"
     assert corpus.splits["train"][0]["prompt"].startswith("<repo_name>project<file_sep>src/steps.py\n")
-
-
-@pytest.mark.parametrize("damage", ["truncated", "no report", "empty"])
-def test_a_damaged_cache_is_built_again(project: Path, corpora: Path, damage: str) -> None:
-    before, _ = build(project, corpora)
-    folder = next((corpora / "project").glob("changes-*"))
-    arrow = next(folder.rglob("*.arrow"))
-    if damage == "truncated":
-        arrow.write_bytes(arrow.read_bytes()[:1000])
-    elif damage == "no report":
-        (folder / "corpus.json").unlink()
-    else:
-        shutil.rmtree(folder / "data")
-    after, _ = build(project, corpora)
-    assert after.cache == "built"
-    assert len(after.dataset) == before.report["changes"] == 38
 
 
 def test_text_that_holds_a_special_token_is_left_out_and_counted(
@@ -121,16 +86,6 @@ def test_text_that_holds_a_special_token_is_left_out_and_counted(
     _, corpus = build(repository.path, corpora, ("<|endoftext|>",))
     assert corpus.report["left_out"] == {"special_token": 1}
     assert not any("<|endoftext|>" in text for split in corpus.splits.values() for text in split["completion"])
-
-
-def test_a_clone_that_was_deepened_is_read_again(project: Path, corpora: Path, tmp_path: Path) -> None:
-    clone = tmp_path / "clone"
-    subprocess.run(["git", "clone", "--quiet", "--depth", "20", f"file://{project}", str(clone)], check=True)
-    shallow, _ = build(clone, corpora)
-    subprocess.run(["git", "-C", str(clone), "fetch", "--quiet", "--unshallow"], check=True)
-    whole, _ = build(clone, corpora)
-    assert whole.cache == "built"
-    assert whole.report["repository"]["commits"] == 35 > shallow.report["repository"]["commits"]
 
 
 def test_the_folder_is_plain_datasets_format(project: Path, corpora: Path) -> None:

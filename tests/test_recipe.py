@@ -36,6 +36,10 @@ def read(folder: Path, text: str, *arguments: str) -> Recipe:
         ("fp16: true\nbf16: true", "both true", "at most one"),
         ("exam_items: null", "`exam_items` may not be null", "leave it out"),
         ("repo: null", "`repo` may not be null", "leave it out"),
+        ("repo: []", "`repo` names no repository", "leave `repo` out"),
+        ("since: last week", "`since` is no date: 'last week'", "2024-01-31"),
+        ("context_lines: -1", "`context_lines` cannot be -1", "3 is git's own"),
+        ("max_commits: 0", "`max_commits` must be at least 1", "correct"),
         ("exam_items: 0", "`exam_items` must be at least 1, got 0", "correct"),
         ("x: [", "is not readable YAML", "correct the file"),
     ],
@@ -60,7 +64,7 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
     assert recipe.training["learning_rate"] == 1e-3
     assert recipe.training["seed"] == 5
     assert recipe.training["gradient_checkpointing"] is True
-    assert recipe.mining.repo == "../x"
+    assert recipe.mining.repo == ["../x"]
 
 
 def test_null_lists_and_mappings_arrive_as_written(tmp_path: Path) -> None:
@@ -72,7 +76,13 @@ def test_null_lists_and_mappings_arrive_as_written(tmp_path: Path) -> None:
 
 
 def test_a_number_where_text_belongs_is_read_as_text(tmp_path: Path) -> None:
-    assert read(tmp_path, "repo: 123").mining.repo == "123"
+    mining = read(tmp_path, "repo: 123\nbranch: 2024\nsince: 2024-01-31\npaths: [1, src]").mining
+    assert (mining.repo, mining.branch, mining.since, mining.paths) == (["123"], "2024", "2024-01-31", ["1", "src"])
+
+
+def test_several_repositories_are_a_list(tmp_path: Path) -> None:
+    assert read(tmp_path, "repo: [a, b]").mining.repo == ["a", "b"]
+    assert read(tmp_path, "repo: a", "--repo", "b", "c").mining.repo == ["b", "c"]
 
 
 def test_nothing_leaves_the_machine_unless_asked(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from blocklm.commits import open_repository, read_commits
 from blocklm.views import (
     CARRIED_LINES,
     FAMILIES,
@@ -18,7 +17,7 @@ from blocklm.views import (
     render_edit,
     windows,
 )
-from tests.conftest import STARCODER2_TOKENS
+from tests.conftest import STARCODER2_TOKENS, history_of
 
 DIFF = "@@ -1,3 +1,4 @@\n import os\n-x = 1\n+x = 2\n+y = 3\n print(x)\n"
 PLAIN = next(family for family in FAMILIES if family.name == "plain")
@@ -93,7 +92,7 @@ def test_windows_are_bounded_and_carry_the_lines_before(project: Path) -> None:
 def test_windows_of_a_real_history_put_together_are_its_hunks(project: Path) -> None:
     """Before-window plus the window's changes is the after-window, and nothing is lost between windows."""
     seen = 0
-    for commit in read_commits(open_repository(project)):
+    for commit in history_of(project):
         for change in commit.files:
             for hunk in hunks(change.diff):
                 cut = list(windows(hunk))

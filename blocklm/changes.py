@@ -1,0 +1,197 @@
+"""The changes dataset: one row per file changed by a commit, the same for every model, growing with its repository.
+
+It stands in `corpus_dir/NAME/changes-SETTINGS-HEAD`. When the head has moved, the rows of the commits that both histories
+begin with are copied and only the others are mined, so that growth, a force-push or a late merge all end in the dataset
+that mining from scratch would give, byte for byte.
+"""
+
+import logging
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from datasets import Dataset
+from tqdm import tqdm
+
+from blocklm import commits, history, hygiene, messages, patches, rows, sterile, store, stream
+from blocklm.analysis import analyse
+from blocklm.commits import read_commits
+from blocklm.errors import UserError
+from blocklm.history import History, Selection, list_commits, missing_objects
+from blocklm.hygiene import Limits
+from blocklm.repository import Repository
+from blocklm.rows import BATCH_COMMITS, FEATURES, record_batches
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What of a history becomes rows, and how."""
+
+    limits: Limits
+    selection: Selection = field(default_factory=Selection)
+    context_lines: int = 3
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The mined changes and what is known of their repository; `cache` is `hit`, `extended` or `built`."""
+
+    dataset: Dataset
+    report: dict[str, Any]
+    cache: str
+
+
+@dataclass(frozen=True)
+class _Earlier:
+    """A dataset of another head, and how many of its batches and commits this history begins with.
+
+    It is outgrown when its head is part of this history.
+    """
+
+    folder: Path
+    batches: int
+    commits: int
+    unreadable: dict[str, str]
+    outgrown: bool
+
+
+def load_changes(repository: Repository, rules: Rules, corpus_dir: Path) -> Changes:
+    """Return the changes of every selected commit, mined now, read from the cache, or partly both.
+
+    Raises:
+        UserError: the history cannot be walked, or no commit is selected.
+    """
+    settings = _settings_key(repository, rules)
+    folder = corpus_dir / repository.name / f"changes-{settings}-{repository.head[:12]}"
+    found = _read(folder, repository)
+    if found is not None:
+        return found
+    with store.turn(folder):
+        found = _read(folder, repository)  # another process may have built it while this one waited
+        return found if found is not None else _build(folder, settings, repository, rules)
+
+
+def _settings_key(repository: Repository, rules: Rules) -> str:
+    git = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    versions = {"git": git, "pydriller": version("pydriller"), "enry": version("enry-python")}
+    modules = (sterile, history, stream, patches, commits, hygiene, messages, rows, store, sys.modules[__name__])
+    return store.data_key(*modules, name=repository.name, rules=asdict(rules), **versions)
+
+
+def _read(folder: Path, repository: Repository) -> Changes | None:
+    """The dataset of exactly this head, unless an object that was missing has come since."""
+    stored = store.read(folder)
+    if stored is None:
+        return None
+    dataset, report = stored
+    if missing_objects(repository, report["missing"]) != report["missing"]:
+        logger.info("objects that were missing are there now: mining %s again", repository.name)
+        return None
+    logger.info("corpus cache hit: %s was mined from the same head with the same settings and rules", folder)
+    report["repository"] |= _sources([_source(repository)])
+    return Changes(dataset, report, cache="hit")
+
+
+def _build(folder: Path, settings: str, repository: Repository, rules: Rules) -> Changes:
+    listed = list_commits(repository, rules.selection)
+    if not listed.shas:
+        raise UserError(
+            f"no commit of {repository.path} is selected by {_told(rules.selection)}", "widen or remove the selection"
+        )
+    earlier = _earlier(folder, settings, repository, listed)
+    unreadable = dict(earlier.unreadable) if earlier else {}
+    start = earlier.commits if earlier else 0
+    with store.publish(folder) as ready:
+        kept = _first_batches(earlier.folder, earlier.batches) if earlier else iter(())
+        mined = tqdm(
+            read_commits(repository, listed, start, rules.context_lines),
+            f"mining {repository.name}",
+            len(listed.shas),
+            unit=" commits",
+            initial=start,
+            disable=None,
+        )
+        batches = chain(kept, record_batches(mined, rules.limits, unreadable))
+        key = folder.name.removeprefix("changes-")
+        dataset = store.write_dataset(ready / "data", batches, FEATURES, fingerprint=key)
+        report = describe(key, [_source(repository)], unreadable, dataset)
+        report["missing"] = missing_objects(repository, list(unreadable.values()))
+        store.write_report(ready, report)
+    if earlier is not None and earlier.outgrown:
+        store.remove(earlier.folder)
+    stored = store.read(folder)
+    assert stored is not None, "it was published above"
+    return Changes(*stored, cache="extended" if start else "built")
+
+
+def _earlier(folder: Path, settings: str, repository: Repository, listed: History) -> _Earlier | None:
+    """Of the datasets of other heads with the same settings, the one that shares most with this history."""
+    found = []
+    for candidate in folder.parent.glob(f"changes-{settings}-*"):
+        stored = store.read(candidate)
+        if stored is None or missing_objects(repository, stored[1]["missing"]) != stored[1]["missing"]:
+            continue
+        batches, shared = _shared(store.read_batches(candidate / "data"), listed.shas)
+        known = stored[1]["repository"]["unreadable"]
+        unreadable = {sha: why for sha, why in known.items() if sha in set(listed.shas[:shared])}
+        outgrown = stored[1]["repository"]["head"] in listed.shas
+        found.append(_Earlier(candidate, batches, shared, unreadable, outgrown))
+    best = max(found, key=lambda earlier: earlier.commits, default=None)
+    return best if best is not None and best.commits else None
+
+
+def _shared(batches: Iterable[pa.RecordBatch], shas: Sequence[str]) -> tuple[int, int]:
+    """How many batches, and commits in them, the history `shas` begins with; only batches that it would end there too."""
+    kept, commits_kept, seen = 0, 0, 0
+    for number, batch in enumerate(batches, 1):
+        here = batch.column("commit").unique().to_pylist()
+        if here != list(shas[seen : seen + len(here)]):
+            break
+        seen += len(here)
+        if seen % BATCH_COMMITS == 0:
+            kept, commits_kept = number, seen
+    return kept, commits_kept
+
+
+def _first_batches(folder: Path, count: int) -> Iterator[pa.RecordBatch]:
+    for number, batch in enumerate(store.read_batches(folder / "data")):
+        if number == count:
+            return
+        yield batch
+
+
+def describe(key: str, sources: list[dict[str, Any]], unreadable: dict[str, str], dataset: Dataset) -> dict[str, Any]:
+    """The readable report beside a dataset; its `repository` is the manifest's."""
+    return {
+        "key": key,
+        "repository": _sources(sources) | analyse(dataset) | {"unreadable": unreadable},
+        "changes": len(dataset),
+        "funnel": hygiene.funnel(dataset.data.table["drop_reason"].to_pylist()),
+    }
+
+
+def _source(repository: Repository) -> dict[str, Any]:
+    return {
+        "name": repository.name,
+        "path": str(repository.path),
+        "head": repository.head,
+        "branches": repository.branches,
+    }
+
+
+def _sources(sources: list[dict[str, Any]]) -> dict[str, Any]:
+    """What names the corpus's repositories: the only one's own values, or those of several joined by `+`."""
+    named = {field: "+".join(source[field] for source in sources) for field in ("name", "path", "head")}
+    return named | {"branches": sum(source["branches"] for source in sources), "sources": sources}
+
+
+def _told(selection: Selection) -> str:
+    return ", ".join(f"`{key}: {value}`" for key, value in asdict(selection).items() if value is not None) or "default"
