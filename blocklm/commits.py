@@ -27,7 +27,7 @@ from blocklm.stream import PatchStream, Unreadable
 
 CHANGE_TYPES = {"ADD": "add", "MODIFY": "modify", "DELETE": "delete", "RENAME": "rename", "COPY": "copy"}
 ENCODING = re.compile(rb"^encoding (.+)$", re.MULTILINE)
-DIFF_PROCESSES = max(1, min(4, os.cpu_count() or 1))
+DIFF_PROCESSES = min(4, len(os.sched_getaffinity(0)))
 LATEST = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
 
 

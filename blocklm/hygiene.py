@@ -102,7 +102,14 @@ def _has_generated_header(change: FileChange) -> bool:
 
 
 def _has_long_line(change: FileChange) -> bool:
-    return len(change.diff) > MAX_LINE_CHARS and max(map(len, change.diff.split("\n"))) > MAX_LINE_CHARS
+    """Goes from the last line end within reach to the next: looking at every line costs six times as much."""
+    at, diff = 0, change.diff
+    while len(diff) - at > MAX_LINE_CHARS:
+        end = diff.rfind("\n", at, at + MAX_LINE_CHARS + 1)
+        if end < 0:
+            return True
+        at = end + 1
+    return False
 
 
 # In order: what a thing is comes before how big it is, so that the reason is the one a reader would give.

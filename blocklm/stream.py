@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-# Names in flight must fit into a pipe (64 KiB) or writing them would block; small blocks keep all processes busy.
+# Small blocks keep all processes busy, and enough of them that none waits while Python is at something else; but the names
+# in flight (41 bytes each) must fit into a pipe of 64 KiB, or writing them would block.
 COMMITS_PER_BLOCK = 32
-BLOCKS_AHEAD = 2
+BLOCKS_AHEAD = 6
 READ_BYTES = 1 << 20
 # From here on a commit's patch is handed out file by file instead of whole.
 PIECE_BYTES = 4 << 20

@@ -35,6 +35,7 @@ EDGES: dict[str, set[str]] = {
         "analysis", "commits", "errors", "history", "hygiene", "messages", "patches", "repository", "rows", "sterile",
         "store", "stream",
     },
+    "benchmark": {"changes", "commits", "history", "hygiene", "repository", "sterile"},
     "mining": {"changes", "history", "hygiene", "recipe", "repository", "store"},
     "corpus": {"changes", "errors", "hygiene", "splits", "store", "views"},
     "precision": {"errors"},

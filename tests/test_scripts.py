@@ -131,7 +131,14 @@ def test_a_run_that_ended_in_its_exam_trains_no_further(trained: Path, tmp_path:
 def test_mine_shows_repository_funnel_and_splits(trained: Path, workplace: Path) -> None:
     done = run_script("mine.py", trained / "recipe.yaml", cwd=workplace)
     assert done.returncode == 0, done.stderr
-    for word in ('"merges": 1', "vendored", "somebody else's code", "validation", "corpora/project"):
+    for word in (
+        "35 commits (1 merges) by 1 authors",
+        "files per commit: p50 1",
+        "vendored",
+        "somebody else's code",
+        "validation",
+        "corpora/project",
+    ):
         assert word in done.stdout
 
 
