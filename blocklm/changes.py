@@ -19,7 +19,7 @@ import pyarrow as pa
 from datasets import Dataset
 from tqdm import tqdm
 
-from blocklm import commits, history, hygiene, messages, patches, rows, sterile, store, stream
+from blocklm import commits, git_process, history, hygiene, messages, patches, rows, sterile, store, stream
 from blocklm.analysis import analyse
 from blocklm.commits import read_commits
 from blocklm.errors import UserError
@@ -82,7 +82,19 @@ def load_changes(repository: Repository, rules: Rules, corpus_dir: Path) -> Chan
 def _settings_key(repository: Repository, rules: Rules) -> str:
     git = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True).stdout.strip()
     versions = {"git": git, "pydriller": version("pydriller"), "enry": version("enry-python")}
-    modules = (sterile, history, stream, patches, commits, hygiene, messages, rows, store, sys.modules[__name__])
+    modules = (
+        sterile,
+        history,
+        git_process,
+        stream,
+        patches,
+        commits,
+        hygiene,
+        messages,
+        rows,
+        store,
+        sys.modules[__name__],
+    )
     return store.data_key(*modules, name=repository.name, rules=asdict(rules), **versions)
 
 
@@ -133,7 +145,7 @@ def _build(folder: Path, settings: str, repository: Repository, rules: Rules) ->
 
 
 def _earlier(folder: Path, settings: str, repository: Repository, listed: History) -> _Earlier | None:
-    """Of the datasets of other heads with the same settings, the one that shares most with this history."""
+    """Of the datasets of other heads with the same settings, and of unfinished ones, the one that shares most."""
     found = []
     for candidate in folder.parent.glob(f"changes-{settings}-*"):
         stored = store.read(candidate)
@@ -144,8 +156,22 @@ def _earlier(folder: Path, settings: str, repository: Repository, listed: Histor
         unreadable = {sha: why for sha, why in known.items() if sha in set(listed.shas[:shared])}
         outgrown = stored[1]["repository"]["head"] in listed.shas
         found.append(_Earlier(candidate, batches, shared, unreadable, outgrown))
+    for candidate in store.unfinished(folder):
+        batches, shared = _shared(_salvaged(store.read_batches(candidate / "data")), listed.shas)
+        found.append(_Earlier(candidate, batches, shared, unreadable={}, outgrown=False))
     best = max(found, key=lambda earlier: earlier.commits, default=None)
     return best if best is not None and best.commits else None
+
+
+def _salvaged(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The whole batches before the first unreadable commit: its reason was to be written at the end, and was not."""
+    try:
+        for batch in batches:
+            if "unreadable" in batch.column("drop_reason").to_pylist():
+                return
+            yield batch
+    except (OSError, pa.ArrowInvalid):
+        return
 
 
 def _shared(batches: Iterable[pa.RecordBatch], shas: Sequence[str]) -> tuple[int, int]:

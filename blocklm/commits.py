@@ -19,11 +19,12 @@ from git.db import GitCmdObjectDB
 from gitdb.base import OStream
 
 from blocklm.errors import UserError
+from blocklm.git_process import Unreadable
 from blocklm.history import History
 from blocklm.patches import PatchFile, parse_patch
 from blocklm.repository import Repository
 from blocklm.sterile import sterile_repository
-from blocklm.stream import PatchStream, Unreadable
+from blocklm.stream import PatchStream
 
 CHANGE_TYPES = {"ADD": "add", "MODIFY": "modify", "DELETE": "delete", "RENAME": "rename", "COPY": "copy"}
 ENCODING = re.compile(rb"^encoding (.+)$", re.MULTILINE)

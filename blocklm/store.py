@@ -49,7 +49,7 @@ def read(folder: Path) -> Stored | None:
 
 @contextmanager
 def turn(folder: Path) -> Iterator[None]:
-    """Be the only builder beside `folder`; what a killed builder left is swept away."""
+    """Be the only builder beside `folder`."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.parent / ".lock")
     try:
@@ -58,8 +58,6 @@ def turn(folder: Path) -> Iterator[None]:
         logger.info("waiting for another process that builds in %s", folder.parent)
         lock.acquire()
     try:
-        for left in folder.parent.glob(f"{BUILDING}*"):
-            shutil.rmtree(left, ignore_errors=True)
         yield
     finally:
         lock.release()
@@ -67,18 +65,32 @@ def turn(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def publish(folder: Path) -> Iterator[Path]:
-    """A folder to fill; at the end of the block it becomes `folder` by renaming, after an error it is gone."""
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=BUILDING, ignore_cleanup_errors=True) as temporary:
-        ready = Path(temporary) / "ready"
-        ready.mkdir()
+    """A folder to fill; at the end of the block it becomes `folder` by renaming.
+
+    After an error it is gone; after Ctrl-C or a kill it stays for `unfinished`, until something is published.
+    """
+    building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{BUILDING}{folder.name}-"))
+    ready = building / "ready"
+    ready.mkdir()
+    try:
         yield ready
-        if folder.exists():  # damaged, or older than an object that was missing
-            folder.rename(Path(temporary) / "replaced")
-        ready.rename(folder)
+    except Exception:
+        remove(building)
+        raise
+    if folder.exists():  # damaged, or older than an object that was missing
+        folder.rename(building / "replaced")
+    ready.rename(folder)
+    for left in folder.parent.glob(f"{BUILDING}*"):
+        remove(left)
+
+
+def unfinished(folder: Path) -> list[Path]:
+    """What interrupted builds of folders with the same name as `folder`, up to the last dash, have written so far."""
+    return sorted(folder.parent.glob(f"{BUILDING}{folder.name.rpartition('-')[0]}-*/ready"))
 
 
 def remove(folder: Path) -> None:
-    """Delete a dataset that a newer one replaces; a process that has it open keeps what it has mapped."""
+    """Delete a folder; a process that has a dataset of it open keeps what it has mapped."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -115,7 +127,11 @@ def write_dataset(folder: Path, batches: Iterable[pa.RecordBatch], features: Fea
 
 
 def read_batches(folder: Path) -> Iterator[pa.RecordBatch]:
-    """The batches of a folder that `write_dataset` filled, memory-mapped."""
+    """The batches of a folder that `write_dataset` filled, memory-mapped.
+
+    Raises:
+        OSError, pyarrow.ArrowInvalid: it is unfinished or damaged, after the batches that are whole.
+    """
     with pa.memory_map(str(folder / ARROW_FILE)) as source, pa.ipc.open_stream(source) as reader:
         yield from reader
 

@@ -5,23 +5,20 @@ A process per commit costs ten times what its diff costs: packs are opened and d
 per core, each working ahead as far as its pipe holds.
 """
 
-import fcntl
 import itertools
-import os
-import subprocess
-import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
+
+from blocklm.git_process import GitProcess, Unreadable
 
 # Small blocks keep all processes busy, and enough of them that none waits while Python is at something else; but the names
 # in flight (41 bytes each) must fit into a pipe of 64 KiB, or writing them would block.
 COMMITS_PER_BLOCK = 32
 BLOCKS_AHEAD = 6
-READ_BYTES = 1 << 20
 # From here on a commit's patch is handed out file by file instead of whole.
 PIECE_BYTES = 4 << 20
 # diff-tree echoes a line that is no object name: it says that the patch before it is complete. No line of a patch begins
@@ -33,79 +30,7 @@ DIFF_TREE = (
 )  # fmt: skip
 
 
-# glibc returns each large buffer to the kernel and asks for it again: a tenth of git's time goes into empty pages.
-KEEP_MEMORY = {
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 28),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 28),
-    "MALLOC_TOP_PAD_": str(1 << 24),
-}
-
-
-class Unreadable(Exception):
-    """Git ended at a commit whose objects are missing or corrupt; the text is git's own."""
-
-
-class _Process:
-    """A git process fed and read through pipes; its output gathers in `buffer`, read up to `position`."""
-
-    def __init__(self, arguments: Sequence[str], environment: dict[str, str]) -> None:
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed in `close`; a pipe nobody reads would block git)
-        self._process = subprocess.Popen(
-            ["git", *arguments],
-            env=environment | KEEP_MEMORY,
-            cwd="/",
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            bufsize=0,
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._input, self._output = self._process.stdin, self._process.stdout
-        with suppress(AttributeError, OSError):  # Linux only: lets git run ahead while Python parses
-            fcntl.fcntl(self._output, fcntl.F_SETPIPE_SZ, READ_BYTES)
-        self.buffer = bytearray()
-        self.position = 0
-
-    def feed(self, lines: bytes) -> None:
-        """Ask; a process that has ended is noticed when its answer is read."""
-        with suppress(BrokenPipeError):
-            while lines:
-                lines = lines[os.write(self._input.fileno(), lines) :]
-
-    def fill(self) -> None:
-        """Read more into the buffer, which may move: only offsets from `position` stay valid.
-
-        Raises:
-            Unreadable: the process has ended.
-        """
-        if self.position > READ_BYTES:
-            del self.buffer[: self.position]
-            self.position = 0
-        data = os.read(self._output.fileno(), READ_BYTES)
-        if not data:
-            self._process.wait()
-            self._errors.seek(0)
-            said = self._errors.read().decode("utf-8", "replace")
-            raise Unreadable(" ".join(said.split())[-300:] or f"git ended with code {self._process.returncode}")
-        self.buffer += data
-
-    def take(self, start: int, end: int) -> bytes:
-        """Copy out what lies between two offsets from `position`."""
-        with memoryview(self.buffer) as view:
-            return bytes(view[self.position + start : self.position + end])
-
-    def close(self) -> None:
-        """End the process, whatever it is doing."""
-        for pipe in (self._input, self._output):
-            with suppress(OSError):
-                pipe.close()
-        self._process.kill()
-        self._process.wait()
-        self._errors.close()
-
-
-class _CommitObjects(_Process):
+class _CommitObjects(GitProcess):
     """Answers with the raw text of commits."""
 
     def __init__(self, environment: dict[str, str]) -> None:
@@ -131,7 +56,7 @@ class _CommitObjects(_Process):
         return content
 
 
-class _Patches(_Process):
+class _Patches(GitProcess):
     """Answers with the patch of each commit; merges and empty commits have an empty one."""
 
     def __init__(self, environment: dict[str, str], context_lines: int) -> None:
@@ -216,13 +141,21 @@ class PatchStream:
             Unreadable: an object is missing or corrupt; the stream goes on with the next commit.
         """
         block = self._blocks[0]
-        sha = block.shas.pop(0)
+        retried = begun = False  # a process killed by a signal before it answered gets a second chance
         try:
-            yield from self._workers[block.worker].next(sha)
-        except Unreadable:
-            self._replace(block.worker)
-            raise
+            while True:
+                try:
+                    for piece in self._workers[block.worker].next(block.shas[0]):
+                        begun = True
+                        yield piece
+                    return
+                except Unreadable as failure:
+                    retried, again = True, failure.killed and not (retried or begun)
+                    self._replace(block.worker, behind=0 if again else 1)
+                    if not again:
+                        raise
         finally:
+            block.shas.pop(0)
             if not block.shas:
                 self._blocks.popleft()
                 self._ask()
@@ -239,10 +172,9 @@ class PatchStream:
         self._workers[worker].ask(shas)
         self._blocks.append(_Block(worker, list(shas)))
 
-    def _replace(self, worker: int) -> None:
-        """Give what a dead process still owed to a new one."""
+    def _replace(self, worker: int, behind: int) -> None:
+        """Give what a dead process still owed to a new one, but for the first `behind` commits."""
         self._workers[worker].close()
         self._workers[worker] = self._start()
-        for block in self._blocks:
-            if block.worker == worker:
-                self._workers[worker].ask(block.shas)
+        owed = [sha for block in self._blocks if block.worker == worker for sha in block.shas]
+        self._workers[worker].ask(owed[behind:])

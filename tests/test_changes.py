@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -252,3 +253,20 @@ def test_a_kill_leaves_the_old_dataset_or_the_new_one(tmp_path: Path, corpora: P
     assert seen <= {old, new}
     assert arrow(changes_of(path, corpora)) == new
     assert not list((corpora / "killed").glob(".building-*"))
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
+def test_what_was_mined_before_the_end_is_taken_over(tmp_path: Path, corpora: Path, ending: signal.Signals) -> None:
+    path = history(3000, tmp_path / "long.git")
+    miner = start(path, corpora)
+    written = "long/.building-*/ready/data/*.arrow"
+    while not any(file.stat().st_size > 300_000 for file in corpora.glob(written)):
+        assert miner.poll() is None
+        time.sleep(0.002)
+    miner.send_signal(ending)
+    miner.communicate()
+    assert not list(corpora.glob("long/changes-*"))
+    continued = changes_of(path, corpora)
+    assert continued.cache == "extended"
+    assert arrow(continued) == fresh(path, tmp_path)
+    assert not list(corpora.glob("long/.building-*"))

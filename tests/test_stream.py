@@ -4,13 +4,15 @@ import re
 import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 
-from blocklm import stream
+from blocklm import git_process, stream
+from blocklm.git_process import Unreadable
 from blocklm.history import list_commits
 from blocklm.repository import open_repository
 from blocklm.sterile import run_git, sterile_repository
-from blocklm.stream import COMMITS_PER_BLOCK, PatchStream, Unreadable
+from blocklm.stream import COMMITS_PER_BLOCK, PatchStream
 from tests.torture import Torture, write
 
 PATCH = ("diff-tree", "-r", "--root", "-M", "-p", "--full-index", "--no-commit-id")
@@ -59,7 +61,7 @@ def test_no_length_of_history_blocks_or_loses_a_commit(long_history: Path, count
 def test_a_long_patch_comes_in_pieces_that_end_between_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With reads of odd sizes, so that marks and headers fall across them."""
     monkeypatch.setattr(stream, "PIECE_BYTES", 4000)
-    monkeypatch.setattr(stream, "READ_BYTES", 997)
+    monkeypatch.setattr(git_process, "READ_BYTES", 997)
     made = Torture()
     made.commit(b"commit 0\n", [write(b"f%03d" % number, b"line\n" * number) for number in range(100)])
     made.commit(b"commit 1\n", [write(b"g", b".\n.\n")])
@@ -106,13 +108,32 @@ def _pack(path: Path) -> bytes:
 
 def test_a_reader_that_stops_early_leaves_no_process(long_history: Path) -> None:
     repository = open_repository(long_history, long_history.parent / "clones")
-    shas = list_commits(repository).shas
+    before = psutil.Process().children()
     with (
         sterile_repository(repository.git_dir, frozenset()) as environment,
-        PatchStream(environment, shas, 3, 2) as patches,
+        PatchStream(environment, list_commits(repository).shas, 3, 2) as patches,
     ):
         patches.commit()
-        folder = environment["GIT_DIR"]
-    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert not Path(folder).exists()
-    assert "diff-tree --stdin" not in running or folder not in running
+        assert len(psutil.Process().children()) == len(before) + 3
+    assert psutil.Process().children() == before
+    assert not Path(environment["GIT_DIR"]).exists()
+
+
+def test_a_process_that_is_killed_costs_nothing(long_history: Path) -> None:
+    """A signal, from a machine short of memory or anybody, says nothing about a commit: it is read once more."""
+    repository = open_repository(long_history, long_history.parent / "clones")
+    shas = list_commits(repository).shas
+    patches = []
+    with (
+        sterile_repository(repository.git_dir, frozenset()) as environment,
+        PatchStream(environment, shas, 3, 2) as stream,
+    ):
+        for number in range(len(shas)):
+            if number in (0, 20, 33, 96):
+                for process in psutil.Process().children():
+                    if "diff-tree" in process.cmdline():
+                        process.kill()
+                        process.wait()
+            stream.commit()
+            patches.append(b"".join(stream.patch()))
+    assert patches == expected(long_history)
