@@ -40,7 +40,6 @@ class GitProcess:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             bufsize=0,
-            start_new_session=True,  # Ctrl-C is ours to handle: a git that dies of it would look like a damaged commit
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None

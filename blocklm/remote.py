@@ -30,7 +30,7 @@ def is_url(source: str) -> bool:
 def clone(url: str, clones: Path, fetch: bool) -> Path:
     """The clone of `url` under `clones`, made now or earlier; with `fetch` an earlier one is brought up to date.
 
-    The user's own git configuration applies (credentials, proxies); hooks and templates do not.
+    The user's own git configuration applies (credentials, proxies); hooks do not.
 
     Raises:
         UserError: git cannot clone or fetch, or the URL speaks an unknown protocol.
@@ -46,7 +46,7 @@ def clone(url: str, clones: Path, fetch: bool) -> Path:
             logger.info("cloning %s into %s (once)", said, folder)
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".cloning-") as temporary:
                 made = Path(temporary) / folder.name
-                _git(said, "clone", "--bare", "--template=", "--no-recurse-submodules", "--", url, str(made))
+                _git(said, "clone", "--bare", "--no-recurse-submodules", "--", url, str(made))
                 made.rename(folder)
         elif fetch:
             _git(said, "-C", str(folder), "fetch", "--prune", "--no-tags", "--no-recurse-submodules", "origin", HEADS)

@@ -37,7 +37,10 @@ EXAMPLES: dict[str, tuple[dict[str, object], dict[str, object]]] = {
     "deletion": ({"diff": "@@ -1,2 +1 @@\n x = 1\n-y = 2\n", "added": 0, "deleted": 1}, {"deleted": 1}),
     "oversized": ({"added": 900, "deleted": 101}, {"added": 900, "deleted": 100}),
     "data": ({"path": "table.json", "added": 513}, {"path": "table.json", "added": 512}),
-    "long_lines": ({"diff": "@@ -0,0 +1 @@\n+" + "x" * 1001}, {"diff": "@@ -0,0 +1 @@\n+" + "x" * 900}),
+    "long_lines": (
+        {"diff": "@@ -0,0 +1,2 @@\n+y\n+" + "x" * 1000 + "\n"},
+        {"diff": "@@ -0,0 +1,2 @@\n+y\n+" + "x" * 999 + "\n+" + "z" * 999},
+    ),
 }
 
 

@@ -62,7 +62,8 @@ def test_a_commit_that_two_of_them_share_counts_once(
     fork = tmp_path / "fork"
     subprocess.run(["git", "clone", "--quiet", str(server.path), str(fork)], check=True)
     mining = arguments(tmp_path, server, str(fork))
-    assert mine(open_repositories(mining), mining).report["repository"]["commits"] == 8
+    changes = mine(open_repositories(mining), mining)
+    assert (changes.report["repository"]["commits"], len(changes.dataset)) == (8, 8)
 
 
 def test_a_second_run_is_a_hit(tmp_path: Path, pair: tuple[GitRepository, GitRepository]) -> None:

@@ -9,7 +9,10 @@ import pytest
 
 from blocklm.commits import Caps, Commit, read_commits
 from blocklm.history import list_commits
+from blocklm.patches import parse_patch
 from blocklm.repository import open_repository
+from blocklm.sterile import sterile_repository
+from blocklm.stream import PatchStream
 from tests.torture import Torture, torture_repository, write
 
 UNLIMITED = Caps(1 << 30, 1 << 30)
@@ -71,6 +74,38 @@ def test_every_commit_equals_pydrillers(torture: Path) -> None:
         assert commit.parents == tuple(theirs[sha].parents)
         assert commit.author_time == theirs[sha].author_date
         assert commit.commit_time == theirs[sha].committer_date
+
+
+def test_the_objects_hold_pydrillers_own_fields(torture: Path) -> None:
+    """Whoever works with PyDriller's objects rather than with ours finds what they know."""
+    repository = open_repository(torture, torture.parent / "clones")
+    shas = list_commits(repository).shas
+    fields = (
+        "a_rawpath",
+        "b_rawpath",
+        "a_mode",
+        "b_mode",
+        "a_blob",
+        "b_blob",
+        "diff",
+        "new_file",
+        "deleted_file",
+        "raw_rename_from",
+        "raw_rename_to",
+    )
+    with (
+        sterile_repository(repository.git_dir, frozenset()) as environment,
+        PatchStream(environment, shas, 3, 1) as stream,
+    ):
+        source = pydriller.Git(environment["GIT_DIR"])
+        plain = pydriller.Git(str(torture))
+        for sha in shas:
+            stream.commit()
+            ours = [item._c_diff for piece in stream.patch() for item in parse_patch(source.repo, piece)]
+            commit = plain.get_commit(sha)
+            theirs = [] if commit.merge else [item._c_diff for item in commit.modified_files]
+            for field in fields:
+                assert [getattr(d, field) for d in ours] == [getattr(d, field) for d in theirs], (commit.msg, field)
 
 
 def test_messages_equal_pydrillers_but_for_those_in_an_encoding_of_their_own(torture: Path) -> None:

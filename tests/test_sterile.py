@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from blocklm.errors import UserError
 from tests.conftest import GitRepository, history_of
 
 
@@ -93,6 +94,22 @@ def _prepare(repository: GitRepository, kind: str, payload: Path) -> None:
     elif kind == "lose a blob":
         blob = repository.git("rev-parse", "HEAD:a.py").strip()
         (repository.path / ".git/objects" / blob[:2] / blob[2:]).unlink()
+
+
+def test_a_missing_head_is_not_fetched_either(make_repository: Callable[[str], GitRepository], tmp_path: Path) -> None:
+    """The head is looked up in the repository itself, whose config git reads."""
+    repository = make_repository("headless")
+    sha = repository.commit("one", {"a.py": "x = 1\n"})
+    (repository.path / ".git/objects" / sha[:2] / sha[2:]).unlink()
+    trace = tmp_path / "it-ran"
+    for key, value in (LAZY | {"remote.origin.url": f"ext::touch {trace}", "protocol.ext.allow": "always"}).items():
+        repository.git("config", key, value)
+    subprocess.run(["git", "log"], cwd=repository.path, capture_output=True, check=False)
+    assert trace.exists()
+    trace.unlink()
+    with pytest.raises(UserError, match="has no commits on HEAD"):
+        history_of(repository.path)
+    assert not trace.exists()
 
 
 def test_the_environment_of_the_caller_cannot_name_a_program(project: Path, tmp_path: Path) -> None:
