@@ -131,7 +131,7 @@ def test_a_process_that_is_killed_costs_nothing(long_history: Path) -> None:
         for number in range(len(shas)):
             if number in (0, 20, 33, 96):
                 for process in psutil.Process().children():
-                    if "diff-tree" in process.cmdline():
+                    if process.status() != psutil.STATUS_ZOMBIE and "diff-tree" in process.cmdline():
                         process.kill()
             stream.commit()
             patches.append(b"".join(stream.patch()))
