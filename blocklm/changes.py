@@ -6,6 +6,7 @@ that mining from scratch would give, byte for byte.
 """
 
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -95,7 +96,8 @@ def _settings_key(repository: Repository, rules: Rules) -> str:
         store,
         sys.modules[__name__],
     )
-    return store.data_key(*modules, name=repository.name, rules=asdict(rules), **versions)
+    shallow = sorted(repository.shallow)  # a clone that was deepened since has more to say
+    return store.data_key(*modules, name=repository.name, shallow=shallow, rules=asdict(rules), **versions)
 
 
 def _read(folder: Path, repository: Repository) -> Changes | None:
@@ -153,7 +155,8 @@ def _earlier(folder: Path, settings: str, repository: Repository, listed: Histor
             continue
         batches, shared = _shared(store.read_batches(candidate / "data"), listed.shas)
         known = stored[1]["repository"]["unreadable"]
-        unreadable = {sha: why for sha, why in known.items() if sha in set(listed.shas[:shared])}
+        kept = set(listed.shas[:shared])
+        unreadable = {sha: why for sha, why in known.items() if sha in kept}
         outgrown = stored[1]["repository"]["head"] in listed.shas
         found.append(_Earlier(candidate, batches, shared, unreadable, outgrown))
     for candidate in store.unfinished(folder):
@@ -207,7 +210,7 @@ def describe(key: str, sources: list[dict[str, Any]], unreadable: dict[str, str]
 def _source(repository: Repository) -> dict[str, Any]:
     return {
         "name": repository.name,
-        "path": str(repository.path),
+        "path": os.fsencode(repository.path).decode("utf-8", "replace"),
         "head": repository.head,
         "branches": repository.branches,
     }

@@ -98,6 +98,7 @@ def read_commits(
     ):
         source = pydriller.Git(environment["GIT_DIR"])
         texts = source.repo.odb = _CommitTexts(environment["GIT_DIR"], source.repo.git)
+        latest = datetime.fromtimestamp(0, UTC)
         for seq, sha in enumerate(shas, start):
             try:
                 text = stream.commit()
@@ -108,7 +109,13 @@ def read_commits(
             error, files = _files(source.repo, stream, caps)
             if sha in history.boundary:  # git then takes the whole tree for its patch
                 error, files = f"shallow boundary: not in this clone are its parents {' '.join(commit.parents)}", ()
-            yield _commit(commit, _message(commit, text), repository.name, seq, salt, files, error)
+            try:
+                read = _commit(commit, _message(commit, text), repository.name, seq, salt, files, error)
+                latest = read.commit_time
+            except ValueError as failure:  # whoever wrote this object did not use git: no parents, no times
+                why = f"malformed commit: {' '.join(str(failure).split())[:200]}"
+                read = Commit(repository.name, sha, (), seq, "", latest, latest, "", (), why)
+            yield read
 
 
 class _CommitTexts(GitCmdObjectDB):
@@ -156,9 +163,10 @@ def _message(commit: pydriller.Commit, text: bytes) -> str:
     if named is None:
         return str(commit.msg)
     try:
-        return body.decode(named[1].decode("ascii", "replace"), "replace").strip()
-    except LookupError:
-        return body.decode("utf-8", "replace").strip()
+        message = body.decode(named[1].decode("ascii", "replace"), "replace").strip()
+    except (LookupError, ValueError):  # no such encoding, or one that is no encoding of text
+        message = body.decode("utf-8", "replace").strip()
+    return message.encode("utf-8", "replace").decode()  # UTF-7 and its like can spell halves of characters
 
 
 def _time(seconds: int) -> datetime:

@@ -63,7 +63,7 @@ def load_samples(
     family = views.family_of(special_tokens)
     settings = {"changes": changes.report["key"], "tokens": sorted(special_tokens), "test_commits": test_commits}
     key = store.data_key(hygiene, views, splits, store, sys.modules[__name__], **settings)
-    folder = corpus_dir / changes.report["repository"]["name"] / f"samples-{key}"
+    folder = corpus_dir / changes.report["repository"]["name"][:100] / f"samples-{key}"
     stored = store.read(folder)
     if stored is not None:
         return Corpus(*stored, cache="hit")

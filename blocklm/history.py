@@ -45,7 +45,7 @@ def list_commits(repository: Repository, selection: Selection = Selection()) -> 
         UserError: git cannot walk the history for another reason.
     """
     options = []
-    if selection.since is not None:
+    if selection.since is not None and _seconds(selection.since, time.min) >= 0:
         options.append(f"--since-as-filter=@{_seconds(selection.since, time.min)} +0000")
     if selection.until is not None:
         options.append(f"--until=@{_seconds(selection.until, time.max)} +0000")

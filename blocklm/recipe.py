@@ -5,16 +5,20 @@ It is checked as strictly as a command line, in under a second, before torch is 
 """
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
+from pathspec import GitIgnoreSpec
+
 from blocklm.errors import UserError
 from blocklm.recipe_parser import RecipeParser
 from blocklm.schema import model_schema, training_schema
 
+PASSWORD = re.compile(r"://[^/@:]*:[^/@]+@")
 DEFAULT_MAX_LENGTH = 1024  # TRL's
 
 # Where our default differs from the library's: nothing leaves the machine unless asked, what is watched goes to
@@ -161,12 +165,23 @@ def _check(recipe: Recipe) -> None:
 def _check_mining(mining: MiningArguments) -> None:
     if not mining.repo:
         raise UserError("`repo` names no repository", "give a path or URL, or leave `repo` out for this folder")
+    if any(PASSWORD.search(source) for source in mining.repo):
+        raise UserError(
+            "`repo` may not hold a password: the run directory stores its recipe in clear text",
+            "leave it out of the URL and use git's credential helper or ssh",
+        )
+    for key in ("paths", "exclude"):
+        for pattern in getattr(mining, key) or ():
+            try:
+                GitIgnoreSpec.from_lines([pattern])
+            except (ValueError, re.error):
+                raise UserError(f"`{key}` holds no valid glob: {pattern!r}", "write it as in .gitignore") from None
     if mining.context_lines < 0:
         raise UserError(f"`context_lines` cannot be {mining.context_lines}", "3 is git's own; 0 shows no context")
     for key in ("since", "until"):
         given = getattr(mining, key)
         try:
-            datetime.fromisoformat(given or "2024-01-31")
+            datetime.fromisoformat("2024-01-31" if given is None else given)
         except ValueError:
             raise UserError(
                 f"`{key}` is no date: {given!r}", "write it as 2024-01-31 or 2024-01-31T12:00:00"

@@ -39,6 +39,8 @@ NO_FILE = (None, None, None, None, None, None, "", 0, 0)
 # the history alone, so those of an earlier dataset can be copied whole.
 BATCH_COMMITS = 64
 BATCH_BYTES = 16 << 20
+# Every row of a commit repeats its message: a changelog of a megabyte would be stored once per file.
+MESSAGE_CHARS = 10_000
 
 
 def record_batches(history: Iterable[Commit], limits: Limits, unreadable: dict[str, str]) -> Iterator[pa.RecordBatch]:
@@ -76,7 +78,7 @@ def _rows(commit: Commit, limits: Limits) -> Iterator[tuple[Any, ...]]:
         commit.author,
         commit.author_time,
         commit.commit_time,
-        clean_message(commit.message),
+        clean_message(commit.message)[:MESSAGE_CHARS],
         len(commit.files),
     )
     reason = hygiene.screen_commit(commit)

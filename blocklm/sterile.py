@@ -30,6 +30,7 @@ STERILE_CONFIG = """[core]
 	bare = true
 	quotePath = true
 	bigFileThreshold = 10m
+	commitGraph = false
 [diff]
 	renameLimit = 1000
 """

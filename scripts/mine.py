@@ -34,7 +34,7 @@ def main() -> None:
     for name, split in corpus.report["splits"].items():
         span = f"{split['from'][:10]} to {split['to'][:10]}"
         print(f"{split['samples']:8d}  {name:18s} samples of {split['commits']} commits, {span}")
-    print(corpus_dir / changes.report["repository"]["name"])
+    print(corpus_dir / changes.report["repository"]["name"][:100])
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import GitRepository, history_of
 
 Make = Callable[[str], GitRepository]
@@ -94,3 +96,25 @@ def test_a_shallow_boundary_is_no_giant_commit(project: Path, tmp_path: Path) ->
     assert history[0].error is not None
     assert "shallow" in history[0].error
     assert [bool(commit.files) for commit in history] == [False, True, True]
+
+
+@pytest.mark.parametrize("header", ["encoding undefined", "encoding idna", "encoding utf-7", "encoding a\0b"])
+def test_a_commit_that_no_git_wrote_costs_itself_at_most(make_repository: Make, header: str) -> None:
+    repository = make_repository("odd")
+    for number in range(3):
+        repository.commit(f"commit {number}", {"a.py": f"x = {number}\n"})
+    raw = repository.git("cat-file", "commit", "HEAD").replace("\n\n", f"\n{header}\n\n+2AA- ", 1)
+    command = ["git", "-C", str(repository.path), "hash-object", "-t", "commit", "-w", "--literally", "--stdin"]
+    sha = subprocess.run(command, input=raw.encode(), capture_output=True, check=True).stdout.decode().strip()
+    repository.git("update-ref", "refs/heads/main", sha)
+    history = history_of(repository.path)
+    assert [bool(commit.error) for commit in history] == [False] * 3
+    history[2].message.encode()
+
+
+def test_a_commit_graph_does_not_hide_a_missing_commit(make_repository: Make) -> None:
+    repository = make_repository("graph")
+    shas = [repository.commit(f"commit {number}", {"a.py": f"x = {number}\n"}) for number in range(5)]
+    repository.git("commit-graph", "write", "--reachable")
+    (repository.path / ".git" / "objects" / shas[1][:2] / shas[1][2:]).unlink()
+    assert [commit.sha for commit in history_of(repository.path)] == shas[2:]
