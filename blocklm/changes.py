@@ -20,9 +20,9 @@ import pyarrow as pa
 from datasets import Dataset
 from tqdm import tqdm
 
-from blocklm import commits, git_process, history, hygiene, messages, patches, rows, sterile, store, stream
+from blocklm import analysis, commits, git_process, history, hygiene, messages, patches, rows, sterile, store, stream
 from blocklm.analysis import analyse
-from blocklm.commits import read_commits
+from blocklm.commits import MALFORMED, read_commits
 from blocklm.errors import UserError
 from blocklm.history import History, Selection, list_commits, missing_objects
 from blocklm.hygiene import Limits
@@ -83,7 +83,9 @@ def load_changes(repository: Repository, rules: Rules, corpus_dir: Path) -> Chan
 def _settings_key(repository: Repository, rules: Rules) -> str:
     git = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True).stdout.strip()
     versions = {"git": git, "pydriller": version("pydriller"), "enry": version("enry-python")}
+    versions |= {name: version(name) for name in ("GitPython", "pathspec")}
     modules = (
+        analysis,
         sterile,
         history,
         git_process,
@@ -106,12 +108,25 @@ def _read(folder: Path, repository: Repository) -> Changes | None:
     if stored is None:
         return None
     dataset, report = stored
-    if missing_objects(repository, report["missing"]) != report["missing"]:
-        logger.info("objects that were missing are there now: mining %s again", repository.name)
+    if _may_read_better(repository, report):
+        logger.info("commits of %s that could not be read may be readable now: mining them again", repository.name)
         return None
     logger.info("corpus cache hit: %s was mined from the same head with the same settings and rules", folder)
     report["repository"] |= _sources([_source(repository)])
     return Changes(dataset, report, cache="hit")
+
+
+def _may_read_better(repository: Repository, report: dict[str, Any]) -> bool:
+    """Whether a commit that was unreadable may be readable now.
+
+    A missing object that still is missing explains its commits, and a malformed commit stays one. Anything else (a corrupt
+    object, a killed git) may have passed, which only reading again can tell.
+    """
+    missing = report["missing"]
+    if missing_objects(repository, missing) != missing:
+        return True
+    reasons = report["repository"]["unreadable"].values()
+    return any(not why.startswith(MALFORMED) and not any(name in why for name in missing) for why in reasons)
 
 
 def _build(folder: Path, settings: str, repository: Repository, rules: Rules) -> Changes:
@@ -151,7 +166,7 @@ def _earlier(folder: Path, settings: str, repository: Repository, listed: Histor
     found = []
     for candidate in folder.parent.glob(f"changes-{settings}-*"):
         stored = store.read(candidate)
-        if stored is None or missing_objects(repository, stored[1]["missing"]) != stored[1]["missing"]:
+        if stored is None or _may_read_better(repository, stored[1]):
             continue
         batches, shared = _shared(store.read_batches(candidate / "data"), listed.shas)
         known = stored[1]["repository"]["unreadable"]

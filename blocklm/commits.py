@@ -28,6 +28,7 @@ from blocklm.stream import PatchStream
 
 CHANGE_TYPES = {"ADD": "add", "MODIFY": "modify", "DELETE": "delete", "RENAME": "rename", "COPY": "copy"}
 ENCODING = re.compile(rb"^encoding (.+)$", re.MULTILINE)
+MALFORMED = "malformed commit"
 DIFF_PROCESSES = min(4, len(os.sched_getaffinity(0)))
 LATEST = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
 
@@ -107,13 +108,16 @@ def read_commits(
             texts.put(sha, text)
             commit = source.get_commit_from_gitpython(git.Commit(source.repo, bytes.fromhex(sha)))
             error, files = _files(source.repo, stream, caps)
-            if sha in history.boundary:  # git then takes the whole tree for its patch
-                error, files = f"shallow boundary: not in this clone are its parents {' '.join(commit.parents)}", ()
             try:
+                if sha in history.boundary:  # git then takes the whole tree for its patch
+                    error, files = (
+                        f"shallow boundary: not in this clone are its parents {' '.join(commit.parents)}",
+                        (),
+                    )
                 read = _commit(commit, _message(commit, text), repository.name, seq, salt, files, error)
                 latest = read.commit_time
             except ValueError as failure:  # whoever wrote this object did not use git: no parents, no times
-                why = f"malformed commit: {' '.join(str(failure).split())[:200]}"
+                why = f"{MALFORMED}: {' '.join(str(failure).split())[:200]}"
                 read = Commit(repository.name, sha, (), seq, "", latest, latest, "", (), why)
             yield read
 

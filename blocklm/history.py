@@ -52,6 +52,8 @@ def list_commits(repository: Repository, selection: Selection = Selection()) -> 
     if selection.max_commits is not None:
         options.append(f"--max-count={selection.max_commits}")
     boundary = repository.shallow
+    if selection.until is not None and _seconds(selection.until, time.max) < 0:
+        return History((), boundary)  # git guesses at dates before 1970
     while True:
         with sterile_repository(repository.git_dir, boundary) as environment:
             done = run_git(environment, "rev-list", "--topo-order", "--reverse", *options, repository.head)

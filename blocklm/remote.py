@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 URL = re.compile(r"(https?|ssh|git|file)://|[\w.-]+@[\w.-]+:")
 # A URL may name a helper that runs a command (`ext::sh -c ...`): only these protocols are spoken.
 PROTOCOLS = "https:http:ssh:git:file"
-HEADS = "+refs/heads/*:refs/heads/*"
+REFS = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
 CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
 
 
@@ -49,19 +49,38 @@ def clone(url: str, clones: Path, fetch: bool) -> Path:
                 _git(said, "clone", "--bare", "--no-recurse-submodules", "--", url, str(made))
                 made.rename(folder)
         elif fetch:
-            _git(said, "-C", str(folder), "fetch", "--prune", "--no-tags", "--no-recurse-submodules", "origin", HEADS)
+            _git(said, "-C", str(folder), "fetch", "--prune", "--no-recurse-submodules", "origin", *REFS)
+            _follow_head(folder)
         else:
             logger.info("using the clone of %s in %s; `--fetch true` asks for new commits", said, folder)
     return folder
 
 
+def _follow_head(folder: Path) -> None:
+    """Point HEAD at the branch that the URL's own HEAD names now; it may have been renamed since the clone."""
+    command = ["git", "-C", str(folder), "-c", f"core.hooksPath={os.devnull}"]
+    asked = subprocess.run(
+        [*command, "ls-remote", "--symref", "origin", "HEAD"],
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if branch := re.match(r"ref: (refs/heads/\S+)\tHEAD", asked.stdout):
+        subprocess.run([*command, "symbolic-ref", "HEAD", branch[1]], env=_environment(), check=True)
+
+
+def _environment() -> dict[str, str]:
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    return inherited | {"GIT_ALLOW_PROTOCOL": PROTOCOLS, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+
+
 def _git(url: str, *arguments: str) -> None:
     progress = ("--progress",) if sys.stderr.isatty() else ("--quiet",)
     command = arguments.index("clone" if "clone" in arguments else "fetch") + 1
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     done = subprocess.run(
         ["git", "-c", f"core.hooksPath={os.devnull}", *arguments[:command], *progress, *arguments[command:]],
-        env=inherited | {"GIT_ALLOW_PROTOCOL": PROTOCOLS, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"},
+        env=_environment(),
         stdout=sys.stderr,
         stderr=None if sys.stderr.isatty() else subprocess.PIPE,
         text=True,

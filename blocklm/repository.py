@@ -10,6 +10,8 @@ from blocklm.recipe import MiningArguments
 from blocklm.remote import clone, is_url
 from blocklm.sterile import git_output
 
+COMMIT = re.compile(r"[0-9a-f]{40}")  # `rev-parse` also answers `^main`, with a caret
+
 
 @dataclass(frozen=True, slots=True)
 class Repository:
@@ -84,7 +86,7 @@ def _head(root: Path, source: str, branch: str | None) -> str:
         return head.strip()
     for prefix in ("refs/heads/", "refs/remotes/origin/", "refs/tags/", ""):
         head = git_output(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{prefix}{branch}^{{commit}}")
-        if head is not None:
+        if head is not None and COMMIT.fullmatch(head.strip()):
             return head.strip()
     raise UserError(f"`branch` {branch} is not in {source}", f"`git -C {source} branch --all` lists what is")
 

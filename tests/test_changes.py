@@ -193,6 +193,22 @@ def test_an_object_that_was_missing_and_came_is_mined(
     assert (mended.cache, mended.report["repository"]["unreadable"]) == ("built", {})
 
 
+def test_a_corrupt_object_that_was_restored_is_mined(
+    make_repository: Callable[[str], GitRepository], corpora: Path
+) -> None:
+    repository = make_repository("corrupt")
+    for number in range(6):
+        repository.commit(f"commit {number}", {"a.py": f"x = {number}\n"})
+    blob = repository.git("rev-parse", "HEAD~1:a.py").strip()
+    file = repository.path / ".git" / "objects" / blob[:2] / blob[2:]
+    whole = file.read_bytes()
+    file.chmod(0o644)
+    file.write_bytes(whole[:-4])
+    assert len(changes_of(repository.path, corpora).report["repository"]["unreadable"]) == 2
+    file.write_bytes(whole)
+    assert changes_of(repository.path, corpora).report["repository"]["unreadable"] == {}
+
+
 @pytest.mark.parametrize(
     ("selection", "messages"),
     [
@@ -200,6 +216,7 @@ def test_an_object_that_was_missing_and_came_is_mined(
         (Selection(until="2020-09-13T12:35:00"), range(8)),
         (Selection(since="2020-09-13T14:35:00+02:00"), range(8, 20)),
         (Selection(since="2020-09-13", until="2020-09-13"), range(20)),
+        (Selection(since="1960-01-01"), range(20)),
         (Selection(max_commits=3), range(17, 20)),
         (Selection(since="2020-09-13T12:30:00", max_commits=2), range(18, 20)),
     ],
@@ -216,6 +233,8 @@ def test_commits_are_selected_by_date_and_number(
 def test_a_selection_of_nothing_is_refused(project: Path, corpora: Path) -> None:
     with pytest.raises(UserError, match=r"no commit of .* is selected by `since: 2100-01-01`"):
         changes_of(project, corpora, selection=Selection(since="2100-01-01"))
+    with pytest.raises(UserError, match="`until: 1960-01-01`"):
+        changes_of(project, corpora, selection=Selection(until="1960-01-01"))
 
 
 def start(repository: Path, corpora: Path) -> subprocess.Popen[str]:

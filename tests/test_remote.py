@@ -38,6 +38,16 @@ def test_a_history_that_was_rewritten_is_fetched_too(served: GitRepository, tmp_
     assert open_repository(url, clones, fetch=True).head == sha
 
 
+def test_a_renamed_default_branch_and_a_new_tag_arrive(served: GitRepository, tmp_path: Path) -> None:
+    url, clones = f"file://{served.path}", tmp_path / "clones"
+    open_repository(url, clones)
+    served.git("branch", "--move", "main", "trunk")
+    sha = served.commit("after the rename", {"a.py": "z = 1\n"})
+    served.git("tag", "v2")
+    assert open_repository(url, clones, fetch=True).head == sha
+    assert open_repository(url, clones, branch="v2").head == sha
+
+
 def test_hooks_of_a_template_do_not_run(
     served: GitRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
