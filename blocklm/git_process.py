@@ -1,4 +1,4 @@
-"""One git process that answers many questions through its pipes."""
+"""One git process that answers the many questions of a file."""
 
 import fcntl
 import os
@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 READ_BYTES = 1 << 20
 # glibc returns each large buffer to the kernel and asks for it again: a tenth of git's time goes into empty pages.
@@ -28,32 +29,32 @@ class Unreadable(Exception):
 
 
 class GitProcess:
-    """A git process fed and read through pipes; its output gathers in `buffer`, read up to `position`."""
+    """A git process whose output gathers in `buffer`, read up to `position`.
 
-    def __init__(self, arguments: Sequence[str], environment: dict[str, str]) -> None:
+    It reads its questions from the file `questions`, from the offset `skip` on. With a pipe each side could wait for the
+    other: git for room to answer, we for room to ask.
+    """
+
+    def __init__(self, arguments: Sequence[str], environment: dict[str, str], questions: Path, skip: int = 0) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed in `close`; a pipe nobody reads would block git)
+        asked = os.open(questions, os.O_RDONLY)
+        os.lseek(asked, skip, os.SEEK_SET)
         self._process = subprocess.Popen(
             ["git", *arguments],
             env=environment | KEEP_MEMORY,
             cwd="/",
-            stdin=subprocess.PIPE,
+            stdin=asked,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             bufsize=0,
         )
-        assert self._process.stdin is not None
+        os.close(asked)
         assert self._process.stdout is not None
-        self._input, self._output = self._process.stdin, self._process.stdout
+        self._output = self._process.stdout
         with suppress(AttributeError, OSError):  # Linux only: lets git run ahead while Python parses
             fcntl.fcntl(self._output, fcntl.F_SETPIPE_SZ, READ_BYTES)
         self.buffer = bytearray()
         self.position = 0
-
-    def feed(self, lines: bytes) -> None:
-        """Ask; a process that has ended is noticed when its answer is read."""
-        with suppress(BrokenPipeError):
-            while lines:
-                lines = lines[os.write(self._input.fileno(), lines) :]
 
     def fill(self) -> None:
         """Read more into the buffer, which may move: only offsets from `position` stay valid.
@@ -80,9 +81,7 @@ class GitProcess:
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
-        for pipe in (self._input, self._output):
-            with suppress(OSError):
-                pipe.close()
+        self._output.close()
         self._process.kill()
         self._process.wait()
         self._errors.close()

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -44,6 +45,8 @@ def clone(url: str, clones: Path, fetch: bool) -> Path:
     with FileLock(folder.parent / ".lock"):
         if not folder.is_dir():
             logger.info("cloning %s into %s (once)", said, folder)
+            for killed in folder.parent.glob(".cloning-*"):
+                shutil.rmtree(killed, ignore_errors=True)
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".cloning-") as temporary:
                 made = Path(temporary) / folder.name
                 _git(said, "clone", "--bare", "--no-recurse-submodules", "--", url, str(made))

@@ -1,5 +1,6 @@
 """A git repository at one moment: where its objects are, and from which commit its history is read."""
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +43,8 @@ def open_repository(source: str | Path, clones: Path, branch: str | None = None,
             read, or a URL that cannot be cloned.
     """
     text = str(source)
-    root = clone(text, clones, fetch) if is_url(text) else Path(source).expanduser().absolute()
+    # `Path.expanduser` raises where no such user is.
+    root = clone(text, clones, fetch) if is_url(text) else Path(os.path.expanduser(text)).absolute()  # noqa: PTH111
     if not root.is_dir():
         raise UserError(f"`repo` {source} does not exist", "give the path of a cloned git repository, or its URL")
     found = git_output(root, "rev-parse", "--absolute-git-dir", "--show-object-format")

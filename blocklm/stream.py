@@ -1,24 +1,20 @@
 """The patches and messages of many commits from few git processes that live long.
 
 A process per commit costs ten times what its diff costs: packs are opened and delta caches filled anew each time. Here
-`git diff-tree --stdin` and `git cat-file --batch` read commit names from a pipe and answer in order, one diff process
-per core, each working ahead as far as its pipe holds.
+`git diff-tree --stdin` and `git cat-file --batch` read commit names from files and answer in order, one diff process per
+core, each working ahead as far as its pipe holds.
 """
 
-import itertools
-from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from blocklm.git_process import GitProcess, Unreadable
 
-# Small blocks keep all processes busy, and enough of them that none waits while Python is at something else; but the names
-# in flight (41 bytes each) must fit into a pipe of 64 KiB, or writing them would block.
+# Commits go to the processes in turn, so many at a time: neighbours share objects, and small blocks keep all busy.
 COMMITS_PER_BLOCK = 32
-BLOCKS_AHEAD = 6
 # From here on a commit's patch is handed out file by file instead of whole.
 PIECE_BYTES = 4 << 20
 # diff-tree echoes a line that is no object name: it says that the patch before it is complete. No line of a patch begins
@@ -33,8 +29,8 @@ DIFF_TREE = (
 class _CommitObjects(GitProcess):
     """Answers with the raw text of commits."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
-        super().__init__(("cat-file", "--batch"), environment)
+    def __init__(self, environment: dict[str, str], questions: Path) -> None:
+        super().__init__(("cat-file", "--batch"), environment, questions)
 
     def next(self) -> bytes:
         """The next commit asked for.
@@ -59,12 +55,8 @@ class _CommitObjects(GitProcess):
 class _Patches(GitProcess):
     """Answers with the patch of each commit; merges and empty commits have an empty one."""
 
-    def __init__(self, environment: dict[str, str], context_lines: int) -> None:
-        super().__init__((*DIFF_TREE, f"-U{context_lines}"), environment)
-
-    def ask(self, shas: Sequence[str]) -> None:
-        """Request the patches of these commits."""
-        self.feed(b"".join(sha.encode() + b"\n" + END for sha in shas))
+    def __init__(self, environment: dict[str, str], context_lines: int, questions: Path, skip: int = 0) -> None:
+        super().__init__((*DIFF_TREE, f"-U{context_lines}"), environment, questions, skip)
 
     def next(self, sha: str) -> Iterator[bytes]:
         """Yield the next patch in pieces that end between files; mostly there is one.
@@ -93,28 +85,34 @@ class _Patches(GitProcess):
 
 
 @dataclass
-class _Block:
-    """Commits asked of one process, and those of them that it still owes."""
+class _Worker:
+    """A diff process, the file of its questions, and how many of them are answered."""
 
-    worker: int
-    shas: list[str]
+    process: _Patches
+    questions: Path
+    answered: int = 0
 
 
 class PatchStream:
-    """Commit texts and patches of `shas`, in their order; a context manager that leaves no process behind."""
+    """Commit texts and patches of `shas`, in their order; a context manager that leaves no process behind.
+
+    The questions lie in the sterile repository of `environment` and go with it.
+    """
 
     def __init__(self, environment: dict[str, str], shas: Sequence[str], context_lines: int, workers: int) -> None:
         self._environment = environment
         self._context_lines = context_lines
-        self._waiting = iter([shas[at : at + COMMITS_PER_BLOCK] for at in range(0, len(shas), COMMITS_PER_BLOCK)])
-        self._blocks: deque[_Block] = deque()
-        self._stack = ExitStack()
-        self._objects = _CommitObjects(environment)
-        self._stack.callback(self._objects.close)
-        self._workers = [self._start() for _ in range(workers)]
-        self._turn = itertools.cycle(range(workers))
-        for _ in range(BLOCKS_AHEAD * workers):
-            self._ask()
+        self._at = 0
+        self._shas = shas
+        folder = Path(environment["GIT_DIR"])
+        (folder / "commits").write_text("".join(f"{sha}\n" for sha in shas))
+        self._objects = _CommitObjects(environment, folder / "commits")
+        self._workers = []
+        for number in range(workers):
+            own = (sha for at, sha in enumerate(shas) if at // COMMITS_PER_BLOCK % workers == number)
+            questions = folder / f"patches-{number}"
+            questions.write_bytes(b"".join(_question(sha) for sha in own))
+            self._workers.append(_Worker(_Patches(environment, context_lines, questions), questions))
 
     def __enter__(self) -> Self:
         return self
@@ -122,9 +120,9 @@ class PatchStream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
-        for process in self._workers:
-            process.close()
+        self._objects.close()
+        for worker in self._workers:
+            worker.process.close()
 
     def commit(self) -> bytes:
         """The raw text of the next commit; call `patch` before asking for another.
@@ -140,41 +138,26 @@ class PatchStream:
         Raises:
             Unreadable: an object is missing or corrupt; the stream goes on with the next commit.
         """
-        block = self._blocks[0]
+        sha = self._shas[self._at]
+        worker = self._workers[self._at // COMMITS_PER_BLOCK % len(self._workers)]
+        self._at += 1
         retried = begun = False  # a process killed by a signal before it answered gets a second chance
-        try:
-            while True:
-                try:
-                    for piece in self._workers[block.worker].next(block.shas[0]):
-                        begun = True
-                        yield piece
-                    return
-                except Unreadable as failure:
-                    retried, again = True, failure.killed and not (retried or begun)
-                    self._replace(block.worker, behind=0 if again else 1)
-                    if not again:
-                        raise
-        finally:
-            block.shas.pop(0)
-            if not block.shas:
-                self._blocks.popleft()
-                self._ask()
+        while True:
+            try:
+                for piece in worker.process.next(sha):
+                    begun = True
+                    yield piece
+                worker.answered += 1
+                return
+            except Unreadable as failure:
+                retried, again = True, failure.killed and not (retried or begun)
+                worker.answered += 0 if again else 1
+                worker.process.close()
+                skip = worker.answered * len(_question(sha))
+                worker.process = _Patches(self._environment, self._context_lines, worker.questions, skip)
+                if not again:
+                    raise
 
-    def _start(self) -> _Patches:
-        return _Patches(self._environment, self._context_lines)
 
-    def _ask(self) -> None:
-        shas = next(self._waiting, None)
-        if shas is None:
-            return
-        worker = next(self._turn)
-        self._objects.feed(b"".join(sha.encode() + b"\n" for sha in shas))
-        self._workers[worker].ask(shas)
-        self._blocks.append(_Block(worker, list(shas)))
-
-    def _replace(self, worker: int, behind: int) -> None:
-        """Give what a dead process still owed to a new one, but for the first `behind` commits."""
-        self._workers[worker].close()
-        self._workers[worker] = self._start()
-        owed = [sha for block in self._blocks if block.worker == worker for sha in block.shas]
-        self._workers[worker].ask(owed[behind:])
+def _question(sha: str) -> bytes:
+    return sha.encode() + b"\n" + END

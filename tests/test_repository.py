@@ -31,6 +31,11 @@ def test_a_folder_name_cannot_lead_out_of_the_corpus(make_repository: Make, fold
     assert opened(repository.path).name == name
 
 
+def test_the_home_of_no_user_is_refused() -> None:
+    with pytest.raises(UserError, match="does not exist"):
+        opened(Path("~no-such-user/project"))
+
+
 @pytest.mark.parametrize("kind", ["absent", "zip", "unborn"])
 def test_what_is_no_history_is_refused(make_repository: Make, tmp_path: Path, kind: str) -> None:
     path = tmp_path / kind
