@@ -10,8 +10,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
-from hashlib import blake2s
 
 import git
 import pydriller
@@ -22,6 +20,7 @@ from blocklm.errors import UserError
 from blocklm.git_process import Unreadable
 from blocklm.history import History
 from blocklm.patches import PatchFile, parse_patch
+from blocklm.people import is_bot, pseudonym
 from blocklm.repository import Repository
 from blocklm.sterile import sterile_repository
 from blocklm.stream import PatchStream
@@ -64,7 +63,10 @@ class FileChange:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One commit; merges carry no files, and `error` says why the files of an unreadable commit are missing."""
+    """One commit; merges carry no files, and `error` says why the files of an unreadable commit are missing.
+
+    `author` is a pseudonym; `author_name` is for finding the name in texts and is never stored.
+    """
 
     repo: str
     sha: str
@@ -76,6 +78,8 @@ class Commit:
     message: str
     files: tuple[FileChange, ...]
     error: str | None = None
+    author_name: str = ""
+    by_bot: bool = False
 
 
 def read_commits(
@@ -145,18 +149,20 @@ def _commit(
     files: tuple[FileChange, ...],
     error: str | None,
 ) -> Commit:
-    author = commit.author
+    name, mail = str(commit.author.name or ""), str(commit.author.email or "")
     return Commit(
         repo=repo,
         sha=commit.hash,
         parents=tuple(commit.parents),
         seq=seq,
-        author=_pseudonym(f"{author.name} <{author.email}>", salt),
+        author=pseudonym(name, mail, salt),
         author_time=_time(commit._c_object.authored_date),
         commit_time=_time(commit._c_object.committed_date),
         message=message,
         files=files,
         error=error,
+        author_name=name,
+        by_bot=is_bot(name, mail),
     )
 
 
@@ -176,11 +182,6 @@ def _message(commit: pydriller.Commit, text: bytes) -> str:
 def _time(seconds: int) -> datetime:
     """PyDriller's own dates fail on years that datetime does not know."""
     return datetime.fromtimestamp(min(max(0, seconds), LATEST), UTC)
-
-
-@lru_cache(maxsize=4096)
-def _pseudonym(identity: str, salt: bytes) -> str:
-    return blake2s(identity.encode("utf-8", "surrogateescape"), key=salt, digest_size=6).hexdigest()
 
 
 def _files(repo: git.Repo, stream: PatchStream, caps: Caps) -> tuple[str | None, tuple[FileChange, ...]]:

@@ -18,12 +18,14 @@ EMPTY_WORDS = re.compile(
 )
 
 
-def clean_message(message: str) -> str:
-    """The message without people: trailers, mail addresses and mentions."""
+def clean_message(message: str, author_name: str = "") -> str:
+    """The message without people: trailers, mail addresses, mentions, and the author's own full name."""
     if ":" in message:
         message = TRAILER.sub("", message)
     if "@" in message:
         message = MENTION.sub("", MAIL.sub("", message))
+    if " " in author_name:  # a single word may be any word
+        message = message.replace(author_name, "<NAME>")
     return BLANK_LINES.sub("\n\n", message).strip()
 
 
