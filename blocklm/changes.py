@@ -8,9 +8,9 @@ that mining from scratch would give, byte for byte.
 import logging
 import os
 import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -20,8 +20,9 @@ import pyarrow as pa
 from datasets import Dataset
 from tqdm import tqdm
 
-from blocklm import analysis, commits, git_process, history, hygiene, messages, patches, rows, sterile, store, stream
+from blocklm import hygiene, store
 from blocklm.analysis import analyse
+from blocklm.attributes import AttributeHistory
 from blocklm.commits import MALFORMED, read_commits
 from blocklm.errors import UserError
 from blocklm.history import History, Selection, list_commits, missing_objects
@@ -30,6 +31,16 @@ from blocklm.repository import Repository
 from blocklm.rows import BATCH_COMMITS, FEATURES, record_batches
 
 logger = logging.getLogger(__name__)
+
+# Whose code, and whose results, decide what a row holds.
+MODULES = [
+    import_module(f"blocklm.{name}")
+    for name in (
+        "analysis", "armour", "attributes", "changes", "commits", "credentials", "git_process", "history", "hunks", "hygiene",
+        "linguist", "messages", "patches", "people", "redaction", "rows", "sterile", "store", "stream",
+    )
+]  # fmt: skip
+PACKAGES = ("pydriller", "GitPython", "enry-python", "pathspec", "kingfisher-secret-scanner")
 
 
 @dataclass(frozen=True)
@@ -82,24 +93,9 @@ def load_changes(repository: Repository, rules: Rules, corpus_dir: Path) -> Chan
 
 def _settings_key(repository: Repository, rules: Rules) -> str:
     git = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True).stdout.strip()
-    versions = {"git": git, "pydriller": version("pydriller"), "enry": version("enry-python")}
-    versions |= {name: version(name) for name in ("GitPython", "pathspec")}
-    modules = (
-        analysis,
-        sterile,
-        history,
-        git_process,
-        stream,
-        patches,
-        commits,
-        hygiene,
-        messages,
-        rows,
-        store,
-        sys.modules[__name__],
-    )
+    versions = {"git": git} | {name: version(name) for name in PACKAGES}
     shallow = sorted(repository.shallow)  # a clone that was deepened since has more to say
-    return store.data_key(*modules, name=repository.name, shallow=shallow, rules=asdict(rules), **versions)
+    return store.data_key(*MODULES, name=repository.name, shallow=shallow, rules=asdict(rules), **versions)
 
 
 def _read(folder: Path, repository: Repository) -> Changes | None:
@@ -148,7 +144,7 @@ def _build(folder: Path, settings: str, repository: Repository, rules: Rules) ->
             initial=start,
             disable=None,
         )
-        batches = chain(kept, record_batches(mined, rules.limits, unreadable))
+        batches = chain(kept, record_batches(mined, rules.limits, AttributeHistory(repository), unreadable))
         key = folder.name.removeprefix("changes-")
         dataset = store.write_dataset(ready / "data", batches, FEATURES, fingerprint=key)
         report = describe(key, [_source(repository)], unreadable, dataset)

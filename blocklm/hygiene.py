@@ -1,24 +1,28 @@
 """What must not be learned from, and why.
 
-Each rule is a row of `RULES`; the first that fires gives a change its `drop_reason`. Dropped changes stay in the
-changes dataset without their text, so the funnel is counted from the data and sums to the total.
+Each rule is a row of a table; the first that fires gives a commit, a file or a hunk the reason for which it is dropped. What
+is dropped stays in the changes dataset without its text, so the funnel is counted from the data and sums to the total.
 """
 
 import re
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import PurePosixPath
+from typing import Literal
 
-import enry
 from pathspec import GitIgnoreSpec
 
 from blocklm.commits import Commit, FileChange
+from blocklm.hunks import Hunk
+from blocklm.linguist import PATHS_REMEMBERED, FileKind
 
 MAX_LINE_CHARS = 1000
+MAX_MEAN_LINE_CHARS = 100
 MAX_DATA_LINES = 512
+MAX_CREDENTIALS = 5
+LFS_POINTER_LINES = 5
 GENERATED_HEADER = (
     "@generated",
     "do not edit",
@@ -30,55 +34,62 @@ GENERATED_HEADER = (
 )
 HEADER_LINES = 10
 FIRST_HUNK = re.compile(r"@@ -\d+(?:,\d+)? \+(\d+)")
-# Extensions that several languages share: enry answers by name alone with the alphabetically first.
-COMMON_MEANING = {
-    ".cl": "OpenCL", ".f": "Fortran", ".for": "Fortran", ".gd": "GDScript", ".html": "HTML", ".m": "Objective-C",
-    ".md": "Markdown", ".php": "PHP", ".rs": "Rust", ".sol": "Solidity", ".sql": "SQL", ".txt": "Text",
-    ".v": "Verilog", ".yaml": "YAML", ".yml": "YAML",
-}  # fmt: skip
-# A history asks for the same paths again and again.
-PATHS_REMEMBERED = 1 << 16
+REVERT = re.compile(r"^Revert \"|^This reverts commit [0-9a-f]{7,40}", re.MULTILINE)
+REVERTED_COMMIT = re.compile(r"This reverts commit ([0-9a-f]{7,40})")
+FIXUP = re.compile(r"(fixup|squash|amend)! ")
+CHANGELOG = re.compile(r"(^|/)(changelog|changes|news|history|release[-_ ]?notes?)(\.\w+)?$", re.IGNORECASE)
+KEY_FILE = re.compile(
+    r"(^|/)(\.env(\.\w+)?|id_(rsa|dsa|ecdsa|ed25519)|[^/]*\.(pem|p12|pfx|key|keystore|jks|kdbx))$", re.I
+)
+ENV_EXAMPLE = re.compile(r"\.(example|sample|template|dist)$", re.IGNORECASE)
+ENCODED_MEAN_CHARS = 40
+ENCODED_LINE = re.compile(r"""^[+][\s"',]*[A-Za-z0-9+/=]{60,}[\s"',\\]*$""", re.MULTILINE)
+# Text that is not code teaches less of a codebase (Salerno et al. 2025: data is also what leaks most).
+WEIGHTS = {"prose": 0.3, "data": 0.3}
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes above which, and places in which, a change is dropped; globs as in `.gitignore`."""
+    """Sizes above which, and places in which, a change is dropped; globs as in `.gitignore`; rules that are off."""
 
     max_changed_lines: int
     paths: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    disabled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One named reason not to learn from a change; `why` is what the funnel's reader sees."""
+    """One named reason not to learn from something; `why` is what the funnel's reader sees.
+
+    `key` is the recipe's key that changes it, empty where there is nothing to learn from anyway.
+    """
 
     name: str
+    level: Literal["commit", "file", "hunk", "history"]
     why: str
-    fires: Callable[[FileChange, Limits], bool]
+    key: str = "disable_rules"
 
 
-@lru_cache(PATHS_REMEMBERED)
-def language_of(path: str) -> str | None:
-    """The language by file name or extension as GitHub's linguist names it, None if unknown."""
-    common = COMMON_MEANING.get(PurePosixPath(path).suffix)
-    return enry.get_language_by_filename(path)[0] or common or enry.get_language_by_extension(path)[0] or None
+@dataclass(frozen=True, slots=True)
+class CommitRule(Rule):
+    """A rule on a commit as a whole."""
+
+    fires: Callable[[Commit], bool] = bool
 
 
-@lru_cache(PATHS_REMEMBERED)
-def _kind(path: str) -> str:
-    language = language_of(path)
-    return str(enry.get_language_type(language)) if language else ""
+@dataclass(frozen=True, slots=True)
+class FileRule(Rule):
+    """A rule on what a commit did to one file."""
+
+    fires: Callable[[FileChange, FileKind, Limits], bool] = lambda *_: False
 
 
-@lru_cache(PATHS_REMEMBERED)
-def _is_vendored(path: str) -> bool:
-    return bool(enry.is_vendor(path))
+@dataclass(frozen=True, slots=True)
+class HunkRule(Rule):
+    """A rule on one hunk, given the lines that its whole commit removed."""
 
-
-@lru_cache(PATHS_REMEMBERED)
-def _has_generated_name(path: str) -> bool:
-    return bool(enry.is_generated(path, b""))
+    fires: Callable[[Hunk, frozenset[str]], bool] = lambda *_: False
 
 
 @lru_cache(PATHS_REMEMBERED)
@@ -112,74 +123,96 @@ def _has_long_line(change: FileChange) -> bool:
     return False
 
 
-# In order: what a thing is comes before how big it is, so that the reason is the one a reader would give.
-RULES: tuple[Rule, ...] = (
-    Rule(
-        "excluded",
-        "outside `paths`, or matched by `exclude`",
-        lambda c, limits: bool(limits.paths or limits.exclude) and _is_excluded(c.path, limits),
-    ),
-    Rule("submodule", "a pointer to another repository", lambda c, _: c.mode == 0o160000),
-    Rule("symlink", "a link, not a text", lambda c, _: stat.S_ISLNK(c.mode)),
-    Rule("vendored", "somebody else's code, copied in", lambda c, _: _is_vendored(c.path)),
-    Rule(
-        "generated",
-        "written by a program: lock files, bindings, `@generated` headers",
-        lambda c, _: _has_generated_name(c.path) or _has_generated_header(c),
-    ),
-    Rule("undecodable", "not UTF-8: reading it would lose characters", lambda c, _: c.lossy),
-    Rule(
-        "binary",
-        "not text, or too big for git to show as text",
-        lambda c, _: c.diff.startswith(("Binary files", "GIT binary patch")),
-    ),
-    Rule(
-        "no_text", "no line changed: pure rename, mode change or empty file", lambda c, _: not c.diff and not c.capped
-    ),
-    Rule("unknown_language", "a file type that linguist does not know", lambda c, _: not _kind(c.path)),
-    Rule("prose", "documentation, not code", lambda c, _: _kind(c.path) == "prose"),
-    Rule("deletion", "nothing added", lambda c, _: c.added == 0),
-    Rule(
-        "oversized",
-        "more changed lines than `max_changed_lines`, or more bytes than memory should hold",
-        lambda c, limits: c.capped or c.added + c.deleted > limits.max_changed_lines,
-    ),
-    Rule(
-        "data",
-        f"data of more than {MAX_DATA_LINES} changed lines",
-        lambda c, _: _kind(c.path) == "data" and c.added + c.deleted > MAX_DATA_LINES,
-    ),
-    Rule(
-        "long_lines",
-        f"a line of more than {MAX_LINE_CHARS} characters: minified or encoded",
-        lambda c, _: _has_long_line(c),
-    ),
+def _is_minified(change: FileChange, kind: FileKind) -> bool:
+    lines = change.diff.count("\n") + 1
+    return kind.type == "programming" and len(change.diff) > MAX_MEAN_LINE_CHARS * lines
+
+
+def _is_encoded(change: FileChange) -> bool:
+    """Half of what is added is long lines without a space: keys, images, hashes."""
+    if change.added <= 2 or len(change.diff) < ENCODED_MEAN_CHARS * change.added:
+        return False
+    return 2 * len(ENCODED_LINE.findall(change.diff)) > change.added
+
+
+def _is_key_file(change: FileChange) -> bool:
+    return bool(KEY_FILE.search(change.path)) and not ENV_EXAMPLE.search(change.path)
+
+
+def _is_lfs_pointer(change: FileChange) -> bool:
+    return change.added <= LFS_POINTER_LINES and "+version https://git-lfs.github.com/spec/" in change.diff
+
+
+COMMIT_RULES: tuple[CommitRule, ...] = (
+    CommitRule("unreadable", "commit", "objects of the commit are missing or corrupt", "", lambda c: bool(c.error)),
+    CommitRule("merge", "commit", "merges repeat what their branches brought", "", lambda c: len(c.parents) > 1),
+    CommitRule("empty", "commit", "a commit that changes no file", "", lambda c: not c.files),
+    CommitRule("bot", "commit", "a bot made the commit", fires=lambda c: c.by_bot),
+    CommitRule("revert", "commit", "takes an earlier commit back", fires=lambda c: bool(REVERT.search(c.message))),
+    CommitRule("fixup", "commit", "to be squashed into another commit", fires=lambda c: bool(FIXUP.match(c.message))),
+)  # fmt: skip
+FILE_RULES: tuple[FileRule, ...] = (
+    FileRule("excluded", "file", "outside of `paths` or in `exclude`", "paths, exclude", lambda c, _, limits: _is_excluded(c.path, limits)),
+    FileRule("submodule", "file", "a submodule's commit id", "", lambda c, *_: stat.S_IFMT(c.mode) == 0o160000),
+    FileRule("symlink", "file", "a symbolic link", "", lambda c, *_: stat.S_ISLNK(c.mode)),
+    FileRule("key_file", "file", "a file that holds keys or passwords by its name", "", lambda c, *_: _is_key_file(c)),
+    FileRule("vendored", "file", "code copied in from elsewhere", fires=lambda c, kind, _: kind.vendored),
+    FileRule("generated", "file", "written by a program, by its name or header", fires=lambda c, kind, _: kind.generated or _has_generated_header(c)),
+    FileRule("undecodable", "file", "not UTF-8 text", "", lambda c, *_: c.lossy),
+    FileRule("binary", "file", "binary content", "", lambda c, *_: c.diff.startswith(("Binary files", "GIT binary"))),
+    FileRule("lfs", "file", "a pointer to a file kept in Git LFS", "", lambda c, *_: _is_lfs_pointer(c)),
+    FileRule("no_text", "file", "a mode change or pure rename, no text changed", "", lambda c, *_: not c.diff and not c.capped),
+    FileRule("unknown_language", "file", "a file type that linguist does not know", fires=lambda c, kind, _: not kind.type),
+    FileRule("changelog", "file", "a list of changes, which repeats the history", fires=lambda c, *_: bool(CHANGELOG.search(c.path))),
+    FileRule("deletion", "file", "nothing added", "", lambda c, *_: c.added == 0),
+    FileRule("oversized", "file", "more changed lines than `max_changed_lines`, or more bytes than memory should hold", "max_changed_lines",
+             lambda c, _, limits: c.capped or c.added + c.deleted > limits.max_changed_lines),
+    FileRule("data", "file", f"data of more than {MAX_DATA_LINES} changed lines",
+             fires=lambda c, kind, _: kind.type == "data" and c.added + c.deleted > MAX_DATA_LINES),
+    FileRule("long_lines", "file", f"a line of more than {MAX_LINE_CHARS} characters", fires=lambda c, *_: _has_long_line(c)),
+    FileRule("minified", "file", f"lines of {MAX_MEAN_LINE_CHARS} characters on average", fires=lambda c, kind, _: _is_minified(c, kind)),
+    FileRule("encoded", "file", "mostly encoded data", fires=lambda c, *_: _is_encoded(c)),
+)  # fmt: skip
+# What only the text that is left after redaction can tell.
+REDACTED_RULES = (
+    Rule("credentials", "file", f"more than {MAX_CREDENTIALS} credentials in one file", ""),
+    Rule("unscanned", "file", "the secret scanner failed on it, so its text was not kept", ""),
 )
+HUNK_RULES: tuple[HunkRule, ...] = (
+    HunkRule("trivial", "hunk", "adds no letter and no digit", "", lambda hunk, _: not hunk.says_something),
+    HunkRule("format", "hunk", "changes nothing but white space", fires=lambda hunk, _: hunk.is_format),
+    HunkRule("move", "hunk", "most of its lines were only moved within the commit", fires=lambda hunk, removed: hunk.is_moved(removed)),
+)  # fmt: skip
+HISTORY_RULES = (
+    Rule("cherry_pick", "history", "the same patch as an earlier commit's"),
+    Rule("duplicate", "history", "the same change was made again later"),
+    Rule("near_duplicate", "history", "almost the same text was added again later"),
+    Rule("leak", "history", "the same text, or almost, is asked for in validation or test", ""),
+    Rule("not_asked", "history", "documentation and data teach, but are not asked for in validation and test", ""),
+    Rule("purge_gap", "history", "too close in time to validation or test", ""),
+)
+RULES: tuple[Rule, ...] = (*COMMIT_RULES, *FILE_RULES, *REDACTED_RULES, *HUNK_RULES, *HISTORY_RULES)
+RULE = {rule.name: rule for rule in RULES}
+WHY = {rule.name: rule.why for rule in RULES}
+SWITCHES = tuple(rule.name for rule in RULES if rule.key == "disable_rules")
 
-# Commits without a change to screen; they leave one row each, so that every commit is accounted for.
-COMMIT_REASONS = {
-    "merge": "merges repeat what their branches brought",
-    "unreadable": "objects of the commit are missing or corrupt",
-    "empty": "a commit that changes no file",
-}
-WHY = COMMIT_REASONS | {rule.name: rule.why for rule in RULES}
+
+def screen_commit(commit: Commit, limits: Limits) -> str | None:
+    """Why nothing of a commit is kept: the name of the first rule that fires, None if its files are to be screened."""
+    return next((r.name for r in COMMIT_RULES if r.fires(commit) and r.name not in limits.disabled), None)
 
 
-def screen(change: FileChange, limits: Limits) -> str | None:
+def screen(change: FileChange, kind: FileKind, limits: Limits) -> str | None:
     """The name of the first rule that fires, None for a change worth learning from."""
-    for rule in RULES:
-        if rule.fires(change, limits):
-            return rule.name
-    return None
+    return next((r.name for r in FILE_RULES if r.fires(change, kind, limits) and r.name not in limits.disabled), None)
 
 
-def screen_commit(commit: Commit) -> str | None:
-    """Why a commit has no changes to screen, None if it has some."""
-    if commit.error:
-        return "unreadable"
-    if len(commit.parents) > 1:
-        return "merge"
-    return None if commit.files else "empty"
+def screen_hunks(hunks: Sequence[Hunk], removed: frozenset[str], limits: Limits) -> list[str | None]:
+    """The same for each hunk of a change, given every line that the commit removed."""
+    return [
+        next((r.name for r in HUNK_RULES if r.fires(hunk, removed) and r.name not in limits.disabled), None)
+        for hunk in hunks
+    ]
 
 
 def funnel(reasons: Iterable[str | None]) -> list[dict[str, object]]:

@@ -10,8 +10,9 @@ from datasets import Dataset, concatenate_datasets
 
 from blocklm import store
 from blocklm.changes import Changes, Rules, describe, load_changes
+from blocklm.errors import UserError
 from blocklm.history import Selection
-from blocklm.hygiene import Limits
+from blocklm.hygiene import SWITCHES, Limits
 from blocklm.recipe import MiningArguments
 from blocklm.repository import Repository
 
@@ -20,9 +21,14 @@ def mine(repositories: Sequence[Repository], mining: MiningArguments) -> Changes
     """The changes of all repositories, each mined now or read from the cache.
 
     Raises:
-        UserError: a history cannot be walked, or nothing of it is selected.
+        UserError: a history cannot be walked, nothing of it is selected, or a rule to disable is unknown.
     """
-    limits = Limits(mining.max_changed_lines, tuple(mining.paths or ()), tuple(mining.exclude or ()))
+    if unknown := set(mining.disable_rules or ()) - set(SWITCHES):
+        raise UserError(
+            f"`disable_rules` names no rule that can be off: {sorted(unknown)[0]}", f"there are {', '.join(SWITCHES)}"
+        )
+    disabled = tuple(sorted(mining.disable_rules or ()))
+    limits = Limits(mining.max_changed_lines, tuple(mining.paths or ()), tuple(mining.exclude or ()), disabled)
     rules = Rules(limits, Selection(mining.since, mining.until, mining.max_commits), mining.context_lines)
     corpus_dir = Path(mining.corpus_dir)
     return combine([load_changes(repository, rules, corpus_dir) for repository in repositories])

@@ -67,6 +67,10 @@ class MiningArguments:
     max_changed_lines: int = field(
         default=1000, metadata={"help": "A file's change with more added and deleted lines than this is dropped."}
     )
+    disable_rules: list[str] | None = field(
+        default=None,
+        metadata={"help": "Names of rules, as the funnel of `scripts/mine.py` lists them, that drop nothing."},
+    )
     test_commits: int | None = field(
         default=None,
         metadata={"help": "Newest commits kept for the exam. Default: a tenth, at least 40 of many, at most 500."},

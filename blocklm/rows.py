@@ -1,15 +1,21 @@
 """The columns of the changes dataset, and commits turned into rows and record batches."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 from datasets import Features, List, Value
 
 from blocklm import hygiene
-from blocklm.commits import Commit
+from blocklm.attributes import AttributeHistory
+from blocklm.commits import Commit, FileChange
+from blocklm.hunks import hunks_of, removed_lines
 from blocklm.hygiene import Limits
+from blocklm.linguist import FileKind, corrected, kind_of
 from blocklm.messages import clean_message
+from blocklm.redaction import Redacted, redact
 
 FEATURES = Features(
     {
@@ -32,44 +38,102 @@ FEATURES = Features(
         "added": Value("int32"),
         "deleted": Value("int32"),
         "drop_reason": Value("string"),
+        "hunk_reasons": List(Value("string")),
+        "redactions": List(Value("string")),
+        "weight": Value("float32"),
     }
 )
-NO_FILE = (None, None, None, None, None, None, "", 0, 0)
 # A batch ends after this many commits of the history, or earlier when its text outgrows memory: where batches end depends on
 # the history alone, so those of an earlier dataset can be copied whole.
 BATCH_COMMITS = 64
 BATCH_BYTES = 16 << 20
-# Every row of a commit repeats its message: a changelog of a megabyte would be stored once per file.
+# Every row of a commit repeats its message: a changelog of a megabyte would be stored once per file. It is cut after it is
+# searched for secrets, or half of one could stay.
 MESSAGE_CHARS = 10_000
+UNSCANNED = "unscanned"
 
 
-def record_batches(history: Iterable[Commit], limits: Limits, unreadable: dict[str, str]) -> Iterator[pa.RecordBatch]:
-    """Turn commits into rows and rows into record batches; note the commits that cannot be read."""
-    rows: list[tuple[Any, ...]] = []
+@dataclass(slots=True)
+class _Draft:
+    """A row to be: what is known before its texts are searched for secrets."""
+
+    commit: Commit
+    message: str
+    removed: frozenset[str]
+    reason: str | None
+    change: FileChange | None = None
+    kind: FileKind | None = None
+    first: bool = False
+
+    @property
+    def texts(self) -> tuple[str, str, str, str]:
+        if self.change is None:
+            return self.message, "", "", ""
+        diff = "" if self.reason else self.change.diff
+        return self.message, self.change.path, self.change.old_path, diff
+
+
+def record_batches(
+    history: Iterable[Commit], limits: Limits, attributes: AttributeHistory, unreadable: dict[str, str]
+) -> Iterator[pa.RecordBatch]:
+    """Turn commits into rows and rows into record batches, without secrets; note the commits that cannot be read."""
+    drafts: list[_Draft] = []
     size = 0
     for commit in history:
         if commit.error is not None:
-            unreadable[commit.sha] = commit.error
-        for row in _rows(commit, limits):
-            rows.append(row)
-            size += len(row[-4]) + len(row[7])
+            unreadable[commit.sha] = _redacted([commit.error])[commit.error].text
+        for draft in _drafts(commit, limits, attributes):
+            drafts.append(draft)
+            size += sum(map(len, draft.texts))
         if (commit.seq + 1) % BATCH_COMMITS == 0 or size >= BATCH_BYTES:
-            yield _batch(rows)
-            rows, size = [], 0
-    if rows:
-        yield _batch(rows)
+            yield _batch(drafts, limits)
+            drafts, size = [], 0
+    if drafts:
+        yield _batch(drafts, limits)
 
 
-def _batch(rows: list[tuple[Any, ...]]) -> pa.RecordBatch:
+def _drafts(commit: Commit, limits: Limits, attributes: AttributeHistory) -> Iterator[_Draft]:
+    """One per changed file, or one without a file for a commit that has none to show."""
+    message = clean_message(commit.message, commit.author_name)[: 2 * MESSAGE_CHARS]
+    rules = attributes.at(commit)
+    reason = hygiene.screen_commit(commit, limits)
+    if not commit.files:
+        yield _Draft(commit, message, frozenset(), reason, first=True)
+        return
+    kinds = [kind_of(change.path) for change in commit.files]
+    if rules is not None:
+        kinds = [corrected(kind, rules.of(c.path)) for kind, c in zip(kinds, commit.files, strict=True)]
+    reasons = [reason or hygiene.screen(c, kind, limits) for kind, c in zip(kinds, commit.files, strict=True)]
+    moves_possible = None in reasons and any(change.deleted for change in commit.files)
+    removed = removed_lines([change.diff for change in commit.files]) if moves_possible else frozenset()
+    for number, (change, kind, why) in enumerate(zip(commit.files, kinds, reasons, strict=True)):
+        yield _Draft(commit, message, removed, why, change, kind, first=number == 0)
+
+
+def _batch(drafts: list[_Draft], limits: Limits) -> pa.RecordBatch:
+    redacted = _redacted([text for draft in drafts for text in draft.texts])
     schema = FEATURES.arrow_schema
-    columns = zip(*rows, strict=True)
+    columns = zip(*(_row(draft, redacted, limits) for draft in drafts), strict=True)
     return pa.record_batch(
         [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
     )
 
 
-def _rows(commit: Commit, limits: Limits) -> Iterator[tuple[Any, ...]]:
-    """One row per changed file, or one without a path for a commit that has none to show; in the order of `FEATURES`."""
+def _redacted(texts: list[str]) -> dict[str, Redacted]:
+    """Each text without its secrets; one that the scanner fails on is replaced whole."""
+    unique = list(dict.fromkeys(texts))
+    try:
+        return dict(zip(unique, redact(unique), strict=True))
+    except Exception:  # whatever it is: what was not searched is not written
+        if len(unique) == 1:
+            return {unique[0]: Redacted(f"<{UNSCANNED}>", (UNSCANNED,))}
+        return {text: found for text in unique for found in _redacted([text]).values()}
+
+
+def _row(draft: _Draft, redacted: dict[str, Redacted], limits: Limits) -> tuple[Any, ...]:
+    """The values of a row, in the order of `FEATURES`."""
+    commit, change = draft.commit, draft.change
+    message, path, old_path, diff = (redacted[text] for text in draft.texts)
     shared = (
         commit.repo,
         commit.sha,
@@ -78,25 +142,38 @@ def _rows(commit: Commit, limits: Limits) -> Iterator[tuple[Any, ...]]:
         commit.author,
         commit.author_time,
         commit.commit_time,
-        clean_message(commit.message)[:MESSAGE_CHARS],
+        message.text[:MESSAGE_CHARS],
         len(commit.files),
     )
-    reason = hygiene.screen_commit(commit)
-    if reason is not None:
-        yield (*shared, *NO_FILE, reason)
-        return
-    for change in commit.files:
-        reason = hygiene.screen(change, limits)
-        yield (
-            *shared,
-            change.path,
-            change.old_path,
-            change.change_type,
-            hygiene.language_of(change.path),
-            change.before_blob,
-            change.after_blob,
-            "" if reason else change.diff,
-            change.added,
-            change.deleted,
-            reason,
-        )
+    of_message = message.kinds if draft.first else ()
+    if change is None or draft.kind is None:
+        return (*shared, None, None, None, None, None, None, "", 0, 0, draft.reason, [], of_message, 1.0)
+    reason = draft.reason or _reason_of(message, path, old_path, diff)
+    hunk_reasons: list[str | None] = []
+    if reason is None:
+        hunk_reasons = hygiene.screen_hunks(hunks_of(diff.text), draft.removed, limits)
+        if None not in hunk_reasons:
+            reason, hunk_reasons = Counter(hunk_reasons).most_common(1)[0][0], []
+    return (
+        *shared,
+        path.text,
+        old_path.text,
+        change.change_type,
+        draft.kind.language,
+        change.before_blob,
+        change.after_blob,
+        "" if reason else diff.text,
+        change.added,
+        change.deleted,
+        reason,
+        hunk_reasons,
+        [*of_message, *path.kinds, *diff.kinds],
+        hygiene.WEIGHTS.get(draft.kind.type, 1.0),
+    )
+
+
+def _reason_of(*texts: Redacted) -> str | None:
+    """Why a change is dropped for what was found in its texts."""
+    if any(UNSCANNED in text.kinds for text in texts):
+        return UNSCANNED
+    return "credentials" if texts[-1].credentials > hygiene.MAX_CREDENTIALS else None

@@ -1,13 +1,14 @@
 """Every rule drops what it names, spares what merely looks like it, and is counted."""
 
 import dataclasses
-from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from blocklm.commits import Commit, FileChange
-from blocklm.hygiene import RULES, WHY, Limits, funnel, language_of, screen, screen_commit
+from blocklm.hygiene import FILE_RULES, RULES, WHY, Limits, funnel, screen, screen_commit
+from blocklm.linguist import kind_of
 
 CHANGE = FileChange(
     path="src/a.py",
@@ -21,9 +22,18 @@ CHANGE = FileChange(
     deleted=0,
 )
 LIMITS = Limits(max_changed_lines=1000, exclude=("private/",))
+POINTER = "+version https://git-lfs.github.com/spec/v1\n+oid sha256:4d7a\n+size 12345\n"
+ENCODED = "".join(f'+    "{letter * 70}",\n' for letter in "abcdefgh")
+
+
+def reason_of(limits: Limits = LIMITS, **changed: Any) -> str | None:
+    """Why a change like `CHANGE` is dropped."""
+    change = dataclasses.replace(CHANGE, **changed)
+    return screen(change, kind_of(change.path), limits)
+
 
 # rule: (a change it drops, a similar one that it keeps)
-EXAMPLES: dict[str, tuple[dict[str, object], dict[str, object]]] = {
+EXAMPLES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "excluded": ({"path": "src/private/key.py"}, {"path": "src/key.py"}),
     "submodule": ({"mode": 0o160000}, {"mode": 0o100755}),
     "symlink": ({"mode": 0o120000}, {}),
@@ -33,22 +43,41 @@ EXAMPLES: dict[str, tuple[dict[str, object], dict[str, object]]] = {
     "binary": ({"diff": "Binary files a/x.py and b/x.py differ\n"}, {"diff": "@@ -0,0 +1 @@\n+Binary files\n"}),
     "no_text": ({"diff": "", "added": 0}, {}),
     "unknown_language": ({"path": "a.zzz"}, {"path": "Makefile"}),
-    "prose": ({"path": "README.md"}, {"path": "examples/readme.rs"}),
+    "key_file": ({"path": "deploy/.env"}, {"path": "src/keys.py"}),
+    "lfs": (
+        {"path": "a.csv", "diff": f"@@ -0,0 +1,3 @@\n{POINTER}", "added": 3},
+        {"path": "a.md", "diff": f"@@ -1 +1,9 @@\n{POINTER}", "added": 9},
+    ),
+    "changelog": ({"path": "crates/a/CHANGELOG.md"}, {"path": "src/changelog/mod.rs"}),
+    "minified": (
+        {"diff": "@@ -1 +1,2 @@\n x = 1\n+" + "y = 2;" * 80, "path": "a.js"},
+        {"diff": "@@ -1 +1,2 @@\n x = 1\n+" + "y = 2;" * 30},
+    ),
+    "encoded": (
+        {"diff": f"@@ -1 +1,9 @@\n x = [\n{ENCODED}", "added": 8},
+        {"diff": f"@@ -1 +1,9 @@\n x = [\n{ENCODED}", "added": 20},
+    ),
     "deletion": ({"diff": "@@ -1,2 +1 @@\n x = 1\n-y = 2\n", "added": 0, "deleted": 1}, {"deleted": 1}),
     "oversized": ({"added": 900, "deleted": 101}, {"added": 900, "deleted": 100}),
     "data": ({"path": "table.json", "added": 513}, {"path": "table.json", "added": 512}),
     "long_lines": (
         {"diff": "@@ -0,0 +1,2 @@\n+y\n+" + "x" * 1000 + "\n"},
-        {"diff": "@@ -0,0 +1,2 @@\n+y\n+" + "x" * 999 + "\n+" + "z" * 999},
+        {"diff": "@@ -0,0 +1,2 @@\n+y\n+" + "x" * 999 + "\n+" + "z" * 999 + "\n+1" * 40},
     ),
 }
 
 
-@pytest.mark.parametrize("rule", [rule.name for rule in RULES])
+@pytest.mark.parametrize("rule", [rule.name for rule in FILE_RULES])
 def test_each_rule_drops_its_case_and_keeps_the_like(rule: str) -> None:
     dropped, kept = EXAMPLES[rule]
-    assert screen(dataclasses.replace(CHANGE, **dropped), LIMITS) == rule  # type: ignore[arg-type]
-    assert screen(dataclasses.replace(CHANGE, **kept), LIMITS) is None  # type: ignore[arg-type]
+    assert reason_of(**dropped) == rule
+    assert reason_of(**kept) is None
+
+
+@pytest.mark.parametrize("rule", [rule.name for rule in FILE_RULES if rule.key == "disable_rules"])
+def test_a_rule_can_be_switched_off(rule: str) -> None:
+    dropped, _ = EXAMPLES[rule]
+    assert reason_of(dataclasses.replace(LIMITS, disabled=(rule,)), **dropped) != rule
 
 
 @pytest.mark.parametrize(
@@ -61,19 +90,29 @@ def test_each_rule_drops_its_case_and_keeps_the_like(rule: str) -> None:
     ],
 )
 def test_a_generated_header_counts_only_at_the_top(diff: str, reason: str | None) -> None:
-    assert screen(dataclasses.replace(CHANGE, diff=diff), LIMITS) == reason
+    assert reason_of(diff=diff) == reason
 
 
-def test_commits_without_changes_say_why() -> None:
-    now = datetime.now(UTC)
+NOW = datetime.now(UTC)
+COMMIT = Commit("r", "s", ("p",), 0, "a", NOW, NOW, "Add a thing", (CHANGE,))
 
-    def commit(parents: int, files: tuple[FileChange, ...], error: str | None = None) -> Commit:
-        return Commit("r", "s", ("p",) * parents, 0, "a", now, now, "m", files, error)
 
-    assert screen_commit(commit(2, ())) == "merge"
-    assert screen_commit(commit(1, ())) == "empty"
-    assert screen_commit(commit(1, (), "bad object")) == "unreadable"
-    assert screen_commit(commit(1, (CHANGE,))) is None
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"parents": ("p", "q"), "files": ()}, "merge"),
+        ({"files": ()}, "empty"),
+        ({"files": (), "error": "bad object"}, "unreadable"),
+        ({"by_bot": True}, "bot"),
+        ({"message": 'Revert "Add a thing"'}, "revert"),
+        ({"message": "Back out\n\nThis reverts commit 0123456789."}, "revert"),
+        ({"message": "fixup! Add a thing"}, "fixup"),
+        ({"message": "Revert to the old parser, which reverts nothing"}, None),
+        ({}, None),
+    ],
+)
+def test_commits_of_which_nothing_is_kept_say_why(changed: dict[str, Any], reason: str | None) -> None:
+    assert screen_commit(dataclasses.replace(COMMIT, **changed), LIMITS) == reason
 
 
 @pytest.mark.parametrize(
@@ -88,7 +127,7 @@ def test_commits_without_changes_say_why() -> None:
     ],
 )
 def test_languages_are_what_people_call_them(path: str, language: str | None) -> None:
-    assert language_of(path) == language
+    assert kind_of(path).language == language
 
 
 def test_the_funnel_sums_to_the_total() -> None:
@@ -100,8 +139,8 @@ def test_the_funnel_sums_to_the_total() -> None:
 
 
 def test_every_reason_is_explained() -> None:
-    explained: Callable[[str], bool] = lambda name: len(WHY[name]) > 10  # noqa: E731
-    assert all(explained(rule.name) for rule in RULES)
+    assert all(len(WHY[rule.name]) > 10 for rule in RULES)
+    assert len(WHY) == len(RULES), "no two rules share a name"
 
 
 @pytest.mark.parametrize(
@@ -116,9 +155,9 @@ def test_every_reason_is_explained() -> None:
     ],
 )
 def test_globs_choose_as_in_gitignore(paths: tuple[str, ...], exclude: tuple[str, ...], path: str, kept: bool) -> None:
-    reason = screen(dataclasses.replace(CHANGE, path=path), Limits(1000, paths, exclude))
+    reason = reason_of(Limits(1000, paths, exclude), path=path)
     assert reason == (None if kept else "excluded")
 
 
 def test_a_text_too_large_to_keep_is_oversized() -> None:
-    assert screen(dataclasses.replace(CHANGE, diff="", capped=True), LIMITS) == "oversized"
+    assert reason_of(diff="", capped=True) == "oversized"
