@@ -7,17 +7,22 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import accumulate, chain, islice
+from itertools import accumulate, chain, groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, Features, List, Value, load_from_disk
 from tqdm import tqdm
 
-from blocklm import hygiene, splits, store, views
+from blocklm import hunks, redaction, splits, store, views
 from blocklm.changes import Changes
+from blocklm.curation import Curated, told
 from blocklm.errors import UserError
+from blocklm.hunks import hunks_of
+from blocklm.redaction import PLACEHOLDERS
 
 ROWS_PER_BATCH = 1000
 SAMPLES = Features(
@@ -33,6 +38,7 @@ SAMPLES = Features(
         "seq": Value("int32"),
         "commit_time": Value("timestamp[s, tz=UTC]"),
         "weight": Value("float32"),
+        "seen_lines": Value("bool"),
     }
 )
 
@@ -46,23 +52,21 @@ class Corpus:
     cache: str
 
 
-def load_samples(
-    changes: Changes, special_tokens: frozenset[str], test_commits: int | None, corpus_dir: Path
-) -> Corpus:
-    """Render the kept changes for one model family and split them by time, or read the cached result.
+def load_samples(changes: Changes, curated: Curated, special_tokens: frozenset[str], corpus_dir: Path) -> Corpus:
+    """Render the hunks that may teach or ask for one model family, or read the cached result.
 
     Args:
-        changes: what to render.
+        changes: what was mined.
+        curated: the verdicts on its hunks.
         special_tokens: the model's special tokens; they tell its family, and text that contains one is left out.
-        test_commits: size of the test split in commits, None to adapt to the repository.
         corpus_dir: where corpora are cached.
 
     Raises:
-        UserError: nothing is left after the filters, or too few commits to split.
+        UserError: nothing is left to render.
     """
     family = views.family_of(special_tokens)
-    settings = {"changes": changes.report["key"], "tokens": sorted(special_tokens), "test_commits": test_commits}
-    key = store.data_key(hygiene, views, splits, store, sys.modules[__name__], **settings)
+    settings = {"curated": curated.report["key"], "tokens": sorted(special_tokens)}
+    key = store.data_key(hunks, redaction, views, store, sys.modules[__name__], **settings)
     folder = corpus_dir / changes.report["repository"]["name"][:100] / f"samples-{key}"
     stored = store.read(folder)
     if stored is not None:
@@ -72,17 +76,18 @@ def load_samples(
         if stored is not None:
             return Corpus(*stored, cache="hit")
         left_out: Counter[str] = Counter()
-        rows = _sample_rows(changes.dataset, family, special_tokens, left_out)
+        parts: list[str] = []
+        rows = _sample_rows(changes.dataset, curated.verdicts, family, special_tokens, left_out, parts)
         with store.publish(folder) as ready:
             rendered = store.write_arrow(ready / "rendered.arrow", _batches(rows), SAMPLES)
-            if not len(rendered):
+            divided = store.divide(rendered, parts, splits.NAMES)
+            empty = [name for name, split in divided.items() if not len(split)]
+            if empty:
                 raise UserError(
-                    f"nothing is left to learn from after the filters: {_told(changes.report['funnel'], left_out)}",
-                    "`python scripts/mine.py RECIPE` says what each rule means; a repository of code is needed",
+                    f"nothing is left for {' and '.join(empty)}: {told(curated.report['hunk_funnel'])}, {dict(left_out)}",
+                    "`python scripts/mine.py RECIPE` says what each rule means; a longer history is needed",
                 )
-            split_of = splits.split_by_time(rendered["seq"], test_commits)
-            divided = store.divide(rendered, [split_of[seq] for seq in rendered["seq"]], splits.NAMES)
-            report = _samples_report(key, family, changes.report, left_out, divided)
+            report = _samples_report(key, family, changes.report, curated.report, left_out, divided)
             store.save_splits(divided, ready / "data")
             store.write_report(ready, report)
             (ready / "rendered.arrow").unlink()
@@ -95,24 +100,44 @@ def _batches(rows: Iterator[dict[str, Any]]) -> Iterator[pa.RecordBatch]:
 
 
 def _sample_rows(
-    changes: Dataset, family: views.Family, special_tokens: frozenset[str], left_out: Counter[str]
+    changes: Dataset,
+    verdicts: Dataset,
+    family: views.Family,
+    special_tokens: frozenset[str],
+    left_out: Counter[str],
+    parts: list[str],
 ) -> Iterator[dict[str, Any]]:
-    """Render every kept change; those whose text holds a special token would break a prompt and are counted instead."""
-    kept = changes.select([at for at, reason in enumerate(changes["drop_reason"]) if reason is None])
-    for change in tqdm(kept, "rendering", unit=" changes", disable=None):
-        text = "\n".join((change["path"], change["message"], change["diff"]))
-        if any(token in text for token in special_tokens):
-            left_out["special_token"] += 1
-            continue
+    """Render every kept hunk and note its split; text with a special token would break a prompt and is counted instead.
+
+    Our own placeholders are special tokens of StarCoder2 and mean there what they mean here.
+    """
+    breaking = special_tokens - set(PLACEHOLDERS)
+    kept = verdicts.data.table.filter(pc.is_null(verdicts.data.table["reason"])).to_pylist()
+    by_row = [(row, list(some)) for row, some in groupby(kept, key=itemgetter("row"))]
+    chosen = changes.select([row for row, _ in by_row])
+    for change, (_, some) in zip(tqdm(chosen, "rendering", unit=" changes", disable=None), by_row, strict=True):
         shared = {key: change[key] for key in ("commit", "path", "language", "seq", "commit_time")}
-        for sample in views.render_edit(
-            family, **{key: change[key] for key in ("repo", "commit", "path", "message", "diff")}
-        ):
-            yield shared | asdict(sample) | {"weight": 1.0}
+        source = {key: change[key] for key in ("repo", "commit", "path", "message")}
+        all_hunks = hunks_of(change["diff"])
+        for verdict in some:
+            lines = all_hunks[verdict["hunk"]].lines
+            text = "\n".join((change["path"], change["message"], *lines))
+            if any(token in text for token in breaking):
+                left_out["special_token"] += 1
+                continue
+            tags = {"weight": verdict["weight"], "seen_lines": verdict["seen_lines"]}
+            for sample in views.render_edit(family, **source, number=verdict["hunk"], lines=lines):
+                parts.append(verdict["split"])
+                yield shared | asdict(sample) | tags
 
 
 def _samples_report(
-    key: str, family: views.Family, source: dict[str, Any], left_out: Counter[str], built: DatasetDict
+    key: str,
+    family: views.Family,
+    source: dict[str, Any],
+    curated: dict[str, Any],
+    left_out: Counter[str],
+    built: DatasetDict,
 ) -> dict[str, Any]:
     # A branch may land after newer commits: the landing time is the latest seen so far, so that splits do not overlap.
     landed = iter(accumulate(chain.from_iterable(split["commit_time"] for split in built.values()), max))
@@ -125,16 +150,10 @@ def _samples_report(
             "from": times[0].isoformat(),
             "to": times[-1].isoformat(),
         }
-    return {
+    return curated | {
         "key": key,
         "changes": source["changes"],
-        "funnel": source["funnel"],
         "family": family.name,
         "left_out": dict(left_out),
         "splits": spans,
     }
-
-
-def _told(funnel: list[dict[str, Any]], left_out: Counter[str]) -> str:
-    dropped = [f"{entry['dropped']} {entry['rule']}" for entry in funnel if "dropped" in entry]
-    return ", ".join(dropped + [f"{count} {reason}" for reason, count in left_out.items()]) or "no change at all"

@@ -9,8 +9,8 @@ from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from blocklm.card import write_card
-from blocklm.changes import Changes
 from blocklm.corpus import Corpus, load_samples
+from blocklm.curation import curate
 from blocklm.encoding import EncodedSplit, encode_split
 from blocklm.errors import UserError
 from blocklm.exam import run_exam
@@ -21,7 +21,7 @@ from blocklm.precision import choose_precision
 from blocklm.recipe import DEFAULT_MAX_LENGTH, Recipe
 from blocklm.report import Manifest, read_manifest, summarise, write_json
 from blocklm.repository import Repository
-from blocklm.splits import spread_over_commits
+from blocklm.splits import spread_over_commits, thin
 from blocklm.training import build_trainer, sft_config, train
 
 ARTIFACTS = ("recipe.yaml", "README.md", "exam.json", "adapter_*", "*.safetensors", "config.json", "token*", "*.jinja")
@@ -79,15 +79,12 @@ class _Job:
             check_length(self.model_config, self.max_length, self.trust_remote_code)
             with self.processes.main_process_first():
                 changes = mine(self.repositories, self.recipe.mining)
+        with self.manifest.phase("curate"), self.processes.main_process_first():
+            curated = curate(changes, self.recipe.mining)
         with self.manifest.phase("render"), self.processes.main_process_first():
-            corpus = self.render(changes, tokenizer)
+            corpus = load_samples(changes, curated, special_tokens(tokenizer), Path(self.recipe.mining.corpus_dir))
         self.manifest.update(repository=changes.report["repository"], corpus=corpus.report | {"cache": corpus.cache})
         return tokenizer, corpus
-
-    def render(self, changes: Changes, tokenizer: PreTrainedTokenizerBase) -> Corpus:
-        """The samples of this model's family, split by time."""
-        mining = self.recipe.mining
-        return load_samples(changes, special_tokens(tokenizer), mining.test_commits, Path(mining.corpus_dir))
 
     def train(self, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> PreTrainedModel:
         """Encode what is trained on, then train or resume; a run that ended in its exam has nothing left to train."""
@@ -95,7 +92,8 @@ class _Job:
             self.manifest.update(corpus=self.earlier["corpus"], training=self.earlier["training"])
             return load_tuned(self.model_config, self.precision, self.recipe.output_dir, self.trust_remote_code)
         run, seed = self.recipe.run, self.recipe.training.get("seed", 42)
-        newest = corpus.splits["train"]
+        train_split = corpus.splits["train"]
+        newest = train_split.select(thin(train_split["id"], train_split["weight"], seed))
         if run.max_train_samples is not None:
             newest = newest.select(range(max(0, len(newest) - run.max_train_samples), len(newest)))
         validation = corpus.splits["validation"]

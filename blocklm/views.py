@@ -4,7 +4,7 @@ The one view so far is `edit`: path, subject and the lines before become the lin
 completion only, and `added` marks which of its characters the commit brought, so that the exam scores those alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 
@@ -55,38 +55,27 @@ def family_of(special_tokens: frozenset[str]) -> Family:
     return next(family for family in FAMILIES if family.markers <= special_tokens)
 
 
-def render_edit(family: Family, repo: str, commit: str, path: str, message: str, diff: str) -> Iterator[Sample]:
-    """Yield one sample per window of each hunk that adds text.
+def render_edit(
+    family: Family, repo: str, commit: str, path: str, message: str, number: int, lines: Sequence[str]
+) -> Iterator[Sample]:
+    """Yield one sample per window of a hunk that adds text; `lines` carry the marks of a unified diff.
 
-    Applying the windows in order turns the file before into the file after; none overlaps another's changes.
+    Applying the windows in order turns the hunk's lines before into those after; none overlaps another's changes.
     """
     subject = message.partition("\n")[0].strip()
-    for number, window in enumerate(window for hunk in hunks(diff) for window in windows(hunk)):
+    hunk = [(line[0], line[1:]) for line in lines if line and line[0] in " +-"]
+    for part, window in enumerate(windows(hunk)):
         completion, added = _after(window)
         if not any(tag == "+" and text.strip() for tag, text in window):
             continue
         before = "".join(f"{text}\n" for tag, text in window if tag != "+")
         yield Sample(
-            id=sha1(f"{commit}|{path}|{number}|edit".encode()).hexdigest()[:16],
+            id=sha1(f"{commit}|{path}|{number}|{part}|edit".encode()).hexdigest()[:16],
             view="edit",
             prompt=family.edit.format(repo=repo, path=path, subject=subject, before=before),
             completion=completion,
             added=added,
         )
-
-
-def hunks(diff: str) -> Iterator[list[Line]]:
-    """Yield each hunk of a unified diff as (tag, text) lines, tag one of space, `+` and `-`."""
-    current: list[Line] = []
-    for line in diff.split("\n"):
-        if line.startswith("@@"):
-            if current:
-                yield current
-            current = []
-        elif line and line[0] in " +-":
-            current.append((line[0], line[1:]))
-    if current:
-        yield current
 
 
 def windows(hunk: list[Line]) -> Iterator[list[Line]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from blocklm.console import console
 from blocklm.corpus import load_samples
+from blocklm.curation import curate
 from blocklm.errors import UserError
 from blocklm.mining import mine
 from blocklm.recipe import DEFAULT_MAX_LENGTH, parse_recipe
@@ -50,9 +51,8 @@ def main() -> None:
     config, trust = model_config(recipe.model), bool(recipe.training.get("trust_remote_code"))
     precision = choose_precision(recipe.training.get("fp16"), recipe.training.get("bf16"))
     tokenizer = load_tokenizer(config, trust)
-    corpus = load_samples(
-        changes, special_tokens(tokenizer), recipe.mining.test_commits, Path(recipe.mining.corpus_dir)
-    )
+    curated = curate(changes, recipe.mining)
+    corpus = load_samples(changes, curated, special_tokens(tokenizer), Path(recipe.mining.corpus_dir))
     tuned = load_tuned(config, precision, run_dir, trust)
     base = base_arm(tuned, lambda: load_base(config, precision, trust))
     length = recipe.training.get("max_length") or DEFAULT_MAX_LENGTH

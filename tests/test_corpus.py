@@ -8,7 +8,9 @@ from datasets import load_from_disk
 
 from blocklm.changes import Changes
 from blocklm.corpus import SAMPLES, Corpus, load_samples
+from blocklm.curation import curate
 from blocklm.errors import UserError
+from blocklm.recipe import MiningArguments
 from tests.conftest import GitRepository, changes_of
 
 
@@ -19,7 +21,8 @@ def corpora(tmp_path: Path) -> Path:
 
 def build(repository: Path, corpora: Path, special: tuple[str, ...] = ()) -> tuple[Changes, Corpus]:
     changes = changes_of(repository, corpora)
-    return changes, load_samples(changes, frozenset(special), None, corpora)
+    curated = curate(changes, MiningArguments(corpus_dir=str(corpora)))
+    return changes, load_samples(changes, curated, frozenset(special), corpora)
 
 
 def test_no_name_and_no_mail_reaches_the_disk(project: Path, corpora: Path) -> None:
@@ -100,8 +103,10 @@ def test_the_folder_is_plain_datasets_format(project: Path, corpora: Path) -> No
 def test_nothing_left_prints_the_funnel(make_repository: Callable[[str], GitRepository], corpora: Path) -> None:
     repository = make_repository("words")
     for number in range(6):
-        repository.commit(f"commit {number}", {"README.md": f"line {number}\n", "a.lock": "x\n"})
-    with pytest.raises(UserError, match="nothing is left to learn from after the filters: 6 prose"):
+        repository.commit(f"commit {number}", {"README.md": f"line {number}\n", "a.lock": f"{number}\n"})
+    with pytest.raises(
+        UserError, match=r"no code is left to learn from after the filters: .*6 hunks of documentation"
+    ):
         build(repository.path, corpora)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from blocklm.hunks import hunks_of
 from blocklm.views import (
     CARRIED_LINES,
     FAMILIES,
@@ -13,7 +14,6 @@ from blocklm.views import (
     Family,
     Sample,
     family_of,
-    hunks,
     render_edit,
     windows,
 )
@@ -25,7 +25,8 @@ STARCODER2 = next(family for family in FAMILIES if family.name == "starcoder2")
 
 
 def render(family: Family, diff: str = DIFF) -> list[Sample]:
-    return list(render_edit(family, "demo", "c" * 40, "src/a.py", "Raise x\n\nBecause.", diff))
+    (hunk,) = hunks_of(diff)
+    return list(render_edit(family, "demo", "c" * 40, "src/a.py", "Raise x\n\nBecause.", 0, hunk.lines))
 
 
 def test_plain_text_for_models_without_a_grammar_of_their_own() -> None:
@@ -94,7 +95,8 @@ def test_windows_of_a_real_history_put_together_are_its_hunks(project: Path) -> 
     seen = 0
     for commit in history_of(project):
         for change in commit.files:
-            for hunk in hunks(change.diff):
+            for lines in (hunk.lines for hunk in hunks_of(change.diff)):
+                hunk = [(line[0], line[1:]) for line in lines]
                 cut = list(windows(hunk))
                 joined = list(cut[0])
                 for previous, window in pairwise(cut):

@@ -1,0 +1,189 @@
+"""What may teach and what may ask: a verdict on every hunk of a history, judged by the history as a whole.
+
+`hygiene` judges a commit by itself; here are the rules that need its neighbours: the split by landing time with its gaps,
+cherry-picks, duplicates, and what would leak from the exam into training. It stands in `corpus_dir/NAME/curated-KEY`.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from datasets import Dataset, Features, Value
+
+from blocklm import hunks, hygiene, landing, leakage, shingles, splits, store, units
+from blocklm.changes import Changes
+from blocklm.errors import UserError
+from blocklm.hygiene import funnel
+from blocklm.leakage import leakage_report
+from blocklm.recipe import MiningArguments
+from blocklm.shingles import Shingled
+from blocklm.splits import NAMES, Cuts, cut_by_time
+from blocklm.units import Landings, Unit, landings_of, units_of
+
+# Shorter texts are alike by accident; longer ones are compared by their shingles.
+MIN_NEAR_CHARS = 80
+MIN_SEEN_CHARS = 3
+REVERTED_WEIGHT = 0.25
+VERDICTS = Features(
+    {
+        "row": Value("int32"),
+        "hunk": Value("int16"),
+        "reason": Value("string"),
+        "split": Value("string"),
+        "weight": Value("float32"),
+        "seen_lines": Value("bool"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Curated:
+    """One verdict per hunk of the kept changes, in their order; `report` is part of the manifest's `corpus`."""
+
+    verdicts: Dataset
+    report: dict[str, Any]
+
+
+def curate(changes: Changes, mining: MiningArguments) -> Curated:
+    """Judge every hunk, or read the cached verdicts.
+
+    Raises:
+        UserError: nothing is left after the filters, or too few commits to split.
+    """
+    disabled = frozenset(mining.disable_rules or ())
+    settings = {"changes": changes.report["key"], "test_commits": mining.test_commits, "disabled": sorted(disabled)}
+    modules = (hunks, hygiene, landing, leakage, shingles, splits, store, units, sys.modules[__name__])
+    key = store.data_key(*modules, **settings)
+    folder = Path(mining.corpus_dir) / changes.report["repository"]["name"][:100] / f"curated-{key}"
+    stored = store.read(folder)
+    if stored is not None:
+        return Curated(*stored)
+    with store.turn(folder):
+        stored = store.read(folder)  # another process may have built it while this one waited
+        if stored is not None:
+            return Curated(*stored)
+        judged = units_of(changes.dataset)
+        report = {"key": key} | _judge(judged, changes, mining.test_commits, disabled)
+        with store.publish(folder) as ready:
+            store.write_dataset(ready / "data", _batches(judged), VERDICTS, fingerprint=key)
+            store.write_report(ready, report)
+    stored = store.read(folder)
+    assert stored is not None, "it was published above"
+    return Curated(*stored)
+
+
+def _judge(units: list[Unit], changes: Changes, test_commits: int | None, disabled: frozenset[str]) -> dict[str, Any]:
+    """Give each unit its split, reason, weight and tag; returns the report."""
+    history = landings_of(changes.dataset)
+    asked = {unit.seq for unit in units if unit.weight == 1}
+    if not asked:
+        raise UserError(
+            f"no code is left to learn from after the filters: {told(changes.report['funnel'])}, "
+            f"{len(units)} hunks of documentation and data",
+            "`--explain PATH` of scripts/mine.py says why, and which key changes it; a repository of code is needed",
+        )
+    landings = [(history.positions[seq], history.times[history.positions[seq]]) for seq in asked]
+    cuts = cut_by_time(landings, test_commits)
+    _split(units, history, cuts)
+    if "cherry_pick" not in disabled:
+        _drop_cherry_picks(units)
+    shingled, of_shingled = _compare(units, disabled)
+    _tag_seen_lines(units)
+    kept = {unit.row for unit in units if unit.reason is None}
+    reasons = changes.dataset.data.table["drop_reason"].to_pylist()
+    for unit in units:
+        if unit.row not in kept:
+            reasons[unit.row] = unit.reason
+    hunk_reasons = changes.dataset.data.table["hunk_reasons"].combine_chunks().flatten().to_pylist()
+    dropped_alone = [reason for reason in hunk_reasons if reason is not None]
+    return {
+        "funnel": funnel(reasons),
+        "hunk_funnel": funnel([*dropped_alone, *(unit.reason for unit in units)]),
+        "redactions": _counts(changes.dataset.data.table["redactions"].combine_chunks().flatten()),
+        "duplicates": {name: sum(u.reason == name for u in units) for name in ("cherry_pick", "duplicate", "near_duplicate", "leak")},
+        "gap_commits": len({unit.commit for unit in units if unit.reason == "purge_gap"}),
+        "leakage": leakage_report(units, shingled, of_shingled, history),
+    }  # fmt: skip
+
+
+def _split(units: list[Unit], history: Landings, cuts: Cuts) -> None:
+    """Assign the splits; text that is not code teaches, but is not asked for."""
+    for unit in units:
+        unit.split = cuts.split_of(history.positions[unit.seq])
+        if unit.split is None:
+            unit.reason = "purge_gap"
+        elif unit.split != "train" and unit.weight < 1:
+            unit.reason = "not_asked"
+        elif unit.split == "train" and unit.commit in history.reverted:
+            unit.weight *= REVERTED_WEIGHT
+
+
+def _drop_cherry_picks(units: list[Unit]) -> None:
+    """Drop a commit whose hunks, context and paths included, are those of an earlier one (as `git patch-id` tells)."""
+    hunks_of_commit: dict[str, list[Unit]] = {}
+    for unit in units:
+        hunks_of_commit.setdefault(unit.commit, []).append(unit)
+    known: set[frozenset[bytes]] = set()
+    for some in hunks_of_commit.values():
+        patch = frozenset(unit.patch for unit in some)
+        if patch in known:
+            for unit in some:
+                unit.reason = "cherry_pick"
+        known.add(patch)
+
+
+def _compare(units: list[Unit], disabled: frozenset[str]) -> tuple[Shingled, list[Unit]]:
+    """Drop what a later hunk repeats, exactly or nearly; what validation or test repeats is a leak, whatever is disabled.
+
+    Returns:
+        The shingles of the texts long enough to compare, and the units they belong to.
+    """
+    newest: dict[bytes, Unit] = {}
+    for unit in reversed(units):
+        if unit.reason is None and newest.setdefault(unit.key, unit) is not unit:
+            _drop(unit, newest[unit.key], "duplicate", disabled)
+    candidates = (None, "duplicate", "leak")
+    compared = [unit for unit in units if unit.reason in candidates and len(unit.text) >= MIN_NEAR_CHARS]
+    shingled = Shingled([unit.text for unit in compared])
+    for older, newer in shingled.newer_duplicates().items():
+        if compared[older].reason is None:
+            _drop(compared[older], compared[newer], "near_duplicate", disabled)
+    return shingled, compared
+
+
+def _drop(older: Unit, newer: Unit, reason: str, disabled: frozenset[str]) -> None:
+    if older.split != newer.split:
+        older.reason = "leak"
+    elif reason not in disabled:
+        older.reason = reason
+
+
+def _tag_seen_lines(units: list[Unit]) -> None:
+    """Tag what is asked for and stands in training line by line, so that scores can be told with and without it."""
+    taught = {line.strip() for unit in units if unit.split == "train" and unit.reason is None for line in unit.lines}
+    for unit in units:
+        if unit.split in NAMES[1:]:
+            lines = [text for line in unit.lines if len(text := line.strip()) >= MIN_SEEN_CHARS]
+            unit.seen_lines = all(line in taught for line in lines)
+
+
+def _counts(kinds: pa.Array) -> dict[str, int]:
+    return dict(Counter(kinds.to_pylist()).most_common())
+
+
+def _batches(units: list[Unit]) -> Iterator[pa.RecordBatch]:
+    columns = zip(*((u.row, u.hunk, u.reason, u.split, u.weight, u.seen_lines) for u in units), strict=True)
+    schema = VERDICTS.arrow_schema
+    yield pa.record_batch([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
+
+
+def told(funnel: list[dict[str, Any]]) -> str:
+    """What was dropped, in words for an error."""
+    return (
+        ", ".join(f"{entry['dropped']} {entry['rule']}" for entry in funnel if "dropped" in entry)
+        or "no change at all"
+    )

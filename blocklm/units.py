@@ -1,0 +1,91 @@
+"""The hunks that hygiene keeps, one by one, and what of the commits around them decides their fate."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset
+
+from blocklm.hunks import Hunk, hunks_of
+from blocklm.hygiene import REVERTED_COMMIT
+from blocklm.landing import landing_positions
+
+
+@dataclass(slots=True)
+class Unit:
+    """A hunk that hygiene keeps, and what is found out about it; `row` is its change's place in the dataset."""
+
+    row: int
+    hunk: int
+    commit: str
+    seq: int
+    weight: float
+    lines: list[str]
+    key: bytes
+    patch: bytes
+    split: str | None = None
+    reason: str | None = None
+    seen_lines: bool = False
+
+    @property
+    def text(self) -> str:
+        """All that it adds."""
+        return "\n".join(self.lines)
+
+
+@dataclass(frozen=True)
+class Landings:
+    """All commits in landing order: where each landed, when (seconds, never falling), and which were taken back."""
+
+    shas: list[str]
+    positions: list[int]
+    times: list[int]
+    reverted: frozenset[str]
+
+
+def units_of(dataset: Dataset) -> list[Unit]:
+    """The hunks that hygiene keeps, oldest first."""
+    table = dataset.data.table.select(["drop_reason", "commit", "seq", "path", "weight", "diff", "hunk_reasons"])
+    rows = pc.indices_nonzero(pc.is_null(table["drop_reason"]))
+    units = []
+    for row, change in zip(rows.to_pylist(), _rows(table.take(rows)), strict=True):
+        for number, (hunk, reason) in enumerate(zip(hunks_of(change["diff"]), change["hunk_reasons"], strict=True)):
+            if reason is None:
+                units.append(_unit(row, number, hunk, change))
+    return units
+
+
+def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    for batch in table.to_batches(max_chunksize=1000):
+        yield from batch.to_pylist()
+
+
+def _unit(row: int, number: int, hunk: Hunk, change: dict[str, Any]) -> Unit:
+    key = _digest(hunk.removed_text, hunk.added_text)
+    patch = _digest(change["path"], "".join("\n".join(hunk.lines).split()))
+    return Unit(row, number, change["commit"], change["seq"], change["weight"], hunk.added, key, patch)
+
+
+def _digest(*parts: str) -> bytes:
+    return blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=12).digest()
+
+
+def landings_of(dataset: Dataset) -> Landings:
+    """Read what the commits' order and messages say."""
+    table = dataset.data.table.select(["seq", "commit", "parents", "commit_time", "drop_reason", "message"])
+    _, first = np.unique(table["seq"].to_numpy(), return_index=True)
+    commits = table.take(pa.array(first))
+    reverts = commits.filter(pc.equal(pc.fill_null(commits["drop_reason"], ""), "revert"))["message"].to_pylist()
+    shas: list[str] = commits["commit"].to_pylist()
+    named = {name for message in reverts for name in REVERTED_COMMIT.findall(message)}
+    return Landings(
+        shas=shas,
+        positions=landing_positions(list(zip(shas, commits["parents"].to_pylist(), strict=True))),
+        times=list(accumulate(commits["commit_time"].cast(pa.int64()).to_pylist(), max)),
+        reverted=frozenset(sha for sha in shas if named and (sha in named or any(map(sha.startswith, named)))),
+    )
