@@ -1,4 +1,4 @@
-"""Speed and memory of mining as ratios against named baselines, measured side by side in one run.
+"""Speed and memory of the data half as ratios against named baselines, measured side by side in one run.
 
 Every case runs in a process of its own, with imports done before the clock starts; rounds are interleaved, so that a slow
 moment of the machine falls on all cases alike.
@@ -19,8 +19,10 @@ import pydriller
 
 from blocklm.changes import Rules, load_changes
 from blocklm.commits import Caps, Commit, read_commits
+from blocklm.curation import curate
 from blocklm.history import list_commits
 from blocklm.hygiene import Limits
+from blocklm.recipe import MiningArguments
 from blocklm.repository import Repository, open_repository
 from blocklm.sterile import run_git, sterile_repository
 
@@ -58,6 +60,25 @@ def mining_table(paths: list[Path], rounds: int) -> Iterator[str]:
         commits = len(list_commits(repository).shas)
         yield f"{repository.name} at {repository.head[:12]}: {commits} commits, median of {rounds} rounds"
         yield from _lines(runs)
+
+
+def hygiene_table(paths: list[Path], rounds: int) -> Iterator[str]:
+    """Yield what rules, secrets, duplicates and the split cost beside reading the history."""
+    for path in paths:
+        repository = open_repository(path, path)
+        runs: dict[str, list[Measured]] = {}
+        with tempfile.TemporaryDirectory(prefix="blocklm-benchmark-") as folder:
+            for number in range(rounds):
+                corpus_dir = Path(folder) / str(number)
+                runs.setdefault("mining alone", []).append(_apart(_read, repository))
+                runs.setdefault("with rules, secrets", []).append(_apart(_mine, repository, corpus_dir))
+                runs.setdefault("curation after it", []).append(_apart(_curate, repository, corpus_dir))
+        alone, with_rules, curation = (statistics.median(run.seconds for run in some) for some in runs.values())
+        yield f"{repository.name} at {repository.head[:12]}, median of {rounds} rounds"
+        for name, some in runs.items():
+            seconds = statistics.median(run.seconds for run in some)
+            yield f"  {name:22s} {seconds:8.2f} s {max(run.mebibytes for run in some):6.0f} MiB"
+        yield f"  hygiene / mining       {(with_rules + curation - alone) / alone:8.2f}"
 
 
 def exactness_table(paths: list[Path]) -> Iterator[str]:
@@ -118,6 +139,15 @@ def _plain(repository: Repository) -> None:
 
 def _mine(repository: Repository, corpus_dir: Path) -> None:
     load_changes(repository, RULES, corpus_dir)
+
+
+def _read(repository: Repository) -> None:
+    for commit in read_commits(repository, list_commits(repository)):
+        assert commit.sha
+
+
+def _curate(repository: Repository, corpus_dir: Path) -> None:
+    curate(load_changes(repository, RULES, corpus_dir), MiningArguments(corpus_dir=str(corpus_dir)))
 
 
 def _apart(case: Callable[..., None], *arguments: object) -> Measured:

@@ -17,7 +17,6 @@ import blocklm
 
 SCHEMA_VERSION = 1
 PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "pydriller")
-UNREADABLE_SHOWN = 5
 SECTIONS = ("repository", "corpus", "plan", "training", "hardware", "generation", "exam")
 
 
@@ -125,31 +124,6 @@ def summarise(run_dir: Path, manifest: dict[str, Any]) -> str:
         f"curves: tensorboard --logdir {run_dir / 'tensorboard'}",
     ]
     return "\n".join(lines)
-
-
-def repository_table(repository: dict[str, Any]) -> str:
-    """What was mined and what it is good for, as a person reads it; the manifest holds the same numbers."""
-    span = f"{repository['first_commit_time'][:10]} to {repository['last_commit_time'][:10]}"
-    languages = repository["languages"]
-    lines = max(1, sum(languages.values()))
-    shares = ", ".join(f"{name} {100 * count / lines:.0f} %" for name, count in list(languages.items())[:6])
-    table = [
-        f"{repository['name']} at {repository['head'][:12]}",
-        f"  {repository['commits']} commits ({repository['merges']} merges) by {repository['authors']} authors, {span}, "
-        f"{repository['branches']} branches",
-        f"  changed lines: {shares}",
-        *(_quantile_line(repository, name) for name in ("files_per_commit", "lines_per_commit", "lines_per_file")),
-        f"  messages that say what was done: {repository['telling_messages_percent']} %",
-        *(f"  unreadable: {sha[:12]} {why}" for sha, why in list(repository["unreadable"].items())[:UNREADABLE_SHOWN]),
-    ]
-    if len(repository["unreadable"]) > UNREADABLE_SHOWN:
-        table.append(f"  and {len(repository['unreadable']) - UNREADABLE_SHOWN} more unreadable commits")
-    return "\n".join(table + [f"  note: {sentence}" for sentence in repository["advice"]])
-
-
-def _quantile_line(repository: dict[str, Any], name: str) -> str:
-    values = " · ".join(f"{quantile} {value}" for quantile, value in repository[name].items())
-    return f"  {name.replace('_', ' ')}: {values}"
 
 
 def exam_table(result: dict[str, Any]) -> str:

@@ -1,29 +1,32 @@
 """Speed and memory as ratios against named baselines, measured side by side in one run.
 
 python scripts/benchmark.py mining --repo ~/src/project ~/src/other --rounds 5
+python scripts/benchmark.py hygiene --repo ~/src/project
 python scripts/benchmark.py exactness --repo ~/src/project
 """
 
 import argparse
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from blocklm.benchmark import exactness_table, mining_table
+from blocklm.benchmark import exactness_table, hygiene_table, mining_table
 from blocklm.console import console
+
+TABLES: dict[str, Callable[[list[Path], int], Iterator[str]]] = {
+    "mining": mining_table,
+    "hygiene": hygiene_table,
+    "exactness": lambda paths, _: exactness_table(paths),
+}
 
 
 def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=("mining", "exactness"), help="what to measure")
+    parser.add_argument("name", choices=sorted(TABLES), help="what to measure")
     parser.add_argument("--repo", nargs="+", type=Path, default=[Path()], help="git repositories (default: here)")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each case; the median counts")
     arguments = parser.parse_args()
-    table = (
-        mining_table(arguments.repo, arguments.rounds)
-        if arguments.name == "mining"
-        else exactness_table(arguments.repo)
-    )
-    for line in table:
+    for line in TABLES[arguments.name](arguments.repo, arguments.rounds):
         print(line, flush=True)
 
 

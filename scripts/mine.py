@@ -3,6 +3,10 @@
 python scripts/mine.py recipes/quickstart.yaml --repo ~/src/project
 python scripts/mine.py recipes/quickstart.yaml --repo ~/src/project --since 2024-01-01 --paths 'crates/**' --exclude '*.toml'
 python scripts/mine.py recipes/quickstart.yaml --repo ~/src/server https://github.com/example/client
+python scripts/mine.py recipes/quickstart.yaml --repo ~/src/project --explain src/main.rs
+
+--explain PATH_OR_SHA says of a file, a folder or a commit what was kept, what was dropped and by which rule, and which key
+would change that.
 """
 
 import sys
@@ -10,30 +14,31 @@ from pathlib import Path
 
 from blocklm.console import console
 from blocklm.corpus import load_samples
-from blocklm.hygiene import WHY
+from blocklm.curation import curate
+from blocklm.explain import explain, taken
 from blocklm.mining import mine
 from blocklm.recipe import parse_recipe
-from blocklm.report import repository_table
 from blocklm.repository import open_repositories
+from blocklm.tables import corpus_table, repository_table
 
 
 def main() -> None:
-    """Mine, render for the recipe's model, print."""
-    recipe = parse_recipe(sys.argv[1:], __doc__)
+    """Mine, curate, render for the recipe's model, print."""
+    arguments, wanted = taken(sys.argv[1:], "--explain")
+    recipe = parse_recipe(arguments, __doc__)
     changes = mine(open_repositories(recipe.mining), recipe.mining)
+    curated = curate(changes, recipe.mining)
+    if wanted is not None:
+        print("\n".join(explain(changes, curated, wanted)))
+        return
     print(repository_table(changes.report["repository"]))
-    for entry in changes.report["funnel"]:
-        rule, count = entry["rule"], entry.get("dropped", entry.get("kept"))
-        print(f"{count:8d}  {rule:18s} {WHY.get(rule, 'changes to learn from')}")
 
     from blocklm.model import load_tokenizer, model_config, special_tokens  # heavy: only the tokenizer needs it
 
     tokenizer = load_tokenizer(model_config(recipe.model), bool(recipe.training.get("trust_remote_code")))
     corpus_dir = Path(recipe.mining.corpus_dir)
-    corpus = load_samples(changes, special_tokens(tokenizer), recipe.mining.test_commits, corpus_dir)
-    for name, split in corpus.report["splits"].items():
-        span = f"{split['from'][:10]} to {split['to'][:10]}"
-        print(f"{split['samples']:8d}  {name:18s} samples of {split['commits']} commits, {span}")
+    corpus = load_samples(changes, curated, special_tokens(tokenizer), corpus_dir)
+    print(corpus_table(corpus.report))
     print(corpus_dir / changes.report["repository"]["name"][:100])
 
 

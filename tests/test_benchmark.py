@@ -16,6 +16,13 @@ def test_mining_prints_every_case_with_its_ratios(project: Path, tmp_path: Path)
     assert all(case in line for case, line in zip(cases, lines, strict=True))
 
 
+def test_hygiene_is_measured_beside_mining(project: Path, tmp_path: Path) -> None:
+    done = run_script("benchmark.py", "hygiene", "--repo", project, "--rounds", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    cases = ["project at ", "mining alone", "with rules, secrets", "curation after it", "hygiene / mining"]
+    assert all(case in line for case, line in zip(cases, done.stdout.splitlines(), strict=True))
+
+
 def test_exactness_compares_every_commit(project: Path) -> None:
     assert list(exactness_table([project])) == ["project: 35 commits and 37 changed files compared, 0 differ"]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from blocklm.explain import taken
 from blocklm.recipe import parse_recipe
 from tests.conftest import ROOT
 
@@ -33,7 +34,8 @@ def test_a_command_names_what_exists_and_flags_that_parse(command: str, tmp_path
             assert (ROOT / word).exists(), word
     recipes = [at for at, word in enumerate(words) if word.startswith("recipes/")]
     if recipes:
-        parse_recipe([str(ROOT / words[recipes[0]]), *words[recipes[0] + 1 :]])
+        keys, _ = taken(words[recipes[0] + 1 :], "--explain")
+        parse_recipe([str(ROOT / words[recipes[0]]), *keys])
 
 
 def test_every_path_in_backticks_exists() -> None:

@@ -1,0 +1,66 @@
+"""What was mined, and what became of it, as a person reads it; the manifest holds the same numbers."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from blocklm.hygiene import RULE
+
+UNREADABLE_SHOWN = 5
+KINDS_SHOWN = 8
+
+
+def repository_table(repository: dict[str, Any]) -> str:
+    """What was mined and what it is good for, as a person reads it; the manifest holds the same numbers."""
+    span = f"{repository['first_commit_time'][:10]} to {repository['last_commit_time'][:10]}"
+    languages = repository["languages"]
+    lines = max(1, sum(languages.values()))
+    shares = ", ".join(f"{name} {100 * count / lines:.0f} %" for name, count in list(languages.items())[:6])
+    table = [
+        f"{repository['name']} at {repository['head'][:12]}",
+        f"  {repository['commits']} commits ({repository['merges']} merges) by {repository['authors']} authors, {span}, "
+        f"{repository['branches']} branches",
+        f"  changed lines: {shares}",
+        *(_quantile_line(repository, name) for name in ("files_per_commit", "lines_per_commit", "lines_per_file")),
+        f"  messages that say what was done: {repository['telling_messages_percent']} %",
+        *(f"  unreadable: {sha[:12]} {why}" for sha, why in list(repository["unreadable"].items())[:UNREADABLE_SHOWN]),
+    ]
+    if len(repository["unreadable"]) > UNREADABLE_SHOWN:
+        table.append(f"  and {len(repository['unreadable']) - UNREADABLE_SHOWN} more unreadable commits")
+    return "\n".join(table + [f"  note: {sentence}" for sentence in repository["advice"]])
+
+
+def _quantile_line(repository: dict[str, Any], name: str) -> str:
+    values = " · ".join(f"{quantile} {value}" for quantile, value in repository[name].items())
+    return f"  {name.replace('_', ' ')}: {values}"
+
+
+def corpus_table(corpus: dict[str, Any]) -> str:
+    """The funnel, what was redacted, the duplicates, the splits and what leaks between them."""
+    return "\n".join(_corpus_lines(corpus))
+
+
+def _corpus_lines(corpus: dict[str, Any]) -> Iterator[str]:
+    yield f"changes: {corpus['changes']}"
+    yield from _funnel_lines(corpus["funnel"], "changes with something to learn from")
+    yield f"hunks of changes that pass: {sum(entry.get('dropped', entry.get('kept')) for entry in corpus['hunk_funnel'])}"
+    yield from _funnel_lines(corpus["hunk_funnel"], "hunks to learn from or to ask for")
+    redactions = list(corpus["redactions"].items())
+    shown = [f"{count} {kind}" for kind, count in redactions[:KINDS_SHOWN]]
+    more = (
+        [f"{sum(count for _, count in redactions[KINDS_SHOWN:])} of other kinds"] if redactions[KINDS_SHOWN:] else []
+    )
+    yield f"redacted: {', '.join(shown + more) or 'nothing'}"
+    yield "splits"
+    for name, split in corpus["splits"].items():
+        span = f"{split['from'][:10]} to {split['to'][:10]}"
+        yield f"{split['samples']:8d}  {name:18s} samples of {split['commits']} commits, {span}"
+    yield f"leakage from train into test: a random split would leak, ours did before {corpus['duplicates']['leak']} leaks were taken out"
+    for name, leak in corpus["leakage"].items():
+        near, verbatim = leak["near_duplicate_bytes_percent"], leak["verbatim_lines_percent"]
+        yield f"{'':8s}  {name:18s} {near:.1f} % of bytes near-duplicate, {verbatim:.1f} % of lines verbatim"
+
+
+def _funnel_lines(funnel: list[dict[str, Any]], kept: str) -> Iterator[str]:
+    for entry in funnel:
+        rule, count = entry["rule"], entry.get("dropped", entry.get("kept"))
+        yield f"{count:8d}  {rule:18s} {RULE[rule].why if rule in RULE else kept}"
