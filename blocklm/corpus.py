@@ -83,8 +83,9 @@ def load_samples(changes: Changes, curated: Curated, special_tokens: frozenset[s
             divided = store.divide(rendered, parts, splits.NAMES)
             empty = [name for name, split in divided.items() if not len(split)]
             if empty:
+                gone = curated.report["hunk_funnel"] + [{"rule": rule, "dropped": n} for rule, n in left_out.items()]
                 raise UserError(
-                    f"nothing is left for {' and '.join(empty)}: {told(curated.report['hunk_funnel'])}, {dict(left_out)}",
+                    f"nothing is left for {' and '.join(empty)}: {told(gone)}",
                     "`python scripts/mine.py RECIPE` says what each rule means; a longer history is needed",
                 )
             report = _samples_report(key, family, changes.report, curated.report, left_out, divided)

@@ -11,7 +11,7 @@ from blocklm.corpus import SAMPLES, Corpus, load_samples
 from blocklm.curation import curate
 from blocklm.errors import UserError
 from blocklm.recipe import MiningArguments
-from tests.conftest import GitRepository, changes_of
+from tests.conftest import GitRepository, changes_of, function
 
 
 @pytest.fixture
@@ -117,3 +117,13 @@ def test_too_few_commits_to_split(make_repository: Callable[[str], GitRepository
     with pytest.raises(UserError, match="3 commits with code to learn from are too few"):
         build(repository.path, corpora)
     assert not list((corpora / "young").glob("samples-*"))
+
+
+def test_a_history_that_repeats_itself_leaves_nothing_to_learn_from(
+    make_repository: Callable[[str], GitRepository], corpora: Path
+) -> None:
+    repository = make_repository("same")
+    for number in range(12):
+        repository.commit(f"commit {number}", {f"m{number}.py": function(1)})
+    with pytest.raises(UserError, match="nothing is left for train and validation: 9 leak, 2 duplicate"):
+        build(repository.path, corpora)
