@@ -3,7 +3,9 @@
 A later `.gitattributes` must not change what earlier commits teach, or the exam would leak into training.
 """
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 
 from pathspec import GitIgnoreSpec
@@ -52,7 +54,7 @@ class AttributeHistory:
         lines = [
             (folder, line)
             for folder, blob in sorted(files, key=lambda file: file[0].count("/"))
-            for line in self._git("cat-file", "blob", blob).splitlines()
+            for line in self._git("cat-file", "blob", blob).encode("utf-8", "replace").decode().splitlines()
             if "linguist-" in line
         ]
         return AttributeRules(lines) if lines else None
@@ -65,17 +67,17 @@ class AttributeHistory:
 class AttributeRules:
     """The lines of all `.gitattributes` files that speak of linguist, outermost folder first; the last match wins.
 
-    Patterns are matched as in `.gitignore`, which differs from git's own reading in that `docs/*` also matches below.
+    Patterns are matched as in `.gitignore`, which differs from git's own reading in that `docs/*` also matches below. A line
+    that cannot be understood is passed over, as git does: the mined repository wrote it.
     """
 
     def __init__(self, lines: list[tuple[str, str]]) -> None:
-        self._rules = [
-            (folder, GitIgnoreSpec.from_lines([pattern]), _parsed(attributes))
-            for folder, line in lines
-            if not line.startswith(("#", "[attr]"))
-            for pattern, _, attributes in [line.strip().partition(" ")]
-            if not pattern.startswith(("!", '"'))
-        ]
+        self._rules = []
+        for folder, line in lines:
+            pattern, *attributes = line.split()
+            if not pattern.startswith(("#", "[attr]", "!", '"')):
+                with suppress(ValueError, re.error):  # no valid glob
+                    self._rules.append((folder, GitIgnoreSpec.from_lines([pattern]), _parsed(attributes)))
 
     @lru_cache(maxsize=1 << 14)  # noqa: B019  (as many rules as a history has, for as long as it is mined)
     def of(self, path: str) -> Attributes:
@@ -103,9 +105,9 @@ def _is_attributes(path: str) -> bool:
     return path == FILE or path.endswith(f"/{FILE}")
 
 
-def _parsed(attributes: str) -> Mapping[str, str | bool]:
+def _parsed(attributes: list[str]) -> Mapping[str, str | bool]:
     found: dict[str, str | bool] = {}
-    for word in attributes.split():
+    for word in attributes:
         name, equals, value = word.partition("=")
         found[name.lstrip("-!")] = value if equals else not name.startswith(("-", "!"))
     return {name: value for name, value in found.items() if name.startswith("linguist-")}

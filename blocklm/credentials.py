@@ -22,7 +22,7 @@ class Pattern:
     words: tuple[bytes, ...]
     regex: re.Pattern[bytes]
     accepts: Guard
-    placeholder: bytes = b"<KEY>"
+    placeholder: bytes
 
 
 # What people write where a secret belongs.

@@ -39,14 +39,15 @@ def explain(changes: Changes, curated: Curated, wanted: str) -> Iterator[str]:
         UserError: the history has no such path or commit.
     """
     table = changes.dataset.data.table
-    rows = [at for at, here in enumerate(_matches(table, wanted).to_pylist()) if here]
+    rows = pc.indices_nonzero(_matches(table, wanted)).to_pylist()
     if not rows:
         raise UserError(
             f"`--explain` {wanted}: no selected commit has that name or changes that path",
             "give a path from the repository's top folder, or at least six digits of a commit",
         )
     verdicts = defaultdict(list)
-    for verdict in curated.verdicts.filter(lambda row: row in set(rows), input_columns="row", keep_in_memory=True):
+    judged = curated.verdicts.data.table
+    for verdict in judged.filter(pc.is_in(judged["row"], pa.array(rows, pa.int32()))).to_pylist():
         verdicts[verdict["row"]].append(verdict)
     reasons: Counter[str] = Counter()
     shown = rows[: -CHANGES_SHOWN - 1 : -1]

@@ -8,7 +8,7 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
@@ -75,21 +75,21 @@ class Rule:
 class CommitRule(Rule):
     """A rule on a commit as a whole."""
 
-    fires: Callable[[Commit], bool] = bool
+    fires: Callable[[Commit], bool] = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class FileRule(Rule):
     """A rule on what a commit did to one file."""
 
-    fires: Callable[[FileChange, FileKind, Limits], bool] = lambda *_: False
+    fires: Callable[[FileChange, FileKind, Limits], bool] = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class HunkRule(Rule):
     """A rule on one hunk, given the lines that its whole commit removed."""
 
-    fires: Callable[[Hunk, frozenset[str]], bool] = lambda *_: False
+    fires: Callable[[Hunk, frozenset[str]], bool] = field(kw_only=True)
 
 
 @lru_cache(PATHS_REMEMBERED)
@@ -144,29 +144,29 @@ def _is_lfs_pointer(change: FileChange) -> bool:
 
 
 COMMIT_RULES: tuple[CommitRule, ...] = (
-    CommitRule("unreadable", "commit", "objects of the commit are missing or corrupt", "", lambda c: bool(c.error)),
-    CommitRule("merge", "commit", "merges repeat what their branches brought", "", lambda c: len(c.parents) > 1),
-    CommitRule("empty", "commit", "a commit that changes no file", "", lambda c: not c.files),
+    CommitRule("unreadable", "commit", "objects of the commit are missing or corrupt", "", fires=lambda c: bool(c.error)),
+    CommitRule("merge", "commit", "merges repeat what their branches brought", "", fires=lambda c: len(c.parents) > 1),
+    CommitRule("empty", "commit", "a commit that changes no file", "", fires=lambda c: not c.files),
     CommitRule("bot", "commit", "a bot made the commit", fires=lambda c: c.by_bot),
     CommitRule("revert", "commit", "takes an earlier commit back", fires=lambda c: bool(REVERT.search(c.message))),
     CommitRule("fixup", "commit", "to be squashed into another commit", fires=lambda c: bool(FIXUP.match(c.message))),
 )  # fmt: skip
 FILE_RULES: tuple[FileRule, ...] = (
-    FileRule("excluded", "file", "outside of `paths` or in `exclude`", "paths, exclude", lambda c, _, limits: _is_excluded(c.path, limits)),
-    FileRule("submodule", "file", "a submodule's commit id", "", lambda c, *_: stat.S_IFMT(c.mode) == 0o160000),
-    FileRule("symlink", "file", "a symbolic link", "", lambda c, *_: stat.S_ISLNK(c.mode)),
-    FileRule("key_file", "file", "a file that holds keys or passwords by its name", "", lambda c, *_: _is_key_file(c)),
+    FileRule("excluded", "file", "outside of `paths` or in `exclude`", "paths, exclude", fires=lambda c, _, limits: _is_excluded(c.path, limits)),
+    FileRule("submodule", "file", "a submodule's commit id", "", fires=lambda c, *_: stat.S_IFMT(c.mode) == 0o160000),
+    FileRule("symlink", "file", "a symbolic link", "", fires=lambda c, *_: stat.S_ISLNK(c.mode)),
+    FileRule("key_file", "file", "a file that holds keys or passwords by its name", "", fires=lambda c, *_: _is_key_file(c)),
     FileRule("vendored", "file", "code copied in from elsewhere", fires=lambda c, kind, _: kind.vendored),
     FileRule("generated", "file", "written by a program, by its name or header", fires=lambda c, kind, _: kind.generated or _has_generated_header(c)),
-    FileRule("undecodable", "file", "not UTF-8 text", "", lambda c, *_: c.lossy),
-    FileRule("binary", "file", "binary content", "", lambda c, *_: c.diff.startswith(("Binary files", "GIT binary"))),
-    FileRule("lfs", "file", "a pointer to a file kept in Git LFS", "", lambda c, *_: _is_lfs_pointer(c)),
-    FileRule("no_text", "file", "a mode change or pure rename, no text changed", "", lambda c, *_: not c.diff and not c.capped),
+    FileRule("undecodable", "file", "not UTF-8 text", "", fires=lambda c, *_: c.lossy),
+    FileRule("binary", "file", "binary content", "", fires=lambda c, *_: c.diff.startswith(("Binary files", "GIT binary"))),
+    FileRule("lfs", "file", "a pointer to a file kept in Git LFS", "", fires=lambda c, *_: _is_lfs_pointer(c)),
+    FileRule("no_text", "file", "a mode change or pure rename, no text changed", "", fires=lambda c, *_: not c.diff and not c.capped),
     FileRule("unknown_language", "file", "a file type that linguist does not know", fires=lambda c, kind, _: not kind.type),
     FileRule("changelog", "file", "a list of changes, which repeats the history", fires=lambda c, *_: bool(CHANGELOG.search(c.path))),
-    FileRule("deletion", "file", "nothing added", "", lambda c, *_: c.added == 0),
+    FileRule("deletion", "file", "nothing added", "", fires=lambda c, *_: c.added == 0),
     FileRule("oversized", "file", "more changed lines than `max_changed_lines`, or more bytes than memory should hold", "max_changed_lines",
-             lambda c, _, limits: c.capped or c.added + c.deleted > limits.max_changed_lines),
+             fires=lambda c, _, limits: c.capped or c.added + c.deleted > limits.max_changed_lines),
     FileRule("data", "file", f"data of more than {MAX_DATA_LINES} changed lines",
              fires=lambda c, kind, _: kind.type == "data" and c.added + c.deleted > MAX_DATA_LINES),
     FileRule("long_lines", "file", f"a line of more than {MAX_LINE_CHARS} characters", fires=lambda c, *_: _has_long_line(c)),
@@ -179,7 +179,7 @@ REDACTED_RULES = (
     Rule("unscanned", "file", "the secret scanner failed on it, so its text was not kept", ""),
 )
 HUNK_RULES: tuple[HunkRule, ...] = (
-    HunkRule("trivial", "hunk", "adds no letter and no digit", "", lambda hunk, _: not hunk.says_something),
+    HunkRule("trivial", "hunk", "adds no letter and no digit", "", fires=lambda hunk, _: not hunk.says_something),
     HunkRule("format", "hunk", "changes nothing but white space", fires=lambda hunk, _: hunk.is_format),
     HunkRule("move", "hunk", "most of its lines were only moved within the commit", fires=lambda hunk, removed: hunk.is_moved(removed)),
 )  # fmt: skip

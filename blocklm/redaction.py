@@ -16,6 +16,7 @@ from kingfisher_sdk import Scanner
 
 from blocklm.armour import armoured_keys
 from blocklm.credentials import PATTERNS, PEOPLE, is_random, is_stand_in
+from blocklm.errors import UserError
 
 KEY = b"<KEY>"
 # All texts are searched as one: a call per text would cost more than the search. Three line ends keep them apart.
@@ -76,6 +77,18 @@ def redact(texts: Sequence[str]) -> list[Redacted]:
             at += 1
         result.append(_replaced(part, start, here) if here else Redacted(text))
     return result
+
+
+def prepare() -> None:
+    """Start the scanner.
+
+    Raises:
+        UserError: it does not start; without it every text would be dropped, one by one.
+    """
+    try:
+        _scanner()
+    except Exception as error:  # a native library: whatever it raises
+        raise UserError(f"the secret scanner does not start: {error}", "`pip install -r requirements.txt`") from error
 
 
 @cache

@@ -15,7 +15,7 @@ from blocklm.hunks import hunks_of, removed_lines
 from blocklm.hygiene import Limits
 from blocklm.linguist import FileKind, corrected, kind_of
 from blocklm.messages import clean_message
-from blocklm.redaction import Redacted, redact
+from blocklm.redaction import Redacted, prepare, redact
 
 FEATURES = Features(
     {
@@ -48,8 +48,8 @@ FEATURES = Features(
 BATCH_COMMITS = 64
 BATCH_BYTES = 16 << 20
 # Every row of a commit repeats its message: a changelog of a megabyte would be stored once per file. It is cut after it is
-# searched for secrets, or half of one could stay.
-MESSAGE_CHARS = 10_000
+# searched for secrets, or half of one could stay; what is searched has a bound too, far beyond what redaction can shrink.
+MESSAGE_CHARS, SEARCHED_CHARS = 10_000, 1_000_000
 UNSCANNED = "unscanned"
 
 
@@ -76,7 +76,12 @@ class _Draft:
 def record_batches(
     history: Iterable[Commit], limits: Limits, attributes: AttributeHistory, unreadable: dict[str, str]
 ) -> Iterator[pa.RecordBatch]:
-    """Turn commits into rows and rows into record batches, without secrets; note the commits that cannot be read."""
+    """Turn commits into rows and rows into record batches, without secrets; note the commits that cannot be read.
+
+    Raises:
+        UserError: the secret scanner does not start.
+    """
+    prepare()
     drafts: list[_Draft] = []
     size = 0
     for commit in history:
@@ -94,7 +99,7 @@ def record_batches(
 
 def _drafts(commit: Commit, limits: Limits, attributes: AttributeHistory) -> Iterator[_Draft]:
     """One per changed file, or one without a file for a commit that has none to show."""
-    message = clean_message(commit.message, commit.author_name)[: 2 * MESSAGE_CHARS]
+    message = clean_message(commit.message, commit.author_name)[:SEARCHED_CHARS]
     rules = attributes.at(commit)
     reason = hygiene.screen_commit(commit, limits)
     if not commit.files:

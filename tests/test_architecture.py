@@ -33,7 +33,7 @@ EDGES: dict[str, set[str]] = {
     "hygiene": {"commits", "hunks", "linguist"},
     "credentials": set(),
     "armour": set(),
-    "redaction": {"armour", "credentials"},
+    "redaction": {"armour", "credentials", "errors"},
     "views": set(),
     "splits": {"errors"},
     "store": set(),

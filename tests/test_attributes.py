@@ -68,6 +68,18 @@ def test_an_extended_history_reads_the_same_attributes(make_repository: Make, tm
     assert fates(later)["later", "a.py"][0] == "generated"
 
 
+def test_lines_that_no_one_can_read_are_passed_over(make_repository: Make, tmp_path: Path) -> None:
+    """A hostile file must not end mining; tabs part a line as well as spaces."""
+    repository = make_repository("odd")
+    lines = b"\\ linguist-generated\n[z-a] linguist-generated\nfoo[ linguist-generated\n*.py linguist-language=\xff\n"
+    repository.commit(
+        "odd", {".gitattributes": lines + b"  a.py \t linguist-generated\n", "a.py": "x = 1\n", "b.py": "y = 1\n"}
+    )
+    found = fates(changes_of(repository.path, tmp_path / "corpora"))
+    assert found["odd", "a.py"][0] == "generated"
+    assert found["odd", "b.py"][0] == "unknown_language"
+
+
 def test_values_and_the_last_match_count() -> None:
     rules = AttributeRules(
         [

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from blocklm import rows
+from blocklm import redaction, rows
+from blocklm.errors import UserError
 from blocklm.redaction import Redacted, redact
 from blocklm.rows import MESSAGE_CHARS
 from tests.conftest import GitRepository, changes_of
@@ -36,6 +37,29 @@ def test_a_text_that_the_scanner_fails_on_is_not_kept(
     files = [path for path in (tmp_path / "corpora").rglob("*") if path.is_file()]
     assert not any(b"boom" in path.read_bytes() for path in files)
     assert {"rule": "unscanned", "dropped": 3} in changes.report["funnel"]
+
+
+def test_a_scanner_that_does_not_start_ends_mining_at_once(
+    make_repository: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise OSError("no such library")
+
+    monkeypatch.setattr(redaction, "_scanner", broken)
+    repository = make_repository("unstarted")
+    repository.commit("Good", {"a.py": "x = 1\n"})
+    with pytest.raises(UserError, match="the secret scanner does not start: no such library"):
+        changes_of(repository.path, tmp_path / "corpora")
+    assert not list((tmp_path / "corpora").rglob("*.arrow"))
+
+
+def test_secrets_that_shrink_do_not_bring_in_what_was_not_searched(make_repository: Make, tmp_path: Path) -> None:
+    """Twenty thousand characters of keys become three thousand: what follows them must have been searched too."""
+    repository = make_repository("shrinking")
+    secret = CREDENTIALS["github"][1]
+    repository.commit(" ".join([secret] * 600), {"a.py": "x = 1\n"})
+    (row,) = changes_of(repository.path, tmp_path / "corpora").dataset
+    assert row["message"] == " ".join(["<KEY>"] * 600)
 
 
 def test_a_message_is_cut_after_it_is_searched(make_repository: Make, tmp_path: Path) -> None:
