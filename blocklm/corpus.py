@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset, DatasetDict, Features, List, Value, load_from_disk
+from datasets import Dataset, DatasetDict, Features, List, Value
 from tqdm import tqdm
 
 from blocklm import hunks, redaction, splits, store, views
@@ -68,31 +68,25 @@ def load_samples(changes: Changes, curated: Curated, special_tokens: frozenset[s
     settings = {"curated": curated.report["key"], "tokens": sorted(special_tokens)}
     key = store.data_key(hunks, redaction, views, store, sys.modules[__name__], **settings)
     folder = corpus_dir / changes.report["repository"]["name"][:100] / f"samples-{key}"
-    stored = store.read(folder)
-    if stored is not None:
-        return Corpus(*stored, cache="hit")
-    with store.turn(folder):
-        stored = store.read(folder)  # another process may have built it while this one waited
-        if stored is not None:
-            return Corpus(*stored, cache="hit")
+
+    def build(ready: Path) -> dict[str, Any]:
         left_out: Counter[str] = Counter()
         parts: list[str] = []
         rows = _sample_rows(changes.dataset, curated.verdicts, family, special_tokens, left_out, parts)
-        with store.publish(folder) as ready:
-            rendered = store.write_arrow(ready / "rendered.arrow", _batches(rows), SAMPLES)
-            divided = store.divide(rendered, parts, splits.NAMES)
-            empty = [name for name, split in divided.items() if not len(split)]
-            if empty:
-                gone = curated.report["hunk_funnel"] + [{"rule": rule, "dropped": n} for rule, n in left_out.items()]
-                raise UserError(
-                    f"nothing is left for {' and '.join(empty)}: {told(gone)}",
-                    "`python scripts/mine.py RECIPE` says what each rule means; a longer history is needed",
-                )
-            report = _samples_report(key, family, changes.report, curated.report, left_out, divided)
-            store.save_splits(divided, ready / "data")
-            store.write_report(ready, report)
-            (ready / "rendered.arrow").unlink()
-    return Corpus(load_from_disk(str(folder / "data")), report, cache="built")
+        rendered = store.write_arrow(ready / "rendered.arrow", _batches(rows), SAMPLES)
+        divided = store.divide(rendered, parts, splits.NAMES)
+        empty = [name for name, split in divided.items() if not len(split)]
+        if empty:
+            gone = curated.report["hunk_funnel"] + [{"rule": rule, "dropped": n} for rule, n in left_out.items()]
+            raise UserError(
+                f"nothing is left for {' and '.join(empty)}: {told(gone)}",
+                "`python scripts/mine.py RECIPE` says what each rule means; a longer history is needed",
+            )
+        store.save_splits(divided, ready / "data")
+        (ready / "rendered.arrow").unlink()
+        return _samples_report(key, family, changes.report, curated.report, left_out, divided)
+
+    return Corpus(*store.read_or_build(folder, build))
 
 
 def _batches(rows: Iterator[dict[str, Any]]) -> Iterator[pa.RecordBatch]:

@@ -59,21 +59,15 @@ def curate(changes: Changes, mining: MiningArguments) -> Curated:
     modules = (hunks, hygiene, landing, leakage, shingles, splits, store, units, sys.modules[__name__])
     key = store.data_key(*modules, **settings)
     folder = Path(mining.corpus_dir) / changes.report["repository"]["name"][:100] / f"curated-{key}"
-    stored = store.read(folder)
-    if stored is not None:
-        return Curated(*stored)
-    with store.turn(folder):
-        stored = store.read(folder)  # another process may have built it while this one waited
-        if stored is not None:
-            return Curated(*stored)
+
+    def build(ready: Path) -> dict[str, Any]:
         judged = units_of(changes.dataset)
         report = {"key": key} | _judge(judged, changes, mining.test_commits, disabled)
-        with store.publish(folder) as ready:
-            store.write_dataset(ready / "data", _batches(judged), VERDICTS, fingerprint=key)
-            store.write_report(ready, report)
-    stored = store.read(folder)
-    assert stored is not None, "it was published above"
-    return Curated(*stored)
+        store.write_dataset(ready / "data", _batches(judged), VERDICTS, fingerprint=key)
+        return report
+
+    verdicts, report, _ = store.read_or_build(folder, build)
+    return Curated(verdicts, report)
 
 
 def _judge(units: list[Unit], changes: Changes, test_commits: int | None, disabled: frozenset[str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -82,6 +82,25 @@ def publish(folder: Path) -> Iterator[Path]:
     ready.rename(folder)
     for left in folder.parent.glob(f"{BUILDING}*"):
         remove(left)
+
+
+def read_or_build(folder: Path, build: Callable[[Path], dict[str, Any]]) -> tuple[Any, dict[str, Any], str]:
+    """The dataset in `folder` and its report, built now if need be; the third says which, `hit` or `built`.
+
+    Args:
+        folder: where it stands, or will.
+        build: fills the `data` folder below the one it is given and returns the report.
+    """
+    stored, cache = read(folder), "hit"
+    if stored is None:
+        with turn(folder):
+            stored = read(folder)  # another process may have built it while this one waited
+            if stored is None:
+                with publish(folder) as ready:
+                    write_report(ready, build(ready))
+                stored, cache = read(folder), "built"
+    assert stored is not None, "it was published above"
+    return *stored, cache
 
 
 def unfinished(folder: Path) -> list[Path]:
