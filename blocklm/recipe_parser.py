@@ -21,12 +21,13 @@ class RecipeParser(TrlParser):
     """Builds one instance of each argument class from `RECIPE.yaml [--key value ...]`; the command line wins."""
 
     def __init__(self, dataclass_types: Sequence[type], description: str | None) -> None:
-        # Read before HfArgumentParser narrows each field's type to the one argparse converts with.
         fields = [item for kind in dataclass_types for item in dataclasses.fields(kind)]
         self._required = {item.name for item in fields if item.default not in (None, False)}
-        self._texts = {item.name for item in fields if item.type in (str, str | None)}
-        self._text_lists = {item.name for item in fields if item.type in (list[str], list[str] | None)}
-        self._mappings = {item.name for item in fields if item.type == dict | str | None}
+        # Not the types of the fields, which HfArgumentParser narrows for good to those that argparse converts with.
+        types = [item for kind in dataclass_types for item in kind.__annotations__.items()]
+        self._texts = {name for name, given in types if given in (str, str | None)}
+        self._text_lists = {name for name, given in types if given in (list[str], list[str] | None)}
+        self._mappings = {name for name, given in types if given == dict | str | None}
         super().__init__(
             dataclass_types,
             usage="%(prog)s RECIPE.yaml [--key value ...]",
