@@ -1,0 +1,35 @@
+"""A hunk cut into windows that a model can read, each opening with the end of the one before."""
+
+from collections.abc import Iterator
+
+# A window is cut so that prompt and completion fit the shortest recipe (512 tokens) in most cases; plain text has
+# three to four characters a token.
+WINDOW_LINES = 40
+WINDOW_CHARS = 1400
+CARRIED_LINES = 3  # context that a later window of the same hunk repeats from the one before
+
+Line = tuple[str, str]  # its mark in a unified diff, and its text
+
+
+def windows(hunk: list[Line]) -> Iterator[list[Line]]:
+    """Cut a hunk into windows of bounded size; a later one opens with the last lines of the one before as context."""
+    start, carried = 0, list[Line]()
+    while start < len(hunk):
+        end = _cut(hunk, start)
+        window = carried + hunk[start:end]
+        yield window
+        carried = [(" ", text) for mark, text in window if mark != "-"][-CARRIED_LINES:]
+        start = end
+
+
+def _cut(hunk: list[Line], start: int) -> int:
+    """Where the window that begins at `start` ends: at the last blank line of the second half of its room, if any."""
+    chars, end = 0, start
+    while end < len(hunk) and end - start < WINDOW_LINES and chars < WINDOW_CHARS:
+        mark, text = hunk[end]
+        chars += (len(text) + 1) * (2 if mark == " " else 1)  # context stands in both prompt and completion
+        end += 1
+    if end == len(hunk):
+        return end
+    blank = [at for at in range(start + (end - start) // 2, end) if hunk[at][0] != "-" and not hunk[at][1].strip()]
+    return blank[-1] + 1 if blank else end
