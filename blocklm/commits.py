@@ -23,7 +23,7 @@ from blocklm.patches import PatchFile, parse_patch
 from blocklm.people import is_bot, pseudonym
 from blocklm.repository import Repository
 from blocklm.sterile import sterile_repository
-from blocklm.stream import PatchStream
+from blocklm.stream import PatchStream, tree_patch
 
 CHANGE_TYPES = {"ADD": "add", "MODIFY": "modify", "DELETE": "delete", "RENAME": "rename", "COPY": "copy"}
 ENCODING = re.compile(rb"^encoding (.+)$", re.MULTILINE)
@@ -111,7 +111,7 @@ def read_commits(
                 raise UserError(f"{repository.path} changed while it was read: {failure}", "run it again") from None
             texts.put(sha, text)
             commit = source.get_commit_from_gitpython(git.Commit(source.repo, bytes.fromhex(sha)))
-            error, files = _files(source.repo, stream, caps)
+            error, files = _files(source.repo, stream.patch(), caps)
             try:
                 if sha in history.boundary:  # git then takes the whole tree for its patch
                     error, files = (
@@ -124,6 +124,23 @@ def read_commits(
                 why = f"{MALFORMED}: {' '.join(str(failure).split())[:200]}"
                 read = Commit(repository.name, sha, (), seq, "", latest, latest, "", (), why)
             yield read
+
+
+def read_tree(repository: Repository, sha: str, caps: Caps = Caps()) -> Commit:
+    """All files as they stood at a commit, as if it had added them at once; it has neither author nor message.
+
+    Raises:
+        UserError: an object of it is missing or corrupt.
+    """
+    with sterile_repository(repository.git_dir, repository.shallow) as environment:
+        repo = pydriller.Git(environment["GIT_DIR"]).repo
+        error, files = _files(repo, tree_patch(environment, sha), caps)
+    if error is not None:
+        raise UserError(
+            f"the files at {sha[:12]} of {repository.path} cannot be read: {error}", "`git fsck` says what is damaged"
+        )
+    start = _time(0)
+    return Commit(repository.name, sha, (), 0, "", start, start, "", files)
 
 
 class _CommitTexts(GitCmdObjectDB):
@@ -184,12 +201,12 @@ def _time(seconds: int) -> datetime:
     return datetime.fromtimestamp(min(max(0, seconds), LATEST), UTC)
 
 
-def _files(repo: git.Repo, stream: PatchStream, caps: Caps) -> tuple[str | None, tuple[FileChange, ...]]:
-    """Why the next patch cannot be read, or its changes; text beyond the caps is counted only."""
+def _files(repo: git.Repo, patch: Iterator[bytes], caps: Caps) -> tuple[str | None, tuple[FileChange, ...]]:
+    """Why a patch cannot be read, or its changes; text beyond the caps is counted only."""
     files: list[FileChange] = []
     room = caps.commit_bytes
     try:
-        for piece in stream.patch():
+        for piece in patch:
             for item in parse_patch(repo, piece):
                 change = _change(item, keep=len(item.hunks) <= min(room, caps.file_bytes))
                 room -= 0 if change.capped else len(item.hunks)

@@ -101,6 +101,7 @@ def _judge(units: list[Unit], changes: Changes, test_commits: int | None, disabl
         "duplicates": {name: sum(u.reason == name for u in units) for name in ("cherry_pick", "duplicate", "near_duplicate", "leak")},
         "gap_commits": len({unit.commit for unit in units if unit.reason == "purge_gap"}),
         "leakage": leakage_report(units, shingled, of_shingled, history),
+        "cut": history.last_before(cuts.train_end),
     }  # fmt: skip
 
 
@@ -170,9 +171,8 @@ def _counts(kinds: pa.Array) -> dict[str, int]:
 
 
 def _batches(units: list[Unit]) -> Iterator[pa.RecordBatch]:
-    columns = zip(*((u.row, u.hunk, u.reason, u.split, u.weight, u.seen_lines) for u in units), strict=True)
-    schema = VERDICTS.arrow_schema
-    yield pa.record_batch([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
+    rows = [(u.row, u.hunk, u.reason, u.split, u.weight, u.seen_lines) for u in units]
+    yield store.record_batch(rows, VERDICTS.arrow_schema)
 
 
 def told(funnel: list[dict[str, Any]]) -> str:

@@ -23,15 +23,23 @@ def mine(repositories: Sequence[Repository], mining: MiningArguments) -> Changes
     Raises:
         UserError: a history cannot be walked, nothing of it is selected, or a rule to disable is unknown.
     """
+    rules = Rules(limits_of(mining), Selection(mining.since, mining.until, mining.max_commits), mining.context_lines)
+    corpus_dir = Path(mining.corpus_dir)
+    return combine([load_changes(repository, rules, corpus_dir) for repository in repositories])
+
+
+def limits_of(mining: MiningArguments) -> Limits:
+    """What a recipe drops of files and changes.
+
+    Raises:
+        UserError: a rule to disable is unknown.
+    """
     if unknown := set(mining.disable_rules or ()) - set(SWITCHES):
         raise UserError(
             f"`disable_rules` names no rule that can be off: {sorted(unknown)[0]}", f"there are {', '.join(SWITCHES)}"
         )
     disabled = tuple(sorted(mining.disable_rules or ()))
-    limits = Limits(mining.max_changed_lines, tuple(mining.paths or ()), tuple(mining.exclude or ()), disabled)
-    rules = Rules(limits, Selection(mining.since, mining.until, mining.max_commits), mining.context_lines)
-    corpus_dir = Path(mining.corpus_dir)
-    return combine([load_changes(repository, rules, corpus_dir) for repository in repositories])
+    return Limits(mining.max_changed_lines, tuple(mining.paths or ()), tuple(mining.exclude or ()), disabled)
 
 
 def combine(parts: Sequence[Changes]) -> Changes:

@@ -16,6 +16,7 @@ from blocklm.hygiene import Limits
 from blocklm.linguist import FileKind, corrected, kind_of
 from blocklm.messages import clean_message
 from blocklm.redaction import Redacted, prepare, redact
+from blocklm.store import record_batch
 
 FEATURES = Features(
     {
@@ -117,11 +118,7 @@ def _drafts(commit: Commit, limits: Limits, attributes: AttributeHistory) -> Ite
 
 def _batch(drafts: list[_Draft], limits: Limits) -> pa.RecordBatch:
     redacted = _redacted([text for draft in drafts for text in draft.texts])
-    schema = FEATURES.arrow_schema
-    columns = zip(*(_row(draft, redacted, limits) for draft in drafts), strict=True)
-    return pa.record_batch(
-        [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
-    )
+    return record_batch([_row(draft, redacted, limits) for draft in drafts], FEATURES.arrow_schema)
 
 
 def _redacted(texts: list[str]) -> dict[str, Redacted]:

@@ -7,15 +7,15 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
-from datasets import Dataset, DatasetDict, DatasetInfo, Features, Split, disable_progress_bars, load_from_disk
+from datasets import Dataset, DatasetDict, DatasetInfo, Features, Split, load_from_disk
 from filelock import FileLock, Timeout
 
 logger = logging.getLogger(__name__)
@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 DAMAGED = (OSError, ValueError, KeyError, pa.ArrowException)
 BUILDING = ".building-"
 ARROW_FILE = "data-00000-of-00001.arrow"
+ROWS_PER_BATCH = 1000
 Stored = tuple[Any, dict[str, Any]]  # a Dataset or DatasetDict, and its report
 
 
@@ -131,6 +132,44 @@ def write_dataset(folder: Path, batches: Iterable[pa.RecordBatch], features: Fea
     """Stream `batches` into the layout of `Dataset.save_to_disk`, which itself would write everything twice."""
     folder.mkdir()
     dataset = write_arrow(folder / ARROW_FILE, batches, features)
+    _describe(folder, features, fingerprint)
+    return dataset
+
+
+def write_splits(
+    folder: Path, rows: Iterable[tuple[str, Sequence[Any]]], features: Features, names: Sequence[str], fingerprint: str
+) -> DatasetDict:
+    """Stream rows, each with the name of its split and the values of its columns, into the layout of a `DatasetDict`."""
+    schema = features.arrow_schema
+    waiting: dict[str, list[Sequence[Any]]] = {name: [] for name in names}
+    with ExitStack() as open_files:
+        writers = {}
+        for name in names:
+            (folder / name).mkdir(parents=True)
+            sink = open_files.enter_context(pa.OSFile(str(folder / name / ARROW_FILE), "wb"))
+            writers[name] = open_files.enter_context(pa.ipc.new_stream(sink, schema))
+        for name, row in rows:
+            waiting[name].append(row)
+            if len(waiting[name]) == ROWS_PER_BATCH:
+                writers[name].write_batch(record_batch(waiting[name], schema))
+                waiting[name] = []
+        for name, left in waiting.items():
+            if left:
+                writers[name].write_batch(record_batch(left, schema))
+    for name in names:
+        _describe(folder / name, features, f"{fingerprint}-{name}", name)
+    (folder / "dataset_dict.json").write_text(json.dumps({"splits": list(names)}))
+    return load_from_disk(str(folder))
+
+
+def record_batch(rows: Sequence[Sequence[Any]], schema: pa.Schema) -> pa.RecordBatch:
+    """Rows, each with the values of its columns, as a batch."""
+    columns = zip(*rows, strict=True)
+    return pa.record_batch([pa.array(c, field.type) for c, field in zip(columns, schema, strict=True)], schema=schema)
+
+
+def _describe(folder: Path, features: Features, fingerprint: str, split: str = str(Split.TRAIN)) -> None:
+    """What `load_from_disk` reads beside the data."""
     state: dict[str, Any] = {
         "_data_files": [{"filename": ARROW_FILE}],
         "_fingerprint": fingerprint,
@@ -138,11 +177,10 @@ def write_dataset(folder: Path, batches: Iterable[pa.RecordBatch], features: Fea
         "_format_kwargs": {},
         "_format_type": None,
         "_output_all_columns": False,
-        "_split": str(Split.TRAIN),
+        "_split": split,
     }
     (folder / "state.json").write_text(json.dumps(state, indent=2))
     DatasetInfo(features=features).write_to_directory(str(folder))
-    return dataset
 
 
 def read_batches(folder: Path) -> Iterator[pa.RecordBatch]:
@@ -153,14 +191,3 @@ def read_batches(folder: Path) -> Iterator[pa.RecordBatch]:
     """
     with pa.memory_map(str(folder / ARROW_FILE)) as source, pa.ipc.open_stream(source) as reader:
         yield from reader
-
-
-def divide(dataset: Dataset, parts: list[str], names: tuple[str, ...]) -> DatasetDict:
-    """Split rows by the part each belongs to, keeping their order."""
-    return DatasetDict({name: dataset.select([at for at, part in enumerate(parts) if part == name]) for name in names})
-
-
-def save_splits(splits: DatasetDict, folder: Path) -> None:
-    """Write a divided dataset in its own format, quietly: our progress bars count what a user counts."""
-    disable_progress_bars()
-    splits.save_to_disk(str(folder))

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from blocklm.git_process import GitProcess, Unreadable
+from blocklm.sterile import run_git
 
 # Commits go to the processes in turn, so many at a time: neighbours share objects, and small blocks keep all busy.
 COMMITS_PER_BLOCK = 32
@@ -20,6 +21,7 @@ PIECE_BYTES = 4 << 20
 # diff-tree echoes a line that is no object name: it says that the patch before it is complete. No line of a patch begins
 # with a full stop (` +-\@` in hunks, keywords in headers; paths with a newline are quoted).
 END = b".\n"
+EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git knows it without having it
 DIFF_TREE = (
     "diff-tree", "--stdin", "--always", "-r", "--root", "-M", "-p", "--full-index", "--no-ext-diff", "--no-textconv",
     "--no-color", "--src-prefix=a/", "--dst-prefix=b/",
@@ -82,6 +84,22 @@ class _Patches(GitProcess):
             self.fill()
         yield self.take(1, end + 1 - self.position)
         self.position = end + 1 + len(END)
+
+
+def tree_patch(environment: dict[str, str], commit: str) -> Iterator[bytes]:
+    """Yield the patch that makes the tree of `commit` out of nothing, in pieces that end between files.
+
+    Raises:
+        Unreadable: an object of it is missing or corrupt.
+    """
+    pair = f"{EMPTY_TREE} {run_git(environment, 'rev-parse', f'{commit}^{{tree}}').stdout.strip()}"
+    questions = Path(environment["GIT_DIR"]) / "tree"
+    questions.write_bytes(_question(pair))
+    process = _Patches(environment, 0, questions)
+    try:
+        yield from process.next(pair)
+    finally:
+        process.close()
 
 
 @dataclass

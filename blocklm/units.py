@@ -43,9 +43,15 @@ class Landings:
     """All commits in landing order: where each landed, when (seconds, never falling), and which were taken back."""
 
     shas: list[str]
+    repos: list[str]
     positions: list[int]
     times: list[int]
     reverted: frozenset[str]
+
+    def last_before(self, position: int) -> dict[str, str]:
+        """The last commit of each repository that landed before a position: the state of its files there."""
+        landed = sorted((where, seq) for seq, where in enumerate(self.positions) if where < position)
+        return {self.repos[seq]: self.shas[seq] for _, seq in landed}
 
 
 def units_of(dataset: Dataset) -> list[Unit]:
@@ -77,7 +83,7 @@ def _digest(*parts: str) -> bytes:
 
 def landings_of(dataset: Dataset) -> Landings:
     """Read what the commits' order and messages say."""
-    table = dataset.data.table.select(["seq", "commit", "parents", "commit_time", "drop_reason", "message"])
+    table = dataset.data.table.select(["seq", "repo", "commit", "parents", "commit_time", "drop_reason", "message"])
     _, first = np.unique(table["seq"].to_numpy(), return_index=True)
     commits = table.take(pa.array(first))
     reverts = commits.filter(pc.equal(pc.fill_null(commits["drop_reason"], ""), "revert"))["message"].to_pylist()
@@ -85,6 +91,7 @@ def landings_of(dataset: Dataset) -> Landings:
     named = {name for message in reverts for name in REVERTED_COMMIT.findall(message)}
     return Landings(
         shas=shas,
+        repos=commits["repo"].to_pylist(),
         positions=landing_positions(list(zip(shas, commits["parents"].to_pylist(), strict=True))),
         times=list(accumulate(commits["commit_time"].cast(pa.int64()).to_pylist(), max)),
         reverted=frozenset(sha for sha in shas if named and (sha in named or any(map(sha.startswith, named)))),

@@ -1,0 +1,153 @@
+"""The files where training ends go through every rule that changes go through, and later commits have no say."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blocklm.corpus import Corpus, load_samples
+from blocklm.curation import curate
+from blocklm.errors import UserError
+from blocklm.families import FAMILY
+from blocklm.hygiene import Limits
+from blocklm.mining import mine
+from blocklm.recipe import MiningArguments
+from blocklm.repository import open_repository
+from blocklm.sampling import SamplingArguments
+from blocklm.snapshot import files_at
+from tests.conftest import GitRepository
+from tests.test_curation import COMMITS, POLICY, module
+
+Make = Callable[[str], GitRepository]
+KEY = "ghp_" + "Zq8vT3nLw5Rk2mXy7Bd4Hc9Jf6Gs1Pa0Ue3D"
+
+
+def files(repository: GitRepository, commit: str, corpora: Path, **limits: Any) -> dict[str, Any]:
+    opened = open_repository(repository.path, corpora)
+    found = files_at([opened], {opened.name: commit}, Limits(1000, **limits), corpora)
+    return {row["path"]: row for row in found}
+
+
+def test_files_are_those_of_their_commit_and_pass_the_rules(make_repository: Make, tmp_path: Path) -> None:
+    repository = make_repository("tree")
+    long = "".join(f"value_{number} = {number}\n" for number in range(3000))
+    cut = repository.commit(
+        "Cut",
+        {
+            "src/a.py": "x = 1\n",
+            "src/long.py": long,
+            "Cargo.lock": "a\n",
+            "src/key.py": f"K = '{KEY}'\n",
+            "a.bin": b"\0\1",
+        },
+    )
+    repository.commit("Later", {"src/a.py": "x = 2\n", "src/later.py": "y = 1\n"})
+    found = files(repository, cut, tmp_path / "corpora")
+    assert {path: row["drop_reason"] for path, row in found.items()} == {
+        "Cargo.lock": "generated", "a.bin": "binary", "src/a.py": None, "src/key.py": None, "src/long.py": None,
+    }  # fmt: skip
+    assert found["src/a.py"]["diff"] == "@@ -0,0 +1 @@\n+x = 1\n"
+    assert found["src/key.py"]["redactions"]
+    assert not any(KEY.encode() in path.read_bytes() for path in (tmp_path / "corpora").rglob("*.arrow"))
+    assert files(repository, cut, tmp_path / "corpora", exclude=("src/*.py",))["src/a.py"]["drop_reason"] == "excluded"
+
+
+def test_the_files_of_a_merge_are_all_of_them(make_repository: Make, tmp_path: Path) -> None:
+    repository = make_repository("merged")
+    repository.commit("One", {"src/one.py": "x = 1\n"})
+    repository.git("checkout", "--quiet", "-b", "side")
+    repository.commit("Side", {"src/side.py": "y = 1\n"})
+    repository.git("checkout", "--quiet", "main")
+    repository.commit("Two", {"src/two.py": "z = 1\n"})
+    merge = repository.merge("side")
+    found = files(repository, merge, tmp_path / "corpora")
+    assert {path for path, row in found.items() if row["drop_reason"] is None} == {
+        "src/one.py",
+        "src/side.py",
+        "src/two.py",
+    }
+
+
+def test_of_two_repositories_with_one_name_the_one_that_has_the_commit_is_read(
+    make_repository: Make, tmp_path: Path
+) -> None:
+    one, two = make_repository("a/same"), make_repository("b/same")
+    one.commit("One", {"src/one.py": "x = 1\n"})
+    commit = two.commit("Two", {"src/two.py": "x = 2\n"})
+    opened = [open_repository(repository.path, tmp_path) for repository in (one, two)]
+    found = files_at(opened, {"same": commit}, Limits(1000), tmp_path / "corpora")
+    assert found["path"][:] == ["src/two.py"]
+
+
+def test_a_missing_object_is_an_error(make_repository: Make, tmp_path: Path) -> None:
+    repository = make_repository("damaged")
+    commit = repository.commit("One", {"src/one.py": "x = 1\n"})
+    blob = repository.git("rev-parse", "HEAD:src/one.py").strip()
+    (repository.path / ".git/objects" / blob[:2] / blob[2:]).unlink()
+    with pytest.raises(UserError, match=f"the files at {commit[:12]} of .* cannot be read"):
+        files(repository, commit, tmp_path / "corpora")
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """A history that repairs one thing, replaces another, and repeats a third where it is examined."""
+    repository = GitRepository(tmp_path_factory.mktemp("taught") / "history")
+    repository.commit("Add the old policy", {"src/policy.py": POLICY})
+    repository.commit("Add what is replaced", {"src/gone.py": module(700)})
+    repository.commit("Replace all of it", {"src/gone.py": module(701)})
+    repository.commit(
+        "Add the shop", {"src/shop.py": "def price(items):\n    return sum(items) * the_discount_of_today\n"}
+    )
+    repository.commit(
+        "Fix the wrong discount of the shop",
+        {"src/shop.py": "def price(items):\n    return sum(items) - the_discount_of_today\n"},
+    )
+    for number in range(COMMITS):
+        repository.commit(f"Add part {number}", {f"src/part_{number}.py": module(number)})
+    repository.commit("Add the policy once more", {"src/again.py": POLICY})
+    corpora = repository.path.parent / "corpora"
+    mining = MiningArguments(repo=[str(repository.path)], corpus_dir=str(corpora))
+    opened = open_repository(repository.path, corpora)
+    changes = mine([opened], mining)
+    curated = curate(changes, mining)
+    found = files_at([opened], curated.report["cut"], Limits(1000), corpora)
+    views = ("edit", "snapshot", "review", "message")
+    sampling = SamplingArguments(views=dict.fromkeys(views, 1), recency="off", boost={"src/part_3.py": 2})
+    return load_samples(changes, curated, found, sampling, dict.fromkeys(views, FAMILY["plain"]), frozenset(), corpora)
+
+
+def of(corpus: Corpus, view: str) -> dict[str, dict[str, Any]]:
+    return {sample["path"]: sample for sample in corpus.splits["train"] if sample["view"] == view}
+
+
+def test_no_file_gives_away_what_is_asked(taught: Corpus) -> None:
+    shown = of(taught, "snapshot")
+    assert "src/part_0.py" in shown
+    assert "src/policy.py" not in shown, "the exam asks for its text"
+    assert not {f"src/part_{COMMITS - 1}.py", "src/again.py"} & set(shown), "they came after the cut"
+    assert taught.report["left_out"] == {"asked_later": 1}
+
+
+def test_what_was_replaced_weighs_less_than_what_stands(taught: Corpus) -> None:
+    edits = of(taught, "edit")
+    whole = edits["src/part_0.py"]["weight"]
+    samples = [
+        sample for sample in taught.splits["train"] if sample["path"] == "src/gone.py" and sample["view"] == "edit"
+    ]
+    assert samples[0]["weight"] == pytest.approx(0.3 * whole)
+    assert samples[-1]["weight"] == pytest.approx(whole)
+    assert edits["src/part_3.py"]["weight"] == pytest.approx(2 * whole)
+
+
+def test_a_repair_becomes_a_review(taught: Corpus) -> None:
+    reviews = of(taught, "review")
+    assert set(reviews) == {"src/shop.py"}
+    assert "+    return sum(items) * the_discount_of_today" in reviews["src/shop.py"]["prompt"]
+    assert reviews["src/shop.py"]["completion"].startswith("Fix the wrong discount of the shop\n-    return")
+
+
+def test_weights_are_reported(taught: Corpus) -> None:
+    assert taught.report["weights"]["half_life_days"] is None
+    assert 0 < taught.report["weights"]["effective_samples"] <= taught.report["weights"]["of"]
+    assert taught.report["splits"]["train"]["views"]["review"] == 1
