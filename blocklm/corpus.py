@@ -1,80 +1,124 @@
-"""The corpus: changes rendered as training samples for one model family, and split by time.
+"""The corpus: changes rendered as training samples in the prompts of one model, and split by time.
 
 It stands in `corpus_dir/NAME/samples-KEY` with a readable `corpus.json`, beside the changes it was rendered from.
 """
 
 import sys
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from itertools import accumulate, chain, groupby, islice
-from operator import itemgetter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-from datasets import Dataset, DatasetDict, Features, List, Value
-from tqdm import tqdm
+from datasets import Dataset, DatasetDict
 
-from blocklm import hunks, redaction, splits, store, views
+from blocklm import asked, families, hunks, lessons, redaction, repairs, splits, store, views, weights, windows
 from blocklm.changes import Changes
-from blocklm.curation import Curated, told
+from blocklm.curation import Curated, curate, told
 from blocklm.errors import UserError
-from blocklm.hunks import hunks_of
-from blocklm.redaction import PLACEHOLDERS
+from blocklm.families import Family
+from blocklm.lessons import SAMPLES, Lessons
+from blocklm.mining import limits_of
+from blocklm.recipe import Recipe
+from blocklm.repository import Repository
+from blocklm.sampling import SamplingArguments
+from blocklm.snapshot import files_at
 
-ROWS_PER_BATCH = 1000
-SAMPLES = Features(
-    {
-        "id": Value("string"),
-        "prompt": Value("large_string"),
-        "completion": Value("large_string"),
-        "added": List(Value("int32")),
-        "view": Value("string"),
-        "commit": Value("string"),
-        "path": Value("string"),
-        "language": Value("string"),
-        "seq": Value("int32"),
-        "commit_time": Value("timestamp[s, tz=UTC]"),
-        "weight": Value("float32"),
-        "seen_lines": Value("bool"),
-    }
-)
+# The keys that shape what is rendered; the others only say what of it is read, and when.
+RENDERED = ("recency", "survival", "boost", "author_weights")
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Training samples by split; `report` holds the manifest's `corpus` entry."""
+    """Training samples by split, where they stand, and the manifest's `corpus` entry as `report`."""
 
     splits: DatasetDict
     report: dict[str, Any]
     cache: str
+    folder: Path
 
 
-def load_samples(changes: Changes, curated: Curated, special_tokens: frozenset[str], corpus_dir: Path) -> Corpus:
-    """Render the hunks that may teach or ask for one model family, or read the cached result.
+def build_corpus(
+    recipe: Recipe,
+    repositories: Sequence[Repository],
+    changes: Changes,
+    prompts: Mapping[str, Family],
+    special_tokens: frozenset[str],
+) -> Corpus:
+    """Everything from mined changes to samples, as a recipe says; each part is read from the cache where it is there.
+
+    Args:
+        recipe: the run.
+        repositories: what was mined.
+        changes: what it gave.
+        prompts: the family whose prompts a view takes, for every view.
+        special_tokens: the model's.
+
+    Raises:
+        UserError: nothing is left, or the files where training ends cannot be read.
+    """
+    mining, sampling = recipe.mining, recipe.sampling
+    corpus_dir = Path(mining.corpus_dir)
+    curated = curate(changes, mining)
+    wanted = {view: prompts[view] for view in recipe.views}
+    files = None
+    if "snapshot" in wanted or sampling.survival:
+        files = files_at(repositories, curated.report["cut"], limits_of(mining), corpus_dir)
+    return load_samples(changes, curated, files, sampling, wanted, special_tokens, corpus_dir)
+
+
+def load_samples(
+    changes: Changes,
+    curated: Curated,
+    files: Dataset | None,
+    sampling: SamplingArguments,
+    prompts: Mapping[str, Family],
+    special_tokens: frozenset[str],
+    corpus_dir: Path,
+) -> Corpus:
+    """Render the hunks that may teach or ask, or read the cached result.
 
     Args:
         changes: what was mined.
         curated: the verdicts on its hunks.
-        special_tokens: the model's special tokens; they tell its family, and text that contains one is left out.
+        files: the files as they stood where training ends, for the snapshot view and for survival; None without either.
+        sampling: which views, and what weighs more.
+        prompts: the family whose prompts each view takes; a view without one is not rendered.
+        special_tokens: the model's special tokens; text that contains one is left out.
         corpus_dir: where corpora are cached.
 
     Raises:
         UserError: nothing is left to render.
     """
-    family = views.family_of(special_tokens)
-    settings = {"curated": curated.report["key"], "tokens": sorted(special_tokens)}
-    key = store.data_key(hunks, redaction, views, store, sys.modules[__name__], **settings)
+    settings: dict[str, Any] = {
+        "curated": curated.report["key"],
+        "tokens": sorted(special_tokens),
+        "prompts": {view: family.name for view, family in prompts.items()},
+        "sampling": [getattr(sampling, key) for key in RENDERED],
+        "files": None if files is None else files._fingerprint,
+    }
+    own = (
+        asked,
+        families,
+        hunks,
+        lessons,
+        redaction,
+        repairs,
+        splits,
+        store,
+        views,
+        weights,
+        windows,
+        sys.modules[__name__],
+    )
+    key = store.data_key(*own, **settings)
     folder = corpus_dir / changes.report["repository"]["name"][:100] / f"samples-{key}"
 
     def build(ready: Path) -> dict[str, Any]:
-        left_out: Counter[str] = Counter()
-        parts: list[str] = []
-        rows = _sample_rows(changes.dataset, curated.verdicts, family, special_tokens, left_out, parts)
-        rendered = store.write_arrow(ready / "rendered.arrow", _batches(rows), SAMPLES)
-        divided = store.divide(rendered, parts, splits.NAMES)
+        rendered = Lessons(changes.dataset, curated.verdicts, files, sampling, prompts, special_tokens)
+        divided = store.write_splits(ready / "data", rendered.samples(), SAMPLES, splits.NAMES, fingerprint=key)
+        left_out = {rule: count for rule, count in rendered.left_out.items() if count}
         empty = [name for name, split in divided.items() if not len(split)]
         if empty:
             gone = curated.report["hunk_funnel"] + [{"rule": rule, "dropped": n} for rule, n in left_out.items()]
@@ -82,73 +126,26 @@ def load_samples(changes: Changes, curated: Curated, special_tokens: frozenset[s
                 f"nothing is left for {' and '.join(empty)}: {told(gone)}",
                 "`python scripts/mine.py RECIPE` says what each rule means; a longer history is needed",
             )
-        store.save_splits(divided, ready / "data")
-        (ready / "rendered.arrow").unlink()
-        return _samples_report(key, family, changes.report, curated.report, left_out, divided)
+        found = {"key": key, "left_out": left_out, "weights": rendered.weights.report, "prompts": settings["prompts"]}
+        return curated.report | found | {"changes": changes.report["changes"], "splits": _spans(divided)}
 
-    return Corpus(*store.read_or_build(folder, build))
-
-
-def _batches(rows: Iterator[dict[str, Any]]) -> Iterator[pa.RecordBatch]:
-    while some := list(islice(rows, ROWS_PER_BATCH)):
-        yield pa.RecordBatch.from_pylist(some, SAMPLES.arrow_schema)
+    return Corpus(*store.read_or_build(folder, build), folder.parent)
 
 
-def _sample_rows(
-    changes: Dataset,
-    verdicts: Dataset,
-    family: views.Family,
-    special_tokens: frozenset[str],
-    left_out: Counter[str],
-    parts: list[str],
-) -> Iterator[dict[str, Any]]:
-    """Render every kept hunk and note its split; text with a special token would break a prompt and is counted instead.
-
-    Our own placeholders are special tokens of StarCoder2 and mean there what they mean here.
-    """
-    breaking = special_tokens - set(PLACEHOLDERS)
-    kept = verdicts.data.table.filter(pc.is_null(verdicts.data.table["reason"])).to_pylist()
-    by_row = [(row, list(some)) for row, some in groupby(kept, key=itemgetter("row"))]
-    chosen = changes.select([row for row, _ in by_row])
-    for change, (_, some) in zip(tqdm(chosen, "rendering", unit=" changes", disable=None), by_row, strict=True):
-        shared = {key: change[key] for key in ("commit", "path", "language", "seq", "commit_time")}
-        source = {key: change[key] for key in ("repo", "commit", "path", "message")}
-        all_hunks = hunks_of(change["diff"])
-        for verdict in some:
-            lines = all_hunks[verdict["hunk"]].lines
-            text = "\n".join((change["path"], change["message"], *lines))
-            if any(token in text for token in breaking):
-                left_out["special_token"] += 1
-                continue
-            tags = {"weight": verdict["weight"], "seen_lines": verdict["seen_lines"]}
-            for sample in views.render_edit(family, **source, number=verdict["hunk"], lines=lines):
-                parts.append(verdict["split"])
-                yield shared | asdict(sample) | tags
-
-
-def _samples_report(
-    key: str,
-    family: views.Family,
-    source: dict[str, Any],
-    curated: dict[str, Any],
-    left_out: Counter[str],
-    built: DatasetDict,
-) -> dict[str, Any]:
+def _spans(built: DatasetDict) -> dict[str, dict[str, Any]]:
+    """What each split holds, from when to when."""
     # A branch may land after newer commits: the landing time is the latest seen so far, so that splits do not overlap.
-    landed = iter(accumulate(chain.from_iterable(split["commit_time"] for split in built.values()), max))
-    spans = {}
+    latest, spans = 0, {}
     for name, split in built.items():
-        times = list(islice(landed, len(split)))
+        table = split.data.table
+        seconds = table["commit_time"].cast(pa.int64()).to_numpy()
+        first, latest = (max(latest, int(moment)) for moment in (seconds[0], seconds.max()))
+        counts = table["view"].value_counts().to_pylist()
         spans[name] = {
-            "commits": len(set(split["commit"])),
+            "commits": len(table["commit"].unique()),
             "samples": len(split),
-            "from": times[0].isoformat(),
-            "to": times[-1].isoformat(),
+            "views": {entry["values"]: entry["counts"] for entry in counts},
+            "from": datetime.fromtimestamp(first, UTC).isoformat(),
+            "to": datetime.fromtimestamp(latest, UTC).isoformat(),
         }
-    return curated | {
-        "key": key,
-        "changes": source["changes"],
-        "family": family.name,
-        "left_out": dict(left_out),
-        "splits": spans,
-    }
+    return spans

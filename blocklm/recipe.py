@@ -12,14 +12,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pathspec import GitIgnoreSpec
-
 from blocklm.errors import UserError
 from blocklm.recipe_parser import RecipeParser
+from blocklm.sampling import HUNK_VIEWS, VIEWS, SamplingArguments, check_glob, checked
 from blocklm.schema import model_schema, training_schema
 
 PASSWORD = re.compile(r"://[^/@:]*:[^/@]+@")
 DEFAULT_MAX_LENGTH = 1024  # TRL's
+DEFAULT_BATCH_SIZE = 8  # transformers'
 
 # Where our default differs from the library's: nothing leaves the machine unless asked, what is watched goes to
 # TensorBoard, disks stay small, and evaluation keeps no logits (transformers #8476: they filled the memory).
@@ -83,7 +83,7 @@ class RunArguments:
 
     _argument_group_name: ClassVar[str] = "run"
     max_train_samples: int | None = field(
-        default=None, metadata={"help": "Train on this many of the newest training samples. Default: all."}
+        default=None, metadata={"help": "Size of an epoch, filled with the newest samples. Default: all samples."}
     )
     max_validation_samples: int | None = field(
         default=200, metadata={"help": "Validation samples used at each evaluation, spread over the commits."}
@@ -100,6 +100,9 @@ class ExamArguments:
     _argument_group_name: ClassVar[str] = "exam"
     exam: bool = field(default=True, metadata={"help": "Score base and tuned model on the test commits at the end."})
     exam_items: int = field(default=400, metadata={"help": "At most this many test samples are scored."})
+    exam_view: str | None = field(
+        default=None, metadata={"help": "View in which the exam asks. Default: the one with the largest share."}
+    )
     exam_items_per_commit: int = field(default=4, metadata={"help": "At most this many of them from one commit."})
 
 
@@ -108,10 +111,22 @@ class Recipe:
     """One run, fully said; `training` and `model` hold only what differs from the libraries' own defaults."""
 
     mining: MiningArguments
+    sampling: SamplingArguments
     run: RunArguments
     exam: ExamArguments
     model: dict[str, Any]
     training: dict[str, Any]
+
+    @property
+    def exam_view(self) -> str:
+        """The view in which validation and exam ask: the one with the largest share unless the recipe names one."""
+        shares = {view: share for view, share in self.sampling.shares.items() if view in HUNK_VIEWS}
+        return self.exam.exam_view or max(shares, key=lambda view: shares[view])
+
+    @property
+    def views(self) -> list[str]:
+        """The views that are rendered."""
+        return [view for view in VIEWS if view in self.sampling.shares or view == self.exam_view]
 
     @property
     def output_dir(self) -> Path:
@@ -120,7 +135,7 @@ class Recipe:
 
     def resolved(self) -> dict[str, Any]:
         """The flat keys that reproduce this run: written as YAML, `parse_recipe` reads them back to an equal `Recipe`."""
-        own = [dataclasses.asdict(part) for part in (self.mining, self.run, self.exam)]
+        own = [dataclasses.asdict(part) for part in (self.mining, self.sampling, self.run, self.exam)]
         return {key: value for part in (*own, self.model, self.training) for key, value in part.items()}
 
 
@@ -132,10 +147,13 @@ def parse_recipe(argv: Sequence[str], description: str | None = None) -> Recipe:
     """
     model_keys = model_schema("model and adapter (keys of TRL's ModelConfig)")
     training_keys = training_schema("training (keys of TRL's SFTConfig)")
-    parser = RecipeParser((MiningArguments, RunArguments, ExamArguments, model_keys, training_keys), description)
-    mining, run, exam, model, training, given = parser.parse_recipe(argv)
+    own = (MiningArguments, SamplingArguments, RunArguments, ExamArguments)
+    mining, sampling, run, exam, model, training, given = RecipeParser(
+        (*own, model_keys, training_keys), description
+    ).parse_recipe(argv)
     recipe = Recipe(
         mining=mining,
+        sampling=checked(sampling),
         run=run,
         exam=exam,
         model={key: value for key, value in vars(model).items() if key in given},
@@ -164,6 +182,10 @@ def _check(recipe: Recipe) -> None:
         if value < 1:
             raise UserError(f"`{key}` must be at least 1, got {value}", f"correct `{key}` or leave it out")
     _check_mining(recipe.mining)
+    if recipe.exam.exam_view is not None and recipe.exam.exam_view not in HUNK_VIEWS:
+        raise UserError(
+            f"`exam_view` cannot be {recipe.exam.exam_view!r}", f"the exam can ask as {', '.join(HUNK_VIEWS)}"
+        )
 
 
 def _check_mining(mining: MiningArguments) -> None:
@@ -176,10 +198,7 @@ def _check_mining(mining: MiningArguments) -> None:
         )
     for key in ("paths", "exclude"):
         for pattern in getattr(mining, key) or ():
-            try:
-                GitIgnoreSpec.from_lines([pattern])
-            except (ValueError, re.error):
-                raise UserError(f"`{key}` holds no valid glob: {pattern!r}", "write it as in .gitignore") from None
+            check_glob(key, pattern)
     if mining.context_lines < 0:
         raise UserError(f"`context_lines` cannot be {mining.context_lines}", "3 is git's own; 0 shows no context")
     for key in ("since", "until"):

@@ -11,9 +11,13 @@ import pytest
 
 from blocklm.changes import Changes, Rules, load_changes
 from blocklm.commits import Commit, read_commits
+from blocklm.corpus import Corpus, load_samples
+from blocklm.curation import Curated
+from blocklm.families import prompts_for
 from blocklm.history import list_commits
 from blocklm.hygiene import Limits
 from blocklm.repository import open_repository
+from blocklm.sampling import SamplingArguments, checked
 
 ROOT = Path(__file__).parent.parent
 Files = Mapping[str, str | bytes | None]
@@ -37,7 +41,10 @@ SIZES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 # Phi-2 adds runs of whitespace to its vocabulary; they are text like any other.
 WHITESPACE_TOKENS = ["  ", "    ", "\t\t"]
-STARCODER2_TOKENS = ["<repo_name>", "<file_sep>", "<fim_prefix>", "<pr_diff_hunk>"]
+STARCODER2_TOKENS = [
+    "<repo_name>", "<file_sep>", "<fim_prefix>", "<fim_suffix>", "<fim_middle>", "<pr>", "<pr_diff>", "<pr_file>",
+    "<pr_diff_hunk>", "<pr_review_comment>",
+]  # fmt: skip
 
 
 class GitRepository:
@@ -111,6 +118,17 @@ def changes_of(path: Path, corpora: Path, **rules: Any) -> Changes:
     """The changes dataset of a repository, mined now or read from `corpora`."""
     limits = rules.pop("limits", Limits(max_changed_lines=1000))
     return load_changes(open_repository(path, corpora / "clones"), Rules(limits, **rules), corpora)
+
+
+def rendered(
+    changes: Changes, curated: Curated, corpora: Path, special: frozenset[str] = frozenset(), **sampling: Any
+) -> Corpus:
+    """The samples of a history without its files, in the edit view unless `views` says otherwise."""
+    given: dict[str, Any] = {"views": {"edit": 1}, "survival": False, "recency": "off"} | sampling
+    settings = checked(SamplingArguments(**given))
+    families = prompts_for(special, settings.template)
+    prompts = {view: families[view] for view in settings.shares}
+    return load_samples(changes, curated, None, settings, prompts, special, corpora)
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,12 @@ import pytest
 from datasets import load_from_disk
 
 from blocklm.changes import Changes
-from blocklm.corpus import SAMPLES, Corpus, load_samples
+from blocklm.corpus import Corpus
 from blocklm.curation import curate
 from blocklm.errors import UserError
+from blocklm.lessons import SAMPLES
 from blocklm.recipe import MiningArguments
-from tests.conftest import GitRepository, changes_of, function
+from tests.conftest import STARCODER2_TOKENS, GitRepository, changes_of, function, rendered
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def corpora(tmp_path: Path) -> Path:
 def build(repository: Path, corpora: Path, special: tuple[str, ...] = ()) -> tuple[Changes, Corpus]:
     changes = changes_of(repository, corpora)
     curated = curate(changes, MiningArguments(corpus_dir=str(corpora)))
-    return changes, load_samples(changes, curated, frozenset(special), corpora)
+    return changes, rendered(changes, curated, corpora, frozenset(special))
 
 
 def test_no_name_and_no_mail_reaches_the_disk(project: Path, corpora: Path) -> None:
@@ -73,9 +74,9 @@ def test_a_second_build_is_a_hit_and_a_new_commit_is_not(
 
 def test_another_family_reuses_the_changes(project: Path, corpora: Path) -> None:
     build(project, corpora)
-    changes, corpus = build(project, corpora, ("<repo_name>", "<file_sep>", "<pr_diff_hunk>"))
+    changes, corpus = build(project, corpora, tuple(STARCODER2_TOKENS))
     assert (changes.cache, corpus.cache) == ("hit", "built")
-    assert corpus.report["family"] == "starcoder2"
+    assert corpus.report["prompts"] == {"edit": "starcoder2"}
     assert corpus.splits["train"][0]["prompt"].startswith("<repo_name>project<file_sep>src/steps.py\n")
 
 

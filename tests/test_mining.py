@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from blocklm.corpus import load_samples
 from blocklm.curation import curate
 from blocklm.errors import UserError
 from blocklm.mining import mine
 from blocklm.recipe import MiningArguments
 from blocklm.repository import joint_head, open_repositories
-from tests.conftest import GitRepository
+from tests.conftest import GitRepository, rendered
 
 Make = Callable[[str], GitRepository]
 
@@ -51,7 +50,7 @@ def test_their_commits_come_in_the_order_in_which_they_landed(
 def test_they_split_by_time_together(tmp_path: Path, pair: tuple[GitRepository, GitRepository]) -> None:
     mining = arguments(tmp_path, *pair)
     changes = mine(open_repositories(mining), mining)
-    corpus = load_samples(changes, curate(changes, mining), frozenset(), tmp_path / "corpora")
+    corpus = rendered(changes, curate(changes, mining), tmp_path / "corpora")
     assert corpus.splits["train"]["path"][:2] == ["s0.py", "c0.py"]
     assert max(corpus.splits["train"]["seq"]) < min(corpus.splits["test"]["seq"])
     assert {path[0] for path in corpus.splits["test"]["path"]} == {"s", "c"}

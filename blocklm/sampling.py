@@ -1,0 +1,147 @@
+"""Which lessons are made of the changes, how much each weighs, and in which order they are read: the recipe's keys.
+
+They shape no change and no verdict, so one mined corpus serves every setting of them.
+"""
+
+import dataclasses
+import re
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import yaml
+from pathspec import GitIgnoreSpec
+
+from blocklm.errors import UserError
+
+# As the parser takes it: YAML's own, or text that is read as YAML.
+GivenMapping = dict | str | None  # type: ignore[type-arg]
+# The views of one hunk, in which an exam can ask, and those of a whole commit, of two commits and of a tree.
+HUNK_VIEWS = ("edit", "fim", "next_line", "diff")
+VIEWS = (*HUNK_VIEWS, "message", "review", "snapshot")
+DEFAULT_VIEWS = {"edit": 0.45, "fim": 0.25, "next_line": 0.1, "message": 0.1, "diff": 0.05, "snapshot": 0.05}
+MAPPINGS = ("views", "boost", "author_weights", "phases")
+
+
+@dataclass(frozen=True)
+class SamplingArguments:
+    """Which lessons are made of the changes, how much each weighs, and in which order they are read."""
+
+    _argument_group_name: ClassVar[str] = "samples"
+    views: GivenMapping = field(
+        default=None,
+        metadata={
+            "help": "Share of each view in what is trained on, such as {edit: 0.7, fim: 0.3}. Default: "
+            + ", ".join(f"{view} {share:g}" for view, share in DEFAULT_VIEWS.items())
+            + "."
+        },
+    )
+    template: str = field(
+        default="auto",
+        metadata={
+            "help": "Family whose prompts are used, such as starcoder2 or plain; probe asks the base model which suits it; "
+            "auto does so where that costs little of the run, and else goes by the vocabulary."
+        },
+    )
+    recency: str = field(
+        default="auto",
+        metadata={
+            "help": "Age in days at which a change counts half; auto, the age at which half of its lines are gone; off; "
+            "or newest, which fills an epoch of `max_train_samples` with the newest of each view."
+        },
+    )
+    survival: bool = field(
+        default=True, metadata={"help": "Changes whose lines are still there at the end of training count more."}
+    )
+    boost: GivenMapping = field(
+        default=None, metadata={"help": "Weights of paths by glob, such as {'crates/consensus/**': 2}; 0 leaves out."}
+    )
+    author_weights: GivenMapping = field(
+        default=None, metadata={"help": "Weights of authors, such as {'Ada Lovelace <ada@example.org>': 2}."}
+    )
+    phases: GivenMapping = field(
+        default=None,
+        metadata={
+            "help": "Parts of the training by name, each with its share and what it reads: {early: {share: 0.8}, "
+            "late: {share: 0.2, span: [0.8, 1.0], max_length: 512}}; a span is a part of the samples by age."
+        },
+    )
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The share of each view that has one, all together 1."""
+        assert not isinstance(self.views, str), "it was checked"
+        given = {view: share for view, share in (self.views or DEFAULT_VIEWS).items() if share}
+        return {view: share / sum(given.values()) for view, share in given.items()}
+
+
+def checked(sampling: SamplingArguments) -> SamplingArguments:
+    """The keys with their mappings read.
+
+    Raises:
+        UserError: one of them cannot be.
+    """
+    mappings: dict[str, Any] = {key: _mapping(sampling, key) for key in MAPPINGS}
+    read = dataclasses.replace(sampling, **mappings)
+    _check(read)
+    _check_phases(mappings["phases"] or {})
+    return read
+
+
+def _mapping(sampling: SamplingArguments, key: str) -> dict[str, Any] | None:
+    """A mapping as YAML gives it, or as JSON on the command line."""
+    given = getattr(sampling, key)
+    if isinstance(given, str):
+        try:
+            given = yaml.safe_load(given)
+        except yaml.YAMLError:
+            given = str(given)
+    if given is None or isinstance(given, dict):
+        return given or None
+    raise UserError(f"`{key}` is no mapping: {given!r}", f"write it as {key}: {{name: value}}")
+
+
+def _check(sampling: SamplingArguments) -> None:
+    for key in ("views", "boost", "author_weights"):
+        for name, value in (getattr(sampling, key) or {}).items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+                raise UserError(f"`{key}` of {name} cannot be {value!r}", "give a number from 0 up")
+    views = sampling.shares
+    if unknown := set(views) - set(VIEWS):
+        raise UserError(f"`views` has no view {sorted(unknown)[0]!r}", f"there are {', '.join(VIEWS)}")
+    if not any(views.get(view) for view in HUNK_VIEWS):
+        raise UserError(
+            "`views` has no share of a view that can be examined", f"give one of {', '.join(HUNK_VIEWS)} a share"
+        )
+    if sampling.recency not in ("auto", "newest", "off"):
+        try:
+            days = float(sampling.recency)
+        except ValueError:
+            days = 0.0
+        if not 0 < days < float("inf"):
+            raise UserError(f"`recency` cannot be {sampling.recency!r}", "give auto, newest, off, or a number of days")
+    for pattern in sampling.boost or ():
+        check_glob("boost", pattern)
+
+
+def _check_phases(phases: dict[str, Any]) -> None:
+    known = {"share", "span", "max_length"}
+    for name, phase in phases.items():
+        if not isinstance(phase, dict) or not isinstance(phase.get("share"), int | float) or set(phase) - known:
+            raise UserError(
+                f"`phases` cannot have {name}: {phase!r}", f"give it a share, and of {sorted(known)} no other"
+            )
+        span, length = phase.get("span", [0, 1]), phase.get("max_length", 1)
+        ordered = isinstance(span, list) and len(span) == 2 and 0 <= span[0] < span[1] <= 1
+        if not ordered or phase["share"] <= 0 or not isinstance(length, int) or length < 1:
+            raise UserError(
+                f"`phases` cannot have {name}: {phase!r}",
+                "share and max_length are positive, a span is like [0.8, 1.0]",
+            )
+
+
+def check_glob(key: str, pattern: str) -> None:
+    """Raise `UserError` unless a glob is one as in .gitignore."""
+    try:
+        GitIgnoreSpec.from_lines([pattern])
+    except (ValueError, re.error):
+        raise UserError(f"`{key}` holds no valid glob: {pattern!r}", "write it as in .gitignore") from None
