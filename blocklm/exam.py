@@ -7,7 +7,7 @@ resamples commits, because samples of one commit are not independent (Efron and 
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +42,7 @@ class Item:
 
 def run_exam(
     test: Dataset,
+    view: str,
     tokenizer: PreTrainedTokenizerBase,
     tuned: PreTrainedModel,
     base: AbstractContextManager[PreTrainedModel],
@@ -53,6 +54,7 @@ def run_exam(
 
     Args:
         test: samples of the test split.
+        view: the one of its views that asks.
         tokenizer: of both arms.
         tuned: the tuned model; scored first, because entering `base` may replace it.
         base: opens the model as it was before training.
@@ -63,8 +65,9 @@ def run_exam(
     Raises:
         UserError: no test sample fits into `max_length`.
     """
-    heard = spread_over_commits(test["commit"], limits.exam_items, limits.exam_items_per_commit, SEED)
-    items = exam_items(test.select(heard), tokenizer, max_length)
+    test = test.select([at for at, asked in enumerate(test["view"][:]) if asked == view])
+    heard = spread_over_commits(test["commit"][:], limits.exam_items, limits.exam_items_per_commit, SEED)
+    items = exam_items(test.select(heard)[:], tokenizer, max_length)
     if not items:
         raise UserError(f"no test sample fits into `max_length` {max_length}", "raise `max_length` in the recipe")
     tuned_bits = added_bits(tuned, items, tokenizer.pad_token_id, dtype, "tuned")
@@ -73,15 +76,18 @@ def run_exam(
     return compare(items, base_bits, tuned_bits)
 
 
-def exam_items(samples: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Item]:
-    """Encode test samples; those whose target does not fit in `max_length` are left out for both arms alike."""
+def exam_items(
+    samples: Mapping[str, Sequence[Any]], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> list[Item]:
+    """Encode columns of samples; those whose target does not fit in `max_length` are left out for both arms alike."""
     items = []
-    for sample in samples:
-        encoded = encode(sample["prompt"], sample["completion"], sample["added"], tokenizer, max_length)
+    for at, encoded in enumerate(encode(samples, tokenizer, max_length)):
         if encoded is not None:
-            spans = zip(sample["added"][::2], sample["added"][1::2], strict=True)
-            size = sum(len(sample["completion"][start:end].encode("utf-8", "surrogatepass")) for start, end in spans)
-            items.append(Item(sample["id"], sample["commit"], sample["path"], sample["language"], size, encoded))
+            name, commit, path, language = (samples[key][at] for key in ("id", "commit", "path", "language"))
+            completion, added = samples["completion"][at], samples["added"][at]
+            spans = zip(added[::2], added[1::2], strict=True)
+            size = sum(len(completion[start:end].encode("utf-8", "surrogatepass")) for start, end in spans)
+            items.append(Item(name, commit, path, language, size, encoded))
     return items
 
 

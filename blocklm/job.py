@@ -1,7 +1,7 @@
-"""The main job, phase by phase: mine, render, train, exam, save."""
+"""The main job, phase by phase: mine, curate, render, train, exam, save."""
 
+import json
 import os
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,22 +9,37 @@ from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from blocklm.card import write_card
-from blocklm.corpus import Corpus, load_samples
-from blocklm.curation import curate
+from blocklm.changes import Changes
+from blocklm.corpus import Corpus, build_corpus
+from blocklm.curation import Curated, curate
 from blocklm.encoding import EncodedSplit, encode_split
 from blocklm.errors import UserError
 from blocklm.exam import run_exam
+from blocklm.families import prompts_for
 from blocklm.interrupts import Interrupts
+from blocklm.lessons import asked_hunks
 from blocklm.mining import mine
 from blocklm.model import base_arm, check_length, load_base, load_tokenizer, load_tuned, model_config, special_tokens
 from blocklm.precision import choose_precision
+from blocklm.probe import HUNKS, Scores, best_prompts, is_cheap, probe
+from blocklm.reading import ReadingList, reading_list
 from blocklm.recipe import DEFAULT_MAX_LENGTH, Recipe
 from blocklm.report import Manifest, read_manifest, summarise, write_json
 from blocklm.repository import Repository
-from blocklm.splits import spread_over_commits, thin
+from blocklm.splits import spread_over_commits
 from blocklm.training import build_trainer, sft_config, train
 
-ARTIFACTS = ("recipe.yaml", "README.md", "exam.json", "adapter_*", "*.safetensors", "config.json", "token*", "*.jinja")
+ARTIFACTS = (
+    "recipe.yaml",
+    "probe.json",
+    "README.md",
+    "exam.json",
+    "adapter_*",
+    "*.safetensors",
+    "config.json",
+    "token*",
+    "*.jinja",
+)
 
 
 def run_job(recipe: Recipe, repositories: list[Repository], interrupts: Interrupts) -> str | None:
@@ -79,61 +94,87 @@ class _Job:
             check_length(self.model_config, self.max_length, self.trust_remote_code)
             with self.processes.main_process_first():
                 changes = mine(self.repositories, self.recipe.mining)
+        special = special_tokens(tokenizer)
         with self.manifest.phase("curate"), self.processes.main_process_first():
             curated = curate(changes, self.recipe.mining)
         with self.manifest.phase("render"), self.processes.main_process_first():
-            corpus = load_samples(changes, curated, special_tokens(tokenizer), Path(self.recipe.mining.corpus_dir))
+            scores = self.ask_base(tokenizer, changes, curated, special)
+            prompts = best_prompts(prompts_for(special, self.recipe.sampling.template), scores, self.recipe.exam_view)
+            corpus = build_corpus(self.recipe, self.repositories, changes, prompts, special)
+        corpus.report["probe"] = scores
         self.manifest.update(repository=changes.report["repository"], corpus=corpus.report | {"cache": corpus.cache})
         return tokenizer, corpus
+
+    def ask_base(
+        self, tokenizer: PreTrainedTokenizerBase, changes: Changes, curated: Curated, special: frozenset[str]
+    ) -> Scores:
+        """Bits per byte of the base model by view and family, where the recipe or its size asks for them.
+
+        They are kept in the run directory, so that every process and a resumed run take the same prompts.
+        """
+        sampling, known = self.recipe.sampling, self.recipe.output_dir / "probe.json"
+        if known.exists():
+            found: Scores = json.loads(known.read_text(encoding="utf-8"))
+            return found
+        views = self.recipe.views
+        cheap = sampling.template == "auto" and is_cheap(special, views, self.samples_read(curated))
+        if sampling.template != "probe" and not cheap:
+            return {}
+        hunks = asked_hunks(changes.dataset, curated.verdicts, HUNKS)
+        scores = probe(self.load_base(), tokenizer, hunks, special, views, self.max_length, self.precision.dtype)
+        write_json(known, scores)
+        return scores
+
+    def samples_read(self, curated: Curated) -> int:
+        """About how many samples the run reads."""
+        if self.args.max_steps > 0:
+            per_step = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+            return int(self.args.max_steps * per_step * self.processes.num_processes)
+        whole = curated.verdicts["split"][:].count("train")
+        return int(self.args.num_train_epochs * (self.recipe.run.max_train_samples or whole))
 
     def train(self, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> PreTrainedModel:
         """Encode what is trained on, then train or resume; a run that ended in its exam has nothing left to train."""
         if self.earlier and self.earlier["training"]:
             self.manifest.update(corpus=self.earlier["corpus"], training=self.earlier["training"])
             return load_tuned(self.model_config, self.precision, self.recipe.output_dir, self.trust_remote_code)
-        run, seed = self.recipe.run, self.recipe.training.get("seed", 42)
-        train_split = corpus.splits["train"]
-        newest = train_split.select(thin(train_split["id"], train_split["weight"], seed))
-        if run.max_train_samples is not None:
-            newest = newest.select(range(max(0, len(newest) - run.max_train_samples), len(newest)))
-        validation = corpus.splits["validation"]
-        heard = spread_over_commits(validation["commit"], run.max_validation_samples, len(validation), seed)
-        encoded = {
-            "train": encode_split(newest, tokenizer, self.max_length),
-            "validation": encode_split(validation.select(heard), tokenizer, self.max_length),
-        }
-        self.record_encoding(corpus, encoded)
+        with self.processes.main_process_first():
+            reading, validation = self.read(tokenizer, corpus)
         trainer = build_trainer(
-            self.recipe,
-            self.args,
-            self.load_base(),
-            tokenizer,
-            encoded["train"].dataset,
-            encoded["validation"].dataset,
-            self.interrupts,
+            self.recipe, self.args, self.load_base(), tokenizer, reading, validation.dataset, self.interrupts
         )
         self.manifest.update(training=train(trainer, self.interrupts))
         return trainer.accelerator.unwrap_model(trainer.model)
 
-    def record_encoding(self, corpus: Corpus, encoded: dict[str, EncodedSplit]) -> None:
-        """Put what is used of each split into the manifest; refuse a run that would learn nothing."""
-        for name, split in encoded.items():
-            if not len(split.dataset):
-                raise UserError(
-                    f"no {name} sample fits into `max_length` {self.max_length}", "raise `max_length` in the recipe"
-                )
-            corpus.report["splits"][name] |= {
-                "used": len(split.dataset),
-                "tokens": split.tokens,
-                "too_long": split.too_long,
-            }
-        corpus.report["truncated"] = sum(split.trimmed for split in encoded.values())
+    def read(self, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> tuple[ReadingList, EncodedSplit]:
+        """Encode what is trained on and what guides it, and put both into the manifest."""
+        run, count = self.recipe.run, self.processes.num_processes
+        reading = reading_list(
+            corpus.splits["train"], tokenizer, self.recipe.sampling, run, self.args, corpus.folder, count
+        )
+        asked = corpus.splits["validation"]
+        asked = asked.select([at for at, view in enumerate(asked["view"][:]) if view == self.recipe.exam_view])
+        heard = spread_over_commits(asked["commit"][:], run.max_validation_samples, len(asked), self.args.seed)
+        validation = encode_split(asked.select(heard), tokenizer, self.max_length, corpus.folder)
+        if not len(validation.dataset):
+            raise UserError(
+                f"no validation sample fits into `max_length` {self.max_length}", "raise `max_length` in the recipe"
+            )
+        corpus.report["splits"]["train"] |= reading.report
+        corpus.report["splits"]["validation"] |= {
+            "used": len(validation.dataset),
+            "tokens": validation.tokens,
+            "too_long": validation.too_long,
+        }
+        corpus.report["truncated"] = reading.report["trimmed"] + validation.trimmed
         self.manifest.update(corpus=corpus.report | {"cache": corpus.cache})
+        return reading, validation
 
     def examine(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> dict[str, Any]:
         """Sit the exam; writes `exam.json` and returns it without the single items."""
         result = run_exam(
             corpus.splits["test"],
+            self.recipe.exam_view,
             tokenizer,
             model,
             base_arm(model, self.load_base),

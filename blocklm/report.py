@@ -117,7 +117,7 @@ def summarise(run_dir: Path, manifest: dict[str, Any]) -> str:
     splits, training = manifest["corpus"]["splits"], manifest["training"]
     minutes = sum(phase["seconds"] or 0 for phase in manifest["phases"]) / 60
     lines = [
-        f"trained on {splits['train']['used']} edits ({splits['train']['tokens']} tokens) of commits before "
+        f"trained on {splits['train']['used']} samples ({splits['train']['tokens']} tokens) of commits before "
         f"{splits['validation']['from'][:10]}: {training['steps']} steps, {minutes:.1f} minutes in all",
         *([exam_table(manifest["exam"])] if manifest["exam"] else []),
         f"adapter, model card and manifest.json: {run_dir}",

@@ -7,7 +7,6 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2s
 
 from blocklm.errors import UserError
 
@@ -77,12 +76,6 @@ def _before_gap(order: Sequence[tuple[int, int]], start: int) -> int:
     recent = sum(order[start][1] - time < GAP_SECONDS for _, time in order[:start])
     gap = min(max(GAP_COMMITS, recent), len(order) // MAX_GAP_SHARE)
     return max(start - gap, 1)
-
-
-def thin(ids: Sequence[str], weights: Sequence[float], seed: int) -> list[int]:
-    """Indices of the samples that a run trains on: each with its weight as probability, drawn from its id and the seed."""
-    draws = (int.from_bytes(blake2s(f"{seed}|{name}".encode(), digest_size=4).digest(), "big") / 2**32 for name in ids)
-    return [at for at, (draw, weight) in enumerate(zip(draws, weights, strict=True)) if draw < weight]
 
 
 def spread_over_commits(commits: list[str], limit: int | None, per_commit: int, seed: int) -> list[int]:

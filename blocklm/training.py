@@ -19,6 +19,7 @@ from blocklm.errors import UserError
 from blocklm.interrupts import Interrupts
 from blocklm.model import lora_config
 from blocklm.precision import Precision
+from blocklm.reading import InOrder, ReadingList
 from blocklm.recipe import Recipe
 
 
@@ -39,8 +40,8 @@ def sft_config(recipe: Recipe, precision: Precision) -> SFTConfig:
         }
         given = needed | given
     given |= {"fp16": precision.fp16, "bf16": precision.bf16, "use_cpu": not torch.cuda.is_available()}
-    # Samples arrive as token ids and labels within `max_length`: there is nothing to prepare unless they are packed.
-    given["dataset_kwargs"] = {"skip_prepare_dataset": not given.get("packing", False)}
+    # Samples arrive as token ids and labels within `max_length`, packed if they are to be: there is nothing to prepare.
+    given["dataset_kwargs"] = {"skip_prepare_dataset": True}
     try:
         return SFTConfig(**given)
     except ValueError as error:
@@ -52,7 +53,7 @@ def build_trainer(
     args: SFTConfig,
     base: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    train: Dataset,
+    reading: ReadingList,
     validation: Dataset,
     interrupts: Interrupts,
 ) -> SFTTrainer:
@@ -63,8 +64,8 @@ def build_trainer(
         args: what `sft_config` made of it.
         base: the model to adapt.
         tokenizer: its tokenizer; saved with the adapter.
-        train: rows of `input_ids` and `labels`.
-        validation: likewise; used for evaluation, early stopping and the best checkpoint.
+        reading: rows of `input_ids` and `labels`, and the order in which they are read.
+        validation: likewise rows; used for evaluation, early stopping and the best checkpoint.
         interrupts: where a wish to stop arrives.
     """
     set_seed(args.seed)  # the trainer seeds itself only after the adapter's weights are drawn
@@ -72,10 +73,11 @@ def build_trainer(
     callbacks: list[Any] = [InterruptCallback(interrupts)]
     if recipe.run.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(recipe.run.early_stopping_patience))
-    trainer = SFTTrainer(
+    trainer = _OrderedTrainer(
+        reading,
         model=base,
         args=args,
-        train_dataset=train,
+        train_dataset=reading.dataset,
         eval_dataset=validation,
         processing_class=tokenizer,
         peft_config=lora_config(base, ModelConfig(**recipe.model)),
@@ -83,6 +85,17 @@ def build_trainer(
     )
     _trainables_to_fp32(trainer.model)
     return trainer
+
+
+class _OrderedTrainer(SFTTrainer):
+    """Reads its rows in the order of a reading list."""
+
+    def __init__(self, reading: ReadingList, **arguments: Any) -> None:
+        self._reading = reading
+        super().__init__(**arguments)
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> InOrder:
+        return InOrder(self._reading)
 
 
 def train(trainer: SFTTrainer, interrupts: Interrupts) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from blocklm.console import console
-from blocklm.corpus import load_samples
-from blocklm.curation import curate
+from blocklm.corpus import build_corpus
 from blocklm.errors import UserError
+from blocklm.families import FAMILY
 from blocklm.mining import mine
 from blocklm.recipe import DEFAULT_MAX_LENGTH, parse_recipe
 from blocklm.report import exam_table, read_manifest, write_json
@@ -38,7 +38,8 @@ def main() -> None:
     # The head that was split for training: on a later one, commits that were trained on would not be told apart.
     heads = [source["head"] for source in manifest["repository"]["sources"]]
     opened = open_repositories(recipe.mining)
-    changes = mine([replace(there, head=head) for there, head in zip(opened, heads, strict=True)], recipe.mining)
+    repositories = [replace(there, head=head) for there, head in zip(opened, heads, strict=True)]
+    changes = mine(repositories, recipe.mining)
 
     import torch  # the rest of the stack only once the corpus is there
     from accelerate import PartialState
@@ -51,12 +52,14 @@ def main() -> None:
     config, trust = model_config(recipe.model), bool(recipe.training.get("trust_remote_code"))
     precision = choose_precision(recipe.training.get("fp16"), recipe.training.get("bf16"))
     tokenizer = load_tokenizer(config, trust)
-    curated = curate(changes, recipe.mining)
-    corpus = load_samples(changes, curated, special_tokens(tokenizer), Path(recipe.mining.corpus_dir))
+    prompts = {view: FAMILY[name] for view, name in manifest["corpus"]["prompts"].items()}
+    corpus = build_corpus(recipe, repositories, changes, prompts, special_tokens(tokenizer))
     tuned = load_tuned(config, precision, run_dir, trust)
     base = base_arm(tuned, lambda: load_base(config, precision, trust))
     length = recipe.training.get("max_length") or DEFAULT_MAX_LENGTH
-    result = run_exam(corpus.splits["test"], tokenizer, tuned, base, precision.dtype, length, recipe.exam)
+    result = run_exam(
+        corpus.splits["test"], recipe.exam_view, tokenizer, tuned, base, precision.dtype, length, recipe.exam
+    )
     write_json(run_dir / "exam-again.json", result)
     print(exam_table(result))
 

@@ -17,7 +17,7 @@ from blocklm.exam import Item, added_bits, compare, exam_items
 
 def items_of(texts: list[str], folder: Path) -> list[Item]:
     rows = [
-        {"id": str(at), "prompt": f"# {at}\n", "completion": f"a\n{text}\nb\n", "added": [2, 3 + len(text)],
+        {"id": str(at), "prompt": f"# {at}\n", "context": [0, 0], "completion": f"a\n{text}\nb\n", "added": [2, 3 + len(text)],
          "commit": f"c{at}", "path": "a.py", "language": "Python"}
         for at, text in enumerate(texts)
     ]  # fmt: skip

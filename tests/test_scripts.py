@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from tests.conftest import ROOT, GitRepository, run_script, script_environment
 
+PHASES = "{early: {share: 0.5, span: [0.0, 0.6]}, late: {share: 0.5, span: [0.4, 1.0], max_length: 256}}"
 SHORT = ["--max_steps", "12", "--save_steps", "4", "--eval_steps", "4", "--logging_steps", "1", "--exam_items", "8",
          "--gradient_accumulation_steps", "1", "--max_length", "512", "--max_validation_samples", "4"]  # fmt: skip
 
@@ -142,6 +143,35 @@ def test_mine_shows_repository_funnel_and_splits(trained: Path, workplace: Path)
         assert word in done.stdout
 
 
+def test_the_base_model_is_asked_which_prompts_suit_it(
+    workplace: Path, project: Path, tiny_models: dict[str, Path], tiny_recipe: Path
+) -> None:
+    asked: list[str | Path] = [
+        tiny_recipe,
+        "--repo",
+        project,
+        "--model_name_or_path",
+        tiny_models["starcoder2"],
+        "--views",
+        "{edit: 1, fim: 1}",
+    ]
+    shown = run_script("mine.py", *asked, "--probe", cwd=workplace)
+    assert shown.returncode == 0, shown.stderr
+    for word in ("prompts that suit the base model", "starcoder2 ", "plain ", "padding in batches of 2:", "packed"):
+        assert word in shown.stdout
+    run = workplace / "runs" / "probed"
+    done = run_script(
+        "train.py", *asked, "--template", "probe", "--max_steps", "2", "--output_dir", run, cwd=workplace
+    )
+    assert done.returncode == 0, done.stderr
+    corpus = manifest(run)["corpus"]
+    assert set(corpus["probe"]["edit"]) == {"starcoder2", "plain", "files", "bare"}
+    assert corpus["prompts"] == {view: next(iter(found)) for view, found in corpus["probe"].items()}
+    refused = run_script("mine.py", *asked, "--template", "qwen-coder", cwd=workplace)
+    assert refused.returncode == 2
+    assert "`template` cannot be 'qwen-coder' for this model" in refused.stderr
+
+
 class Running:
     """A training process that can be watched and stopped."""
 
@@ -184,19 +214,19 @@ def weights(run: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "family", "stop", "code"),
+    ("recipe", "family", "stop", "code", "more"),
     [
-        ("starcoder2", "starcoder2", signal.SIGINT, 130),
-        ("phi2", "phi", signal.SIGKILL, -9),
-        ("gpt2", "gpt2", signal.SIGTERM, 143),
+        ("starcoder2", "starcoder2", signal.SIGINT, 130, ["--phases", PHASES]),
+        ("phi2", "phi", signal.SIGKILL, -9, ["--packing", "true"]),
+        ("gpt2", "gpt2", signal.SIGTERM, 143, []),
     ],
 )
 def test_a_shipped_recipe_trains_stops_and_resumes_to_the_same_adapter(
     workplace: Path, project: Path, tiny_models: dict[str, Path], start: Callable[[list[str]], Running],
-    recipe: str, family: str, stop: signal.Signals, code: int,
+    recipe: str, family: str, stop: signal.Signals, code: int, more: list[str],
 ) -> None:  # fmt: skip
-    """Quantised where the recipe says so, with the real bitsandbytes on the CPU."""
-    common = [str(ROOT / "recipes" / f"{recipe}.yaml"), "--repo", str(project), *SHORT]
+    """Quantised where the recipe says so, with the real bitsandbytes on the CPU; all views, in phases, or packed."""
+    common = [str(ROOT / "recipes" / f"{recipe}.yaml"), "--repo", str(project), *SHORT, *more]
     common += ["--model_name_or_path", str(tiny_models[family])]
     whole, stopped = workplace / "runs" / recipe, workplace / "runs" / f"{recipe}-stopped"
     done = run_script("train.py", *common, "--output_dir", whole, cwd=workplace)
@@ -332,7 +362,9 @@ def test_several_processes_give_one_manifest_and_one_adapter(
     assert content["training"]["processes"] == processes
     assert done.stdout.count("95 % interval") == 1, "one summary"
     assert len(list((tmp_path / "runs").rglob("adapter_model.safetensors"))) == 3, "the run's and two checkpoints'"
-    assert len(list((tmp_path / "corpora").rglob("corpus.json"))) == 3, "changes, verdicts and samples, built once"
+    assert len(list((tmp_path / "corpora").rglob("corpus.json"))) == 6, (
+        "changes, verdicts, files, samples, and both splits encoded: each built once"
+    )
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(

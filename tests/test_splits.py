@@ -3,7 +3,7 @@
 import pytest
 
 from blocklm.errors import UserError
-from blocklm.splits import NAMES, cut_by_time, spread_over_commits, thin
+from blocklm.splits import NAMES, cut_by_time, spread_over_commits
 
 DAY = 86_400
 
@@ -58,14 +58,6 @@ def test_too_few_commits_are_refused(count: int, wanted: int | None) -> None:
 def test_one_merge_that_brought_everything_is_refused() -> None:
     with pytest.raises(UserError, match="are too few"):
         cut_by_time([(9, at) for at in range(10)], None)
-
-
-def test_a_sample_is_drawn_with_its_weight() -> None:
-    ids = [str(number) for number in range(2000)]
-    drawn = thin(ids, [1.0] * 1000 + [0.3] * 1000, seed=1)
-    assert drawn[:1000] == list(range(1000))
-    assert 240 < len(drawn) - 1000 < 360
-    assert thin(ids, [0.3] * 2000, seed=1) != thin(ids, [0.3] * 2000, seed=2)
 
 
 def test_every_commit_is_heard_before_any_is_heard_twice() -> None:
