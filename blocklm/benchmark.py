@@ -16,14 +16,19 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pydriller
+from datasets import Dataset
 
-from blocklm.changes import Rules, load_changes
+from blocklm.changes import Changes, Rules, load_changes
 from blocklm.commits import Caps, Commit, read_commits
-from blocklm.curation import curate
+from blocklm.curation import Curated, curate
+from blocklm.families import FAMILY
 from blocklm.history import list_commits
 from blocklm.hygiene import Limits
+from blocklm.lessons import Lessons
 from blocklm.recipe import MiningArguments
 from blocklm.repository import Repository, open_repository
+from blocklm.sampling import VIEWS, SamplingArguments
+from blocklm.snapshot import files_at
 from blocklm.sterile import run_git, sterile_repository
 
 RULES = Rules(Limits(max_changed_lines=1000))
@@ -79,6 +84,29 @@ def hygiene_table(paths: list[Path], rounds: int) -> Iterator[str]:
             seconds = statistics.median(run.seconds for run in some)
             yield f"  {name:22s} {seconds:8.2f} s {max(run.mebibytes for run in some):6.0f} MiB"
         yield f"  hygiene / mining       {(with_rules + curation - alone) / alone:8.2f}"
+
+
+def rendering_table(paths: list[Path], rounds: int) -> Iterator[str]:
+    """Yield how many samples a second all views together make of a curated history, before any tokenizer."""
+    for path in paths:
+        repository = open_repository(path, path)
+        with tempfile.TemporaryDirectory(prefix="blocklm-benchmark-") as folder:
+            changes, curated, files = _ready_to_render(repository, Path(folder))
+            runs = []
+            for _ in range(rounds):
+                started = time.perf_counter()
+                prompts = dict.fromkeys(VIEWS, FAMILY["plain"])
+                lessons = Lessons(changes.dataset, curated.verdicts, files, SamplingArguments(), prompts, frozenset())
+                count = sum(1 for _ in lessons.samples())
+                runs.append(count / (time.perf_counter() - started))
+        yield f"{repository.name} at {repository.head[:12]}, median of {rounds} rounds"
+        yield f"  {count} samples of all views, {statistics.median(runs):,.0f} a second on one core"
+
+
+def _ready_to_render(repository: Repository, corpus_dir: Path) -> tuple[Changes, Curated, Dataset]:
+    changes = load_changes(repository, RULES, corpus_dir)
+    curated = curate(changes, MiningArguments(corpus_dir=str(corpus_dir)))
+    return changes, curated, files_at([repository], curated.report["cut"], RULES.limits, corpus_dir)
 
 
 def exactness_table(paths: list[Path]) -> Iterator[str]:

@@ -54,10 +54,39 @@ def _corpus_lines(corpus: dict[str, Any]) -> Iterator[str]:
     for name, split in corpus["splits"].items():
         span = f"{split['from'][:10]} to {split['to'][:10]}"
         yield f"{split['samples']:8d}  {name:18s} samples of {split['commits']} commits, {span}"
+    yield from _weight_lines(corpus["weights"])
     yield f"leakage from train into test: a random split would leak, ours did before {corpus['duplicates']['leak']} leaks were taken out"
     for name, leak in corpus["leakage"].items():
         near, verbatim = leak["near_duplicate_bytes_percent"], leak["verbatim_lines_percent"]
         yield f"{'':8s}  {name:18s} {near:.1f} % of bytes near-duplicate, {verbatim:.1f} % of lines verbatim"
+
+
+def _weight_lines(weights: dict[str, Any]) -> Iterator[str]:
+    if weights["survival"]:
+        curve = ", ".join(f"{100 * share:.0f} % after {age:.0f} days" for age, share in weights["survival"])
+        yield f"lines still there where training ends: {curve}"
+    half_life = weights["half_life_days"]
+    counted = f"count half after {half_life:.0f} days" if half_life else "count the same at any age"
+    yield f"changes {counted}; their weights leave {weights['effective_samples']} of {weights['of']} hunks effective"
+
+
+def length_table(report: dict[str, Any], max_length: int, batch: int) -> str:
+    """Tokens by view, and what of a batch would be padding."""
+    lines = [f"tokens ({max_length} at most)   samples     tokens    p50    p90    p99  trimmed  too long"]
+    for view, found in report["views"].items():
+        quantiles = "".join(f"{found[name]:7d}" for name in ("p50", "p90", "p99"))
+        shares = f"{found['trimmed_percent']:7.1f} %{found['too_long_percent']:8.1f} %"
+        lines.append(f"{'':10s}{view:18s}{found['samples']:7d}{found['tokens']:11d}{quantiles}{shares}")
+    padding = ", ".join(f"{share:.0f} % {name}" for name, share in report["padding_percent"].items())
+    return "\n".join([*lines, f"padding in batches of {batch}: {padding}"])
+
+
+def probe_table(scores: dict[str, dict[str, float]]) -> str:
+    """Bits per byte of the base model by view and family, the least first."""
+    lines = ["prompts that suit the base model (bits per byte of validation's changes, fewer are better)"]
+    for view, found in scores.items():
+        lines.append(f"{'':10s}{view:18s}" + ", ".join(f"{name} {bits:.3f}" for name, bits in found.items()))
+    return "\n".join(lines)
 
 
 def _funnel_lines(funnel: list[dict[str, Any]], kept: str) -> Iterator[str]:

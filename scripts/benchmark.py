@@ -2,6 +2,7 @@
 
 python scripts/benchmark.py mining --repo ~/src/project ~/src/other --rounds 5
 python scripts/benchmark.py hygiene --repo ~/src/project
+python scripts/benchmark.py rendering --repo ~/src/project
 python scripts/benchmark.py exactness --repo ~/src/project
 """
 
@@ -9,12 +10,13 @@ import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from blocklm.benchmark import exactness_table, hygiene_table, mining_table
+from blocklm.benchmark import exactness_table, hygiene_table, mining_table, rendering_table
 from blocklm.console import console
 
 TABLES: dict[str, Callable[[list[Path], int], Iterator[str]]] = {
     "mining": mining_table,
     "hygiene": hygiene_table,
+    "rendering": rendering_table,
     "exactness": lambda paths, _: exactness_table(paths),
 }
 

@@ -4,42 +4,61 @@ python scripts/mine.py recipes/quickstart.yaml --repo ~/src/project
 python scripts/mine.py recipes/quickstart.yaml --repo ~/src/project --since 2024-01-01 --paths 'crates/**' --exclude '*.toml'
 python scripts/mine.py recipes/quickstart.yaml --repo ~/src/server https://github.com/example/client
 python scripts/mine.py recipes/quickstart.yaml --repo ~/src/project --explain src/main.rs
+python scripts/mine.py recipes/quickstart.yaml --repo ~/src/project --probe
 
 --explain PATH_OR_SHA says of a file, a folder or a commit what was kept, what was dropped and by which rule, and which key
-would change that.
+would change that. --probe asks the base model which prompts suit it: bits per byte of later changes, by view and family.
 """
 
 import sys
-from pathlib import Path
 
 from blocklm.console import console
-from blocklm.corpus import load_samples
+from blocklm.corpus import build_corpus
 from blocklm.curation import curate
 from blocklm.explain import explain, taken
+from blocklm.families import prompts_for
+from blocklm.lessons import asked_hunks
 from blocklm.mining import mine
-from blocklm.recipe import parse_recipe
+from blocklm.recipe import DEFAULT_BATCH_SIZE, DEFAULT_MAX_LENGTH, parse_recipe
 from blocklm.repository import open_repositories
-from blocklm.tables import corpus_table, repository_table
+from blocklm.tables import corpus_table, length_table, probe_table, repository_table
 
 
 def main() -> None:
     """Mine, curate, render for the recipe's model, print."""
     arguments, wanted = taken(sys.argv[1:], "--explain")
+    probing = "--probe" in arguments
+    arguments = [argument for argument in arguments if argument != "--probe"]
     recipe = parse_recipe(arguments, __doc__)
-    changes = mine(open_repositories(recipe.mining), recipe.mining)
-    curated = curate(changes, recipe.mining)
+    repositories = open_repositories(recipe.mining)
+    changes = mine(repositories, recipe.mining)
     if wanted is not None:
-        print("\n".join(explain(changes, curated, wanted)))
+        print("\n".join(explain(changes, curate(changes, recipe.mining), wanted)))
         return
     print(repository_table(changes.report["repository"]))
 
-    from blocklm.model import load_tokenizer, model_config, special_tokens  # heavy: only the tokenizer needs it
+    from blocklm.lengths import length_report
+    from blocklm.model import load_base, load_tokenizer, model_config, special_tokens  # heavy
+    from blocklm.precision import choose_precision
+    from blocklm.probe import HUNKS, best_prompts, probe
 
-    tokenizer = load_tokenizer(model_config(recipe.model), bool(recipe.training.get("trust_remote_code")))
-    corpus_dir = Path(recipe.mining.corpus_dir)
-    corpus = load_samples(changes, curated, special_tokens(tokenizer), corpus_dir)
+    config, trust = model_config(recipe.model), bool(recipe.training.get("trust_remote_code"))
+    tokenizer, length = load_tokenizer(config, trust), recipe.training.get("max_length") or DEFAULT_MAX_LENGTH
+    special = special_tokens(tokenizer)
+    prompts = prompts_for(special, recipe.sampling.template)
+    if probing:
+        precision = choose_precision(recipe.training.get("fp16"), recipe.training.get("bf16"))
+        verdicts = curate(changes, recipe.mining).verdicts
+        hunks = asked_hunks(changes.dataset, verdicts, HUNKS)
+        model = load_base(config, precision, trust)
+        scores = probe(model, tokenizer, hunks, special, recipe.views, length, precision.dtype)
+        print(probe_table(scores))
+        prompts = best_prompts(prompts, scores, recipe.exam_view)
+    corpus = build_corpus(recipe, repositories, changes, prompts, special)
     print(corpus_table(corpus.report))
-    print(corpus_dir / changes.report["repository"]["name"][:100])
+    batch = recipe.training.get("per_device_train_batch_size") or DEFAULT_BATCH_SIZE
+    print(length_table(length_report(corpus.splits["train"], tokenizer, length, batch), length, batch))
+    print(corpus.folder)
 
 
 if __name__ == "__main__":

@@ -16,13 +16,14 @@ EDGES: dict[str, set[str]] = {
     "console": {"errors", "interrupts"},
     "schema": set(),
     "recipe_parser": {"errors"},
-    "recipe": {"errors", "recipe_parser", "schema"},
+    "sampling": {"errors"},
+    "recipe": {"errors", "recipe_parser", "sampling", "schema"},
     "sterile": set(),
     "remote": {"errors"},
     "repository": {"errors", "recipe", "remote", "sterile"},
     "history": {"errors", "repository", "sterile"},
     "git_process": set(),
-    "stream": {"git_process"},
+    "stream": {"git_process", "sterile"},
     "patches": set(),
     "people": set(),
     "commits": {"errors", "git_process", "history", "patches", "people", "repository", "sterile", "stream"},
@@ -34,15 +35,27 @@ EDGES: dict[str, set[str]] = {
     "credentials": set(),
     "armour": set(),
     "redaction": {"armour", "credentials", "errors"},
-    "views": set(),
+    "families": {"errors", "sampling"},
+    "windows": set(),
+    "views": {"families", "windows"},
+    "weights": {"people", "sampling"},
+    "repairs": {"messages"},
+    "asked": {"weights"},
+    "lessons": {
+        "asked", "families", "hunks", "hygiene", "messages", "redaction", "repairs", "sampling", "splits", "views",
+        "weights",
+    },
     "splits": {"errors"},
     "store": set(),
     "analysis": {"messages"},
-    "rows": {"attributes", "commits", "hunks", "hygiene", "linguist", "messages", "redaction"},
+    "rows": {"attributes", "commits", "hunks", "hygiene", "linguist", "messages", "redaction", "store"},
     "changes": {
         "analysis", "attributes", "commits", "errors", "history", "hygiene", "repository", "rows", "store",
     },
-    "benchmark": {"changes", "commits", "curation", "history", "hygiene", "recipe", "repository", "sterile"},
+    "benchmark": {
+        "changes", "commits", "curation", "families", "history", "hygiene", "lessons", "recipe", "repository", "sampling",
+        "snapshot", "sterile",
+    },
     "mining": {"changes", "errors", "history", "hygiene", "recipe", "repository", "store"},
     "landing": set(),
     "units": {"hunks", "hygiene", "landing"},
@@ -53,23 +66,43 @@ EDGES: dict[str, set[str]] = {
     },
     "explain": {"changes", "curation", "errors", "hygiene"},
     "tables": {"hygiene"},
-    "corpus": {"changes", "curation", "errors", "hunks", "redaction", "splits", "store", "views"},
+    "snapshot": {"attributes", "changes", "commits", "hygiene", "repository", "rows", "sterile", "store"},
+    "corpus": {
+        "asked", "changes", "curation", "errors", "families", "hunks", "lessons", "mining", "recipe", "redaction", "repairs",
+        "repository", "sampling", "snapshot", "splits", "store", "views", "weights", "windows",
+    },
     "precision": {"errors"},
     "model": {"errors", "precision"},
     "embedded": {"errors"},
-    "encoding": set(),
+    "encoding": {"store"},
+    "lengths": {"encoding"},
+    "curriculum": set(),
+    "reading": {"curriculum", "encoding", "errors", "recipe", "sampling"},
+    "probe": {"exam", "families", "sampling", "views"},
     "callbacks.interrupt": {"interrupts"},
-    "training": {"callbacks.interrupt", "errors", "interrupts", "model", "precision", "recipe"},
+    "training": {"callbacks.interrupt", "errors", "interrupts", "model", "precision", "reading", "recipe"},
     "exam": {"encoding", "errors", "recipe", "splits"},
     "report": set(),
     "card": {"report"},
     "run_dir": {"errors", "recipe", "recipe_parser", "report"},
     "job": {
-        "card", "corpus", "curation", "encoding", "errors", "exam", "interrupts", "mining", "model", "precision", "recipe",
-        "report", "repository", "splits", "training",
+        "card", "changes", "corpus", "curation", "encoding", "errors", "exam", "families", "interrupts", "lessons", "mining",
+        "model", "precision", "probe", "reading", "recipe", "report", "repository", "splits", "training",
     },
 }  # fmt: skip
-DATA_HALF = ("recipe", "repository", "commits", "hygiene", "views", "splits", "store", "mining", "corpus", "run_dir")
+DATA_HALF = (
+    "recipe",
+    "repository",
+    "commits",
+    "hygiene",
+    "views",
+    "splits",
+    "store",
+    "mining",
+    "corpus",
+    "lessons",
+    "run_dir",
+)
 PACKAGE = ROOT / "blocklm"
 
 
@@ -107,7 +140,10 @@ def test_edges_make_no_circle() -> None:
         left = {room: needs for room, needs in left.items() if room not in free}
 
 
-@pytest.mark.parametrize(("rooms", "unwanted"), [(DATA_HALF, "torch"), (("training", "exam", "report"), "pydriller")])
+@pytest.mark.parametrize(
+    ("rooms", "unwanted"),
+    [(DATA_HALF, "torch"), (("training", "exam", "probe", "reading", "lengths", "report"), "pydriller")],
+)
 def test_each_half_stays_without_the_library_of_the_other(rooms: tuple[str, ...], unwanted: str) -> None:
     code = f"import sys, {', '.join(f'blocklm.{room}' for room in rooms)}; sys.exit({unwanted!r} in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from blocklm.benchmark import exactness_table
+from blocklm.benchmark import exactness_table, rendering_table
 from tests.conftest import run_script
 
 
@@ -21,6 +21,12 @@ def test_hygiene_is_measured_beside_mining(project: Path, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     cases = ["project at ", "mining alone", "with rules, secrets", "curation after it", "hygiene / mining"]
     assert all(case in line for case, line in zip(cases, done.stdout.splitlines(), strict=True))
+
+
+def test_rendering_counts_samples(project: Path) -> None:
+    title, counted = rendering_table([project], rounds=1)
+    assert title.startswith("project at ")
+    assert "samples of all views" in counted
 
 
 def test_exactness_compares_every_commit(project: Path) -> None:

@@ -13,7 +13,7 @@ from blocklm.training import sft_config
 from tests.conftest import ROOT
 
 RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
-FAMILY = {"starcoder2": "starcoder2", "phi2": "phi", "gpt2": "gpt2", "quickstart": "llama"}
+FAMILY = {"starcoder2": "starcoder2", "domain": "starcoder2", "phi2": "phi", "gpt2": "gpt2", "quickstart": "llama"}
 
 
 def test_there_are_recipes() -> None:
