@@ -22,9 +22,14 @@ class Asked:
             self._asked_in[line].append(len(self._sizes))
         self._sizes.append(len(telling))
 
-    def knows(self, text: str) -> bool:
-        """Whether the text holds most of a hunk that is asked."""
-        found = Counter(
-            hunk for line in {line.strip() for line in text.split("\n")} for hunk in self._asked_in.get(line, ())
-        )
-        return any(count >= max(MIN_LINES, SHARE * self._sizes[hunk]) for hunk, count in found.items())
+    def known_lines(self, text: str) -> frozenset[str]:
+        """The lines of those asked hunks of which a whole file holds most."""
+        here = {line.strip() for line in text.split("\n")}
+        found = Counter(hunk for line in here for hunk in self._asked_in.get(line, ()))
+        known = {hunk for hunk, count in found.items() if count >= max(MIN_LINES, SHARE * self._sizes[hunk])}
+        return frozenset(line for line in here if known.intersection(self._asked_in.get(line, ())))
+
+
+def gives_away(piece: str, known: frozenset[str]) -> bool:
+    """Whether a piece of a file holds enough of what is asked of it."""
+    return sum(line.strip() in known for line in piece.split("\n")) >= MIN_LINES

@@ -92,10 +92,14 @@ def load_changes(repository: Repository, rules: Rules, corpus_dir: Path) -> Chan
 
 
 def _settings_key(repository: Repository, rules: Rules) -> str:
-    git = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True).stdout.strip()
-    versions = {"git": git} | {name: version(name) for name in PACKAGES}
     shallow = sorted(repository.shallow)  # a clone that was deepened since has more to say
-    return store.data_key(*MODULES, name=repository.name, shallow=shallow, rules=asdict(rules), **versions)
+    return store.data_key(*MODULES, name=repository.name, shallow=shallow, rules=asdict(rules), **versions())
+
+
+def versions() -> dict[str, str]:
+    """Of all that has a say in what a row holds and is not our code."""
+    git = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    return {"git": git} | {name: version(name) for name in PACKAGES}
 
 
 def _read(folder: Path, repository: Repository) -> Changes | None:

@@ -65,7 +65,14 @@ def build_corpus(
     files = None
     if "snapshot" in wanted or sampling.survival:
         files = files_at(repositories, curated.report["cut"], limits_of(mining), corpus_dir)
-    return load_samples(changes, curated, files, sampling, wanted, special_tokens, corpus_dir)
+    corpus = load_samples(changes, curated, files, sampling, wanted, special_tokens, corpus_dir)
+    for name in splits.NAMES[1:]:
+        if recipe.exam_view not in corpus.report["splits"][name]["views"]:
+            raise UserError(
+                f"{name} has no sample of the view `{recipe.exam_view}`, in which it is to be asked",
+                "set `exam_view` to another view, or `test_commits` to more commits",
+            )
+    return corpus
 
 
 def load_samples(

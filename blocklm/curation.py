@@ -113,7 +113,7 @@ def _split(units: list[Unit], history: Landings, cuts: Cuts) -> None:
             unit.reason = "purge_gap"
         elif unit.split != "train" and unit.weight < 1:
             unit.reason = "not_asked"
-        elif unit.split == "train" and unit.commit in history.reverted:
+        elif unit.split == "train" and history.reverted.get(unit.commit, cuts.train_end) < cuts.train_end:
             unit.weight *= REVERTED_WEIGHT
 
 

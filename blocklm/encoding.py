@@ -4,6 +4,7 @@ The target is never cut. A prompt that is too long loses the beginning of its co
 never what makes it a prompt; a target that does not fit at all is left out and counted. Every completion ends with EOS, and labels, not token ids, say what padding is.
 """
 
+import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,6 +56,8 @@ def encode(
         tokenizer: a fast one.
         max_length: of prompt and target together.
     """
+    if not len(samples["prompt"]):
+        return []
     start = tokenizer("").input_ids  # BOS where the model expects one
     prompts = tokenizer(list(samples["prompt"]), add_special_tokens=False).input_ids
     targets = tokenizer(list(samples["completion"]), add_special_tokens=False, return_offsets_mapping=True)
@@ -103,11 +106,10 @@ def encode_split(samples: Dataset, tokenizer: PreTrainedTokenizerBase, max_lengt
         max_length: of prompt and target together.
         folder: where encoded samples are kept.
     """
-    names = sha256("".join(samples["id"][:] + samples["prompt"][:]).encode("utf-8", "surrogatepass"))
-    text = tokenizer.backend_tokenizer.to_str()
-    key = store.data_key(
-        sys.modules[__name__], store, samples=names.hexdigest(), tokenizer=text, max_length=max_length
-    )
+    content = sha256(json.dumps([samples[name][:] for name in ("prompt", "context", "completion")]).encode())
+    text = [tokenizer.backend_tokenizer.to_str(), tokenizer("").input_ids, tokenizer.eos_token_id]
+    settings = {"samples": content.hexdigest(), "tokenizer": text, "max_length": max_length}
+    key = store.data_key(sys.modules[__name__], store, **settings)
     dataset, report, _ = store.read_or_build(
         folder / f"tokens-{key}", lambda ready: _encode(samples, tokenizer, max_length, ready)
     )

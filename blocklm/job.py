@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -113,16 +114,22 @@ class _Job:
         They are kept in the run directory, so that every process and a resumed run take the same prompts.
         """
         sampling, known = self.recipe.sampling, self.recipe.output_dir / "probe.json"
-        if known.exists():
-            found: Scores = json.loads(known.read_text(encoding="utf-8"))
-            return found
         views = self.recipe.views
         cheap = sampling.template == "auto" and is_cheap(special, views, self.samples_read(curated))
         if sampling.template != "probe" and not cheap:
             return {}
+        asked = {
+            "corpus": curated.report["key"],
+            "model": self.recipe.model,
+            "tokens": sorted(special),
+            "views": views,
+        }
+        earlier = _read(known)
+        if earlier.get("asked") == asked:
+            return dict(earlier["scores"])
         hunks = asked_hunks(changes.dataset, curated.verdicts, HUNKS)
         scores = probe(self.load_base(), tokenizer, hunks, special, views, self.max_length, self.precision.dtype)
-        write_json(known, scores)
+        write_json(known, {"asked": asked, "scores": scores})
         return scores
 
     def samples_read(self, curated: Curated) -> int:
@@ -194,3 +201,8 @@ class _Job:
     def load_base(self) -> PreTrainedModel:
         """The base model as the recipe quantises it."""
         return load_base(self.model_config, self.precision, self.trust_remote_code)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found

@@ -14,7 +14,7 @@ from datasets import Dataset, Features, List, Value
 from tqdm import tqdm
 
 from blocklm import views
-from blocklm.asked import Asked
+from blocklm.asked import Asked, gives_away
 from blocklm.families import Family
 from blocklm.hunks import hunks_of
 from blocklm.hygiene import REVERTED_COMMIT
@@ -142,7 +142,9 @@ class Lessons:
         standing = lines_at_cut(self._files["diff"]) if self._files is not None else frozenset()
         landed = self._landed_days()
         repairs = Repairs()
-        reverts = _reverts(self._changes)
+        # What is said after training ends has no say in it.
+        ends = max((one["row"] + 1 for one in self._kept if one["split"] == "train"), default=0)
+        reverts = _reverts(self._changes.data.table.slice(0, ends)) if "review" in self._prompts else {}
         days, kept, lines, quality, places = [], [], [], [], []
         for number, lesson in enumerate(lessons_of(self._changes, self._kept)):
             if lesson.split != "train":
@@ -196,8 +198,9 @@ class Lessons:
                 continue
             weight = file["weight"] * self._preferences.of_path(file["path"])
             lesson = Lesson(text, "train", weight, False, "", file["language"], newest["seq"], newest["commit_time"])
+            known = asked.known_lines(file["diff"].replace("\n+", "\n"))
             for sample in views.snapshot(self._prompts["snapshot"], text):
-                if asked.knows(sample.completion):
+                if known and gives_away(sample.completion, known):
                     self.left_out["asked_later"] += 1
                 else:
                     yield lesson.row(sample)
@@ -236,9 +239,8 @@ def _first_commits(changes: Dataset) -> dict[str, str]:
     }
 
 
-def _reverts(changes: Dataset) -> dict[str, str]:
+def _reverts(table: pa.Table) -> dict[str, str]:
     """What each commit's revert says of it."""
-    table = changes.data.table
     messages = table.filter(pc.equal(pc.fill_null(table["drop_reason"], ""), "revert"))["message"].unique().to_pylist()
     said = {name: reason_of_revert(message) for message in messages for name in REVERTED_COMMIT.findall(message)}
     return {name: reason for name, reason in said.items() if reason}

@@ -1,7 +1,8 @@
 """What a training reads: encoded samples, and the order of all of them from the first step to the last."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTConfig, pack_dataset
 
-from blocklm.curriculum import Indices, Phase, in_span, passes, phases_of, rates_of
+from blocklm.curriculum import Floats, Phase, in_span, passes, phases_of, rates_of
 from blocklm.encoding import EncodedSplit, encode_split
 from blocklm.errors import UserError
 from blocklm.recipe import RunArguments
@@ -33,17 +34,19 @@ class ReadingList:
 
 
 class InOrder(Sampler[int]):
-    """Rows in a fixed order; an epoch is a part of it, so that the trainer can begin anywhere."""
+    """Rows in a fixed order, an epoch being a part of it.
 
-    def __init__(self, reading: ReadingList) -> None:
-        self._order, self._size, self._epoch = reading.order, reading.epoch_size, 0
+    Args:
+        reading: the order.
+        epoch: asks the trainer for its epoch: its `set_epoch` does not come through what accelerate wraps around a sampler
+            when several processes resume.
+    """
 
-    def set_epoch(self, epoch: int) -> None:
-        """Go to an epoch; the trainer does so at its start, and when it resumes."""
-        self._epoch = epoch
+    def __init__(self, reading: ReadingList, epoch: Callable[[], float]) -> None:
+        self._order, self._size, self._epoch = reading.order, reading.epoch_size, epoch
 
     def __iter__(self) -> Iterator[int]:
-        start = self._epoch * self._size
+        start = int(self._epoch() + 1e-6) * self._size
         return (self._order[at % len(self._order)] for at in range(start, start + self._size))
 
     def __len__(self) -> int:
@@ -81,15 +84,33 @@ def reading_list(
     rates = rates_of(views, weights, sampling.shares, run.max_train_samples, newest)
     assert not isinstance(sampling.phases, str), "the recipe was read"
     per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * processes
-    epochs = 1 if args.max_steps > 0 else max(1, int(np.ceil(args.num_train_epochs)))
-    total = args.max_steps * per_step if args.max_steps > 0 else epochs * rates.size
     desk = _Desk(samples, tokenizer, args, folder, per_step)
+    steps, epochs = max(0, args.max_steps), float(args.num_train_epochs)
     for number, phase in enumerate(phases_of(sampling.phases)):
         seed, own = args.seed * 1000 + number, in_span(rates.values, phase.span)
         if not own.any():
             raise UserError(f"phase {phase.name} of `phases` reads no sample", "widen its span")
-        desk.read(phase, list(passes(own, max(1, round(total * phase.share)), seed)), seed)
-    return desk.finished(epochs, rates.shares)
+        needed = max(1, round((steps * per_step or epochs * rates.size) * phase.share))
+        rows = desk.drawn(phase, own, needed, seed)
+        while steps and len(rows) < needed:  # packing joined some, and some were too long
+            rows = desk.drawn(phase, own, round(1.1 * needed * needed / len(rows)) + 1, seed)
+        desk.read(rows[:needed] if steps else rows)
+    return desk.finished(1.0 if steps else epochs, rates.shares)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What a phase reads: its samples, their rows, and the order of these."""
+
+    split: EncodedSplit
+    dataset: Dataset
+    order: list[int]
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, part: slice) -> "_Rows":
+        return _Rows(self.split, self.dataset, self.order[part])
 
 
 @dataclass
@@ -105,30 +126,36 @@ class _Desk:
     parts: list[Dataset] = field(default_factory=list)
     order: list[int] = field(default_factory=list)
 
-    def read(self, phase: Phase, drawn: Sequence[Indices], seed: int) -> None:
-        """Put the passes of a phase at the end of the order; a sample too long for it is passed over."""
+    def drawn(self, phase: Phase, rates: Floats, count: int, seed: int) -> "_Rows":
+        """Draw `count` samples for a phase and encode them; one that is too long for it is passed over."""
+        some = list(passes(rates, count, seed))
         length = min(phase.max_length or self.args.max_length, self.args.max_length)
-        used = np.unique(np.concatenate(drawn))
+        used = np.unique(np.concatenate(some))
         split = encode_split(self.samples.select(used), self.tokenizer, length, self.folder)
         if not len(split.dataset):
             raise UserError(
                 f"no train sample fits into `max_length` {length}",
                 "raise `max_length` in the recipe, or widen the span of the phase",
             )
-        self.encoded.append(split)
-        rows = split.dataset.remove_columns("sample")
-        lengths = pc.list_value_length(rows.data.table["input_ids"]).to_numpy()
         row_of = np.full(len(self.samples), -1)
-        row_of[used[split.dataset["sample"][:]]] = np.arange(len(rows))
+        row_of[used[split.dataset["sample"][:]]] = np.arange(len(split.dataset))
+        rows = split.dataset.remove_columns("sample")
+        orders = [[int(row) for row in row_of[drawn] if row >= 0] for drawn in some]
+        if self.args.packing:
+            packed = [
+                self._packed(rows.select(chosen), length, seed + at) for at, chosen in enumerate(orders) if chosen
+            ]
+            return _Rows(split, concatenate_datasets(packed), list(range(sum(map(len, packed)))))
+        lengths = pc.list_value_length(rows.data.table["input_ids"]).to_numpy()
+        arranged = [self._arranged(chosen, lengths, seed + at) for at, chosen in enumerate(orders)]
+        return _Rows(split, rows, [row for chosen in arranged for row in chosen])
+
+    def read(self, rows: "_Rows") -> None:
+        """Put the rows of a phase at the end of the order."""
         start = sum(map(len, self.parts))
-        if not self.args.packing:
-            self.parts.append(rows)
-        for number, some in enumerate(drawn):
-            chosen = [int(row) for row in row_of[some] if row >= 0]
-            if self.args.packing:
-                self._pack(rows.select(chosen), length, seed + number)
-            else:
-                self.order += [start + row for row in self._arranged(chosen, lengths, seed + number)]
+        self.encoded.append(rows.split)
+        self.parts.append(rows.dataset)
+        self.order += [start + row for row in rows.order]
 
     def _arranged(self, rows: list[int], lengths: NDArray[np.int64], seed: int) -> list[int]:
         """One pass in the order that `train_sampling_strategy` asks for."""
@@ -140,15 +167,13 @@ class _Desk:
         grouped = get_length_grouped_indices(lengths[rows].tolist(), self.per_step, generator=generator)
         return [rows[at] for at in grouped]
 
-    def _pack(self, rows: Dataset, length: int, seed: int) -> None:
-        """Pack one pass into rows of full length; packing sorts them by length, so they are shuffled again."""
+    def _packed(self, rows: Dataset, length: int, seed: int) -> Dataset:
+        """One pass packed into rows of full length; packing sorts them by length, so they are shuffled again."""
         packed = pack_dataset(rows, length, "bfd")
-        start = sum(map(len, self.parts))
-        self.parts.append(packed)
-        self.order += (np.random.default_rng(seed).permutation(len(packed)) + start).tolist()
+        return packed.select(np.random.default_rng(seed).permutation(len(packed)))
 
-    def finished(self, epochs: int, shares: dict[str, float]) -> ReadingList:
-        """The list, cut into epochs of one size."""
+    def finished(self, epochs: float, shares: dict[str, float]) -> ReadingList:
+        """The list, cut into epochs of one size, of which the last may be part of one."""
         dataset = concatenate_datasets(self.parts)
         lengths = pc.list_value_length(dataset.data.table["input_ids"]).to_numpy()
         report = {
@@ -158,4 +183,4 @@ class _Desk:
             "trimmed": sum(split.trimmed for split in self.encoded),
             "shares": shares,
         }
-        return ReadingList(dataset, self.order, max(1, len(self.order) // epochs), report)
+        return ReadingList(dataset, self.order, max(1, ceil(len(self.order) / epochs)), report)

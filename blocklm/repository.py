@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from blocklm.errors import UserError
@@ -64,13 +64,19 @@ def open_repository(source: str | Path, clones: Path, branch: str | None = None,
 
 
 def open_repositories(mining: MiningArguments) -> list[Repository]:
-    """Open every `repo`, cloning those named by a URL.
+    """Open every `repo`, cloning those named by a URL; of several with one name all but the first get a number.
 
     Raises:
         UserError: one of them cannot be read.
     """
     clones = Path(mining.corpus_dir) / "clones"
-    return [open_repository(source, clones, mining.branch, mining.fetch) for source in mining.repo]
+    opened = [open_repository(source, clones, mining.branch, mining.fetch) for source in mining.repo]
+    names = [repository.name for repository in opened]
+    earlier = [names[:at].count(name) for at, name in enumerate(names)]
+    return [
+        replace(there, name=f"{there.name}-{before + 1}") if before else there
+        for there, before in zip(opened, earlier, strict=True)
+    ]
 
 
 def joint_head(repositories: Sequence[Repository]) -> str:

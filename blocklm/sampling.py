@@ -4,6 +4,7 @@ They shape no change and no verdict, so one mined corpus serves every setting of
 """
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -81,6 +82,8 @@ def checked(sampling: SamplingArguments) -> SamplingArguments:
         UserError: one of them cannot be.
     """
     mappings: dict[str, Any] = {key: _mapping(sampling, key) for key in MAPPINGS}
+    if sampling.recency == "False":  # what YAML makes of a bare `off`
+        mappings["recency"] = "off"
     read = dataclasses.replace(sampling, **mappings)
     _check(read)
     _check_phases(mappings["phases"] or {})
@@ -102,9 +105,7 @@ def _mapping(sampling: SamplingArguments, key: str) -> dict[str, Any] | None:
 
 def _check(sampling: SamplingArguments) -> None:
     for key in ("views", "boost", "author_weights"):
-        for name, value in (getattr(sampling, key) or {}).items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-                raise UserError(f"`{key}` of {name} cannot be {value!r}", "give a number from 0 up")
+        _check_weights(key, getattr(sampling, key) or {})
     views = sampling.shares
     if unknown := set(views) - set(VIEWS):
         raise UserError(f"`views` has no view {sorted(unknown)[0]!r}", f"there are {', '.join(VIEWS)}")
@@ -123,20 +124,33 @@ def _check(sampling: SamplingArguments) -> None:
         check_glob("boost", pattern)
 
 
+def _check_weights(key: str, weights: dict[Any, Any]) -> None:
+    for name, value in weights.items():
+        if not isinstance(name, str):
+            raise UserError(f"`{key}` cannot have {name!r}", "quote it if it is a name")
+        if not _is_number(value) or value < 0:
+            raise UserError(f"`{key}` of {name} cannot be {value!r}", "give a number from 0 up")
+
+
 def _check_phases(phases: dict[str, Any]) -> None:
     known = {"share", "span", "max_length"}
     for name, phase in phases.items():
-        if not isinstance(phase, dict) or not isinstance(phase.get("share"), int | float) or set(phase) - known:
+        if not isinstance(phase, dict) or not _is_number(phase.get("share")) or set(phase) - known:
             raise UserError(
                 f"`phases` cannot have {name}: {phase!r}", f"give it a share, and of {sorted(known)} no other"
             )
         span, length = phase.get("span", [0, 1]), phase.get("max_length", 1)
-        ordered = isinstance(span, list) and len(span) == 2 and 0 <= span[0] < span[1] <= 1
+        numbers = isinstance(span, list) and len(span) == 2 and all(map(_is_number, span))
+        ordered = numbers and 0 <= span[0] < span[1] <= 1
         if not ordered or phase["share"] <= 0 or not isinstance(length, int) or length < 1:
             raise UserError(
                 f"`phases` cannot have {name}: {phase!r}",
                 "share and max_length are positive, a span is like [0.8, 1.0]",
             )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def check_glob(key: str, pattern: str) -> None:

@@ -18,7 +18,6 @@ from blocklm.commits import Caps, read_tree
 from blocklm.hygiene import Limits
 from blocklm.repository import Repository
 from blocklm.rows import FEATURES, record_batches
-from blocklm.sterile import git_output
 
 WHOLE_FILE = 1 << 30  # lines: a file may be longer than a change that teaches
 CAPS = Caps(file_bytes=1 << 20, commit_bytes=128 << 20)
@@ -36,18 +35,14 @@ def files_at(repositories: Sequence[Repository], commits: dict[str, str], limits
     Raises:
         UserError: an object of a tree is missing or corrupt.
     """
-    found = [repository for repository in repositories if _has(repository, commits.get(repository.name))]
+    found = [repository for repository in repositories if repository.name in commits]
     return concatenate_datasets([_files(there, commits[there.name], limits, corpus_dir) for there in found])
-
-
-def _has(repository: Repository, commit: str | None) -> bool:
-    """Whether the commit is there: two repositories may share a name."""
-    return commit is not None and git_output(repository.git_dir, "cat-file", "-e", commit) is not None
 
 
 def _files(repository: Repository, commit: str, limits: Limits, corpus_dir: Path) -> Dataset:
     limits = replace(limits, max_changed_lines=WHOLE_FILE)
-    key = store.data_key(*changes.MODULES, sys.modules[__name__], commit=commit, limits=asdict(limits))
+    settings = {"commit": commit, "limits": asdict(limits), "versions": changes.versions()}
+    key = store.data_key(*changes.MODULES, sys.modules[__name__], **settings)
 
     def build(ready: Path) -> dict[str, Any]:
         batches = record_batches([read_tree(repository, commit, CAPS)], limits, AttributeHistory(repository), {})

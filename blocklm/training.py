@@ -95,7 +95,7 @@ class _OrderedTrainer(SFTTrainer):
         super().__init__(**arguments)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> InOrder:
-        return InOrder(self._reading)
+        return InOrder(self._reading, lambda: self.state.epoch or 0.0)
 
 
 def train(trainer: SFTTrainer, interrupts: Interrupts) -> dict[str, Any]:

@@ -40,13 +40,13 @@ class Unit:
 
 @dataclass(frozen=True)
 class Landings:
-    """All commits in landing order: where each landed, when (seconds, never falling), and which were taken back."""
+    """All commits in landing order: where each landed, when (seconds, never falling), and where it was taken back."""
 
     shas: list[str]
     repos: list[str]
     positions: list[int]
     times: list[int]
-    reverted: frozenset[str]
+    reverted: dict[str, int]
 
     def last_before(self, position: int) -> dict[str, str]:
         """The last commit of each repository that landed before a position: the state of its files there."""
@@ -86,13 +86,17 @@ def landings_of(dataset: Dataset) -> Landings:
     table = dataset.data.table.select(["seq", "repo", "commit", "parents", "commit_time", "drop_reason", "message"])
     _, first = np.unique(table["seq"].to_numpy(), return_index=True)
     commits = table.take(pa.array(first))
-    reverts = commits.filter(pc.equal(pc.fill_null(commits["drop_reason"], ""), "revert"))["message"].to_pylist()
     shas: list[str] = commits["commit"].to_pylist()
-    named = {name for message in reverts for name in REVERTED_COMMIT.findall(message)}
+    positions = landing_positions(list(zip(shas, commits["parents"].to_pylist(), strict=True)))
+    reverted: dict[str, int] = {}
+    for at in pc.indices_nonzero(pc.equal(pc.fill_null(commits["drop_reason"], ""), "revert")).to_pylist():
+        for name in REVERTED_COMMIT.findall(commits["message"][at].as_py()):
+            for sha in (sha for sha in shas if sha.startswith(name)):
+                reverted[sha] = min(positions[at], reverted.get(sha, positions[at]))
     return Landings(
         shas=shas,
         repos=commits["repo"].to_pylist(),
-        positions=landing_positions(list(zip(shas, commits["parents"].to_pylist(), strict=True))),
+        positions=positions,
         times=list(accumulate(commits["commit_time"].cast(pa.int64()).to_pylist(), max)),
-        reverted=frozenset(sha for sha in shas if named and (sha in named or any(map(sha.startswith, named)))),
+        reverted=reverted,
     )

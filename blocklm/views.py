@@ -11,7 +11,7 @@ from hashlib import sha1
 from itertools import groupby
 
 from blocklm.families import Family, Prompt
-from blocklm.windows import CARRIED_LINES, Line, windows
+from blocklm.windows import Line, windows
 
 SPAN_CHARS = 700  # of a text to fill in; longer ones are for the edit view
 PREFIX_CHARS, SUFFIX_CHARS = 700, 300
@@ -165,7 +165,7 @@ def snapshot(family: Family, file: HunkText) -> Iterator[Sample]:
     lines = [(mark, text) for mark, text in file.marked if mark == "+"]
     prefix = ""
     for part, window in enumerate(windows(lines)):
-        completion = _text(window[CARRIED_LINES if part else 0 :])
+        completion = _text([line for line in window if line[0] == "+"])  # what is carried has become context
         if LETTER.search(completion):
             prompt = family.prompt("snapshot", repo=file.repo, path=file.path, context=prefix)
             yield _sample(file, "snapshot", part, prompt, completion, (0, len(completion)))

@@ -66,7 +66,7 @@ EDGES: dict[str, set[str]] = {
     },
     "explain": {"changes", "curation", "errors", "hygiene"},
     "tables": {"hygiene"},
-    "snapshot": {"attributes", "changes", "commits", "hygiene", "repository", "rows", "sterile", "store"},
+    "snapshot": {"attributes", "changes", "commits", "hygiene", "repository", "rows", "store"},
     "corpus": {
         "asked", "changes", "curation", "errors", "families", "hunks", "lessons", "mining", "recipe", "redaction", "repairs",
         "repository", "sampling", "snapshot", "splits", "store", "views", "weights", "windows",

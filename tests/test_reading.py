@@ -64,12 +64,26 @@ def test_an_epoch_reads_every_sample_and_the_next_in_another_order(
     assert numbers(read(tokenizer, tmp_path, num_train_epochs=2, seed=4), tokenizer) != order
 
 
-def test_a_sampler_goes_to_any_epoch_at_once(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+def test_a_sampler_reads_the_part_of_the_trainers_epoch(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     reading = read(tokenizer, tmp_path, num_train_epochs=3)
-    sampler = InOrder(reading)
-    sampler.set_epoch(2)
-    assert list(sampler) == reading.order[120:]
-    assert len(sampler) == 60
+    assert list(InOrder(reading, lambda: 2.0)) == list(InOrder(reading, lambda: 2.5)) == reading.order[120:]
+    assert len(InOrder(reading, lambda: 0.0)) == 60
+
+
+def test_a_part_of_an_epoch_still_goes_through_all_phases(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    phases = {"early": {"share": 0.8, "span": [0.0, 0.8]}, "late": {"share": 0.2, "span": [0.8, 1.0]}}
+    reading = read(tokenizer, tmp_path, {"phases": phases}, num_train_epochs=1.5)
+    assert (len(reading.order), reading.epoch_size) == (90, 60)
+    assert set(numbers(reading, tokenizer)[-18:]) == set(range(48, 60))
+
+
+def test_packed_steps_go_through_all_phases(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    phases = {"early": {"share": 0.5, "span": [0.0, 0.5]}, "late": {"share": 0.5, "span": [0.5, 1.0]}}
+    reading = read(tokenizer, tmp_path, {"phases": phases}, max_steps=10, packing=True, max_length=256)
+    assert len(reading.order) == reading.epoch_size == 40
+    text = [tokenizer.decode(reading.dataset[row]["input_ids"]) for row in reading.order]
+    assert all("### 5\n" not in row for row in text[20:])
+    assert any("### 5\n" in row for row in text[:20])
 
 
 def test_phases_follow_each_other(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:

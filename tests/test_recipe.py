@@ -50,6 +50,9 @@ def read(folder: Path, text: str, *arguments: str) -> Recipe:
         ("views: {message: 1}", "no share of a view that can be examined", "give one of"),
         ("views: edit", "`views` is no mapping: 'edit'", "write it as"),
         ("boost: {'[z-a]': 2}", "`boost` holds no valid glob", ".gitignore"),
+        ("boost: {2024: 2}", "`boost` cannot have 2024", "quote it"),
+        ("phases: {late: {share: .nan}}", "`phases` cannot have late", "give it a share"),
+        ("phases: {late: {share: 1, span: ['0', 1]}}", "`phases` cannot have late", "a span is like"),
         ("recency: soon", "`recency` cannot be 'soon'", "auto, newest, off"),
         ("recency: -3", "`recency` cannot be '-3'", "number of days"),
         ("phases: {late: {span: [0, 1]}}", "`phases` cannot have late", "give it a share"),
@@ -120,3 +123,7 @@ def test_reading_a_recipe_does_not_import_torch(tmp_path: Path) -> None:
         "sys.exit(any(name in sys.modules for name in ('torch', 'datasets', 'pydriller')))"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "recipe.yaml")], check=True)
+
+
+def test_a_bare_off_is_what_it_says(tmp_path: Path) -> None:
+    assert read(tmp_path, "recency: off").sampling.recency == "off"
