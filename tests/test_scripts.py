@@ -367,6 +367,33 @@ def test_several_processes_give_one_manifest_and_one_adapter(
     )
 
 
+def test_two_processes_resume_in_the_second_epoch_where_they_were(
+    tmp_path: Path, project: Path, tiny_models: dict[str, Path], tiny_recipe: Path
+) -> None:
+    """Accelerate's wrapping hides the sampler's epoch from the trainer then: epoch 1 would be read again."""
+    run = tmp_path / "run"
+    command = [
+        str(Path(sys.executable).with_name("accelerate")), "launch", "--multi_gpu", "--num_processes", "2",
+        str(ROOT / "scripts" / "train.py"), str(tiny_recipe), "--repo", str(project), "--output_dir", str(run),
+        "--model_name_or_path", str(tiny_models["llama"]), "--max_train_samples", "16", "--max_steps", "-1",
+        "--num_train_epochs", "2", "--save_steps", "2", "--eval_strategy", "no", "--exam", "false",
+    ]  # fmt: skip
+    whole = subprocess.run(
+        command, cwd=tmp_path, env=script_environment(), capture_output=True, text=True, check=False
+    )
+    assert whole.returncode == 0, whole.stderr
+    expected, last = weights(run), run / "checkpoint-8"
+    assert manifest(run)["training"]["steps"] == 8
+    for gone in (last, run / "adapter_model.safetensors", run / "manifest.json"):
+        shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    again = subprocess.run(
+        command, cwd=tmp_path, env=script_environment(), capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    assert manifest(run)["training"]["resumed_from"] == 6
+    assert weights(run) == expected
+
+
 def test_a_full_disk_leaves_the_last_checkpoint_whole(
     workplace: Path,
     project: Path,
