@@ -63,7 +63,7 @@ def build_corpus(
     curated = curate(changes, mining)
     wanted = {view: prompts[view] for view in recipe.views}
     files = None
-    if "snapshot" in wanted or sampling.survival:
+    if "snapshot" in wanted or sampling.survival or sampling.recency == "auto":
         files = files_at(repositories, curated.report["cut"], limits_of(mining), corpus_dir)
     corpus = load_samples(changes, curated, files, sampling, wanted, special_tokens, corpus_dir)
     for name in splits.NAMES[1:]:
@@ -89,7 +89,7 @@ def load_samples(
     Args:
         changes: what was mined.
         curated: the verdicts on its hunks.
-        files: the files as they stood where training ends, for the snapshot view and for survival; None without either.
+        files: the files as they stood where training ends, for the snapshot view, survival and the half-life; None without any.
         sampling: which views, and what weighs more.
         prompts: the family whose prompts each view takes; a view without one is not rendered.
         special_tokens: the model's special tokens; text that contains one is left out.

@@ -90,10 +90,11 @@ def reading_list(
         seed, own = args.seed * 1000 + number, in_span(rates.values, phase.span)
         if not own.any():
             raise UserError(f"phase {phase.name} of `phases` reads no sample", "widen its span")
-        needed = max(1, round((steps * per_step or epochs * rates.size) * phase.share))
-        rows = desk.drawn(phase, own, needed, seed)
+        count = needed = max(1, round((steps * per_step or epochs * rates.size) * phase.share))
+        rows = desk.drawn(phase, own, count, seed)
         while steps and len(rows) < needed:  # packing joined some, and some were too long
-            rows = desk.drawn(phase, own, round(1.1 * needed * needed / len(rows)) + 1, seed)
+            count = int(1.1 * count * needed / len(rows)) + 1
+            rows = desk.drawn(phase, own, count, seed)
         desk.read(rows[:needed] if steps else rows)
     return desk.finished(1.0 if steps else epochs, rates.shares)
 

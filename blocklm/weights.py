@@ -101,7 +101,7 @@ def _half_life(recency: str, curve: Sequence[tuple[float, float]], span: float) 
         return None
     if recency != "auto":
         return float(recency)
-    crossed = span
+    crossed = span if not curve or curve[0][1] >= 0.5 else 0.0
     for (before, more), (after, less) in pairwise(curve):
         if more >= 0.5 > less:
             crossed = before + (after - before) * (more - 0.5) / (more - less)

@@ -28,8 +28,9 @@ def main() -> None:
         return
     run_dir = Path(arguments[0])
     manifest = read_manifest(run_dir)
-    if manifest is None or manifest["status"] != "complete":
-        raise UserError(f"`{run_dir}` is not a complete run", "name the `output_dir` of a run that went to its end")
+    if manifest is None or manifest["status"] != "complete" or "prompts" not in manifest["corpus"]:
+        remedy = "name the `output_dir` of a run that went to its end with this version"
+        raise UserError(f"`{run_dir}` is not a complete run", remedy)
     if foreign := [word for word in arguments[1:] if word.startswith("--") and not word.startswith(MAY_CHANGE)]:
         raise UserError(
             f"`{foreign[0]}` would change what was trained on", f"only {', '.join(MAY_CHANGE)} may be given"

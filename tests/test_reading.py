@@ -22,6 +22,15 @@ SAMPLES = Dataset.from_list(
 )  # fmt: skip
 
 
+UNEVEN = Dataset.from_list(
+    [
+        {"id": f"{at}", "view": "edit", "weight": 1.0, "added": [0, 3], "context": [0, 0],
+         "prompt": f"### {at}\n", "completion": "x = 1\n" * (1 if at % 9 else 90)}
+        for at in range(40)
+    ]
+)  # fmt: skip
+
+
 @pytest.fixture
 def tokenizer(tiny_models: dict[str, Path]) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(tiny_models["llama"])
@@ -100,6 +109,20 @@ def test_phases_follow_each_other(tokenizer: PreTrainedTokenizerBase, tmp_path: 
 def test_the_order_is_as_long_as_the_steps_need(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     reading = read(tokenizer, tmp_path, max_steps=50, gradient_accumulation_steps=2)
     assert len(reading.order) == reading.epoch_size == 400
+
+
+@pytest.mark.parametrize("steps", [1, 3, 20])
+def test_enough_is_drawn_however_much_is_packed_or_too_long(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path, steps: int
+) -> None:
+    args = SFTConfig(
+        output_dir=str(tmp_path / "run"), max_length=100, max_steps=steps, packing=True, bf16=False,
+        per_device_train_batch_size=3,
+    )  # fmt: skip
+    settings = checked(SamplingArguments(views={"edit": 1}))
+    reading = reading_list(UNEVEN, tokenizer, settings, RunArguments(), args, tmp_path, processes=1)
+    assert len(reading.order) == 3 * steps
+    assert reading.report["too_long"] > 0
 
 
 def test_like_lengths_are_read_together(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from blocklm import views
-from blocklm.corpus import Corpus, load_samples
+from blocklm.corpus import Corpus, build_corpus, load_samples
 from blocklm.curation import curate
 from blocklm.errors import UserError
 from blocklm.families import FAMILY, Family
 from blocklm.hygiene import Limits
 from blocklm.mining import mine
-from blocklm.recipe import MiningArguments
-from blocklm.repository import open_repository
+from blocklm.recipe import MiningArguments, parse_recipe
+from blocklm.repository import open_repositories, open_repository
 from blocklm.sampling import SamplingArguments
 from blocklm.snapshot import files_at
 from blocklm.views import HunkText
@@ -188,3 +188,14 @@ def test_a_revert_after_training_has_no_say(make_repository: Make, tmp_path: Pat
     assert said == {"src/risky_0.py": "It broke all of it.\n"}
     weights = {sample["path"]: sample["weight"] for sample in corpus.splits["train"] if sample["view"] == "edit"}
     assert weights["src/risky_0.py"] == pytest.approx(weights["src/risky_1.py"] / 4)
+
+
+def test_the_half_life_is_measured_whether_or_not_survival_counts(tmp_path: Path, project: Path) -> None:
+    keys = ["model_name_or_path: models/any", f"repo: ['{project}']", f"corpus_dir: {tmp_path}", "views: {edit: 1}"]
+    (tmp_path / "recipe.yaml").write_text("\n".join([*keys, "survival: false"]))
+    recipe = parse_recipe([str(tmp_path / "recipe.yaml")])
+    opened = open_repositories(recipe.mining)
+    changes = mine(opened, recipe.mining)
+    corpus = build_corpus(recipe, opened, changes, {"edit": FAMILY["plain"]}, frozenset())
+    assert corpus.report["weights"]["survival"], "it was counted"
+    assert corpus.report["weights"]["half_life_days"] == 30

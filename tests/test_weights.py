@@ -39,6 +39,10 @@ def test_a_history_that_lasts_forgets_over_its_whole_span() -> None:
     assert weights(LINES, survival=False).report["half_life_days"] == 1000
 
 
+def test_a_history_that_soon_forgets_has_the_shortest_half_life() -> None:
+    assert weights(np.zeros(101), survival=False).report["half_life_days"] == MIN_HALF_LIFE_DAYS
+
+
 def test_a_half_life_can_be_given_or_switched_off() -> None:
     found = weights(LINES, recency="100", survival=False)
     assert found.values[-1] / found.values[-11] == pytest.approx(2)
