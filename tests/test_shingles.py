@@ -6,8 +6,6 @@ import re
 from blocklm.shingles import MIN_JACCARD, Shingled
 from tests.conftest import function
 
-CHANCE = random.Random(3)
-
 
 def shingles(text: str) -> set[tuple[str, ...]]:
     tokens = re.findall(r"\w+|[^\w\s]", text)
@@ -20,14 +18,15 @@ def jaccard(one: str, other: str) -> float:
 
 
 def texts(count: int) -> list[str]:
-    """Functions with some words exchanged, so that all degrees of likeness occur."""
+    """Functions with some words exchanged, so that all degrees of likeness occur; the same on each call."""
+    chance = random.Random(3)
     words = [f"name_{number}" for number in range(300)]
-    bases = [[CHANCE.choice(words) for _ in range(120)] for _ in range(20)]
+    bases = [[chance.choice(words) for _ in range(120)] for _ in range(20)]
     made = []
     for _ in range(count):
-        tokens = list(CHANCE.choice(bases))
-        for _ in range(CHANCE.randrange(16)):
-            tokens[CHANCE.randrange(len(tokens))] = CHANCE.choice(words)
+        tokens = list(chance.choice(bases))
+        for _ in range(chance.randrange(12)):
+            tokens[chance.randrange(len(tokens))] = chance.choice(words)
         made.append(" ".join(tokens) + "\n    é = x[0]")
     return made
 
