@@ -11,7 +11,14 @@ import torch
 from accelerate import PartialState
 from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, PeftModel
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.pytorch_utils import Conv1D
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
@@ -58,23 +65,39 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
     return frozenset(token for token in added if token.strip())
 
 
+def load_config(config: ModelConfig, trust_remote_code: bool = False) -> PretrainedConfig:
+    """Load the model's configuration, and of a hub model nothing else.
+
+    Raises:
+        UserError: the model is neither a directory, nor cached, nor reachable.
+    """
+    name = _checked_name(config)
+    try:
+        loaded: PretrainedConfig = AutoConfig.from_pretrained(
+            name, revision=config.model_revision, trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        raise _unreachable(name, error) from error
+    return loaded
+
+
+def positions(config: PretrainedConfig) -> int | None:
+    """How many tokens a model can read, where its configuration says so."""
+    limit: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return limit
+
+
 def check_length(config: ModelConfig, max_length: int, trust_remote_code: bool = False) -> None:
-    """Refuse a `max_length` beyond the model's position embeddings; downloads the config only.
+    """Refuse a `max_length` beyond the model's position embeddings.
 
     Raises:
         UserError: the model cannot read that far.
     """
-    name = _checked_name(config)
-    try:
-        loaded = AutoConfig.from_pretrained(
-            name, revision=config.model_revision, trust_remote_code=trust_remote_code
-        ).get_text_config()
-    except (OSError, ValueError) as error:
-        raise _unreachable(name, error) from error
-    limit = getattr(loaded, "max_position_embeddings", None)
+    limit = positions(load_config(config, trust_remote_code))
     if limit is not None and max_length > limit:
         raise UserError(
-            f"`max_length` {max_length} is more than the {limit} positions of `{name}`", f"set it to {limit}"
+            f"`max_length` {max_length} is more than the {limit} positions of `{config.model_name_or_path}`",
+            f"set it to {limit}",
         )
 
 

@@ -89,6 +89,23 @@ def probe_table(scores: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
+def plan_table(plan: dict[str, Any], by_length: dict[int, int | None]) -> str:
+    """What a run would need, and what else would fit."""
+    device, memory = plan["device"], plan["memory"]
+    lines = [f"{device['name']}: {_gib(device['budget'])} for tensors of {_gib(device['total'])}"]
+    lines += [f"{_gib(size):>14s}  {part}" for part, size in memory.items()]
+    lines.append(
+        f"micro-batch {plan['micro_batch']}, accumulation {plan['gradient_accumulation']}, length {plan['max_length']}"
+    )
+    lines += [f"  {reason}" for reason in plan["reasons"]]
+    fitting = ", ".join(f"{length}: {batch or 'none'}" for length, batch in by_length.items())
+    return "\n".join([*lines, f"largest micro-batch by length, up to 32: {fitting}"])
+
+
+def _gib(size: int) -> str:
+    return f"{size / (1 << 30):.2f} GiB"
+
+
 def _funnel_lines(funnel: list[dict[str, Any]], kept: str) -> Iterator[str]:
     for entry in funnel:
         rule, count = entry["rule"], entry.get("dropped", entry.get("kept"))

@@ -3,6 +3,7 @@
 python scripts/benchmark.py mining --repo ~/src/project ~/src/other --rounds 5
 python scripts/benchmark.py hygiene --repo ~/src/project
 python scripts/benchmark.py rendering --repo ~/src/project
+python scripts/benchmark.py planning
 python scripts/benchmark.py exactness --repo ~/src/project
 """
 
@@ -13,10 +14,18 @@ from pathlib import Path
 from blocklm.benchmark import exactness_table, hygiene_table, mining_table, rendering_table
 from blocklm.console import console
 
+
+def _planning() -> Iterator[str]:
+    from blocklm.published import planning_table  # torch, which the other cases measure without
+
+    return planning_table()
+
+
 TABLES: dict[str, Callable[[list[Path], int], Iterator[str]]] = {
     "mining": mining_table,
     "hygiene": hygiene_table,
     "rendering": rendering_table,
+    "planning": lambda _, __: _planning(),
     "exactness": lambda paths, _: exactness_table(paths),
 }
 

@@ -1,0 +1,172 @@
+"""How much memory a training step needs, by part: one step of a phantom, with every live tensor counted.
+
+The numbers are bytes of tensors, which is what `torch.cuda.max_memory_allocated` counts on a GPU; what the driver, the kernels
+and the gaps between tensors take comes on top and belongs to the plan.
+"""
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from peft import PeftModel
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+from transformers import PreTrainedModel
+from trl.kernels import chunked_logprob
+
+GRAIN = 512  # both of PyTorch's caching allocators hand out multiples of this
+
+
+@dataclass(frozen=True, slots=True)
+class StepMemory:
+    """Bytes at the peak of a training step, by part."""
+
+    weights: int
+    adapter: int
+    gradients: int
+    optimizer: int
+    activations: int
+    loss: int
+
+    @property
+    def total(self) -> int:
+        """The peak."""
+        return self.weights + self.adapter + self.gradients + self.optimizer + self.activations + self.loss
+
+
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of the tensors that are alive, and their peak since `mark`.
+
+    PyTorch's own `MemTracker` puts a gradient hook on every parameter, which fails on frozen ones.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live = self.peak = 0
+        self._sizes: dict[int, int] = {}
+        self._references: dict[int, Any] = {}
+
+    def mark(self) -> int:
+        """Begin a new peak; returns the old one."""
+        before, self.peak = self.peak, self.live
+        return before
+
+    def add(self, tensor: torch.Tensor) -> None:
+        """Count the storage of a tensor until it is freed."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._sizes:
+            return
+        self._sizes[key] = -(-storage.nbytes() // GRAIN) * GRAIN
+        self._references[key] = weakref.ref(storage, lambda _: self._freed(key))
+        self.live += self._sizes[key]
+        self.peak = max(self.peak, self.live)
+
+    def _freed(self, key: int) -> None:
+        self.live -= self._sizes.pop(key)
+        del self._references[key]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for value in tree_iter(result):
+            if isinstance(value, torch.Tensor):
+                self.add(value)
+        return result
+
+
+def step_memory(
+    model: PreTrainedModel,
+    mode: FakeTensorMode,
+    batch: int,
+    length: int,
+    *,
+    optimizer_bytes: int,
+    dtype: torch.dtype,
+    gpu: bool,
+) -> StepMemory:
+    """Count one training step in the middle of a training: gradients and optimizer state are there.
+
+    Args:
+        model: a phantom.
+        mode: the one it may be called under.
+        batch: rows.
+        length: tokens of each, all of them targets.
+        optimizer_bytes: of state for each trained weight.
+        dtype: of the matrix products.
+        gpu: whether the step is to run on a GPU, where some kernels allocate less and others more than here.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    adapter = sum(parameter.nbytes for parameter in trained)
+    live, marks = LiveBytes(), _Marks()
+    with mode, live, _kernels_of(gpu), marks.around(_backbone(model), live):
+        for tensor in (*model.parameters(), *model.buffers()):
+            live.add(tensor)
+        weights = live.live - adapter
+        for parameter in trained:
+            parameter.grad = torch.empty_like(parameter)
+        gradients = live.live - weights - adapter
+        ids = torch.zeros(batch, length, dtype=torch.long)
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            loss = model(input_ids=ids, labels=ids, fused_lm_head=True, num_items_in_batch=torch.ones(())).loss
+        loss.backward()
+        marks.backbone = max(marks.backbone, live.mark())
+        model.zero_grad()
+    static = weights + adapter + gradients
+    return StepMemory(
+        weights=weights,
+        adapter=adapter,
+        gradients=gradients,
+        optimizer=optimizer_bytes * sum(parameter.numel() for parameter in trained),
+        activations=marks.backbone - static,
+        loss=max(0, marks.loss - marks.backbone),
+    )
+
+
+class _Marks:
+    """The peaks of a step while the backbone works and while the loss does."""
+
+    def __init__(self) -> None:
+        self.backbone = self.loss = 0
+
+    @contextmanager
+    def around(self, backbone: torch.nn.Module, live: LiveBytes) -> Iterator[None]:
+        """Watch one forward and backward pass of a model with this backbone."""
+
+        def loss_is_done(_: torch.Tensor) -> None:
+            self.loss = live.mark()
+
+        def loss_begins(_: torch.nn.Module, __: Any, output: Any) -> None:
+            self.backbone = live.mark()
+            output[0].register_hook(loss_is_done)
+
+        hook = backbone.register_forward_hook(loss_begins)
+        yield
+        hook.remove()
+
+
+def _backbone(model: torch.nn.Module) -> torch.nn.Module:
+    whole: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    found: torch.nn.Module = whole.base_model
+    return found
+
+
+@contextmanager
+def _kernels_of(gpu: bool) -> Iterator[None]:
+    """On a GPU the loss folds each tile of logits in place, by Triton's kernels; torch's, which stand in, allocate."""
+    if not gpu:
+        yield
+        return
+
+    def in_place(*_: Any, **__: Any) -> None:
+        pass
+
+    with (
+        patch.object(chunked_logprob, "_forward_tile", in_place),
+        patch.object(chunked_logprob, "_backward_tile", in_place),
+    ):
+        yield

@@ -1,0 +1,43 @@
+"""What a run would need, before anything is loaded: memory by part, micro-batch, length, and the steps on this repository.
+
+python scripts/plan.py recipes/starcoder2.yaml --repo ~/src/project
+python scripts/plan.py recipes/starcoder2.yaml --gpu_memory 6GiB
+python scripts/plan.py recipes/phi2.yaml --gpu_memory 8GiB --max_length 2048
+
+--gpu_memory SIZE plans for a GPU that this machine does not have. The model's config is read, its weights are not.
+"""
+
+import sys
+
+from blocklm.console import console
+from blocklm.explain import taken
+from blocklm.recipe import parse_recipe
+from blocklm.tables import plan_table
+
+
+def main() -> None:
+    """Parse, plan, print."""
+    arguments, size = taken(sys.argv[1:], "--gpu_memory")
+    recipe = parse_recipe(arguments, __doc__)
+
+    import torch  # heavy
+
+    from blocklm.device import gpu_of, this_device
+    from blocklm.model import load_config, model_config
+    from blocklm.plan import Steps, make_plan
+    from blocklm.precision import Precision, choose_precision
+    from blocklm.training import sft_config
+
+    keys, trust = model_config(recipe.model), bool(recipe.training.get("trust_remote_code"))
+    precision = choose_precision(recipe.training.get("fp16"), recipe.training.get("bf16"))
+    args = sft_config(recipe, precision)
+    if size:
+        precision = Precision(True, False, torch.float16, "any GPU computes in 16 bit")
+    device = gpu_of(size) if size else this_device()
+    steps = Steps(load_config(keys, trust), keys, args, precision, device.gpu, trust)
+    print(plan_table(make_plan(steps, args, device).entry(), steps.by_length(device.budget)))
+
+
+if __name__ == "__main__":
+    with console():
+        main()
