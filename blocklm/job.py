@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl import SFTTrainer
 
 from blocklm.card import write_card
 from blocklm.changes import Changes
@@ -17,14 +18,23 @@ from blocklm.encoding import EncodedSplit, encode_split
 from blocklm.errors import UserError
 from blocklm.exam import run_exam
 from blocklm.families import prompts_for
+from blocklm.fitting import Fitting
 from blocklm.interrupts import Interrupts
 from blocklm.lessons import asked_hunks
 from blocklm.mining import mine
-from blocklm.model import base_arm, check_length, load_base, load_tokenizer, load_tuned, model_config, special_tokens
+from blocklm.model import (
+    base_arm,
+    load_base,
+    load_tokenizer,
+    load_tuned,
+    model_config,
+    special_tokens,
+)
 from blocklm.precision import choose_precision
+from blocklm.preflight import free
 from blocklm.probe import HUNKS, Scores, best_prompts, is_cheap, probe
 from blocklm.reading import ReadingList, reading_list
-from blocklm.recipe import DEFAULT_MAX_LENGTH, Recipe
+from blocklm.recipe import Recipe
 from blocklm.report import Manifest, read_manifest, summarise, write_json
 from blocklm.repository import Repository
 from blocklm.splits import spread_over_commits
@@ -51,6 +61,8 @@ def run_job(recipe: Recipe, repositories: list[Repository], interrupts: Interrup
         Interrupted: a signal asked to stop; the checkpoint is saved and the manifest says so.
     """
     job = _Job(recipe, repositories, interrupts)
+    with job.manifest.phase("plan"):
+        job.fitting.plan(job.earlier)
     tokenizer, corpus = job.prepare()
     with job.manifest.phase("train"):
         model = job.train(tokenizer, corpus)
@@ -79,7 +91,6 @@ class _Job:
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // self.processes.num_processes))
         self.model_config = model_config(recipe.model)
         self.trust_remote_code = bool(recipe.training.get("trust_remote_code", False))
-        self.max_length: int = recipe.training.get("max_length") or DEFAULT_MAX_LENGTH
         self.precision = choose_precision(recipe.training.get("fp16"), recipe.training.get("bf16"))
         self.args = sft_config(recipe, self.precision)
         self.earlier = read_manifest(recipe.output_dir)
@@ -87,12 +98,12 @@ class _Job:
         self.manifest = Manifest(
             recipe.output_dir / "manifest.json", recipe.resolved(), writes=self.processes.is_main_process
         )
+        self.fitting = Fitting(recipe, self.model_config, self.args, self.precision, self.manifest)
 
     def prepare(self) -> tuple[PreTrainedTokenizerBase, Corpus]:
         """Build the corpus on the main process; the others wait and then read it."""
         with self.manifest.phase("mine"):
             tokenizer = load_tokenizer(self.model_config, self.trust_remote_code)
-            check_length(self.model_config, self.max_length, self.trust_remote_code)
             with self.processes.main_process_first():
                 changes = mine(self.repositories, self.recipe.mining)
         special = special_tokens(tokenizer)
@@ -128,7 +139,7 @@ class _Job:
         if earlier.get("asked") == asked:
             return dict(earlier["scores"])
         hunks = asked_hunks(changes.dataset, curated.verdicts, HUNKS)
-        scores = probe(self.load_base(), tokenizer, hunks, special, views, self.max_length, self.precision.dtype)
+        scores = probe(self.load_base(), tokenizer, hunks, special, views, self.args.max_length, self.precision.dtype)
         write_json(known, {"asked": asked, "scores": scores})
         return scores
 
@@ -145,13 +156,19 @@ class _Job:
         if self.earlier and self.earlier["training"]:
             self.manifest.update(corpus=self.earlier["corpus"], training=self.earlier["training"])
             return load_tuned(self.model_config, self.precision, self.recipe.output_dir, self.trust_remote_code)
+        while (trainer := self.fitting_trainer(tokenizer, corpus)) is None:
+            free()
+        self.manifest.update(training=train(trainer, self.interrupts))
+        return trainer.accelerator.unwrap_model(trainer.model)
+
+    def fitting_trainer(self, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> SFTTrainer | None:
+        """A trainer whose largest steps have been run, None if they did not fit and the samples must be shorter."""
         with self.processes.main_process_first():
             reading, validation = self.read(tokenizer, corpus)
         trainer = build_trainer(
             self.recipe, self.args, self.load_base(), tokenizer, reading, validation.dataset, self.interrupts
         )
-        self.manifest.update(training=train(trainer, self.interrupts))
-        return trainer.accelerator.unwrap_model(trainer.model)
+        return trainer if self.fitting.holds(trainer) else None
 
     def read(self, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> tuple[ReadingList, EncodedSplit]:
         """Encode what is trained on and what guides it, and put both into the manifest."""
@@ -162,11 +179,13 @@ class _Job:
         asked = corpus.splits["validation"]
         asked = asked.select([at for at, view in enumerate(asked["view"][:]) if view == self.recipe.exam_view])
         heard = spread_over_commits(asked["commit"][:], run.max_validation_samples, len(asked), self.args.seed)
-        validation = encode_split(asked.select(heard), tokenizer, self.max_length, corpus.folder)
+        validation = encode_split(asked.select(heard), tokenizer, self.args.max_length, corpus.folder)
         if not len(validation.dataset):
             raise UserError(
-                f"no validation sample fits into `max_length` {self.max_length}", "raise `max_length` in the recipe"
+                f"no validation sample fits into `max_length` {self.args.max_length}",
+                "raise `max_length` in the recipe",
             )
+        self.fitting.reads(len(reading.order) / reading.epoch_size, len(reading.order), count)
         corpus.report["splits"]["train"] |= reading.report
         corpus.report["splits"]["validation"] |= {
             "used": len(validation.dataset),
@@ -186,7 +205,7 @@ class _Job:
             model,
             base_arm(model, self.load_base),
             self.precision.dtype,
-            self.max_length,
+            self.args.max_length,
             self.recipe.exam,
         )
         write_json(self.recipe.output_dir / "exam.json", result)

@@ -23,6 +23,10 @@ class Precision:
     dtype: torch.dtype
     reason: str
 
+    def entry(self) -> dict[str, object]:
+        """The manifest's `plan.precision`."""
+        return {"fp16": self.fp16, "bf16": self.bf16, "dtype": str(self.dtype), "reason": self.reason}
+
 
 def choose_precision(fp16: bool | None, bf16: bool | None) -> Precision:
     """Pick the fastest precision the device has natively, or check the one the recipe asks for.

@@ -16,11 +16,13 @@ from transformers import PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTConfig, pack_dataset
 
-from blocklm.curriculum import Floats, Phase, in_span, passes, phases_of, rates_of
-from blocklm.encoding import EncodedSplit, encode_split
+from blocklm.curriculum import Floats, Phase, Rates, draw, in_span, passes, phases_of, rates_of
+from blocklm.encoding import EncodedSplit, encode, encode_split
 from blocklm.errors import UserError
 from blocklm.recipe import RunArguments
 from blocklm.sampling import SamplingArguments
+
+MEASURED = 500  # samples whose length stands for all
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ def reading_list(
         raise UserError("no sample of `views` has a weight above 0", "correct `views`, `boost` or `author_weights`")
     rates = rates_of(views, weights, sampling.shares, run.max_train_samples, newest)
     assert not isinstance(sampling.phases, str), "the recipe was read"
+    if run.target_tokens:
+        args.num_train_epochs = _epochs(samples, rates, tokenizer, run, args)
     per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * processes
     desk = _Desk(samples, tokenizer, args, folder, per_step)
     steps, epochs = max(0, args.max_steps), float(args.num_train_epochs)
@@ -97,6 +101,17 @@ def reading_list(
             rows = desk.drawn(phase, own, count, seed)
         desk.read(rows[:needed] if steps else rows)
     return desk.finished(1.0 if steps else epochs, rates.shares)
+
+
+def _epochs(
+    samples: Dataset, rates: Rates, tokenizer: PreTrainedTokenizerBase, run: RunArguments, args: SFTConfig
+) -> float:
+    """How many epochs read `target_tokens`, by the mean length of some samples, within the recipe's bounds."""
+    some = draw(rates.values, min(MEASURED, rates.size), np.random.default_rng(args.seed))
+    found = [one for one in encode(samples.select(some)[:], tokenizer, args.max_length) if one is not None]
+    tokens = rates.size * sum(len(one.input_ids) for one in found) / len(some)
+    assert run.target_tokens is not None
+    return min(max(run.target_tokens / max(1.0, tokens), run.min_epochs), run.max_epochs)
 
 
 @dataclass(frozen=True)

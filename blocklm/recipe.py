@@ -85,6 +85,11 @@ class RunArguments:
     max_train_samples: int | None = field(
         default=None, metadata={"help": "Size of an epoch, filled with the newest samples. Default: all samples."}
     )
+    target_tokens: int | None = field(
+        default=None, metadata={"help": "Tokens to train on; sets `num_train_epochs` between the next two."}
+    )
+    min_epochs: float = field(default=1.0, metadata={"help": "Fewest epochs that `target_tokens` may lead to."})
+    max_epochs: float = field(default=4.0, metadata={"help": "Most epochs that `target_tokens` may lead to."})
     max_validation_samples: int | None = field(
         default=200, metadata={"help": "Validation samples used at each evaluation, spread over the commits."}
     )
@@ -176,6 +181,11 @@ def _check(recipe: Recipe) -> None:
     positive = {"exam_items": recipe.exam.exam_items, "exam_items_per_commit": recipe.exam.exam_items_per_commit}
     positive |= {"max_changed_lines": recipe.mining.max_changed_lines}
     optional = dataclasses.asdict(recipe.run)
+    fewest, most = optional.pop("min_epochs"), optional.pop("max_epochs")
+    if not 0 < fewest <= most:
+        raise UserError(
+            f"`min_epochs` {fewest} and `max_epochs` {most} leave no number of epochs", "0 < min_epochs <= max_epochs"
+        )
     optional |= {"test_commits": recipe.mining.test_commits, "max_commits": recipe.mining.max_commits}
     positive |= {key: value for key, value in optional.items() if value is not None}
     for key, value in positive.items():

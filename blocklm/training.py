@@ -1,6 +1,7 @@
 """Assemble and resume TRL's SFTTrainer."""
 
 import json
+import logging
 import os
 import sys
 from contextlib import redirect_stdout
@@ -19,8 +20,11 @@ from blocklm.errors import UserError
 from blocklm.interrupts import Interrupts
 from blocklm.model import lora_config
 from blocklm.precision import Precision
+from blocklm.preflight import free, out_of_memory, step_down
 from blocklm.reading import InOrder, ReadingList
 from blocklm.recipe import Recipe
+
+logger = logging.getLogger(__name__)
 
 
 def sft_config(recipe: Recipe, precision: Precision) -> SFTConfig:
@@ -104,14 +108,41 @@ def train(trainer: SFTTrainer, interrupts: Interrupts) -> dict[str, Any]:
     Raises:
         Interrupted: a signal asked to stop; the checkpoint is saved and the same command resumes.
     """
-    checkpoint = latest_checkpoint(Path(trainer.args.output_dir))
+    checkpoint = resumed = latest_checkpoint(Path(trainer.args.output_dir))
     interrupts.deferred = True
     with redirect_stdout(sys.stderr):  # the trainer prints its logs; stdout is for results
-        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        while (result := _train_or_shrink(trainer, checkpoint)) is None:
+            checkpoint = latest_checkpoint(Path(trainer.args.output_dir))
     interrupts.deferred = False
     interrupts.raise_if_requested()
     trainer.save_model()
-    return _summary(trainer, result.metrics, checkpoint)
+    return _summary(trainer, result.metrics, resumed)
+
+
+def _train_or_shrink(trainer: SFTTrainer, checkpoint: Path | None) -> Any:
+    """Train to the end; None if memory ran out on the way, with the last step saved and a smaller micro-batch set.
+
+    Raises:
+        UserError: memory ran out with a micro-batch of one row.
+    """
+    try:
+        return trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+    free()  # only here, where no traceback holds the tensors of the step any more
+    trainer.model.zero_grad()
+    if trainer.state.global_step:
+        trainer._save_checkpoint(trainer.model, trial=None)
+    smaller = step_down(trainer)
+    if smaller is None or trainer.accelerator.num_processes > 1:
+        raise UserError(
+            f"memory ran out at step {trainer.state.global_step}, which is saved",
+            "free some memory and run the same command again: it resumes; "
+            f"or set `max_length` below {trainer.args.max_length} for a new `output_dir`",
+        )
+    logger.warning("memory ran out at step %d: %s, and on from there", trainer.state.global_step, smaller)
+    return None
 
 
 def latest_checkpoint(output_dir: Path) -> Path | None:
@@ -172,6 +203,8 @@ def _summary(trainer: SFTTrainer, metrics: dict[str, float], checkpoint: Path | 
         "learning_rate": {"peak": max(rates), "final": rates[-1]} if rates else None,
         "seed": trainer.args.seed,
         "processes": PartialState().num_processes,
+        "micro_batch": trainer.args.per_device_train_batch_size,
+        "gradient_accumulation": trainer.args.gradient_accumulation_steps,
         "resumed_from": resumed,
         "stopped_by": "early_stopping" if state.global_step < state.max_steps else "schedule",
     }

@@ -13,7 +13,7 @@ from blocklm.corpus import build_corpus
 from blocklm.errors import UserError
 from blocklm.families import FAMILY
 from blocklm.mining import mine
-from blocklm.recipe import DEFAULT_MAX_LENGTH, parse_recipe
+from blocklm.recipe import parse_recipe
 from blocklm.report import exam_table, read_manifest, write_json
 from blocklm.repository import open_repositories
 
@@ -28,7 +28,7 @@ def main() -> None:
         return
     run_dir = Path(arguments[0])
     manifest = read_manifest(run_dir)
-    if manifest is None or manifest["status"] != "complete" or "prompts" not in manifest["corpus"]:
+    if manifest is None or manifest["status"] != "complete" or not manifest["plan"]:
         remedy = "name the `output_dir` of a run that went to its end with this version"
         raise UserError(f"`{run_dir}` is not a complete run", remedy)
     if foreign := [word for word in arguments[1:] if word.startswith("--") and not word.startswith(MAY_CHANGE)]:
@@ -57,9 +57,15 @@ def main() -> None:
     corpus = build_corpus(recipe, repositories, changes, prompts, special_tokens(tokenizer))
     tuned = load_tuned(config, precision, run_dir, trust)
     base = base_arm(tuned, lambda: load_base(config, precision, trust))
-    length = recipe.training.get("max_length") or DEFAULT_MAX_LENGTH
     result = run_exam(
-        corpus.splits["test"], recipe.exam_view, tokenizer, tuned, base, precision.dtype, length, recipe.exam
+        corpus.splits["test"],
+        recipe.exam_view,
+        tokenizer,
+        tuned,
+        base,
+        precision.dtype,
+        manifest["plan"]["max_length"],
+        recipe.exam,
     )
     write_json(run_dir / "exam-again.json", result)
     print(exam_table(result))

@@ -72,6 +72,15 @@ EDGES: dict[str, set[str]] = {
         "repository", "sampling", "snapshot", "splits", "store", "views", "weights", "windows",
     },
     "precision": {"errors"},
+    "phantom": {"model", "precision"},
+    "memory": set(),
+    "device": {"errors"},
+    "plan": {"device", "errors", "memory", "model", "phantom", "precision"},
+    "published": {"device", "plan", "precision"},
+    "preflight": set(),
+    "fitting": {
+        "device", "errors", "exam", "model", "plan", "precision", "preflight", "recipe", "report", "training",
+    },
     "model": {"errors", "precision"},
     "embedded": {"errors"},
     "encoding": {"store"},
@@ -80,14 +89,14 @@ EDGES: dict[str, set[str]] = {
     "reading": {"curriculum", "encoding", "errors", "recipe", "sampling"},
     "probe": {"exam", "families", "sampling", "views"},
     "callbacks.interrupt": {"interrupts"},
-    "training": {"callbacks.interrupt", "errors", "interrupts", "model", "precision", "reading", "recipe"},
+    "training": {"callbacks.interrupt", "errors", "interrupts", "model", "precision", "preflight", "reading", "recipe"},
     "exam": {"encoding", "errors", "recipe", "splits"},
     "report": set(),
     "card": {"report"},
     "run_dir": {"errors", "recipe", "recipe_parser", "report"},
     "job": {
-        "card", "changes", "corpus", "curation", "encoding", "errors", "exam", "families", "interrupts", "lessons", "mining",
-        "model", "precision", "probe", "reading", "recipe", "report", "repository", "splits", "training",
+        "card", "changes", "corpus", "curation", "encoding", "errors", "exam", "families", "fitting", "interrupts", "lessons",
+        "mining", "model", "precision", "preflight", "probe", "reading", "recipe", "report", "repository", "splits", "training",
     },
 }  # fmt: skip
 DATA_HALF = (

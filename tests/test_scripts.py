@@ -55,9 +55,19 @@ def test_help_teaches(name: str, tmp_path: Path) -> None:
 def test_a_run_leaves_what_the_design_promises(trained: Path) -> None:
     content = manifest(trained)
     assert content["status"] == "complete"
-    assert [phase["name"] for phase in content["phases"]] == ["mine", "curate", "render", "train", "exam", "save"]
+    assert [phase["name"] for phase in content["phases"]] == [
+        "plan",
+        "mine",
+        "curate",
+        "render",
+        "train",
+        "exam",
+        "save",
+    ]
     assert {phase["status"] for phase in content["phases"]} == {"complete"}
-    assert content["training"]["steps"] == 12
+    assert content["training"]["steps"] == content["plan"]["steps"] == 12
+    assert content["plan"]["micro_batch"] == content["training"]["micro_batch"] == 2
+    assert 0 < content["plan"]["memory"]["weights"] < content["plan"]["memory"]["total"]
     assert content["training"]["tokens_seen"] > 0
     assert content["exam"]["commits"] == 7
     assert content["corpus"]["splits"]["train"]["used"] >= 15

@@ -1,0 +1,109 @@
+"""A run fits its device: planned before anything is loaded, proved before step 0, made smaller where it must be."""
+
+import logging
+from dataclasses import replace
+from math import ceil
+from typing import Any
+
+from accelerate.utils import gather_object
+from trl import ModelConfig, SFTConfig, SFTTrainer
+
+from blocklm.device import this_device
+from blocklm.errors import UserError
+from blocklm.exam import BATCH_TOKENS
+from blocklm.model import check_length, load_config
+from blocklm.plan import Steps, make_plan, shorter_lengths
+from blocklm.precision import Precision
+from blocklm.preflight import DoesNotFit, fit
+from blocklm.recipe import Recipe
+from blocklm.report import Manifest
+from blocklm.training import latest_checkpoint
+
+logger = logging.getLogger(__name__)
+
+
+class Fitting:
+    """The plan of one run; it lives in the manifest, and the trainer's arguments follow it.
+
+    Args:
+        recipe: the run.
+        keys: its model.
+        args: the trainer's arguments; micro-batch, accumulation and length are changed.
+        precision: of the matrix products.
+        manifest: where the plan is written.
+    """
+
+    def __init__(
+        self, recipe: Recipe, keys: ModelConfig, args: SFTConfig, precision: Precision, manifest: Manifest
+    ) -> None:
+        self.recipe, self.keys, self.args = recipe, keys, args
+        self.precision, self.manifest = precision, manifest
+        self._resumes = latest_checkpoint(recipe.output_dir) is not None
+
+    def plan(self, earlier: dict[str, Any] | None) -> None:
+        """Choose what fits the device; a run that resumes keeps the plan of its `earlier` manifest.
+
+        Raises:
+            UserError: not one short row fits.
+        """
+        known = (earlier or {}).get("plan") if self._resumes else None
+        self._adopt(known or self._planned())
+
+    def reads(self, epochs: float, rows: int, processes: int) -> None:
+        """Put into the plan how long the training will be."""
+        per_step = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * processes
+        steps = self.args.max_steps if self.args.max_steps > 0 else ceil(rows / per_step)
+        self.manifest.update(plan=self.manifest.content["plan"] | {"epochs": round(epochs, 4), "steps": steps})
+
+    def holds(self, trainer: SFTTrainer) -> bool:
+        """Run the largest steps once; False if the length was made shorter, and all must be prepared anew.
+
+        Raises:
+            UserError: nothing shorter is left to try.
+        """
+        plan = dict(self.manifest.content["plan"])
+        asked_tokens = max(BATCH_TOKENS, self.args.max_length) if self.recipe.exam.exam else 0
+        state = plan["memory"]["optimizer"] if plan["memory"] else 0
+        try:
+            changed = fit(trainer, state, asked_tokens)
+        except DoesNotFit as error:
+            shorter = next(shorter_lengths(self.args.max_length), None)
+            if shorter is None or self._resumes:
+                remedy = f"free some memory, or set `max_length` below {self.args.max_length} in the recipe"
+                raise UserError(str(error), remedy) from error
+            logger.warning("length %d instead of %d: %s", shorter, self.args.max_length, error)
+            self._adopt(plan | {"max_length": shorter, "reasons": [*plan["reasons"], f"length {shorter}: {error}"]})
+            return False
+        micro, accumulation = self.args.per_device_train_batch_size, self.args.gradient_accumulation_steps
+        chosen = {"micro_batch": micro, "gradient_accumulation": accumulation}
+        self._adopt(plan | chosen | {"reasons": [*plan["reasons"], *changed]})
+        return True
+
+    def _planned(self) -> dict[str, Any]:
+        trust = bool(self.recipe.training.get("trust_remote_code", False))
+        check_length(self.keys, self.args.max_length, trust)
+        device = this_device()
+        device = replace(device, budget=min(gather_object([device.budget])))  # all processes must choose alike
+        steps = Steps(load_config(self.keys, trust), self.keys, self.args, self.precision, device.gpu, trust)
+        try:
+            plan = make_plan(steps, self.args, device).entry()
+        except RuntimeError as error:  # an architecture whose steps depend on the values of its tensors
+            plan = {
+                "micro_batch": self.args.per_device_train_batch_size,
+                "gradient_accumulation": self.args.gradient_accumulation_steps,
+                "max_length": self.args.max_length,
+                "memory": None,
+                "reasons": [
+                    f"as the recipe says: this architecture cannot be planned ({' '.join(str(error).split())[:200]})"
+                ],
+            }
+        for reason in plan["reasons"]:
+            logger.info(reason)
+        return plan | {"precision": self.precision.entry()}
+
+    def _adopt(self, plan: dict[str, Any]) -> None:
+        self.args.per_device_train_batch_size = plan["micro_batch"]
+        self.args.gradient_accumulation_steps = plan["gradient_accumulation"]
+        self.args.max_length = plan["max_length"]
+        self.args.auto_find_batch_size = False  # transformers' own would begin again at step 0 and forget accumulation
+        self.manifest.update(plan=plan)
