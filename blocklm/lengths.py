@@ -42,15 +42,15 @@ def length_report(samples: Dataset, tokenizer: PreTrainedTokenizerBase, max_leng
         }
     drawn = generator.permutation(np.concatenate(lengths))
     rows = pack_dataset(Dataset.from_dict({"input_ids": [[0] * int(size) for size in drawn]}), max_length, "bfd")
-    padding = {
-        "any order": _padding(drawn, batch),
-        "like lengths": _padding(np.sort(drawn), batch),
+    shares = {
+        "any order": padding(drawn, batch),
+        "like lengths": padding(np.sort(drawn), batch),
         "packed": 100 * (1 - drawn.sum() / (len(rows) * max_length)),
     }
-    return {"views": views, "padding_percent": {name: round(float(share), 1) for name, share in padding.items()}}
+    return {"views": views, "padding_percent": {name: round(float(share), 1) for name, share in shares.items()}}
 
 
-def _padding(lengths: Sequence[int] | np.ndarray[Any, Any], batch: int) -> float:
+def padding(lengths: Sequence[int] | np.ndarray[Any, Any], batch: int) -> float:
     """Percent of what a device reads that is padding, when each batch is as long as its longest sample."""
     batches = [lengths[at : at + batch] for at in range(0, len(lengths), batch)]
     return float(100 * (1 - sum(map(sum, batches)) / sum(len(some) * max(some) for some in batches)))

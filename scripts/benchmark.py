@@ -4,6 +4,7 @@ python scripts/benchmark.py mining --repo ~/src/project ~/src/other --rounds 5
 python scripts/benchmark.py hygiene --repo ~/src/project
 python scripts/benchmark.py rendering --repo ~/src/project
 python scripts/benchmark.py planning
+python scripts/benchmark.py training --repo ~/src/project
 python scripts/benchmark.py exactness --repo ~/src/project
 """
 
@@ -21,11 +22,18 @@ def _planning() -> Iterator[str]:
     return planning_table()
 
 
+def _training(paths: list[Path], rounds: int) -> Iterator[str]:
+    from blocklm.throughput import training_table
+
+    return training_table(paths, rounds)
+
+
 TABLES: dict[str, Callable[[list[Path], int], Iterator[str]]] = {
     "mining": mining_table,
     "hygiene": hygiene_table,
     "rendering": rendering_table,
     "planning": lambda _, __: _planning(),
+    "training": _training,
     "exactness": lambda paths, _: exactness_table(paths),
 }
 

@@ -1,0 +1,162 @@
+"""Our training against TRL's own `sft` script: the same model, adapter, token ids and rows per step, one after the other.
+
+TRL's script pads each batch to its longest row. On samples of a real history, whose lengths have a long tail, more than half
+of what it computes is padding.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer
+from trl import SFTConfig
+
+from blocklm.corpus import build_corpus
+from blocklm.families import FAMILY
+from blocklm.lengths import padding
+from blocklm.mining import mine
+from blocklm.model import special_tokens
+from blocklm.reading import reading_list
+from blocklm.recipe import parse_recipe
+from blocklm.repository import open_repositories
+
+RUNTIME = re.compile(r"'train_runtime': '?([\d.]+)")
+SAMPLES, LENGTH = 96, 1024
+RECIPE = "recipes/quickstart.yaml"
+OURS = ["--packing", "auto", "--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "1"]
+PLAIN = ["--per_device_train_batch_size", "8", "--gradient_accumulation_steps", "1"]
+SHARED = ["--max_length", f"{LENGTH}", "--save_strategy", "no", "--eval_strategy", "no", "--logging_steps", "1"]
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """What one way of training took and gave; `bits` are bits per byte of later commits."""
+
+    tokens: int
+    seconds: float
+    mebibytes: float
+    padding_percent: float
+    bits: float
+
+
+def training_table(paths: Sequence[Path], _: int) -> Iterator[str]:
+    """Yield the lines of a table, one repository after the other."""
+    for path in paths:
+        with tempfile.TemporaryDirectory(prefix="blocklm-benchmark-") as folder:
+            ours = _ours(path, Path(folder))
+            plain = _plain(Path(folder) / "ours", Path(folder) / "plain")
+        yield f"{path.resolve().name}: {ours.tokens} tokens of {SAMPLES} samples, at most {LENGTH} each"
+        for name, arm in (("BlockLM", ours), ("trl sft", plain)):
+            yield (
+                f"{name:10s} {arm.tokens / arm.seconds:8.0f} real tokens/s  {arm.padding_percent:5.1f} % padding  "
+                f"peak {arm.mebibytes:6.0f} MiB  {arm.bits:.4f} bits per byte of later commits"
+            )
+        yield f"{'ratio':10s} {plain.seconds / ours.seconds:8.2f}"
+
+
+def _ours(repository: Path, folder: Path) -> Arm:
+    run = folder / "ours"
+    arguments = [
+        "--repo",
+        f"{repository.resolve()}",
+        "--output_dir",
+        f"{run}",
+        "--corpus_dir",
+        f"{folder / 'corpora'}",
+    ]
+    arguments += ["--max_train_samples", f"{SAMPLES}", *SHARED, *OURS]
+    _, mebibytes = _run([sys.executable, "scripts/train.py", RECIPE, *arguments])
+    manifest = json.loads((run / "manifest.json").read_text())
+    training, train = manifest["training"], manifest["corpus"]["splits"]["train"]
+    full = train["utilisation"] or 1.0
+    return Arm(
+        tokens=training["tokens_seen"],
+        seconds=training["tokens_seen"] / training["tokens_per_second"],
+        mebibytes=mebibytes,
+        padding_percent=100 * (1 - full),
+        bits=manifest["exam"]["tuned"]["bits_per_byte"],
+    )
+
+
+def _plain(run: Path, folder: Path) -> Arm:
+    """Train on the same rows, padded, and examine the adapter as ours was."""
+    recipe, manifest = parse_recipe([str(run / "recipe.yaml")]), json.loads((run / "manifest.json").read_text())
+    lengths = _write_rows(run, folder / "rows")
+    keys = [
+        word
+        for key in ("model_name_or_path", "use_peft", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")
+        for word in (f"--{key}", *map(str, _listed(recipe.model[key])))
+    ]
+    keys += [
+        word
+        for key in ("learning_rate", "lr_scheduler_type", "warmup_steps", "seed")
+        for word in (f"--{key}", f"{recipe.training[key]}")
+    ]
+    keys += ["--bf16", f"{manifest['plan']['precision']['bf16']}", "--use_cpu", f"{not torch.cuda.is_available()}"]
+    command = [sys.executable, "-m", "trl.scripts.sft", "--dataset_name", f"{folder / 'rows'}", *keys, *SHARED, *PLAIN]
+    command += ["--output_dir", f"{folder / 'out'}", "--num_train_epochs", "1", "--report_to", "none"]
+    said, mebibytes = _run(command)
+    found = RUNTIME.search(said)
+    assert found is not None, said
+    shutil.copytree(run, folder / "run")
+    for path in (folder / "out").glob("adapter_*"):
+        shutil.copy(path, folder / "run")
+    _run([sys.executable, "scripts/evaluate.py", f"{folder / 'run'}"])
+    result: dict[str, Any] = json.loads((folder / "run" / "exam-again.json").read_text())
+    return Arm(
+        tokens=sum(lengths),
+        seconds=float(found[1]),
+        mebibytes=mebibytes,
+        padding_percent=padding(lengths, int(PLAIN[1])),
+        bits=result["tuned"]["bits_per_byte"],
+    )
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _write_rows(run: Path, folder: Path) -> list[int]:
+    """The token ids that our run read, one row a sample; returns their lengths."""
+    recipe, manifest = parse_recipe([str(run / "recipe.yaml")]), json.loads((run / "manifest.json").read_text())
+    repositories = open_repositories(recipe.mining)
+    tokenizer = AutoTokenizer.from_pretrained(recipe.model["model_name_or_path"])
+    prompts = {view: FAMILY[name] for view, name in manifest["corpus"]["prompts"].items()}
+    changes = mine(repositories, recipe.mining)
+    corpus = build_corpus(recipe, repositories, changes, prompts, special_tokens(tokenizer))
+    args = SFTConfig(
+        output_dir=str(run),
+        max_length=LENGTH,
+        seed=recipe.training["seed"],
+        num_train_epochs=1,
+        use_cpu=True,
+        bf16=False,
+    )
+    reading = reading_list(corpus.splits["train"], tokenizer, recipe.sampling, recipe.run, args, corpus.folder, 1)
+    folder.mkdir(parents=True)
+    rows = [reading.dataset[at] for at in reading.order]
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return [len(row["input_ids"]) for row in rows]
+
+
+def _run(command: list[str]) -> tuple[str, float]:
+    """Run to the end; returns what it printed, and its peak memory in MiB."""
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | {"HF_HUB_OFFLINE": "1"}
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        output.seek(0)
+        said = output.read()
+    if status:
+        raise RuntimeError(f"`{' '.join(command[:3])}` failed: {said[-2000:]}")
+    return said, usage.ru_maxrss / 1024
