@@ -6,12 +6,14 @@ from math import ceil
 from typing import Any
 
 from accelerate.utils import gather_object
+from transformers import PreTrainedModel
 from trl import ModelConfig, SFTConfig, SFTTrainer
 
 from blocklm.device import this_device
 from blocklm.errors import UserError
 from blocklm.exam import BATCH_TOKENS
 from blocklm.model import check_length, load_config
+from blocklm.packing import MIN_UTILISATION, keeps_documents_apart
 from blocklm.plan import Steps, make_plan, shorter_lengths
 from blocklm.precision import Precision
 from blocklm.preflight import DoesNotFit, fit
@@ -38,6 +40,7 @@ class Fitting:
     ) -> None:
         self.recipe, self.keys, self.args = recipe, keys, args
         self.precision, self.manifest = precision, manifest
+        self._auto = recipe.training.get("packing") == "auto"
         self._resumes = latest_checkpoint(recipe.output_dir) is not None
 
     def plan(self, earlier: dict[str, Any] | None) -> None:
@@ -48,6 +51,29 @@ class Fitting:
         """
         known = (earlier or {}).get("plan") if self._resumes else None
         self._adopt(known or self._planned())
+
+    def pack(self, base: PreTrainedModel) -> None:
+        """Decide on `packing: auto` by what the model does; `unpack` may take it back when the samples are known."""
+        if self._auto:
+            self.args.packing = keeps_documents_apart(base)
+            why = (
+                "the model keeps documents apart" if self.args.packing else "documents in one row would see each other"
+            )
+            self._say_packing(why)
+
+    def unpack(self, utilisation: float) -> bool:
+        """Take packing back where rows would not become full enough; True if it was."""
+        if not (self._auto and self.args.packing and utilisation < MIN_UTILISATION):
+            return False
+        self.args.packing = False
+        self._say_packing(f"packed rows would be {100 * utilisation:.0f} % full")
+        return True
+
+    def _say_packing(self, why: str) -> None:
+        if not self.args.packing and "train_sampling_strategy" not in self.recipe.training:
+            self.args.train_sampling_strategy = "group_by_length"
+        choice = {"packing": self.args.packing, "sampling": self.args.train_sampling_strategy, "reason": why}
+        self.manifest.update(plan=self.manifest.content["plan"] | {"packing": choice})
 
     def reads(self, epochs: float, rows: int, processes: int) -> None:
         """Put into the plan how long the training will be."""

@@ -163,19 +163,22 @@ class _Job:
 
     def fitting_trainer(self, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> SFTTrainer | None:
         """A trainer whose largest steps have been run, None if they did not fit and the samples must be shorter."""
+        base = self.load_base()
+        self.fitting.pack(base)
         with self.processes.main_process_first():
             reading, validation = self.read(tokenizer, corpus)
         trainer = build_trainer(
-            self.recipe, self.args, self.load_base(), tokenizer, reading, validation.dataset, self.interrupts
+            self.recipe, self.args, base, tokenizer, reading, validation.dataset, self.interrupts, self.precision
         )
         return trainer if self.fitting.holds(trainer) else None
 
     def read(self, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> tuple[ReadingList, EncodedSplit]:
         """Encode what is trained on and what guides it, and put both into the manifest."""
         run, count = self.recipe.run, self.processes.num_processes
-        reading = reading_list(
-            corpus.splits["train"], tokenizer, self.recipe.sampling, run, self.args, corpus.folder, count
-        )
+        train = corpus.splits["train"]
+        reading = reading_list(train, tokenizer, self.recipe.sampling, run, self.args, corpus.folder, count)
+        if reading.report["utilisation"] is not None and self.fitting.unpack(reading.report["utilisation"]):
+            reading = reading_list(train, tokenizer, self.recipe.sampling, run, self.args, corpus.folder, count)
         asked = corpus.splits["validation"]
         asked = asked.select([at for at, view in enumerate(asked["view"][:]) if view == self.recipe.exam_view])
         heard = spread_over_commits(asked["commit"][:], run.max_validation_samples, len(asked), self.args.seed)

@@ -1,7 +1,7 @@
 """What a training reads: encoded samples, and the order of all of them from the first step to the last."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -116,17 +116,18 @@ def _epochs(
 
 @dataclass(frozen=True)
 class _Rows:
-    """What a phase reads: its samples, their rows, and the order of these."""
+    """What a phase reads: its samples, their rows, the order of these, and how many tokens one may have."""
 
     split: EncodedSplit
     dataset: Dataset
     order: list[int]
+    length: int
 
     def __len__(self) -> int:
         return len(self.order)
 
     def __getitem__(self, part: slice) -> "_Rows":
-        return _Rows(self.split, self.dataset, self.order[part])
+        return replace(self, order=self.order[part])
 
 
 @dataclass
@@ -141,6 +142,7 @@ class _Desk:
     encoded: list[EncodedSplit] = field(default_factory=list)
     parts: list[Dataset] = field(default_factory=list)
     order: list[int] = field(default_factory=list)
+    capacity: list[int] = field(default_factory=list)
 
     def drawn(self, phase: Phase, rates: Floats, count: int, seed: int) -> "_Rows":
         """Draw `count` samples for a phase and encode them; one that is too long for it is passed over."""
@@ -161,16 +163,17 @@ class _Desk:
             packed = [
                 self._packed(rows.select(chosen), length, seed + at) for at, chosen in enumerate(orders) if chosen
             ]
-            return _Rows(split, concatenate_datasets(packed), list(range(sum(map(len, packed)))))
+            return _Rows(split, concatenate_datasets(packed), list(range(sum(map(len, packed)))), length)
         lengths = pc.list_value_length(rows.data.table["input_ids"]).to_numpy()
         arranged = [self._arranged(chosen, lengths, seed + at) for at, chosen in enumerate(orders)]
-        return _Rows(split, rows, [row for chosen in arranged for row in chosen])
+        return _Rows(split, rows, [row for chosen in arranged for row in chosen], length)
 
     def read(self, rows: "_Rows") -> None:
         """Put the rows of a phase at the end of the order."""
         start = sum(map(len, self.parts))
         self.encoded.append(rows.split)
         self.parts.append(rows.dataset)
+        self.capacity.append(len(rows.dataset) * rows.length)
         self.order += [start + row for row in rows.order]
 
     def _arranged(self, rows: list[int], lengths: NDArray[np.int64], seed: int) -> list[int]:
@@ -198,5 +201,6 @@ class _Desk:
             "too_long": sum(split.too_long for split in self.encoded),
             "trimmed": sum(split.trimmed for split in self.encoded),
             "shares": shares,
+            "utilisation": round(int(lengths.sum()) / sum(self.capacity), 4) if self.args.packing else None,
         }
         return ReadingList(dataset, self.order, max(1, ceil(len(self.order) / epochs)), report)

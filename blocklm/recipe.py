@@ -19,6 +19,7 @@ from blocklm.schema import model_schema, training_schema
 
 PASSWORD = re.compile(r"://[^/@:]*:[^/@]+@")
 DEFAULT_MAX_LENGTH = 1024  # TRL's
+PACKING = {"auto": "auto", "true": True, "True": True, "false": False, "False": False, "None": False}
 DEFAULT_BATCH_SIZE = 8  # transformers'
 
 # Where our default differs from the library's: nothing leaves the machine unless asked, what is watched goes to
@@ -164,6 +165,8 @@ def parse_recipe(argv: Sequence[str], description: str | None = None) -> Recipe:
         model={key: value for key, value in vars(model).items() if key in given},
         training=LIBRARY_DEFAULTS | {key: value for key, value in vars(training).items() if key in given},
     )
+    if "packing" in given:
+        recipe.training["packing"] = PACKING[str(recipe.training["packing"])]
     _check(recipe)
     return recipe
 

@@ -19,6 +19,8 @@ TRAINING_SOURCES = (
     ("trl", "trainer/sft_config.py", "SFTConfig"),
 )
 MODEL_SOURCES = (("trl", "trainer/model_config.py", "ModelConfig"),)
+# `auto` is ours: packing where the model keeps documents apart and rows become full.
+WIDER: dict[str, Any] = {"packing": Literal["auto", "true", "false", "True", "False"] | None}
 ENUM_SOURCES = (("transformers", "trainer_utils.py"), ("transformers", "training_args.py"))
 
 
@@ -56,6 +58,7 @@ def _fields(sources: tuple[tuple[str, str, str], ...]) -> Iterator[tuple[str, An
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
                 choices = _metadata(node.value, "choices")
                 annotation = Literal[tuple(choices)] | None if choices else _type(node.annotation)
+                annotation = WIDER.get(node.target.id, annotation)
                 found[node.target.id] = (annotation, str(_metadata(node.value, "help") or "").replace("%", "%%"))
     for name, (annotation, help_text) in found.items():
         yield name, annotation, help_text

@@ -16,6 +16,7 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedToken
 from trl import ModelConfig, SFTConfig, SFTTrainer
 
 from blocklm.callbacks.interrupt import InterruptCallback
+from blocklm.callbacks.precision import PrecisionCallback
 from blocklm.errors import UserError
 from blocklm.interrupts import Interrupts
 from blocklm.model import lora_config
@@ -45,6 +46,7 @@ def sft_config(recipe: Recipe, precision: Precision) -> SFTConfig:
         given = needed | given
     given |= {"fp16": precision.fp16, "bf16": precision.bf16, "use_cpu": not torch.cuda.is_available()}
     # Samples arrive as token ids and labels within `max_length`, packed if they are to be: there is nothing to prepare.
+    given["packing"] = given.get("packing") is True  # `auto` is decided when the model is there
     given["dataset_kwargs"] = {"skip_prepare_dataset": True}
     try:
         return SFTConfig(**given)
@@ -60,6 +62,7 @@ def build_trainer(
     reading: ReadingList,
     validation: Dataset,
     interrupts: Interrupts,
+    precision: Precision,
 ) -> SFTTrainer:
     """Put the adapter on the base and both into an SFTTrainer whose runs repeat under the same seed.
 
@@ -71,10 +74,11 @@ def build_trainer(
         reading: rows of `input_ids` and `labels`, and the order in which they are read.
         validation: likewise rows; used for evaluation, early stopping and the best checkpoint.
         interrupts: where a wish to stop arrives.
+        precision: what must hold when training begins.
     """
     set_seed(args.seed)  # the trainer seeds itself only after the adapter's weights are drawn
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(recipe.output_dir / "tensorboard")  # transformers 5 has no other key
-    callbacks: list[Any] = [InterruptCallback(interrupts)]
+    callbacks: list[Any] = [InterruptCallback(interrupts), PrecisionCallback(precision)]
     if recipe.run.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(recipe.run.early_stopping_patience))
     trainer = _OrderedTrainer(

@@ -56,6 +56,9 @@ EDGES: dict[str, set[str]] = {
         "changes", "commits", "curation", "families", "history", "hygiene", "lessons", "recipe", "repository", "sampling",
         "snapshot", "sterile",
     },
+    "throughput": {
+        "corpus", "families", "lengths", "mining", "model", "reading", "recipe", "repository",
+    },
     "mining": {"changes", "errors", "history", "hygiene", "recipe", "repository", "store"},
     "landing": set(),
     "units": {"hunks", "hygiene", "landing"},
@@ -78,8 +81,9 @@ EDGES: dict[str, set[str]] = {
     "plan": {"device", "errors", "memory", "model", "phantom", "precision"},
     "published": {"device", "plan", "precision"},
     "preflight": set(),
+    "packing": set(),
     "fitting": {
-        "device", "errors", "exam", "model", "plan", "precision", "preflight", "recipe", "report", "training",
+        "device", "errors", "exam", "model", "packing", "plan", "precision", "preflight", "recipe", "report", "training",
     },
     "model": {"errors", "precision"},
     "embedded": {"errors"},
@@ -89,7 +93,9 @@ EDGES: dict[str, set[str]] = {
     "reading": {"curriculum", "encoding", "errors", "recipe", "sampling"},
     "probe": {"exam", "families", "sampling", "views"},
     "callbacks.interrupt": {"interrupts"},
-    "training": {"callbacks.interrupt", "errors", "interrupts", "model", "precision", "preflight", "reading", "recipe"},
+    "callbacks.precision": {"precision"},
+    "training": {
+        "callbacks.interrupt", "callbacks.precision", "errors", "interrupts", "model", "precision", "preflight", "reading", "recipe"},
     "exam": {"encoding", "errors", "recipe", "splits"},
     "report": set(),
     "card": {"report"},

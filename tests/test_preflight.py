@@ -81,8 +81,9 @@ def trainer_of(wide: Path, tmp_path: Path) -> Callable[..., SFTTrainer]:
         dataset = Dataset.from_dict({"input_ids": rows, "labels": rows})
         reading = ReadingList(dataset, list(range(64)), 64, {})
         base = AutoModelForCausalLM.from_pretrained(wide)
-        args = sft_config(recipe, choose_precision(None, False))
-        return build_trainer(recipe, args, base, tokenizer, reading, dataset.select(range(4)), Interrupts())
+        precision = choose_precision(None, False)
+        validation, args = dataset.select(range(4)), sft_config(recipe, precision)
+        return build_trainer(recipe, args, base, tokenizer, reading, validation, Interrupts(), precision)
 
     return build
 

@@ -37,7 +37,11 @@ def tokenizer(tiny_models: dict[str, Path]) -> PreTrainedTokenizerBase:
 
 
 def read(
-    tokenizer: PreTrainedTokenizerBase, folder: Path, sampling: dict[str, Any] | None = None, **keys: Any
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    sampling: dict[str, Any] | None = None,
+    run: dict[str, Any] | None = None,
+    **keys: Any,
 ) -> ReadingList:
     args = SFTConfig(
         **{
@@ -50,7 +54,7 @@ def read(
         | keys
     )
     settings = checked(SamplingArguments(**{"views": {"edit": 1}} | (sampling or {})))
-    return reading_list(SAMPLES, tokenizer, settings, RunArguments(), args, folder, processes=1)
+    return reading_list(SAMPLES, tokenizer, settings, RunArguments(**run or {}), args, folder, processes=1)
 
 
 def texts(reading: ReadingList, tokenizer: PreTrainedTokenizerBase) -> list[str]:
@@ -161,3 +165,22 @@ def test_samples_without_weight_are_an_error(tokenizer: PreTrainedTokenizerBase,
 def test_nothing_that_fits_is_an_error(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no train sample fits into `max_length` 5"):
         read(tokenizer, tmp_path, max_length=5)
+
+
+def test_epochs_follow_from_the_tokens_that_are_wanted(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    once = read(tokenizer, tmp_path, num_train_epochs=1).report["tokens"]
+    wanted = read(tokenizer, tmp_path, run={"target_tokens": 2 * once, "max_epochs": 5.0})
+    assert wanted.report["tokens"] == pytest.approx(2 * once, rel=0.05)
+    assert wanted.epoch_size == 60
+    bounded = read(tokenizer, tmp_path, run={"target_tokens": 100 * once, "max_epochs": 3.0})
+    assert len(bounded.order) == 180
+    least = read(tokenizer, tmp_path, run={"target_tokens": 1, "min_epochs": 0.5})
+    assert len(least.order) == 30
+
+
+def test_packed_rows_of_a_real_length_are_full(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    reading = read(tokenizer, tmp_path, packing=True, max_length=512, num_train_epochs=1)
+    assert reading.report["utilisation"] == pytest.approx(
+        sum(map(len, reading.dataset["input_ids"][:])) / (512 * len(reading.dataset)), abs=1e-3
+    )
+    assert read(tokenizer, tmp_path, num_train_epochs=1).report["utilisation"] is None

@@ -127,3 +127,21 @@ def test_reading_a_recipe_does_not_import_torch(tmp_path: Path) -> None:
 
 def test_a_bare_off_is_what_it_says(tmp_path: Path) -> None:
     assert read(tmp_path, "recency: off").sampling.recency == "off"
+
+
+@pytest.mark.parametrize(("text", "read"), [("auto", "auto"), ("true", True), ("false", False)])
+def test_packing_may_be_left_to_the_model(tmp_path: Path, text: str, read: object) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"model_name_or_path: m\npacking: {text}\n")
+    assert parse_recipe([str(recipe)]).training["packing"] == read
+    recipe.write_text("model_name_or_path: m\n")
+    assert parse_recipe([str(recipe), "--packing", text]).training["packing"] == read
+    with pytest.raises(UserError, match="packing"):
+        parse_recipe([str(recipe), "--packing", "perhaps"])
+
+
+def test_bounds_of_the_epochs_must_leave_some(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("model_name_or_path: m\nmin_epochs: 3\nmax_epochs: 2\n")
+    with pytest.raises(UserError, match="leave no number of epochs"):
+        parse_recipe([str(recipe)])
