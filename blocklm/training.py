@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from trl import ModelConfig, SFTConfig, SFTTrainer
 
+from blocklm.callbacks.estimate import EstimateCallback
 from blocklm.callbacks.interrupt import InterruptCallback
 from blocklm.callbacks.precision import PrecisionCallback
 from blocklm.errors import UserError
@@ -78,7 +79,7 @@ def build_trainer(
     """
     set_seed(args.seed)  # the trainer seeds itself only after the adapter's weights are drawn
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(recipe.output_dir / "tensorboard")  # transformers 5 has no other key
-    callbacks: list[Any] = [InterruptCallback(interrupts), PrecisionCallback(precision)]
+    callbacks: list[Any] = [InterruptCallback(interrupts), PrecisionCallback(precision), EstimateCallback()]
     if recipe.run.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(recipe.run.early_stopping_patience))
     trainer = _OrderedTrainer(

@@ -92,10 +92,11 @@ EDGES: dict[str, set[str]] = {
     "curriculum": set(),
     "reading": {"curriculum", "encoding", "errors", "recipe", "sampling"},
     "probe": {"exam", "families", "sampling", "views"},
+    "callbacks.estimate": set(),
     "callbacks.interrupt": {"interrupts"},
     "callbacks.precision": {"precision"},
     "training": {
-        "callbacks.interrupt", "callbacks.precision", "errors", "interrupts", "model", "precision", "preflight", "reading", "recipe"},
+        "callbacks.estimate", "callbacks.interrupt", "callbacks.precision", "errors", "interrupts", "model", "precision", "preflight", "reading", "recipe"},
     "exam": {"encoding", "errors", "recipe", "splits"},
     "report": set(),
     "card": {"report"},

@@ -9,6 +9,7 @@ from datasets import Dataset
 from transformers import AutoTokenizer
 from trl import SFTTrainer
 
+from blocklm.callbacks.estimate import duration
 from blocklm.interrupts import Interrupts
 from blocklm.model import load_base, model_config
 from blocklm.precision import choose_precision
@@ -70,3 +71,18 @@ def test_a_quantised_layer_of_another_compute_type_is_refused(four_bit: Callable
     layer.compute_dtype = torch.float64
     with pytest.raises(AssertionError, match=r"c_fc.*multiplies in torch\.float64"):
         trainer.train()
+
+
+def test_the_time_left_is_said_once_some_steps_are_known(
+    four_bit: Callable[[], SFTTrainer], caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = four_bit()
+    trainer.args.max_steps = 26
+    with caplog.at_level("INFO", logger="blocklm"):
+        trainer.train()
+    (said,) = [record.getMessage() for record in caplog.records if "a step" in record.getMessage()]
+    assert "about 1 min for the 20 steps left" in said
+
+
+def test_durations_are_said_as_people_say_them() -> None:
+    assert [duration(seconds) for seconds in (3, 119, 3600, 7500)] == ["1 min", "2 min", "1 h 00 min", "2 h 05 min"]

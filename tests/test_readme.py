@@ -18,6 +18,8 @@ COMMANDS = [
     if line.strip() and not line.startswith("#")
 ]
 
+FLAGS_OF_SCRIPTS = ["--explain", "--gpu_memory"]  # beside the recipe's keys
+
 
 def test_the_readme_is_short_and_begins_with_a_command() -> None:
     lines = README.splitlines()
@@ -34,8 +36,10 @@ def test_a_command_names_what_exists_and_flags_that_parse(command: str, tmp_path
             assert (ROOT / word).exists(), word
     recipes = [at for at, word in enumerate(words) if word.startswith("recipes/")]
     if recipes:
-        keys, _ = taken([word for word in words[recipes[0] + 1 :] if word != "--probe"], "--explain")
-        parse_recipe([str(ROOT / words[recipes[0]]), *keys])
+        keys = words[recipes[0] + 1 :]
+        for flag in FLAGS_OF_SCRIPTS:
+            keys, _ = taken(keys, flag)
+        parse_recipe([str(ROOT / words[recipes[0]]), *[key for key in keys if key != "--probe"]])
 
 
 def test_every_path_in_backticks_exists() -> None:
