@@ -3,6 +3,7 @@
 #
 # One launcher on each node. Repository, model, corpora and runs must lie where every node sees them. Five minutes before the
 # time is over the training is asked to save a checkpoint; the job goes back into the queue and resumes from there.
+# Run by us with two launchers on one machine and stand-ins for Slurm's commands, not under Slurm.
 #SBATCH --job-name=blocklm
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
