@@ -7,6 +7,7 @@ from typing import Any
 
 from accelerate.utils import gather_object
 from transformers import PreTrainedModel
+from transformers.training_args import OptimizerNames
 from trl import ModelConfig, SFTConfig, SFTTrainer
 
 from blocklm.device import this_device
@@ -17,11 +18,15 @@ from blocklm.packing import MIN_UTILISATION, keeps_documents_apart
 from blocklm.plan import Steps, make_plan, shorter_lengths
 from blocklm.precision import Precision
 from blocklm.preflight import DoesNotFit, fit
+from blocklm.processes import is_sharded
 from blocklm.recipe import Recipe
 from blocklm.report import Manifest
 from blocklm.training import latest_checkpoint
 
 logger = logging.getLogger(__name__)
+
+# AdamW by bitsandbytes, which on a CPU pages nothing and would only be less exact.
+GPU_ADAMW = ("adamw_bnb_8bit", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit")
 
 
 class Fitting:
@@ -30,7 +35,7 @@ class Fitting:
     Args:
         recipe: the run.
         keys: its model.
-        args: the trainer's arguments; micro-batch, accumulation and length are changed.
+        args: the trainer's arguments; micro-batch, accumulation, length and a GPU's optimizer are changed.
         precision: of the matrix products.
         manifest: where the plan is written.
     """
@@ -50,7 +55,15 @@ class Fitting:
             UserError: not one short row fits.
         """
         known = (earlier or {}).get("plan") if self._resumes else None
-        self._adopt(known or self._planned())
+        changed = self._suit_optimizer()
+        self._adopt(known or self._planned(changed))
+
+    def _suit_optimizer(self) -> list[str]:
+        asked = self.args.optim
+        if not self.args.use_cpu or asked not in GPU_ADAMW:
+            return []
+        self.args.optim = OptimizerNames.ADAMW_TORCH
+        return [f"optim adamw_torch instead of {asked.value}, which saves the memory of a GPU: there is none"]
 
     def pack(self, base: PreTrainedModel) -> None:
         """Decide on `packing: auto` by what the model does; `unpack` may take it back when the samples are known."""
@@ -84,9 +97,13 @@ class Fitting:
     def holds(self, trainer: SFTTrainer) -> bool:
         """Run the largest steps once; False if the length was made shorter, and all must be prepared anew.
 
+        A model that is to be split is still whole here, and nothing can be proved with it.
+
         Raises:
             UserError: nothing shorter is left to try.
         """
+        if is_sharded():
+            return True
         plan = dict(self.manifest.content["plan"])
         asked_tokens = max(BATCH_TOKENS, self.args.max_length) if self.recipe.exam.exam else 0
         state = plan["memory"]["optimizer"] if plan["memory"] else 0
@@ -105,27 +122,34 @@ class Fitting:
         self._adopt(plan | chosen | {"reasons": [*plan["reasons"], *changed]})
         return True
 
-    def _planned(self) -> dict[str, Any]:
+    def _planned(self, changed: list[str]) -> dict[str, Any]:
         trust = bool(self.recipe.training.get("trust_remote_code", False))
         check_length(self.keys, self.args.max_length, trust)
-        device = this_device()
-        device = replace(device, budget=min(gather_object([device.budget])))  # all processes must choose alike
-        steps = Steps(load_config(self.keys, trust), self.keys, self.args, self.precision, device.gpu, trust)
-        try:
-            plan = make_plan(steps, self.args, device).entry()
-        except RuntimeError as error:  # an architecture whose steps depend on the values of its tensors
-            plan = {
-                "micro_batch": self.args.per_device_train_batch_size,
-                "gradient_accumulation": self.args.gradient_accumulation_steps,
-                "max_length": self.args.max_length,
-                "memory": None,
-                "reasons": [
-                    f"as the recipe says: this architecture cannot be planned ({' '.join(str(error).split())[:200]})"
-                ],
-            }
-        for reason in plan["reasons"]:
-            logger.info(reason)
+        if is_sharded():
+            plan = self._unplanned("FSDP and DeepSpeed split what is planned for one device")
+        else:
+            device = this_device()
+            device = replace(device, budget=min(gather_object([device.budget])))  # all processes must choose alike
+            steps = Steps(load_config(self.keys, trust), self.keys, self.args, self.precision, device.gpu, trust)
+            try:
+                plan = make_plan(steps, self.args, device).entry()
+            except RuntimeError as error:  # an architecture whose steps depend on the values of its tensors
+                said = " ".join(str(error).split())[:200]
+                plan = self._unplanned(f"this architecture cannot be planned ({said})")
+        plan["reasons"] += changed
+        if self.args.process_index == 0:
+            for reason in plan["reasons"]:
+                logger.info(reason)
         return plan | {"precision": self.precision.entry()}
+
+    def _unplanned(self, why: str) -> dict[str, Any]:
+        return {
+            "micro_batch": self.args.per_device_train_batch_size,
+            "gradient_accumulation": self.args.gradient_accumulation_steps,
+            "max_length": self.args.max_length,
+            "memory": None,
+            "reasons": [f"as the recipe says: {why}"],
+        }
 
     def _adopt(self, plan: dict[str, Any]) -> None:
         self.args.per_device_train_batch_size = plan["micro_batch"]

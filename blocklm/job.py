@@ -1,12 +1,9 @@
 """The main job, phase by phase: mine, curate, render, train, exam, save."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-import torch
-from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTTrainer
 
@@ -33,6 +30,7 @@ from blocklm.model import (
 from blocklm.precision import choose_precision
 from blocklm.preflight import free
 from blocklm.probe import HUNKS, Scores, best_prompts, is_cheap, probe
+from blocklm.processes import is_sharded, join
 from blocklm.reading import ReadingList, reading_list
 from blocklm.recipe import Recipe
 from blocklm.report import Manifest, read_manifest, summarise, write_json
@@ -85,10 +83,7 @@ class _Job:
         self.recipe = recipe
         self.repositories = repositories
         self.interrupts = interrupts
-        self.processes = PartialState(cpu=not torch.cuda.is_available())
-        if not torch.cuda.is_available():
-            # `accelerate launch` leaves a process one thread; on a CPU each should have its share of the cores.
-            torch.set_num_threads(max(1, (os.cpu_count() or 1) // self.processes.num_processes))
+        self.processes = join(recipe.training)
         self.model_config = model_config(recipe.model)
         self.trust_remote_code = bool(recipe.training.get("trust_remote_code", False))
         self.precision = choose_precision(recipe.training.get("fp16"), recipe.training.get("bf16"))
@@ -155,11 +150,17 @@ class _Job:
         """Encode what is trained on, then train or resume; a run that ended in its exam has nothing left to train."""
         if self.earlier and self.earlier["training"]:
             self.manifest.update(corpus=self.earlier["corpus"], training=self.earlier["training"])
-            return load_tuned(self.model_config, self.precision, self.recipe.output_dir, self.trust_remote_code)
+            return self.load_tuned()
         while (trainer := self.fitting_trainer(tokenizer, corpus)) is None:
             free()
         self.manifest.update(training=train(trainer, self.interrupts))
-        return trainer.accelerator.unwrap_model(trainer.model)
+        if not is_sharded():
+            return trainer.accelerator.unwrap_model(trainer.model)
+        # In the exam the main process is alone and cannot ask the others' shards: it loads what was saved.
+        del trainer
+        free()
+        self.processes.wait_for_everyone()
+        return self.load_tuned()
 
     def fitting_trainer(self, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> SFTTrainer | None:
         """A trainer whose largest steps have been run, None if they did not fit and the samples must be shorter."""
@@ -219,6 +220,10 @@ class _Job:
         write_card(self.recipe.output_dir, self.manifest.content)
         files = {path for pattern in ARTIFACTS for path in self.recipe.output_dir.glob(pattern)}
         self.manifest.add_artifacts(sorted(files))
+
+    def load_tuned(self) -> PreTrainedModel:
+        """What the run saved."""
+        return load_tuned(self.model_config, self.precision, self.recipe.output_dir, self.trust_remote_code)
 
     def load_base(self) -> PreTrainedModel:
         """The base model as the recipe quantises it."""

@@ -24,6 +24,7 @@ from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from blocklm.errors import UserError
 from blocklm.precision import Precision
+from blocklm.processes import is_sharded
 
 
 def model_config(keys: dict[str, Any]) -> ModelConfig:
@@ -114,6 +115,9 @@ def load_base(config: ModelConfig, precision: Precision, trust_remote_code: bool
     quantization = get_quantization_config(config)
     if quantization is not None and config.load_in_4bit:
         quantization.bnb_4bit_compute_dtype = precision.dtype
+        if is_sharded() and config.bnb_4bit_quant_storage is None:
+            # FSDP splits floating weights only; as bytes each process would keep all of them.
+            quantization.bnb_4bit_quant_storage = precision.dtype
     dtype: Any = precision.dtype if quantization is not None else config.dtype
     try:
         model = AutoModelForCausalLM.from_pretrained(

@@ -121,6 +121,15 @@ class _Quantised(nn.Linear):
         self.register_buffer("nested", torch.empty(-(-scales // SCALES) if self.four_bit and nested else 0))
         self.bias = layer.bias
 
+    @property
+    def W_q(self) -> torch.Tensor:
+        """The packed weight, under the name by which PEFT knows a layer with a `dequantize` of its own; DoRA asks it."""
+        return self.weight
+
+    def dequantize(self) -> torch.Tensor:
+        """The weight, whole and in 16 bit."""
+        return self.weight.new_empty((self.out_features, self.in_features), dtype=self.dtype)
+
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """A product of the right size; PEFT copies the result of a 4-bit layer."""
         bias = None if self.bias is None else self.bias.to(self.dtype)

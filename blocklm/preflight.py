@@ -105,7 +105,8 @@ def _largest_steps(trainer: SFTTrainer, optimizer_bytes: int, asked_tokens: int)
         model.eval()
         _loss(trainer, _longest(trainer.eval_dataset, args.per_device_eval_batch_size))
         if asked_tokens:
-            model(input_ids=torch.zeros(1, asked_tokens, dtype=torch.long, device=device), use_cache=False)
+            shape = max(1, asked_tokens // args.max_length), args.max_length  # no longer than the model's positions
+            model(input_ids=torch.zeros(shape, dtype=torch.long, device=device), use_cache=False)
     del state
 
 

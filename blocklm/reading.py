@@ -192,7 +192,14 @@ class _Desk:
         return packed.select(np.random.default_rng(seed).permutation(len(packed)))
 
     def finished(self, epochs: float, shares: dict[str, float]) -> ReadingList:
-        """The list, cut into epochs of one size, of which the last may be part of one."""
+        """The list, cut into epochs of one size, of which the last may be part of one.
+
+        Epochs are whole steps, or one process would read fewer rows in the last of them than several do: accelerate gives
+        each as many. The last rows fill what is missing.
+        """
+        steps = ceil(len(self.order) / epochs / self.per_step)
+        while (missing := ceil(epochs * steps) * self.per_step - len(self.order)) > 0:
+            self.order += self.order[-missing:]
         dataset = concatenate_datasets(self.parts)
         lengths = pc.list_value_length(dataset.data.table["input_ids"]).to_numpy()
         report = {
@@ -203,4 +210,4 @@ class _Desk:
             "shares": shares,
             "utilisation": round(int(lengths.sum()) / sum(self.capacity), 4) if self.args.packing else None,
         }
-        return ReadingList(dataset, self.order, max(1, ceil(len(self.order) / epochs)), report)
+        return ReadingList(dataset, self.order, steps * self.per_step, report)

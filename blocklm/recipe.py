@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from blocklm.errors import UserError
+from blocklm.lora_keys import LoraArguments, check_lora
 from blocklm.recipe_parser import RecipeParser
 from blocklm.sampling import HUNK_VIEWS, VIEWS, SamplingArguments, check_glob, checked
 from blocklm.schema import model_schema, training_schema
@@ -23,7 +24,8 @@ PACKING = {"auto": "auto", "true": True, "True": True, "false": False, "False": 
 DEFAULT_BATCH_SIZE = 8  # transformers'
 
 # Where our default differs from the library's: nothing leaves the machine unless asked, what is watched goes to
-# TensorBoard, disks stay small, and evaluation keeps no logits (transformers #8476: they filled the memory).
+# TensorBoard, disks stay small, evaluation keeps no logits (transformers #8476: they filled the memory), and processes
+# wait a day in seconds for the one that mines.
 LIBRARY_DEFAULTS: dict[str, Any] = {
     "output_dir": "runs/default",
     "push_to_hub": False,
@@ -34,6 +36,7 @@ LIBRARY_DEFAULTS: dict[str, Any] = {
     "gradient_checkpointing_kwargs": {"use_reentrant": False},
     "restore_callback_states_from_checkpoint": True,
     "include_num_input_tokens_seen": "non_padding",
+    "ddp_timeout": 24 * 3600,
 }
 
 
@@ -120,6 +123,7 @@ class Recipe:
     sampling: SamplingArguments
     run: RunArguments
     exam: ExamArguments
+    lora: LoraArguments
     model: dict[str, Any]
     training: dict[str, Any]
 
@@ -141,7 +145,8 @@ class Recipe:
 
     def resolved(self) -> dict[str, Any]:
         """The flat keys that reproduce this run: written as YAML, `parse_recipe` reads them back to an equal `Recipe`."""
-        own = [dataclasses.asdict(part) for part in (self.mining, self.sampling, self.run, self.exam)]
+        parts = (self.mining, self.sampling, self.run, self.exam, self.lora)
+        own = [dataclasses.asdict(part) for part in parts]
         return {key: value for part in (*own, self.model, self.training) for key, value in part.items()}
 
 
@@ -153,8 +158,8 @@ def parse_recipe(argv: Sequence[str], description: str | None = None) -> Recipe:
     """
     model_keys = model_schema("model and adapter (keys of TRL's ModelConfig)")
     training_keys = training_schema("training (keys of TRL's SFTConfig)")
-    own = (MiningArguments, SamplingArguments, RunArguments, ExamArguments)
-    mining, sampling, run, exam, model, training, given = RecipeParser(
+    own = (MiningArguments, SamplingArguments, RunArguments, ExamArguments, LoraArguments)
+    mining, sampling, run, exam, lora, model, training, given = RecipeParser(
         (*own, model_keys, training_keys), description
     ).parse_recipe(argv)
     recipe = Recipe(
@@ -162,6 +167,7 @@ def parse_recipe(argv: Sequence[str], description: str | None = None) -> Recipe:
         sampling=checked(sampling),
         run=run,
         exam=exam,
+        lora=lora,
         model={key: value for key, value in vars(model).items() if key in given},
         training=LIBRARY_DEFAULTS | {key: value for key, value in vars(training).items() if key in given},
     )
@@ -195,6 +201,7 @@ def _check(recipe: Recipe) -> None:
         if value < 1:
             raise UserError(f"`{key}` must be at least 1, got {value}", f"correct `{key}` or leave it out")
     _check_mining(recipe.mining)
+    check_lora(recipe.lora, recipe.model)
     if recipe.exam.exam_view is not None and recipe.exam.exam_view not in HUNK_VIEWS:
         raise UserError(
             f"`exam_view` cannot be {recipe.exam.exam_view!r}", f"the exam can ask as {', '.join(HUNK_VIEWS)}"

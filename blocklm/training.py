@@ -20,6 +20,7 @@ from blocklm.callbacks.interrupt import InterruptCallback
 from blocklm.callbacks.precision import PrecisionCallback
 from blocklm.errors import UserError
 from blocklm.interrupts import Interrupts
+from blocklm.lora import begin_with_eva, begun_as, loraplus
 from blocklm.model import lora_config
 from blocklm.precision import Precision
 from blocklm.preflight import free, out_of_memory, step_down
@@ -84,24 +85,35 @@ def build_trainer(
         callbacks.append(EarlyStoppingCallback(recipe.run.early_stopping_patience))
     trainer = _OrderedTrainer(
         reading,
+        recipe.lora.loraplus_lr_ratio,
         model=base,
         args=args,
         train_dataset=reading.dataset,
         eval_dataset=validation,
         processing_class=tokenizer,
-        peft_config=lora_config(base, ModelConfig(**recipe.model)),
+        peft_config=begun_as(lora_config(base, ModelConfig(**recipe.model)), recipe.lora),
         callbacks=callbacks,
     )
     _trainables_to_fp32(trainer.model)
+    if recipe.lora.init_lora_weights == "eva" and latest_checkpoint(recipe.output_dir) is None:
+        begin_with_eva(trainer, reading.order)
     return trainer
 
 
 class _OrderedTrainer(SFTTrainer):
-    """Reads its rows in the order of a reading list."""
+    """Reads its rows in the order of a reading list; LoRA+ where a ratio of learning rates is given."""
 
-    def __init__(self, reading: ReadingList, **arguments: Any) -> None:
-        self._reading = reading
+    optimizer: Any
+
+    def __init__(self, reading: ReadingList, loraplus_lr_ratio: float | None, **arguments: Any) -> None:
+        self._reading, self._loraplus_lr_ratio = reading, loraplus_lr_ratio
         super().__init__(**arguments)
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """The recipe's optimizer, unless there is one already."""
+        if self._loraplus_lr_ratio is not None and self.optimizer is None:
+            self.optimizer = loraplus(self, self.model if model is None else model, self._loraplus_lr_ratio)
+        return super().create_optimizer(model)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> InOrder:
         return InOrder(self._reading, lambda: self.state.epoch or 0.0)
@@ -206,6 +218,7 @@ def _summary(trainer: SFTTrainer, metrics: dict[str, float], checkpoint: Path | 
         ],
         "grad_norm": {"min": min(norms), "mean": sum(norms) / len(norms), "max": max(norms)} if norms else None,
         "learning_rate": {"peak": max(rates), "final": rates[-1]} if rates else None,
+        "optim": trainer.args.optim.value,
         "seed": trainer.args.seed,
         "processes": PartialState().num_processes,
         "micro_batch": trainer.args.per_device_train_batch_size,

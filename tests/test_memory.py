@@ -86,7 +86,14 @@ def measured(model: Path, keys: ModelConfig, args: SFTConfig, precision: Precisi
 @pytest.mark.parametrize("checkpointing", [True, False])
 @pytest.mark.parametrize(
     ("family", "quantised"),
-    [("starcoder2", FOUR_BIT), ("starcoder2", EIGHT_BIT), ("phi", FOUR_BIT), ("gpt2", FOUR_BIT), ("llama", {})],
+    [
+        ("starcoder2", FOUR_BIT),
+        ("starcoder2", FOUR_BIT | {"use_dora": True}),
+        ("starcoder2", EIGHT_BIT),
+        ("phi", FOUR_BIT),
+        ("gpt2", FOUR_BIT),
+        ("llama", {}),
+    ],
 )
 def test_the_plan_of_a_step_is_within_ten_percent_of_its_peak(
     models: dict[str, Path], tmp_path: Path, family: str, quantised: dict[str, bool], checkpointing: bool

@@ -34,7 +34,7 @@ def test_a_command_names_what_exists_and_flags_that_parse(command: str, tmp_path
     for word in words:
         if re.match(r"^(scripts|recipes)/|^accelerate_config", word):
             assert (ROOT / word).exists(), word
-    recipes = [at for at, word in enumerate(words) if word.startswith("recipes/")]
+    recipes = [at for at, word in enumerate(words) if re.match(r"recipes/\w+\.yaml", word)]
     if recipes:
         keys = words[recipes[0] + 1 :]
         for flag in FLAGS_OF_SCRIPTS:

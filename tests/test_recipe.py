@@ -59,6 +59,10 @@ def read(folder: Path, text: str, *arguments: str) -> Recipe:
         ("phases: {late: {share: 1, span: [1, 0]}}", "`phases` cannot have late", "a span is like"),
         ("phases: {late: {share: 1, speed: 2}}", "`phases` cannot have late", "no other"),
         ("exam_view: message", "`exam_view` cannot be 'message'", "edit, fim"),
+        ("init_lora_weights: pissa\nuse_peft: true", "`init_lora_weights` cannot be 'pissa'", "gaussian or eva"),
+        ("loraplus_lr_ratio: 0.5\nuse_peft: true", "`loraplus_lr_ratio` cannot be 0.5", "from 1 up"),
+        ("loraplus_lr_ratio: 16", "`loraplus_lr_ratio` says something of LoRA", "use_peft: true"),
+        ("use_dora: true", "`use_dora` says something of LoRA", "use_peft: true"),
         ("x: [", "is not readable YAML", "correct the file"),
     ],
 )

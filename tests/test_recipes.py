@@ -1,9 +1,13 @@
 """Every recipe we ship parses strictly, is accepted by the libraries, and names layers that its architecture has."""
 
+import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import launch_command_parser
 from trl import ModelConfig
 
 from blocklm.model import check_targets, load_base
@@ -12,7 +16,8 @@ from blocklm.recipe import parse_recipe
 from blocklm.training import sft_config
 from tests.conftest import ROOT
 
-RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
+LAUNCHERS = sorted((ROOT / "recipes" / "accelerate").glob("*.yaml"))
+RECIPES = sorted(set((ROOT / "recipes").rglob("*.yaml")) - set(LAUNCHERS))
 FAMILY = {"starcoder2": "starcoder2", "domain": "starcoder2", "phi2": "phi", "gpt2": "gpt2", "quickstart": "llama"}
 
 
@@ -47,3 +52,22 @@ def test_a_recipe_of_ones_own_needs_only_a_model(tmp_path: Path, tiny_models: di
     shutil.copytree(tiny_models["llama"], tmp_path / "model")
     (tmp_path / "own.yaml").write_text(f"model_name_or_path: {tmp_path / 'model'}\n")
     sft_config(parse_recipe([str(tmp_path / "own.yaml")]), choose_precision(None, None))
+
+
+@pytest.mark.parametrize("path", LAUNCHERS, ids=lambda path: path.stem)
+def test_accelerate_knows_every_key_of_a_launcher_configuration(path: Path) -> None:
+    """It refuses an unknown one only at the top; further down a misspelt key would do nothing."""
+    config = load_config_from_file(str(path))
+    kinds = {"ddp": "MULTI_GPU", "fsdp2": "FSDP", "deepspeed_zero2": "DEEPSPEED"}
+    assert {str(config.distributed_type.value)} == {kinds[path.stem]}
+    flags = {action.dest for action in launch_command_parser()._actions}
+    assert set(config.fsdp_config) | set(config.deepspeed_config) <= flags
+    assert config.mixed_precision == "no", "the recipe and the device decide"
+
+
+def test_the_slurm_example_is_readable_and_names_what_exists() -> None:
+    script = ROOT / "recipes" / "accelerate" / "slurm.sh"
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    named = re.findall(r"(?:recipes|scripts)/[\w/.]+\w", script.read_text())
+    assert len(named) >= 4
+    assert all((ROOT / name).exists() for name in named)

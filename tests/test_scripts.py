@@ -19,6 +19,10 @@ from safetensors.torch import load_file
 from tests.conftest import ROOT, GitRepository, run_script, script_environment
 
 PHASES = "{early: {share: 0.5, span: [0.0, 0.6]}, late: {share: 0.5, span: [0.4, 1.0], max_length: 256}}"
+DDP, FSDP2 = (str(ROOT / "recipes" / "accelerate" / name) for name in ("ddp.yaml", "fsdp2.yaml"))
+# Two epochs of 15 samples, four to a step.
+EPOCHS = ["--lora_dropout", "0", "--load_in_4bit", "--max_train_samples", "15", "--max_steps", "-1", "--num_train_epochs", "2",
+          "--save_steps", "2", "--eval_strategy", "no", "--exam_items", "8"]  # fmt: skip
 SHORT = ["--max_steps", "12", "--save_steps", "4", "--eval_steps", "4", "--logging_steps", "1", "--exam_items", "8",
          "--gradient_accumulation_steps", "1", "--max_length", "512", "--max_validation_samples", "4"]  # fmt: skip
 
@@ -257,26 +261,31 @@ def test_a_shipped_recipe_trains_stops_and_resumes_to_the_same_adapter(
     assert content["status"] == "complete"
     assert content["training"]["resumed_from"] >= 4
     assert content["training"]["steps"] == 12
+    assert content["training"]["optim"].startswith("adamw_torch"), "there is no GPU whose memory 8 bit would save"
+    assert any("instead of paged_adamw_8bit" in why for why in content["plan"]["reasons"]) == (recipe != "gpt2")
     assert weights(stopped) == weights(whole)
     assert any(value for name, tensor in weights(whole).items() if "lora_B" in name for row in tensor for value in row)
 
 
-def test_ctrl_c_at_the_terminal_reaches_launcher_and_training_alike(
-    workplace: Path, project: Path, tiny_models: dict[str, Path], tiny_recipe: Path
+@pytest.mark.parametrize(
+    ("signum", "config"), [(signal.SIGINT, str(ROOT / "accelerate_config.yaml")), (signal.SIGTERM, DDP)]
+)
+def test_a_signal_to_launcher_and_training_alike_ends_in_a_checkpoint(
+    tmp_path: Path, project: Path, tiny_models: dict[str, Path], tiny_recipe: Path, signum: int, config: str
 ) -> None:
-    """Accelerate's launcher ends at once; the training it started still saves its checkpoint and says so."""
-    run = workplace / "runs" / "launched"
+    """As Ctrl-C at the terminal does, and Slurm: the launcher ends, the training it started still saves and says so."""
+    run = tmp_path / "run"
     command = [
         str(Path(sys.executable).with_name("accelerate")), "launch", "--quiet", "--config_file",
-        str(ROOT / "accelerate_config.yaml"), str(ROOT / "scripts" / "train.py"), str(tiny_recipe), "--repo", str(project),
+        config, str(ROOT / "scripts" / "train.py"), str(tiny_recipe), "--repo", str(project),
         "--model_name_or_path", str(tiny_models["llama"]), "--output_dir", str(run), "--max_steps", "400",
     ]  # fmt: skip
     launcher = subprocess.Popen(
-        command, cwd=workplace, env=script_environment(), stderr=subprocess.DEVNULL, start_new_session=True
+        command, cwd=tmp_path, env=script_environment(), stderr=subprocess.DEVNULL, start_new_session=True
     )
     try:
         wait_until((run / "checkpoint-4" / "trainer_state.json").exists)
-        os.killpg(launcher.pid, signal.SIGINT)
+        os.killpg(launcher.pid, signum)
         wait_until(lambda: manifest(run)["finished_at"] is not None)
         assert launcher.wait(timeout=60) != 0
     finally:
@@ -348,7 +357,7 @@ def test_early_stopping_ends_a_run_that_no_longer_improves(
     assert training["steps"] == 8
 
 
-@pytest.mark.parametrize(("flags", "processes"), [(["--multi_gpu"], 2), (["--cpu"], 1)])
+@pytest.mark.parametrize(("flags", "processes"), [(["--config_file", DDP], 2), (["--cpu"], 1)])
 def test_several_processes_give_one_manifest_and_one_adapter(
     tmp_path: Path,
     project: Path,
@@ -357,7 +366,7 @@ def test_several_processes_give_one_manifest_and_one_adapter(
     flags: list[str],
     processes: int,
 ) -> None:
-    """Without a GPU accelerate's `--multi_gpu` means gloo; its `--cpu` starts one process whatever the number."""
+    """Without a GPU accelerate's DDP means gloo; its `--cpu` starts one process whatever the number."""
     command = [
         str(Path(sys.executable).with_name("accelerate")), "launch", *flags, "--num_processes", "2",
         str(ROOT / "scripts" / "train.py"), str(tiny_recipe), "--repo", str(project), "--output_dir", "runs/two",
@@ -377,31 +386,77 @@ def test_several_processes_give_one_manifest_and_one_adapter(
     )
 
 
-def test_two_processes_resume_in_the_second_epoch_where_they_were(
-    tmp_path: Path, project: Path, tiny_models: dict[str, Path], tiny_recipe: Path
+@pytest.fixture(scope="session")
+def alone(workplace: Path, project: Path, tiny_models: dict[str, Path], tiny_recipe: Path) -> Path:
+    """One process that does what the tests below let two do: its steps have two parts, theirs one each."""
+    arguments: list[str | Path] = [
+        tiny_recipe,
+        "--repo",
+        project,
+        "--model_name_or_path",
+        tiny_models["llama"],
+        *EPOCHS,
+    ]
+    run = workplace / "runs" / "alone"
+    done = run_script("train.py", *arguments, "--gradient_accumulation_steps", "2", "--output_dir", run, cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+def assert_the_same_training(run: Path, alone: Path) -> None:
+    """Equal losses at every step, within 1e-4, and equal adapters, within 1e-4 of each weight."""
+    ours, theirs = (manifest(path)["training"] for path in (run, alone))
+    assert (ours["processes"], theirs["processes"]) == (2, 1)
+    assert len(ours["loss_history"]) == len(theirs["loss_history"]) == 8
+    for own, other in zip(ours["loss_history"], theirs["loss_history"], strict=True):
+        assert own["loss"] == pytest.approx(other["loss"], abs=1e-4), own["step"]
+    assert ours["tokens_seen"] == theirs["tokens_seen"]
+    adapter, expected = (load_file(path / "adapter_model.safetensors") for path in (run, alone))
+    assert adapter.keys() == expected.keys()
+    assert max(float((adapter[name] - expected[name]).abs().max()) for name in expected) < 1e-4
+
+
+def launched(
+    config: str, script: Path, recipe: Path, project: Path, model: Path, run: Path
+) -> subprocess.CompletedProcess[str]:
+    """Train with two processes to the end."""
+    command = [
+        str(Path(sys.executable).with_name("accelerate")), "launch", "--config_file", config, str(script), str(recipe),
+        "--repo", str(project), "--model_name_or_path", str(model), "--output_dir", str(run), *EPOCHS,
+    ]  # fmt: skip
+    environment = script_environment() | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=run.parent, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_two_processes_train_as_one_does_and_resume_in_the_second_epoch_where_they_were(
+    tmp_path: Path, project: Path, tiny_models: dict[str, Path], tiny_recipe: Path, alone: Path
 ) -> None:
     """Accelerate's wrapping hides the sampler's epoch from the trainer then: epoch 1 would be read again."""
     run = tmp_path / "run"
-    command = [
-        str(Path(sys.executable).with_name("accelerate")), "launch", "--multi_gpu", "--num_processes", "2",
-        str(ROOT / "scripts" / "train.py"), str(tiny_recipe), "--repo", str(project), "--output_dir", str(run),
-        "--model_name_or_path", str(tiny_models["llama"]), "--max_train_samples", "16", "--max_steps", "-1",
-        "--num_train_epochs", "2", "--save_steps", "2", "--eval_strategy", "no", "--exam", "false",
-    ]  # fmt: skip
-    whole = subprocess.run(
-        command, cwd=tmp_path, env=script_environment(), capture_output=True, text=True, check=False
-    )
-    assert whole.returncode == 0, whole.stderr
+    arguments = (DDP, ROOT / "scripts" / "train.py", tiny_recipe, project, tiny_models["llama"], run)
+    launched(*arguments)
+    assert_the_same_training(run, alone)
     expected, last = weights(run), run / "checkpoint-8"
-    assert manifest(run)["training"]["steps"] == 8
     for gone in (last, run / "adapter_model.safetensors", run / "manifest.json"):
         shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
-    again = subprocess.run(
-        command, cwd=tmp_path, env=script_environment(), capture_output=True, text=True, check=False
-    )
-    assert again.returncode == 0, again.stderr
+    launched(*arguments)
     assert manifest(run)["training"]["resumed_from"] == 6
     assert weights(run) == expected
+
+
+def test_a_model_split_over_two_processes_trains_as_a_whole_one_does(
+    tmp_path: Path, project: Path, tiny_models: dict[str, Path], tiny_recipe: Path, alone: Path
+) -> None:
+    """FSDP2 of a 4-bit model, its quantised weights too, and an exam that needs it whole."""
+    run = tmp_path / "run"
+    script = ROOT / "tests" / "sharded_on_cpu.py"
+    done = launched(FSDP2, script, tiny_recipe, project, tiny_models["llama"], run)
+    assert (run / "checkpoint-8" / "pytorch_model_fsdp.bin").is_file()
+    assert "Excluding from FSDP2 sharding" not in done.stderr
+    assert_the_same_training(run, alone)
+    assert manifest(run)["exam"]["tuned"] == pytest.approx(manifest(alone)["exam"]["tuned"], rel=1e-4)
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(
