@@ -15,7 +15,9 @@ from safetensors import SafetensorError, safe_open
 from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from trl import ModelConfig, SFTConfig, SFTTrainer
 
+from blocklm.callbacks.best import BestCallback
 from blocklm.callbacks.interrupt import InterruptCallback
+from blocklm.callbacks.watchdog import WatchdogCallback, check_weights
 from blocklm.errors import UserError
 from blocklm.interrupts import Interrupts
 from blocklm.model import lora_config
@@ -44,12 +46,18 @@ def sft_config(recipe: Recipe, precision: Precision) -> SFTConfig:
         }
         given = needed | given
     given |= {"fp16": precision.fp16, "bf16": precision.bf16, "use_cpu": not torch.cuda.is_available()}
+    given["logging_nan_inf_filter"] = False  # it would hide from the logs and the watchdog what went wrong
     # Samples arrive as token ids and labels within `max_length`, packed if they are to be: there is nothing to prepare.
     given["dataset_kwargs"] = {"skip_prepare_dataset": True}
     try:
-        return SFTConfig(**given)
+        args = SFTConfig(**given)
     except ValueError as error:
         raise UserError(" ".join(str(error).split()), "correct these keys in the recipe") from error
+    if args.metric_for_best_model is not None and args.save_total_limit == 1:
+        args.save_total_limit = (
+            2  # the best and the last: at 1 the trainer ends, when interrupted too, by deleting the last
+        )
+    return args
 
 
 def build_trainer(
@@ -74,7 +82,9 @@ def build_trainer(
     """
     set_seed(args.seed)  # the trainer seeds itself only after the adapter's weights are drawn
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(recipe.output_dir / "tensorboard")  # transformers 5 has no other key
-    callbacks: list[Any] = [InterruptCallback(interrupts)]
+    callbacks: list[Any] = [InterruptCallback(interrupts), WatchdogCallback()]
+    if args.metric_for_best_model is not None and args.save_strategy != "no":
+        callbacks.append(BestCallback())
     if recipe.run.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(recipe.run.early_stopping_patience))
     trainer = _OrderedTrainer(
@@ -92,7 +102,7 @@ def build_trainer(
 
 
 class _OrderedTrainer(SFTTrainer):
-    """Reads its rows in the order of a reading list."""
+    """Reads its rows in the order of a reading list, and saves only what can be gone on from."""
 
     def __init__(self, reading: ReadingList, **arguments: Any) -> None:
         self._reading = reading
@@ -100,6 +110,23 @@ class _OrderedTrainer(SFTTrainer):
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> InOrder:
         return InOrder(self._reading, lambda: self.state.epoch or 0.0)
+
+    def _run_epoch(self, **arguments: Any) -> None:
+        """Not after a resume from the last checkpoint: transformers 5.23 would train on, a step or to the next evaluation."""
+        patience = [entry for entry in self.callback_handler.callbacks if isinstance(entry, EarlyStoppingCallback)]
+        lost = any(entry.early_stopping_patience_counter >= entry.early_stopping_patience for entry in patience)
+        if not lost and self.state.global_step < self.state.max_steps:
+            super()._run_epoch(**arguments)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save a checkpoint or the result; raises `UserError` if a trained weight is not finite."""
+        check_weights((weight for weight in self.model.parameters() if weight.requires_grad), self.args, self.state)
+        super().save_model(output_dir, _internal_call)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Every process writes its own; the main one may write `trainer_state.json` only when all have."""
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()
 
 
 def train(trainer: SFTTrainer, interrupts: Interrupts) -> dict[str, Any]:
@@ -123,10 +150,13 @@ def _train_or_shrink(trainer: SFTTrainer, checkpoint: Path | None) -> Any:
     """Train to the end; None if memory ran out on the way, with the last step saved and a smaller micro-batch set.
 
     Raises:
-        UserError: memory ran out with a micro-batch of one row.
+        UserError: memory ran out with a micro-batch of one row, or training diverged.
     """
     try:
         return trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except UserError:  # the watchdog's: the trainer closes its curves and its progress bar only when it ends well
+        trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
+        raise
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
@@ -173,6 +203,14 @@ def _trainables_to_fp32(model: torch.nn.Module) -> None:
             parameter.data = parameter.data.float()
 
 
+def _mean_loss(history: list[dict[str, float]]) -> float | None:
+    """The loss over all steps, those before a resume too; each entry is the mean since the one before."""
+    logged = [(int(entry["step"]), entry["loss"]) for entry in history if "loss" in entry]
+    steps = [0, *(step for step, _ in logged)]
+    total = sum(loss * (step - before) for (step, loss), before in zip(logged, steps, strict=False))
+    return total / steps[-1] if logged else None
+
+
 def _summary(trainer: SFTTrainer, metrics: dict[str, float], checkpoint: Path | None) -> dict[str, Any]:
     state, history = trainer.state, trainer.state.log_history
     norms = [entry["grad_norm"] for entry in history if "grad_norm" in entry]
@@ -186,7 +224,7 @@ def _summary(trainer: SFTTrainer, metrics: dict[str, float], checkpoint: Path | 
         "epochs": round(state.epoch or 0.0, 4),
         "tokens_seen": int(state.num_input_tokens_seen),
         "tokens_per_second": round(state.num_input_tokens_seen / seconds, 2) if seconds and resumed is None else None,
-        "train_loss": metrics.get("train_loss"),
+        "train_loss": _mean_loss(history),
         "best_eval_loss": best[0],
         "best_step": best[1],
         "perplexity": float(torch.exp(torch.tensor(best[0]))) if best[0] is not None else None,
