@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from transformers.training_args import OptimizerNames
 from trl import ModelConfig, SFTConfig, SFTTrainer
 
+from blocklm.checkpoints import latest_checkpoint
 from blocklm.device import this_device
 from blocklm.errors import UserError
 from blocklm.exam import BATCH_TOKENS
@@ -21,7 +22,6 @@ from blocklm.preflight import DoesNotFit, fit
 from blocklm.processes import is_sharded
 from blocklm.recipe import Recipe
 from blocklm.report import Manifest
-from blocklm.training import latest_checkpoint
 
 logger = logging.getLogger(__name__)
 

@@ -45,6 +45,7 @@ ARTIFACTS = (
     "exam.json",
     "adapter_*",
     "*.safetensors",
+    "best/*",
     "config.json",
     "token*",
     "*.jinja",
@@ -91,7 +92,10 @@ class _Job:
         self.earlier = read_manifest(recipe.output_dir)
         self.processes.wait_for_everyone()  # all must have read it before the main process begins a new one
         self.manifest = Manifest(
-            recipe.output_dir / "manifest.json", recipe.resolved(), writes=self.processes.is_main_process
+            recipe.output_dir / "manifest.json",
+            recipe.resolved(),
+            writes=self.processes.is_main_process,
+            kept={key: (self.earlier or {}).get(key) for key in ("plan", "training")},
         )
         self.fitting = Fitting(recipe, self.model_config, self.args, self.precision, self.manifest)
 

@@ -24,9 +24,17 @@ class Manifest:
     """`manifest.json` of a run directory (design §5); only the main process writes.
 
     The status reads `interrupted` from the first write until the end is reached, so that a kill needs no last words.
+
+    Args:
+        path: of the file.
+        recipe: resolved.
+        writes: whether this process is the main one.
+        kept: entries of an earlier start that must outlive a kill of this one.
     """
 
-    def __init__(self, path: Path, recipe: dict[str, Any], writes: bool = True) -> None:
+    def __init__(
+        self, path: Path, recipe: dict[str, Any], writes: bool = True, kept: dict[str, Any] | None = None
+    ) -> None:
         self._path = path
         self._writes = writes
         self.content: dict[str, Any] = {
@@ -41,6 +49,7 @@ class Manifest:
             **dict.fromkeys(SECTIONS),
             "phases": [],
             "artifacts": [],
+            **(kept or {}),
         }
         self._write()
 
@@ -51,7 +60,7 @@ class Manifest:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time a phase and record how it ended: complete, interrupted or failed."""
+        """Time a phase and record how it ended: complete, interrupted, or failed and why."""
         entry: dict[str, Any] = {"name": name, "status": "running", "seconds": None}
         self.content["phases"].append(entry)
         self._write()
@@ -62,6 +71,9 @@ class Manifest:
             entry["status"] = "complete"
         except KeyboardInterrupt:
             entry["status"] = "interrupted"
+            raise
+        except Exception as error:
+            entry["reason"] = str(error) or type(error).__name__
             raise
         finally:
             entry["seconds"] = round(time.monotonic() - started, 2)

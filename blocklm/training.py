@@ -1,6 +1,5 @@
 """Assemble and resume TRL's SFTTrainer."""
 
-import json
 import logging
 import os
 import sys
@@ -9,23 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from datasets import Dataset
-from safetensors import SafetensorError, safe_open
 from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from trl import ModelConfig, SFTConfig, SFTTrainer
 
+from blocklm.callbacks.best import BestCallback
 from blocklm.callbacks.estimate import EstimateCallback
 from blocklm.callbacks.interrupt import InterruptCallback
 from blocklm.callbacks.precision import PrecisionCallback
+from blocklm.callbacks.watchdog import WatchdogCallback
+from blocklm.checkpoints import latest_checkpoint
 from blocklm.errors import UserError
 from blocklm.interrupts import Interrupts
-from blocklm.lora import begin_with_eva, begun_as, loraplus
+from blocklm.lora import begin_with_eva, begun_as
 from blocklm.model import lora_config
+from blocklm.outcome import summary
 from blocklm.precision import Precision
 from blocklm.preflight import free, out_of_memory, step_down
-from blocklm.reading import InOrder, ReadingList
+from blocklm.reading import ReadingList
 from blocklm.recipe import Recipe
+from blocklm.trainer import OrderedTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -47,13 +49,18 @@ def sft_config(recipe: Recipe, precision: Precision) -> SFTConfig:
         }
         given = needed | given
     given |= {"fp16": precision.fp16, "bf16": precision.bf16, "use_cpu": not torch.cuda.is_available()}
+    given["logging_nan_inf_filter"] = False  # it would hide from the logs and the watchdog what went wrong
     # Samples arrive as token ids and labels within `max_length`, packed if they are to be: there is nothing to prepare.
     given["packing"] = given.get("packing") is True  # `auto` is decided when the model is there
     given["dataset_kwargs"] = {"skip_prepare_dataset": True}
     try:
-        return SFTConfig(**given)
+        args = SFTConfig(**given)
     except ValueError as error:
         raise UserError(" ".join(str(error).split()), "correct these keys in the recipe") from error
+    if args.metric_for_best_model is not None and args.save_total_limit == 1:
+        # The best and the last: at 1 the trainer ends, if interrupted too, by deleting the last.
+        args.save_total_limit = 2
+    return args
 
 
 def build_trainer(
@@ -80,10 +87,17 @@ def build_trainer(
     """
     set_seed(args.seed)  # the trainer seeds itself only after the adapter's weights are drawn
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(recipe.output_dir / "tensorboard")  # transformers 5 has no other key
-    callbacks: list[Any] = [InterruptCallback(interrupts), PrecisionCallback(precision), EstimateCallback()]
+    callbacks: list[Any] = [
+        InterruptCallback(interrupts),
+        PrecisionCallback(precision),
+        WatchdogCallback(),
+        EstimateCallback(),
+    ]
+    if args.metric_for_best_model is not None and args.save_strategy != "no":
+        callbacks.append(BestCallback())
     if recipe.run.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(recipe.run.early_stopping_patience))
-    trainer = _OrderedTrainer(
+    trainer = OrderedTrainer(
         reading,
         recipe.lora.loraplus_lr_ratio,
         model=base,
@@ -100,25 +114,6 @@ def build_trainer(
     return trainer
 
 
-class _OrderedTrainer(SFTTrainer):
-    """Reads its rows in the order of a reading list; LoRA+ where a ratio of learning rates is given."""
-
-    optimizer: Any
-
-    def __init__(self, reading: ReadingList, loraplus_lr_ratio: float | None, **arguments: Any) -> None:
-        self._reading, self._loraplus_lr_ratio = reading, loraplus_lr_ratio
-        super().__init__(**arguments)
-
-    def create_optimizer(self, model: Any = None) -> Any:
-        """The recipe's optimizer, unless there is one already."""
-        if self._loraplus_lr_ratio is not None and self.optimizer is None:
-            self.optimizer = loraplus(self, self.model if model is None else model, self._loraplus_lr_ratio)
-        return super().create_optimizer(model)
-
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> InOrder:
-        return InOrder(self._reading, lambda: self.state.epoch or 0.0)
-
-
 def train(trainer: SFTTrainer, interrupts: Interrupts) -> dict[str, Any]:
     """Train or resume, save the result into the run directory and return the manifest's `training` entry.
 
@@ -133,17 +128,20 @@ def train(trainer: SFTTrainer, interrupts: Interrupts) -> dict[str, Any]:
     interrupts.deferred = False
     interrupts.raise_if_requested()
     trainer.save_model()
-    return _summary(trainer, result.metrics, resumed)
+    return summary(trainer, result.metrics, resumed)
 
 
 def _train_or_shrink(trainer: SFTTrainer, checkpoint: Path | None) -> Any:
     """Train to the end; None if memory ran out on the way, with the last step saved and a smaller micro-batch set.
 
     Raises:
-        UserError: memory ran out with a micro-batch of one row.
+        UserError: memory ran out with a micro-batch of one row, or training diverged.
     """
     try:
         return trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except UserError:  # the watchdog's: the trainer closes its curves and its progress bar only when it ends well
+        trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
+        raise
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
@@ -162,67 +160,8 @@ def _train_or_shrink(trainer: SFTTrainer, checkpoint: Path | None) -> Any:
     return None
 
 
-def latest_checkpoint(output_dir: Path) -> Path | None:
-    """The newest checkpoint that is whole; one torn by a kill or a full disk is passed over.
-
-    The trainer writes `trainer_state.json` last, so a checkpoint that has it has everything.
-    """
-    found = sorted(output_dir.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
-    return next((path for path in found if _is_whole(path)), None)
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    try:
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-        weights = list(checkpoint.glob("*.safetensors"))
-        for path in weights:
-            with safe_open(path, framework="pt"):
-                pass
-    except (OSError, ValueError, SafetensorError):
-        return False
-    return bool(weights)
-
-
 def _trainables_to_fp32(model: torch.nn.Module) -> None:
     """Undo SFTTrainer's cast of quantised models' trainables to bf16: fp16's GradScaler cannot unscale them (trl #4901)."""
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
-
-
-def _summary(trainer: SFTTrainer, metrics: dict[str, float], checkpoint: Path | None) -> dict[str, Any]:
-    state, history = trainer.state, trainer.state.log_history
-    norms = [entry["grad_norm"] for entry in history if "grad_norm" in entry]
-    rates = [entry["learning_rate"] for entry in history if "learning_rate" in entry]
-    evaluations = [(entry["eval_loss"], entry["step"]) for entry in history if "eval_loss" in entry]
-    best = min(evaluations, default=(None, None))
-    seconds = metrics.get("train_runtime", 0.0)
-    resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else None
-    return {
-        "steps": state.global_step,
-        "epochs": round(state.epoch or 0.0, 4),
-        "tokens_seen": int(state.num_input_tokens_seen),
-        "tokens_per_second": round(state.num_input_tokens_seen / seconds, 2) if seconds and resumed is None else None,
-        "train_loss": metrics.get("train_loss"),
-        "best_eval_loss": best[0],
-        "best_step": best[1],
-        "perplexity": float(torch.exp(torch.tensor(best[0]))) if best[0] is not None else None,
-        "loss_history": [
-            {
-                key: entry[key]
-                for key in ("step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm")
-                if key in entry
-            }
-            for entry in history
-            if "loss" in entry or "eval_loss" in entry
-        ],
-        "grad_norm": {"min": min(norms), "mean": sum(norms) / len(norms), "max": max(norms)} if norms else None,
-        "learning_rate": {"peak": max(rates), "final": rates[-1]} if rates else None,
-        "optim": trainer.args.optim.value,
-        "seed": trainer.args.seed,
-        "processes": PartialState().num_processes,
-        "micro_batch": trainer.args.per_device_train_batch_size,
-        "gradient_accumulation": trainer.args.gradient_accumulation_steps,
-        "resumed_from": resumed,
-        "stopped_by": "early_stopping" if state.global_step < state.max_steps else "schedule",
-    }

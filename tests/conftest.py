@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,6 +18,9 @@ from blocklm.history import list_commits
 from blocklm.hygiene import Limits
 from blocklm.repository import open_repository
 from blocklm.sampling import SamplingArguments, checked
+
+if TYPE_CHECKING:
+    from trl import SFTTrainer
 
 ROOT = Path(__file__).parent.parent
 Files = Mapping[str, str | bytes | None]
@@ -189,6 +192,43 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         config = AutoConfig.for_model(name, vocab_size=410, bos_token_id=0, eos_token_id=0, pad_token_id=0, **size)
         AutoModelForCausalLM.from_config(config).save_pretrained(root / name)
     return {name: root / name for name in SIZES}
+
+
+def tiny_trainer(model: Path, run: Path, keys: dict[str, Any]) -> "SFTTrainer":
+    """A trainer in this process, with dropout and accumulation unless `keys` of a recipe say otherwise.
+
+    It reads 64 samples and is evaluated on 8 every two steps; they are best after step 12 of the tiny Llama.
+    """
+    import yaml
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from blocklm.interrupts import Interrupts
+    from blocklm.precision import choose_precision
+    from blocklm.reading import ReadingList
+    from blocklm.recipe import parse_recipe
+    from blocklm.training import build_trainer, sft_config
+
+    given: dict[str, Any] = {
+        "model_name_or_path": str(model), "output_dir": str(run), "use_peft": True, "lora_r": 4, "lora_dropout": 0.1,
+        "max_length": 128, "max_steps": 12, "learning_rate": 0.01, "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 2, "eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 4,
+        "logging_steps": 3, "bf16": False, "seed": 7,
+    }  # fmt: skip
+    path = run.with_name(f"{run.name}.yaml")
+    path.write_text(yaml.safe_dump(given | keys))
+    recipe = parse_recipe([str(path)])
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    rows = [tokenizer(function(number))["input_ids"] for number in range(72)]
+    dataset = Dataset.from_dict({"input_ids": rows, "labels": rows})
+    precision = choose_precision(None, False)
+    args = sft_config(recipe, precision)
+    epochs = 1.0 if args.max_steps > 0 else args.num_train_epochs
+    order = [at % 64 for at in range(int(64 * epochs))]
+    reading = ReadingList(dataset.select(range(64)), order, 64, {})
+    base = AutoModelForCausalLM.from_pretrained(model)
+    validation = dataset.select(range(64, 72))
+    return build_trainer(recipe, args, base, tokenizer, reading, validation, Interrupts(), precision)
 
 
 def run_script(name: str, *arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -29,12 +29,28 @@ def test_it_reads_interrupted_until_the_end(manifest: Manifest, tmp_path: Path) 
     assert set(SECTIONS) < set(on_disk(tmp_path))
 
 
-@pytest.mark.parametrize(("error", "status"), [(ValueError(), "failed"), (Interrupted(2), "interrupted")])
-def test_a_phase_that_breaks_says_how(manifest: Manifest, tmp_path: Path, error: BaseException, status: str) -> None:
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (ValueError("too hot"), "failed", "too hot"),
+        (ValueError(), "failed", "ValueError"),
+        (Interrupted(2), "interrupted", None),
+    ],
+)
+def test_a_phase_that_breaks_says_how_and_why(
+    manifest: Manifest, tmp_path: Path, error: BaseException, status: str, reason: str | None
+) -> None:
     with pytest.raises(type(error)), manifest.phase("train"):
         raise error
     assert on_disk(tmp_path)["status"] == status
     assert manifest.content["phases"][0]["status"] == status
+    assert manifest.content["phases"][0].get("reason") == reason
+
+
+def test_a_new_start_keeps_what_would_be_lost_with_it(tmp_path: Path) -> None:
+    """A second kill before the training phase must not make the third start forget that all was trained."""
+    Manifest(tmp_path / "manifest.json", {}, kept={"plan": None, "training": {"steps": 4}})
+    assert on_disk(tmp_path)["training"] == {"steps": 4}
 
 
 def test_only_the_main_process_writes(tmp_path: Path) -> None:
