@@ -9,7 +9,6 @@ import torch
 from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from blocklm.card import write_card
 from blocklm.changes import Changes
 from blocklm.corpus import Corpus, build_corpus
 from blocklm.curation import Curated, curate
@@ -21,6 +20,7 @@ from blocklm.interrupts import Interrupts
 from blocklm.lessons import asked_hunks
 from blocklm.mining import mine
 from blocklm.model import base_arm, check_length, load_base, load_tokenizer, load_tuned, model_config, special_tokens
+from blocklm.onward import Onward
 from blocklm.precision import choose_precision
 from blocklm.probe import HUNKS, Scores, best_prompts, is_cheap, probe
 from blocklm.reading import ReadingList, reading_list
@@ -28,11 +28,13 @@ from blocklm.recipe import DEFAULT_MAX_LENGTH, Recipe
 from blocklm.report import Manifest, read_manifest, summarise, write_json
 from blocklm.repository import Repository
 from blocklm.splits import spread_over_commits
+from blocklm.topup import LEARNED
 from blocklm.training import build_trainer, sft_config, train
 
 ARTIFACTS = (
     "recipe.yaml",
     "probe.json",
+    LEARNED,
     "README.md",
     "exam.json",
     "adapter_*",
@@ -59,7 +61,7 @@ def run_job(recipe: Recipe, repositories: list[Repository], interrupts: Interrup
         return None
     if recipe.exam.exam:
         with job.manifest.phase("exam"):
-            job.manifest.update(exam=job.examine(model, tokenizer, corpus))
+            job.examine(model, tokenizer, corpus)
     with job.manifest.phase("save"):
         job.save()
     job.manifest.finish("complete")
@@ -82,6 +84,7 @@ class _Job:
         self.max_length: int = recipe.training.get("max_length") or DEFAULT_MAX_LENGTH
         self.precision = choose_precision(recipe.training.get("fp16"), recipe.training.get("bf16"))
         self.args = sft_config(recipe, self.precision)
+        self.onward = Onward(recipe, self.model_config, self.precision, self.trust_remote_code)
         self.earlier = read_manifest(recipe.output_dir)
         self.processes.wait_for_everyone()  # all must have read it before the main process begins a new one
         self.manifest = Manifest(
@@ -101,7 +104,9 @@ class _Job:
         with self.manifest.phase("render"), self.processes.main_process_first():
             scores = self.ask_base(tokenizer, changes, curated, special)
             prompts = best_prompts(prompts_for(special, self.recipe.sampling.template), scores, self.recipe.exam_view)
+            prompts = self.onward.prompts(prompts)
             corpus = build_corpus(self.recipe, self.repositories, changes, prompts, special)
+            corpus = self.onward.divide(changes, curated, corpus)
         corpus.report["probe"] = scores
         self.manifest.update(repository=changes.report["repository"], corpus=corpus.report | {"cache": corpus.cache})
         return tokenizer, corpus
@@ -116,7 +121,7 @@ class _Job:
         sampling, known = self.recipe.sampling, self.recipe.output_dir / "probe.json"
         views = self.recipe.views
         cheap = sampling.template == "auto" and is_cheap(special, views, self.samples_read(curated))
-        if sampling.template != "probe" and not cheap:
+        if self.onward.previous is not None or (sampling.template != "probe" and not cheap):
             return {}
         asked = {
             "corpus": curated.report["key"],
@@ -147,18 +152,19 @@ class _Job:
             return load_tuned(self.model_config, self.precision, self.recipe.output_dir, self.trust_remote_code)
         with self.processes.main_process_first():
             reading, validation = self.read(tokenizer, corpus)
-        trainer = build_trainer(
-            self.recipe, self.args, self.load_base(), tokenizer, reading, validation.dataset, self.interrupts
-        )
-        self.manifest.update(training=train(trainer, self.interrupts))
+        if self.processes.is_main_process:
+            self.onward.write_learned()
+        base = self.onward.start(self.load_base)
+        trainer = build_trainer(self.recipe, self.args, base, tokenizer, reading, validation.dataset, self.interrupts)
+        self.onward.take_up(trainer.model)
+        self.manifest.update(training=train(trainer, self.interrupts) | self.onward.report)
         return trainer.accelerator.unwrap_model(trainer.model)
 
     def read(self, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> tuple[ReadingList, EncodedSplit]:
         """Encode what is trained on and what guides it, and put both into the manifest."""
         run, count = self.recipe.run, self.processes.num_processes
-        reading = reading_list(
-            corpus.splits["train"], tokenizer, self.recipe.sampling, run, self.args, corpus.folder, count
-        )
+        samples, sampling = corpus.splits["train"], self.recipe.sampling
+        reading = reading_list(samples, tokenizer, sampling, run, self.args, corpus.folder, count, self.onward.new)
         asked = corpus.splits["validation"]
         asked = asked.select([at for at, view in enumerate(asked["view"][:]) if view == self.recipe.exam_view])
         heard = spread_over_commits(asked["commit"][:], run.max_validation_samples, len(asked), self.args.seed)
@@ -177,8 +183,14 @@ class _Job:
         self.manifest.update(corpus=corpus.report | {"cache": corpus.cache})
         return reading, validation
 
-    def examine(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> dict[str, Any]:
-        """Sit the exam; writes `exam.json` and returns it without the single items."""
+    def examine(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> None:
+        """Sit the exam, which decides whether a top-up stays; the single items go to `exam.json` alone."""
+        training = self.manifest.content["training"]
+        if self.earlier and training.get(
+            "rolled_back"
+        ):  # decided before a kill: the previous result may be back already
+            self.manifest.update(exam=self.earlier["exam"])
+            return
         result = run_exam(
             corpus.splits["test"],
             self.recipe.exam_view,
@@ -188,13 +200,16 @@ class _Job:
             self.precision.dtype,
             self.max_length,
             self.recipe.exam,
+            self.onward.arm(model),
         )
         write_json(self.recipe.output_dir / "exam.json", result)
-        return {key: value for key, value in result.items() if key != "per_item"}
+        exam = {key: value for key, value in result.items() if key != "per_item"}
+        worse = "against_previous" in exam and exam["against_previous"]["verdict"] == "worse"
+        self.manifest.update(exam=exam, training=training | {"rolled_back": worse})
 
     def save(self) -> None:
-        """Write the model card and record the artifacts."""
-        write_card(self.recipe.output_dir, self.manifest.content)
+        """Leave the better result with its model card, and record the artifacts."""
+        self.onward.save(self.recipe.output_dir, self.manifest.content)
         files = {path for pattern in ARTIFACTS for path in self.recipe.output_dir.glob(pattern)}
         self.manifest.add_artifacts(sorted(files))
 

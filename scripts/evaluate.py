@@ -16,6 +16,7 @@ from blocklm.mining import mine
 from blocklm.recipe import DEFAULT_MAX_LENGTH, parse_recipe
 from blocklm.report import exam_table, read_manifest, write_json
 from blocklm.repository import open_repositories
+from blocklm.topup import learned_commits, unlearned
 
 MAY_CHANGE = ("--exam_items", "--repo", "--corpus_dir")
 
@@ -58,9 +59,10 @@ def main() -> None:
     tuned = load_tuned(config, precision, run_dir, trust)
     base = base_arm(tuned, lambda: load_base(config, precision, trust))
     length = recipe.training.get("max_length") or DEFAULT_MAX_LENGTH
-    result = run_exam(
-        corpus.splits["test"], recipe.exam_view, tokenizer, tuned, base, precision.dtype, length, recipe.exam
-    )
+    test = corpus.splits["test"]
+    if recipe.run.continue_from is not None:
+        test = unlearned(test, learned_commits(run_dir))
+    result = run_exam(test, recipe.exam_view, tokenizer, tuned, base, precision.dtype, length, recipe.exam)
     write_json(run_dir / "exam-again.json", result)
     print(exam_table(result))
 
