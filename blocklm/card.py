@@ -86,7 +86,9 @@ def write_card(run_dir: Path, manifest: dict[str, Any]) -> None:
         cut=splits["validation"]["from"][:10],
         exam=exam_table(manifest["exam"]) if manifest["exam"] else "no exam was run",
         usage=ADAPTER_USAGE.format(run=run_dir),
-        origin=KEPT_ORIGIN.format(**origin, percent=100 * read["replay_share"]) if origin else "",
+        origin=KEPT_ORIGIN.format(**origin | {"head": origin["head"][:12]}, percent=100 * read["replay_share"])
+        if origin
+        else "",
     )
     (run_dir / "README.md").write_text(card, encoding="utf-8")
 

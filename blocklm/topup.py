@@ -145,7 +145,7 @@ def unlearned(samples: Dataset, learned: frozenset[str]) -> Dataset:
 def _without_learned(splits: DatasetDict, previous: Previous, view: str) -> tuple[DatasetDict, int]:
     """The splits without what would guide or examine on text that was learned before, and how many commits that is.
 
-    It happens where `test_commits` has grown or the branch is another; time alone puts the new exam after the old training.
+    It happens where a branch was learned before its merge, with which it lands anew; else the new exam is of later commits.
 
     Args:
         splits: of the corpus.
@@ -164,7 +164,7 @@ def _without_learned(splits: DatasetDict, previous: Previous, view: str) -> tupl
         if view not in kept[name]["view"][:]:
             raise UserError(
                 f"`{previous.path}` learned all commits of {name}: nothing is left to ask",
-                "lower `test_commits`, or train anew without `continue_from`",
+                "go on when there are later commits, or train anew without `continue_from`",
             )
     return DatasetDict(kept), len(dropped)
 
