@@ -186,9 +186,8 @@ class _Job:
     def examine(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> None:
         """Sit the exam, which decides whether a top-up stays; the single items go to `exam.json` alone."""
         training = self.manifest.content["training"]
-        if self.earlier and training.get(
-            "rolled_back"
-        ):  # decided before a kill: the previous result may be back already
+        if self.earlier and training.get("rolled_back"):
+            # Decided before a kill: the previous result may be back already.
             self.manifest.update(exam=self.earlier["exam"])
             return
         result = run_exam(
