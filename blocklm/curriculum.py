@@ -31,10 +31,23 @@ class Phase:
 
 @dataclass(frozen=True)
 class Rates:
-    """How often each sample is read in one pass, on average; `shares` are what the views have of it."""
+    """How often each sample is read in one pass, on average; `shares` are what the views have of it.
 
-    values: Floats
+    `parts` has a row for all samples, or, in a top-up, one for what is new and one for what is replayed.
+    """
+
+    parts: Floats
     shares: dict[str, float]
+
+    @property
+    def values(self) -> Floats:
+        """The rate of each sample."""
+        return np.asarray(self.parts.sum(axis=0))
+
+    @property
+    def replay_share(self) -> float:
+        """What the replayed part has of a pass."""
+        return float(self.parts[1:].sum() / self.parts.sum())
 
     @property
     def size(self) -> int:
@@ -83,8 +96,45 @@ def rates_of(
     for name in present:
         rates = weight[rows[name]] * drawn[name] / weight[rows[name]].sum()
         values[rows[name]] = _newest(rates, drawn[name] * part) if newest and name not in OF_NO_AGE else rates * part
-    shares_read = {name: round(float(values[rows[name]].sum() / values.sum()), 4) for name in present}
-    return Rates(values, shares_read)
+    return _rates(np.array([values]), view)
+
+
+def rates_with_replay(
+    views: Sequence[str],
+    weights: Sequence[float],
+    new: NDArray[np.bool_],
+    replay_share: float,
+    shares: Mapping[str, float],
+    size: int | None = None,
+    newest: bool = False,
+) -> Rates:
+    """A pass over what is new, spread as `rates_of` spreads it, and beside it enough of the rest to have its share.
+
+    Of what is known already there is one pass at most: where that is little, its share is smaller.
+
+    Args:
+        views: the view of each sample, oldest first.
+        weights: the weight of each sample; some new one's must be above 0, in a view that has a share.
+        new: which samples are new.
+        replay_share: what of a pass is to be known already.
+        shares: the share of each view, in either part.
+        size: how many samples a pass may have at most, of both parts.
+        newest: as in `rates_of`.
+    """
+    weight, view = np.asarray(weights, float), np.array(views)
+    room = max(1, round(size * (1 - replay_share))) if size else None
+    parts = rates_of(views, np.where(new, weight, 0.0).tolist(), shares, room, newest).parts
+    replay = round(float(parts.sum()) * replay_share / (1 - replay_share))
+    if replay and (~new & (weight > 0) & np.isin(view, list(shares))).any():
+        known = rates_of(views, np.where(new, 0.0, weight).tolist(), shares, replay, newest).parts
+        parts = np.concatenate([parts, known])
+    return _rates(parts, view)
+
+
+def _rates(parts: Floats, view: NDArray[np.str_]) -> Rates:
+    values = parts.sum(axis=0)
+    read = {str(name): float(values[view == name].sum() / values.sum()) for name in np.unique(view)}
+    return Rates(parts, {name: round(share, 4) for name, share in read.items() if share})
 
 
 def _newest(rates: Floats, size: float) -> Floats:
@@ -94,9 +144,13 @@ def _newest(rates: Floats, size: float) -> Floats:
 
 
 def draw(rates: Floats, size: int, generator: np.random.Generator) -> Indices:
-    """Draw `size` samples: each floor or ceil of its rate times, in a random order (systematic sampling, Madow 1949)."""
-    order = generator.permutation(np.flatnonzero(rates))
-    edges = np.cumsum(rates[order] * (size / rates.sum()))
+    """Draw `size` samples: each floor or ceil of its rate times, in a random order (systematic sampling, Madow 1949).
+
+    Where `rates` has a row for each of several parts, which share no sample, the same holds for a whole part.
+    """
+    parts = np.atleast_2d(rates)
+    order = np.concatenate([generator.permutation(np.flatnonzero(part)) for part in parts])
+    edges = np.cumsum(parts.sum(axis=0)[order] * (size / parts.sum()))
     edges[-1] = size
     counts = np.diff(np.floor(edges + generator.random()), prepend=0).astype(np.int64)
     return generator.permutation(np.repeat(order, counts))

@@ -1,5 +1,7 @@
 """Score base and tuned model on the commits after the split, and say how sure the difference is.
 
+A top-up is also compared with the run that it goes on from.
+
 The measure is bits per byte of the text a commit added, given the path, the subject and the lines around it: the
 negative log2 probability of the added tokens over the UTF-8 bytes of the added text, summed over all items (as in
 lm-evaluation-harness, `bits_per_byte`). Both arms see the same tokens. The interval is a paired bootstrap that
@@ -49,18 +51,20 @@ def run_exam(
     dtype: torch.dtype,
     max_length: int,
     limits: ExamArguments,
+    previous: AbstractContextManager[PreTrainedModel] | None = None,
 ) -> dict[str, Any]:
-    """Ask both arms the same questions and compare them.
+    """Ask all arms the same questions and compare them.
 
     Args:
         test: samples of the test split.
         view: the one of its views that asks.
-        tokenizer: of both arms.
+        tokenizer: of all arms.
         tuned: the tuned model; scored first, because entering `base` may replace it.
         base: opens the model as it was before training.
         dtype: dtype of the matrix products.
         max_length: tokens a sample may have.
         limits: how many items, and how many of one commit.
+        previous: opens the model as the run left it that this one goes on from; None where it began anew.
 
     Raises:
         UserError: no test sample fits into `max_length`.
@@ -73,7 +77,11 @@ def run_exam(
     tuned_bits = added_bits(tuned, items, tokenizer.pad_token_id, dtype, "tuned")
     with base as base_model:
         base_bits = added_bits(base_model, items, tokenizer.pad_token_id, dtype, "base")
-    return compare(items, base_bits, tuned_bits)
+    if previous is None:
+        return compare(items, base_bits, tuned_bits)
+    with previous as previous_model:
+        previous_bits = added_bits(previous_model, items, tokenizer.pad_token_id, dtype, "previous")
+    return compare(items, base_bits, tuned_bits, previous_bits)
 
 
 def exam_items(
@@ -120,20 +128,20 @@ def added_bits(
     return bits
 
 
-def compare(items: list[Item], base: list[float], tuned: list[float]) -> dict[str, Any]:
-    """The exam's result: bits per byte of both arms, the change in percent and its 95 % interval.
+def compare(
+    items: list[Item], base: list[float], tuned: list[float], previous: list[float] | None = None
+) -> dict[str, Any]:
+    """The exam's result: bits per byte of the arms, the change in percent and its 95 % interval.
 
     A negative `delta_percent` means that the tuned model needs fewer bits. `verdict` is `better`, `worse` or
-    `no detectable change` when the interval covers 0.
+    `no detectable change` when the interval covers 0. With `previous`, `against_previous` says the same of that arm.
     """
-    size = np.array([item.added_bytes for item in items], dtype=np.float64)
-    per_commit: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(3))
-    for item, row in zip(items, np.stack([base, tuned, size], axis=1), strict=True):
+    arms = {"base": base, "tuned": tuned} | ({"previous": previous} if previous is not None else {})
+    size = [item.added_bytes for item in items]
+    per_commit: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(len(arms) + 1))
+    for item, row in zip(items, np.array([*arms.values(), size], dtype=np.float64).T, strict=True):
         per_commit[item.commit] += row
     totals = np.stack(list(per_commit.values()))
-    base_bits, tuned_bits, total_bytes = totals.sum(axis=0)
-    low, high = _interval(totals)
-    verdict = "better" if high < 0 else "worse" if low > 0 else "no detectable change"
     if not np.isfinite(totals).all():
         raise UserError(
             "a model gives no finite probability to the test text: it has diverged",
@@ -142,12 +150,10 @@ def compare(items: list[Item], base: list[float], tuned: list[float]) -> dict[st
     return {
         "commits": len(per_commit),
         "items": len(items),
-        "added_bytes": int(total_bytes),
-        "base": {"bits_per_byte": float(base_bits / total_bytes)},
-        "tuned": {"bits_per_byte": float(tuned_bits / total_bytes)},
-        "delta_percent": float(100 * (tuned_bits / base_bits - 1)),
-        "ci95": [low, high],
-        "verdict": verdict,
+        "added_bytes": sum(size),
+        **{name: {"bits_per_byte": float(sum(bits) / sum(size))} for name, bits in arms.items()},
+        **_change(totals[:, [0, 1]]),
+        **({"against_previous": _change(totals[:, [2, 1]])} if previous is not None else {}),
         "per_item": [
             {
                 "id": i.id,
@@ -155,16 +161,26 @@ def compare(items: list[Item], base: list[float], tuned: list[float]) -> dict[st
                 "path": i.path,
                 "language": i.language,
                 "bytes": i.added_bytes,
-                "base_bits": b,
-                "tuned_bits": t,
+                **{f"{name}_bits": bits[at] for name, bits in arms.items()},
             }
-            for i, b, t in zip(items, base, tuned, strict=True)
+            for at, i in enumerate(items)
         ],
     }
 
 
+def _change(totals: np.ndarray) -> dict[str, Any]:
+    """The change in percent from one arm to another, with its interval and verdict; `totals` is commits by (from, to)."""
+    low, high = _interval(totals)
+    before, after = totals.sum(axis=0)
+    return {
+        "delta_percent": float(100 * (after / before - 1)),
+        "ci95": [low, high],
+        "verdict": "better" if high < 0 else "worse" if low > 0 else "no detectable change",
+    }
+
+
 def _interval(totals: np.ndarray) -> tuple[float, float]:
-    """2.5 and 97.5 percentile of the change in percent over resampled commits; `totals` is commits by (base, tuned, bytes)."""
+    """2.5 and 97.5 percentile of the change in percent over resampled commits; `totals` is commits by (from, to)."""
     generator = np.random.default_rng(SEED)
     picks = generator.integers(0, len(totals), size=(RESAMPLES, len(totals)))
     sums = totals[picks].sum(axis=1)

@@ -7,7 +7,6 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTTrainer
 
-from blocklm.card import write_card
 from blocklm.changes import Changes
 from blocklm.corpus import Corpus, build_corpus
 from blocklm.curation import Curated, curate
@@ -19,14 +18,8 @@ from blocklm.fitting import Fitting
 from blocklm.interrupts import Interrupts
 from blocklm.lessons import asked_hunks
 from blocklm.mining import mine
-from blocklm.model import (
-    base_arm,
-    load_base,
-    load_tokenizer,
-    load_tuned,
-    model_config,
-    special_tokens,
-)
+from blocklm.model import base_arm, load_base, load_tokenizer, load_tuned, model_config, special_tokens
+from blocklm.onward import Onward
 from blocklm.precision import choose_precision
 from blocklm.preflight import free
 from blocklm.probe import HUNKS, Scores, best_prompts, is_cheap, probe
@@ -36,11 +29,13 @@ from blocklm.recipe import Recipe
 from blocklm.report import Manifest, read_manifest, summarise, write_json
 from blocklm.repository import Repository
 from blocklm.splits import spread_over_commits
+from blocklm.topup import LEARNED
 from blocklm.training import build_trainer, sft_config, train
 
 ARTIFACTS = (
     "recipe.yaml",
     "probe.json",
+    LEARNED,
     "README.md",
     "exam.json",
     "adapter_*",
@@ -70,7 +65,7 @@ def run_job(recipe: Recipe, repositories: list[Repository], interrupts: Interrup
         return None
     if recipe.exam.exam:
         with job.manifest.phase("exam"):
-            job.manifest.update(exam=job.examine(model, tokenizer, corpus))
+            job.examine(model, tokenizer, corpus)
     with job.manifest.phase("save"):
         job.save()
     job.manifest.finish("complete")
@@ -89,6 +84,7 @@ class _Job:
         self.trust_remote_code = bool(recipe.training.get("trust_remote_code", False))
         self.precision = choose_precision(recipe.training.get("fp16"), recipe.training.get("bf16"))
         self.args = sft_config(recipe, self.precision)
+        self.onward = Onward(recipe, self.model_config, self.precision, self.trust_remote_code)
         self.earlier = read_manifest(recipe.output_dir)
         self.processes.wait_for_everyone()  # all must have read it before the main process begins a new one
         self.manifest = Manifest(
@@ -111,7 +107,9 @@ class _Job:
         with self.manifest.phase("render"), self.processes.main_process_first():
             scores = self.ask_base(tokenizer, changes, curated, special)
             prompts = best_prompts(prompts_for(special, self.recipe.sampling.template), scores, self.recipe.exam_view)
+            prompts = self.onward.prompts(prompts)
             corpus = build_corpus(self.recipe, self.repositories, changes, prompts, special)
+            corpus = self.onward.divide(changes, curated, corpus)
         corpus.report["probe"] = scores
         self.manifest.update(repository=changes.report["repository"], corpus=corpus.report | {"cache": corpus.cache})
         return tokenizer, corpus
@@ -126,7 +124,7 @@ class _Job:
         sampling, known = self.recipe.sampling, self.recipe.output_dir / "probe.json"
         views = self.recipe.views
         cheap = sampling.template == "auto" and is_cheap(special, views, self.samples_read(curated))
-        if sampling.template != "probe" and not cheap:
+        if self.onward.previous is not None or (sampling.template != "probe" and not cheap):
             return {}
         asked = {
             "corpus": curated.report["key"],
@@ -157,7 +155,7 @@ class _Job:
             return self.load_tuned()
         while (trainer := self.fitting_trainer(tokenizer, corpus)) is None:
             free()
-        self.manifest.update(training=train(trainer, self.interrupts))
+        self.manifest.update(training=train(trainer, self.interrupts) | self.onward.report)
         if not is_sharded():
             return trainer.accelerator.unwrap_model(trainer.model)
         # In the exam the main process is alone and cannot ask the others' shards: it loads what was saved.
@@ -168,22 +166,25 @@ class _Job:
 
     def fitting_trainer(self, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> SFTTrainer | None:
         """A trainer whose largest steps have been run, None if they did not fit and the samples must be shorter."""
-        base = self.load_base()
+        base = self.onward.start(self.load_base)
         self.fitting.pack(base)
         with self.processes.main_process_first():
             reading, validation = self.read(tokenizer, corpus)
+        if self.processes.is_main_process:
+            self.onward.write_learned()
         trainer = build_trainer(
             self.recipe, self.args, base, tokenizer, reading, validation.dataset, self.interrupts, self.precision
         )
+        self.onward.take_up(trainer.model)
         return trainer if self.fitting.holds(trainer) else None
 
     def read(self, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> tuple[ReadingList, EncodedSplit]:
         """Encode what is trained on and what guides it, and put both into the manifest."""
         run, count = self.recipe.run, self.processes.num_processes
-        train = corpus.splits["train"]
-        reading = reading_list(train, tokenizer, self.recipe.sampling, run, self.args, corpus.folder, count)
+        samples, sampling, new = corpus.splits["train"], self.recipe.sampling, self.onward.new
+        reading = reading_list(samples, tokenizer, sampling, run, self.args, corpus.folder, count, new)
         if reading.report["utilisation"] is not None and self.fitting.unpack(reading.report["utilisation"]):
-            reading = reading_list(train, tokenizer, self.recipe.sampling, run, self.args, corpus.folder, count)
+            reading = reading_list(samples, tokenizer, sampling, run, self.args, corpus.folder, count, new)
         asked = corpus.splits["validation"]
         asked = asked.select([at for at, view in enumerate(asked["view"][:]) if view == self.recipe.exam_view])
         heard = spread_over_commits(asked["commit"][:], run.max_validation_samples, len(asked), self.args.seed)
@@ -204,8 +205,13 @@ class _Job:
         self.manifest.update(corpus=corpus.report | {"cache": corpus.cache})
         return reading, validation
 
-    def examine(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> dict[str, Any]:
-        """Sit the exam; writes `exam.json` and returns it without the single items."""
+    def examine(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> None:
+        """Sit the exam, which decides whether a top-up stays; the single items go to `exam.json` alone."""
+        training = self.manifest.content["training"]
+        if self.earlier and training.get("rolled_back"):
+            # Decided before a kill: the previous result may be back already.
+            self.manifest.update(exam=self.earlier["exam"])
+            return
         result = run_exam(
             corpus.splits["test"],
             self.recipe.exam_view,
@@ -215,13 +221,16 @@ class _Job:
             self.precision.dtype,
             self.args.max_length,
             self.recipe.exam,
+            self.onward.arm(model),
         )
         write_json(self.recipe.output_dir / "exam.json", result)
-        return {key: value for key, value in result.items() if key != "per_item"}
+        exam = {key: value for key, value in result.items() if key != "per_item"}
+        worse = "against_previous" in exam and exam["against_previous"]["verdict"] == "worse"
+        self.manifest.update(exam=exam, training=training | {"rolled_back": worse})
 
     def save(self) -> None:
-        """Write the model card and record the artifacts."""
-        write_card(self.recipe.output_dir, self.manifest.content)
+        """Leave the better result with its model card, and record the artifacts."""
+        self.onward.save(self.recipe.output_dir, self.manifest.content)
         files = {path for pattern in ARTIFACTS for path in self.recipe.output_dir.glob(pattern)}
         self.manifest.add_artifacts(sorted(files))
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTConfig, pack_dataset
 
-from blocklm.curriculum import Floats, Phase, Rates, draw, in_span, passes, phases_of, rates_of
+from blocklm.curriculum import Floats, Phase, Rates, draw, in_span, passes, phases_of, rates_of, rates_with_replay
 from blocklm.encoding import EncodedSplit, encode, encode_split
 from blocklm.errors import UserError
 from blocklm.recipe import RunArguments
@@ -63,17 +63,22 @@ def reading_list(
     args: SFTConfig,
     folder: Path,
     processes: int,
+    new: NDArray[np.bool_] | None = None,
 ) -> ReadingList:
     """Choose, encode and order what is read.
+
+    A top-up keeps the recipe's epochs and learning rate: warming up to it again and decaying, with replay, is what lets a
+    model go on learning (arXiv 2403.08763). It is short because its epoch is: what is new, and its part of replay.
 
     Args:
         samples: the training split.
         tokenizer: of the model.
         sampling: shares of the views, phases.
-        run: how large an epoch is.
+        run: how large an epoch is, and how much of it is replay.
         args: length, epochs, batch, seed, packing and sampling strategy.
         folder: where encoded samples are kept.
         processes: how many share the work.
+        new: which samples a top-up is for; None where all are read alike.
 
     Raises:
         UserError: no sample may be read, or none fits into a phase.
@@ -83,7 +88,11 @@ def reading_list(
     views, weights = table["view"].to_pylist(), table["weight"].to_pylist()
     if not any(weight > 0 and view in sampling.shares for view, weight in zip(views, weights, strict=True)):
         raise UserError("no sample of `views` has a weight above 0", "correct `views`, `boost` or `author_weights`")
-    rates = rates_of(views, weights, sampling.shares, run.max_train_samples, newest)
+    how = (sampling.shares, run.max_train_samples, newest)
+    if new is None:
+        rates = rates_of(views, weights, *how)
+    else:
+        rates = rates_with_replay(views, weights, new, run.replay_share, *how)
     assert not isinstance(sampling.phases, str), "the recipe was read"
     if run.target_tokens:
         args.num_train_epochs = _epochs(samples, rates, tokenizer, run, args)
@@ -91,7 +100,7 @@ def reading_list(
     desk = _Desk(samples, tokenizer, args, folder, per_step)
     steps, epochs = max(0, args.max_steps), float(args.num_train_epochs)
     for number, phase in enumerate(phases_of(sampling.phases)):
-        seed, own = args.seed * 1000 + number, in_span(rates.values, phase.span)
+        seed, own = args.seed * 1000 + number, np.stack([in_span(part, phase.span) for part in rates.parts])
         if not own.any():
             raise UserError(f"phase {phase.name} of `phases` reads no sample", "widen its span")
         count = needed = max(1, round((steps * per_step or epochs * rates.size) * phase.share))
@@ -100,7 +109,7 @@ def reading_list(
             count = int(1.1 * count * needed / len(rows)) + 1
             rows = desk.drawn(phase, own, count, seed)
         desk.read(rows[:needed] if steps else rows)
-    return desk.finished(1.0 if steps else epochs, rates.shares)
+    return desk.finished(1.0 if steps else epochs, rates)
 
 
 def _epochs(
@@ -191,7 +200,7 @@ class _Desk:
         packed = pack_dataset(rows, length, "bfd")
         return packed.select(np.random.default_rng(seed).permutation(len(packed)))
 
-    def finished(self, epochs: float, shares: dict[str, float]) -> ReadingList:
+    def finished(self, epochs: float, rates: Rates) -> ReadingList:
         """The list, cut into epochs of one size, of which the last may be part of one.
 
         Epochs are whole steps, or one process would read fewer rows in the last of them than several do: accelerate gives
@@ -207,7 +216,8 @@ class _Desk:
             "tokens": int(lengths[self.order].sum()),
             "too_long": sum(split.too_long for split in self.encoded),
             "trimmed": sum(split.trimmed for split in self.encoded),
-            "shares": shares,
+            "shares": rates.shares,
+            "replay_share": round(rates.replay_share, 4),
             "utilisation": round(int(lengths.sum()) / sum(self.capacity), 4) if self.args.packing else None,
         }
         return ReadingList(dataset, self.order, steps * self.per_step, report)

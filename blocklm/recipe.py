@@ -100,6 +100,16 @@ class RunArguments:
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Stop after this many evaluations without a better validation loss."}
     )
+    continue_from: str | None = field(
+        default=None,
+        metadata={
+            "help": "Run directory to top up: start from its result, learn what is new since, and go back to it if the exam "
+            "finds that worse."
+        },
+    )
+    replay_share: float = field(
+        default=0.3, metadata={"help": "Share of what that run had learned before in what a top-up reads."}
+    )
 
 
 @dataclass(frozen=True)
@@ -189,17 +199,23 @@ def _check(recipe: Recipe) -> None:
         raise UserError("`fp16` and `bf16` are both true", "set at most one; with neither the device decides")
     positive = {"exam_items": recipe.exam.exam_items, "exam_items_per_commit": recipe.exam.exam_items_per_commit}
     positive |= {"max_changed_lines": recipe.mining.max_changed_lines}
-    optional = dataclasses.asdict(recipe.run)
-    fewest, most = optional.pop("min_epochs"), optional.pop("max_epochs")
-    if not 0 < fewest <= most:
+    if not 0 < recipe.run.min_epochs <= recipe.run.max_epochs:
         raise UserError(
-            f"`min_epochs` {fewest} and `max_epochs` {most} leave no number of epochs", "0 < min_epochs <= max_epochs"
+            f"`min_epochs` {recipe.run.min_epochs} and `max_epochs` {recipe.run.max_epochs} leave no number of epochs",
+            "0 < min_epochs <= max_epochs",
         )
+    limits = ("max_train_samples", "max_validation_samples", "early_stopping_patience", "target_tokens")
+    optional = {key: getattr(recipe.run, key) for key in limits}
     optional |= {"test_commits": recipe.mining.test_commits, "max_commits": recipe.mining.max_commits}
     positive |= {key: value for key, value in optional.items() if value is not None}
     for key, value in positive.items():
         if value < 1:
             raise UserError(f"`{key}` must be at least 1, got {value}", f"correct `{key}` or leave it out")
+    if not 0 <= recipe.run.replay_share < 1:
+        raise UserError(
+            f"`replay_share` cannot be {recipe.run.replay_share}",
+            "0.3 is three tenths of what is read; 0 replays nothing",
+        )
     _check_mining(recipe.mining)
     check_lora(recipe.lora, recipe.model)
     if recipe.exam.exam_view is not None and recipe.exam.exam_view not in HUNK_VIEWS:

@@ -132,6 +132,14 @@ def summarise(run_dir: Path, manifest: dict[str, Any]) -> str:
         f"trained on {splits['train']['used']} samples ({splits['train']['tokens']} tokens) of commits before "
         f"{splits['validation']['from'][:10]}: {training['steps']} steps, {minutes:.1f} minutes in all",
         *([exam_table(manifest["exam"])] if manifest["exam"] else []),
+        *(
+            [
+                f"rolled back: this top-up is worse than `{training['continued_from']['path']}`, whose result stands in its "
+                f"place; what was just trained is in {run_dir / 'rejected'}"
+            ]
+            if training.get("rolled_back")
+            else []
+        ),
         f"adapter, model card and manifest.json: {run_dir}",
         f"curves: tensorboard --logdir {run_dir / 'tensorboard'}",
     ]
@@ -140,19 +148,25 @@ def summarise(run_dir: Path, manifest: dict[str, Any]) -> str:
 
 def exam_table(result: dict[str, Any]) -> str:
     """The result as the few lines a reader needs."""
-    base, tuned = result["base"]["bits_per_byte"], result["tuned"]["bits_per_byte"]
     low, high = result["ci95"]
     lines = [
-        f"exam on {result['commits']} later commits ({result['items']} edits, {result['added_bytes']} added bytes)",
-        f"  base   {base:.4f} bits per byte",
-        f"  tuned  {tuned:.4f} bits per byte",
-        f"  change {result['delta_percent']:+.1f} %, 95 % interval [{low:+.1f} %, {high:+.1f} %]: {result['verdict']}",
+        f"exam on {result['commits']} later commits ({result['items']} edits, {result['added_bytes']} added bytes)"
     ]
+    arms = [name for name in ("base", "previous", "tuned") if name in result]
+    lines += [f"  {name:<8} {result[name]['bits_per_byte']:.4f} bits per byte" for name in arms]
+    lines.append(f"  change   {_change(result)}")
+    if "against_previous" in result:
+        lines.append(f"  against previous {_change(result['against_previous'])}")
     if result["commits"] < 30:
         lines.append(
             f"  the interval rests on {result['commits']} commits and is {high - low:.1f} points wide; more history narrows it"
         )
     return "\n".join(lines)
+
+
+def _change(result: dict[str, Any]) -> str:
+    low, high = result["ci95"]
+    return f"{result['delta_percent']:+.1f} %, 95 % interval [{low:+.1f} %, {high:+.1f} %]: {result['verdict']}"
 
 
 def _environment() -> dict[str, Any]:

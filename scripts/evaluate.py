@@ -16,6 +16,7 @@ from blocklm.mining import mine
 from blocklm.recipe import parse_recipe
 from blocklm.report import exam_table, read_manifest, write_json
 from blocklm.repository import open_repositories
+from blocklm.topup import learned_commits, unlearned
 
 MAY_CHANGE = ("--exam_items", "--repo", "--corpus_dir")
 
@@ -57,16 +58,10 @@ def main() -> None:
     corpus = build_corpus(recipe, repositories, changes, prompts, special_tokens(tokenizer))
     tuned = load_tuned(config, precision, run_dir, trust)
     base = base_arm(tuned, lambda: load_base(config, precision, trust))
-    result = run_exam(
-        corpus.splits["test"],
-        recipe.exam_view,
-        tokenizer,
-        tuned,
-        base,
-        precision.dtype,
-        manifest["plan"]["max_length"],
-        recipe.exam,
-    )
+    test, length = corpus.splits["test"], manifest["plan"]["max_length"]
+    if recipe.run.continue_from is not None:
+        test = unlearned(test, learned_commits(run_dir))
+    result = run_exam(test, recipe.exam_view, tokenizer, tuned, base, precision.dtype, length, recipe.exam)
     write_json(run_dir / "exam-again.json", result)
     print(exam_table(result))
 

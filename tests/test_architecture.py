@@ -111,11 +111,16 @@ EDGES: dict[str, set[str]] = {
     "exam": {"encoding", "errors", "recipe", "splits"},
     "report": set(),
     "card": {"report"},
+    "topup": {"curriculum", "errors", "recipe", "report", "splits"},
+    "adapters": {"errors"},
+    "onward": {
+        "adapters", "card", "changes", "corpus", "curation", "families", "model", "precision", "recipe", "topup",
+    },
     "run_dir": {"errors", "recipe", "recipe_parser", "report"},
     "job": {
-        "card", "changes", "corpus", "curation", "encoding", "errors", "exam", "families", "fitting", "interrupts", "lessons",
-        "mining", "model", "precision", "preflight", "probe", "processes", "reading", "recipe", "report", "repository", "splits",
-        "training",
+        "changes", "corpus", "curation", "encoding", "errors", "exam", "families", "fitting", "interrupts", "lessons", "mining",
+        "model", "onward", "precision", "preflight", "probe", "processes", "reading", "recipe", "report", "repository", "splits",
+        "topup", "training",
     },
 }  # fmt: skip
 DATA_HALF = (
@@ -130,6 +135,7 @@ DATA_HALF = (
     "corpus",
     "lessons",
     "run_dir",
+    "topup",
 )
 PACKAGE = ROOT / "blocklm"
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from blocklm.curriculum import Phase, draw, in_span, passes, phases_of, rates_of
+from blocklm.curriculum import Phase, draw, in_span, passes, phases_of, rates_of, rates_with_replay
 
 VIEWS = ["edit", "fim", "message"] * 100
 WEIGHTS = [1.0] * 300
@@ -45,6 +45,36 @@ def test_a_smaller_pass_takes_the_newest_of_each_view_or_any() -> None:
     any_of_them = rates_of(views, [1.0] * 360, shares, size=40)
     assert (any_of_them.values > 0).all()
     assert any_of_them.size == 40
+
+
+def test_replay_has_its_share_in_the_same_views() -> None:
+    new = np.arange(300) >= 270
+    rates = rates_with_replay(VIEWS, WEIGHTS, new, 0.3, {"edit": 0.5, "fim": 0.3, "message": 0.2})
+    assert rates.values[new] == pytest.approx([1.0, 0.6, 0.4] * 10), "what is new is read as without replay"
+    assert rates.values[~new].sum() == pytest.approx(9), "20 new : 9 replayed"
+    assert rates.replay_share == pytest.approx(0.3, abs=0.02)
+    assert rates.shares == {"edit": 0.5, "fim": 0.3, "message": 0.2}
+    for seed in range(20):
+        drawn = draw(rates.parts, rates.size, np.random.default_rng(seed))
+        assert (len(drawn), int(new[drawn].sum())) == (29, 20), "each part is drawn whole, not by chance"
+
+
+def test_of_little_that_is_known_there_is_one_pass() -> None:
+    new = np.arange(300) >= 30
+    rates = rates_with_replay(VIEWS, WEIGHTS, new, 0.5, {"edit": 0.5, "fim": 0.3, "message": 0.2})
+    assert (rates.values[~new] <= 1).all()
+    assert rates.replay_share == pytest.approx(0.1)
+
+
+def test_replay_is_drawn_by_weight_within_the_size_of_a_pass_or_not_at_all() -> None:
+    weights = [2.0, 1.0, 0.0] * 50 + [1.0] * 150
+    new = np.arange(300) >= 150
+    rates = rates_with_replay(["edit"] * 300, weights, new, 0.25, {"edit": 1.0}, size=40)
+    assert rates.size == 40
+    assert rates.values[new].sum() == pytest.approx(30)
+    assert rates.values[:3] == pytest.approx([10 / 75, 5 / 75, 0])
+    none = rates_with_replay(["edit"] * 300, weights, new, 0.0, {"edit": 1.0})
+    assert (none.values[~new].sum(), none.replay_share) == (0, 0)
 
 
 @pytest.mark.parametrize("size", [1, 7, 100, 250])

@@ -74,6 +74,20 @@ def test_the_verdict_follows_the_interval(ratio: float, noise: float, verdict: s
     assert result["verdict"] == verdict
 
 
+def test_a_top_up_is_compared_with_base_and_previous() -> None:
+    encoded = Encoded([1], [1], [True], False)
+    items = [Item(str(at), f"c{at}", "x", None, 10, encoded) for at in range(9)]
+    result = compare(items, [80.0] * 9, [50.0 + at % 2 for at in range(9)], [40.0] * 9)
+    assert (result["verdict"], result["against_previous"]["verdict"]) == ("better", "worse")
+    assert result["previous"] == {"bits_per_byte": pytest.approx(4.0)}
+    assert result["against_previous"]["delta_percent"] == pytest.approx(100 * (454 / 360 - 1))
+    low, high = result["against_previous"]["ci95"]
+    assert 25 <= low <= high <= 27.5
+    assert (
+        result["per_item"][1] | {"base_bits": 80.0, "previous_bits": 40.0, "tuned_bits": 51.0} == result["per_item"][1]
+    )
+
+
 def test_a_model_that_diverged_is_not_called_unchanged() -> None:
     encoded = Encoded([1], [1], [True], False)
     items = [Item(str(at), f"c{at}", "x", None, 10, encoded) for at in range(9)]

@@ -41,6 +41,7 @@ def read(folder: Path, text: str, *arguments: str) -> Recipe:
         ("since: ''", "`since` is no date", "2024-01-31"),
         ("paths: ['[z-a]']", "`paths` holds no valid glob", ".gitignore"),
         ("repo: https://ada:hunter2@example.org/x", "may not hold a password", "credential helper"),
+        ("replay_share: 1.0", "`replay_share` cannot be 1.0", "0 replays nothing"),
         ("context_lines: -1", "`context_lines` cannot be -1", "3 is git's own"),
         ("max_commits: 0", "`max_commits` must be at least 1", "correct"),
         ("exam_items: 0", "`exam_items` must be at least 1, got 0", "correct"),
