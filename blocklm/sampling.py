@@ -44,10 +44,10 @@ class SamplingArguments:
         },
     )
     recency: str = field(
-        default="auto",
+        default="off",
         metadata={
-            "help": "Age in days at which a change counts half; auto, the age at which half of its lines are gone; off; "
-            "or newest, which fills an epoch of `max_train_samples` with the newest of each view."
+            "help": "Age in days at which a change counts half; auto, the age at which half of its lines are gone; "
+            "newest, which fills an epoch of `max_train_samples` with the newest of each view; or off."
         },
     )
     survival: bool = field(

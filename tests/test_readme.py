@@ -11,9 +11,10 @@ from blocklm.recipe import parse_recipe
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
+TEXTS = README + (ROOT / "docs" / "guide.md").read_text()
 COMMANDS = [
     line.strip()
-    for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    for block in re.findall(r"```bash\n(.*?)```", TEXTS, re.DOTALL)
     for line in block.replace("\\\n", " ").splitlines()
     if line.strip() and not line.startswith("#")
 ]
@@ -43,5 +44,5 @@ def test_a_command_names_what_exists_and_flags_that_parse(command: str, tmp_path
 
 
 def test_every_path_in_backticks_exists() -> None:
-    for path in re.findall(r"`((?:scripts|recipes|blocklm|tests|docs)/[\w./-]*)`", README):
+    for path in re.findall(r"`((?:scripts|recipes|blocklm|tests|docs)/[\w./-]*)`", TEXTS):
         assert (ROOT / path).exists(), path

@@ -29,18 +29,18 @@ def weights(kept: np.ndarray[Any, Any], **settings: Any) -> Weights:
 def test_the_half_life_is_where_half_of_the_lines_are_gone() -> None:
     """All lines younger than 300 days stand, none older."""
     kept = np.where(AGES < 300, LINES, 0.0)
-    found = weights(kept, survival=False)
+    found = weights(kept, recency="auto", survival=False)
     assert 150 < found.report["half_life_days"] < 500
     assert found.values[-1] > found.values[-40] > found.values[0] > 0
     assert found.values.mean() == pytest.approx(1)
 
 
 def test_a_history_that_lasts_forgets_over_its_whole_span() -> None:
-    assert weights(LINES, survival=False).report["half_life_days"] == 1000
+    assert weights(LINES, recency="auto", survival=False).report["half_life_days"] == 1000
 
 
 def test_a_history_that_soon_forgets_has_the_shortest_half_life() -> None:
-    assert weights(np.zeros(101), survival=False).report["half_life_days"] == MIN_HALF_LIFE_DAYS
+    assert weights(np.zeros(101), recency="auto", survival=False).report["half_life_days"] == MIN_HALF_LIFE_DAYS
 
 
 def test_a_half_life_can_be_given_or_switched_off() -> None:
@@ -51,7 +51,7 @@ def test_a_half_life_can_be_given_or_switched_off() -> None:
 
 
 def test_a_young_history_has_no_shorter_half_life_than_a_month() -> None:
-    found = weigh(AGES / 100, np.zeros(101), LINES, np.ones(101), SamplingArguments())
+    found = weigh(AGES / 100, np.zeros(101), LINES, np.ones(101), SamplingArguments(recency="auto"))
     assert found.report["half_life_days"] == MIN_HALF_LIFE_DAYS
 
 
