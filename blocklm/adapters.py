@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from peft import PeftModel, get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
+from peft import LoraConfig, PeftModel, get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 from transformers import PreTrainedModel
 from trl import ModelConfig
 
@@ -33,7 +33,7 @@ def check_same_model(ours: ModelConfig, theirs: ModelConfig, run_dir: Path) -> N
 
 
 def put_adapter(model: PeftModel, run_dir: Path) -> None:
-    """Give the adapter of `model` the weights that another run saved, exactly.
+    """Give the adapter of `model` the weights that another run saved, exactly, at the strength that was chosen for them.
 
     They go in after the trainer is built, because that rounds the trainables of a quantised model to bf16; and into the
     adapter that is there, because initialisations such as PiSSA change the base and may do so only once.
@@ -48,6 +48,9 @@ def put_adapter(model: PeftModel, run_dir: Path) -> None:
             f"the adapter in `{run_dir}` is not of the shape that its recipe says",
             "name another run in `continue_from`",
         )
+    theirs, ours = LoraConfig.from_pretrained(str(run_dir)).lora_alpha, model.peft_config["default"].lora_alpha
+    if theirs != ours:
+        weights = {name: tensor * theirs / ours if "lora_B" in name else tensor for name, tensor in weights.items()}
     set_peft_model_state_dict(model, weights)
 
 

@@ -1,194 +1,193 @@
-"""Score base and tuned model on the commits after the split, and say how sure the difference is.
-
-A top-up is also compared with the run that it goes on from.
+"""Score the arms of the exam on the commits after the split, and say how sure their differences are.
 
 The measure is bits per byte of the text a commit added, given the path, the subject and the lines around it: the
 negative log2 probability of the added tokens over the UTF-8 bytes of the added text, summed over all items (as in
-lm-evaluation-harness, `bits_per_byte`). Both arms see the same tokens. The interval is a paired bootstrap that
-resamples commits, because samples of one commit are not independent (Efron and Tibshirani 1993).
+lm-evaluation-harness, `bits_per_byte`). All arms answer for the same tokens; what some are given before the question is not
+scored.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 from tqdm import tqdm
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
-from blocklm.encoding import Encoded, encode
+from blocklm.answers import Answers
 from blocklm.errors import UserError
-from blocklm.recipe import ExamArguments
-from blocklm.splits import spread_over_commits
+from blocklm.items import Item
+from blocklm.significance import Floats, holm, relative_change
 
-SEED = 0  # of the choice of items and of the bootstrap: the same questions for every run on the same commits
-RESAMPLES = 2000
 BATCH_TOKENS = 2048
+MIN_SLICE_COMMITS = 3
+SLICES_SHOWN = 12  # of each division, the largest
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One exam question: a test sample with its tokens and the number of bytes its commit added."""
+@dataclass(frozen=True)
+class Arm:
+    """One way to answer: a model, and what it is given before each question.
 
-    id: str
-    commit: str
-    path: str
-    language: str | None
-    added_bytes: int
-    encoded: Encoded
+    Args:
+        name: as the tables say it.
+        weights: a name for the weights, for answers that are there already.
+        model: opens the model; what it replaces comes back when it is closed.
+        contexts: tokens before a question, by its id.
+    """
+
+    name: str
+    weights: str
+    model: Callable[[], AbstractContextManager[PreTrainedModel]]
+    contexts: Mapping[str, list[int]] = field(default_factory=dict)
 
 
 def run_exam(
-    test: Dataset,
-    view: str,
-    tokenizer: PreTrainedTokenizerBase,
-    tuned: PreTrainedModel,
-    base: AbstractContextManager[PreTrainedModel],
-    dtype: torch.dtype,
-    max_length: int,
-    limits: ExamArguments,
-    previous: AbstractContextManager[PreTrainedModel] | None = None,
+    items: Sequence[Item], arms: Sequence[Arm], pad_token_id: int, dtype: torch.dtype, answers: Answers
 ) -> dict[str, Any]:
-    """Ask all arms the same questions and compare them.
+    """Ask all arms the same questions, those that they have not answered yet, and compare them.
 
     Args:
-        test: samples of the test split.
-        view: the one of its views that asks.
-        tokenizer: of all arms.
-        tuned: the tuned model; scored first, because entering `base` may replace it.
-        base: opens the model as it was before training.
+        items: the questions.
+        arms: who answers, `base` and `tuned` among them.
+        pad_token_id: fills the batches; never scored.
         dtype: dtype of the matrix products.
-        max_length: tokens a sample may have.
-        limits: how many items, and how many of one commit.
-        previous: opens the model as the run left it that this one goes on from; None where it began anew.
+        answers: what was answered before; grows batch by batch.
 
     Raises:
-        UserError: no test sample fits into `max_length`.
+        UserError: a model gives no finite probability.
     """
-    test = test.select([at for at, asked in enumerate(test["view"][:]) if asked == view])
-    heard = spread_over_commits(test["commit"][:], limits.exam_items, limits.exam_items_per_commit, SEED)
-    items = exam_items(test.select(heard)[:], tokenizer, max_length)
-    if not items:
-        raise UserError(f"no test sample fits into `max_length` {max_length}", "raise `max_length` in the recipe")
-    tuned_bits = added_bits(tuned, items, tokenizer.pad_token_id, dtype, "tuned")
-    with base as base_model:
-        base_bits = added_bits(base_model, items, tokenizer.pad_token_id, dtype, "base")
-    if previous is None:
-        return compare(items, base_bits, tuned_bits)
-    with previous as previous_model:
-        previous_bits = added_bits(previous_model, items, tokenizer.pad_token_id, dtype, "previous")
-    return compare(items, base_bits, tuned_bits, previous_bits)
+    return compare(items, {arm.name: answered(arm, items, pad_token_id, dtype, answers) for arm in arms})
 
 
-def exam_items(
-    samples: Mapping[str, Sequence[Any]], tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> list[Item]:
-    """Encode columns of samples; those whose target does not fit in `max_length` are left out for both arms alike."""
-    items = []
-    for at, encoded in enumerate(encode(samples, tokenizer, max_length)):
-        if encoded is not None:
-            name, commit, path, language = (samples[key][at] for key in ("id", "commit", "path", "language"))
-            completion, added = samples["completion"][at], samples["added"][at]
-            spans = zip(added[::2], added[1::2], strict=True)
-            size = sum(len(completion[start:end].encode("utf-8", "surrogatepass")) for start, end in spans)
-            items.append(Item(name, commit, path, language, size, encoded))
-    return items
+def answered(arm: Arm, items: Sequence[Item], pad_token_id: int, dtype: torch.dtype, answers: Answers) -> list[float]:
+    """The bits that an arm needs for each item; it is asked what it has not answered yet."""
+    asked = [item.after(arm.contexts.get(item.id, [])) for item in items]
+    left = [item for item in asked if answers.get(arm.weights, item) is None]
+    if left:
+        with arm.model() as model:
+            for item, found in added_bits_of(model, left, pad_token_id, dtype, f"exam: {arm.name}"):
+                answers.add(arm.weights, item, found)
+    bits = [answers.get(arm.weights, item) for item in asked]
+    return [found for found in bits if found is not None]
 
 
 def added_bits(
     model: PreTrainedModel, items: list[Item], pad_token_id: int, dtype: torch.dtype, name: str
 ) -> list[float]:
-    """Bits the model needs for the added tokens of each item, in the order of `items`.
+    """Bits the model needs for the added tokens of each item, in the order of `items`."""
+    found = {id(item): bits for item, bits in added_bits_of(model, items, pad_token_id, dtype, name)}
+    return [found[id(item)] for item in items]
+
+
+def added_bits_of(
+    model: PreTrainedModel, items: Sequence[Item], pad_token_id: int, dtype: torch.dtype, name: str
+) -> Iterator[tuple[Item, float]]:
+    """Yield each item with the bits that the model needs for its added tokens, the longest items first.
 
     Args:
         model: any causal language model; it is put into evaluation mode.
         items: what to score.
         pad_token_id: fills the batches; never scored.
         dtype: dtype of the matrix products; bits are summed in fp32.
-        name: the arm, shown on the progress bar.
+        name: what the progress bar says.
     """
     device = next(model.parameters()).device
-    bits = [0.0] * len(items)
     model.eval()
     with (
         torch.no_grad(),
         torch.autocast(device.type, dtype, enabled=dtype != torch.float32),
-        tqdm(total=len(items), desc=f"exam: {name}", unit=" items", disable=None) as progress,
+        tqdm(total=len(items), desc=name, unit=" items", disable=None) as progress,
     ):
-        for batch in _batches(items):
-            for at, item_bits in zip(
-                batch, _batch_bits(model, [items[at] for at in batch], pad_token_id, device), strict=True
-            ):
-                bits[at] = item_bits
+        for places in _batches(items):
+            batch = [items[at] for at in places]
+            yield from zip(batch, _batch_bits(model, batch, pad_token_id, device), strict=True)
             progress.update(len(batch))
-    return bits
 
 
-def compare(
-    items: list[Item], base: list[float], tuned: list[float], previous: list[float] | None = None
-) -> dict[str, Any]:
-    """The exam's result: bits per byte of the arms, the change in percent and its 95 % interval.
+def compare(items: Sequence[Item], bits: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """The exam's result: bits per byte of each arm, and the changes in percent with their 95 % intervals.
 
-    A negative `delta_percent` means that the tuned model needs fewer bits. `verdict` is `better`, `worse` or
-    `no detectable change` when the interval covers 0. With `previous`, `against_previous` says the same of that arm.
+    A negative `delta_percent` means fewer bits. The entries of the result itself compare `tuned` with `base`; `arms` compares
+    each other arm with both, `slices` compares tuned with base on parts of the questions, with p-values after Holm.
     """
-    arms = {"base": base, "tuned": tuned} | ({"previous": previous} if previous is not None else {})
-    size = [item.added_bytes for item in items]
-    per_commit: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(len(arms) + 1))
-    for item, row in zip(items, np.array([*arms.values(), size], dtype=np.float64).T, strict=True):
-        per_commit[item.commit] += row
-    totals = np.stack(list(per_commit.values()))
-    if not np.isfinite(totals).all():
+    size = np.array([item.added_bytes for item in items], dtype=np.float64)
+    table = {name: np.array(row, dtype=np.float64) for name, row in bits.items()}
+    if not all(np.isfinite(row).all() for row in table.values()):
         raise UserError(
             "a model gives no finite probability to the test text: it has diverged",
             "lower `learning_rate` and train again into another `output_dir`",
         )
+    commits = [item.commit for item in items]
+    others = [name for name in table if name not in ("base", "tuned")]
     return {
-        "commits": len(per_commit),
+        "commits": len(set(commits)),
         "items": len(items),
-        "added_bytes": sum(size),
-        **{name: {"bits_per_byte": float(sum(bits) / sum(size))} for name, bits in arms.items()},
-        **_change(totals[:, [0, 1]]),
-        **({"against_previous": _change(totals[:, [2, 1]])} if previous is not None else {}),
+        "added_bytes": int(size.sum()),
+        **{name: {"bits_per_byte": float(row.sum() / size.sum())} for name, row in table.items()},
+        **_change(commits, table["base"], table["tuned"]),
+        **({"against_previous": _change(commits, table["previous"], table["tuned"])} if "previous" in table else {}),
+        "arms": {
+            name: {
+                "bits_per_byte": float(table[name].sum() / size.sum()),
+                "against_base": _change(commits, table["base"], table[name]),
+                "tuned_against_it": _change(commits, table[name], table["tuned"]),
+            }
+            for name in others
+        },
+        "slices": _slices(items, table["base"], table["tuned"], size),
         "per_item": [
             {
-                "id": i.id,
-                "commit": i.commit,
-                "path": i.path,
-                "language": i.language,
-                "bytes": i.added_bytes,
-                **{f"{name}_bits": bits[at] for name, bits in arms.items()},
+                "id": item.id,
+                "commit": item.commit,
+                "path": item.path,
+                "language": item.language,
+                "bytes": item.added_bytes,
+                **{f"{name}_bits": float(row[at]) for name, row in table.items()},
             }
-            for at, i in enumerate(items)
+            for at, item in enumerate(items)
         ],
     }
 
 
-def _change(totals: np.ndarray) -> dict[str, Any]:
-    """The change in percent from one arm to another, with its interval and verdict; `totals` is commits by (from, to)."""
-    low, high = _interval(totals)
-    before, after = totals.sum(axis=0)
-    return {
-        "delta_percent": float(100 * (after / before - 1)),
-        "ci95": [low, high],
-        "verdict": "better" if high < 0 else "worse" if low > 0 else "no detectable change",
-    }
+def _change(commits: Sequence[str], before: Floats, after: Floats) -> dict[str, Any]:
+    """The change from one arm to another, summed by commit."""
+    per_commit: dict[str, Floats] = defaultdict(lambda: np.zeros(2))
+    for at, commit in enumerate(commits):
+        per_commit[commit] += (before[at], after[at])
+    return relative_change(np.stack(list(per_commit.values())))
 
 
-def _interval(totals: np.ndarray) -> tuple[float, float]:
-    """2.5 and 97.5 percentile of the change in percent over resampled commits; `totals` is commits by (from, to)."""
-    generator = np.random.default_rng(SEED)
-    picks = generator.integers(0, len(totals), size=(RESAMPLES, len(totals)))
-    sums = totals[picks].sum(axis=1)
-    low, high = np.percentile(100 * (sums[:, 1] / sums[:, 0] - 1), [2.5, 97.5])
-    return float(low), float(high)
+def _slices(items: Sequence[Item], base: Floats, tuned: Floats, size: Floats) -> dict[str, list[dict[str, Any]]]:
+    """Tuned against base on each part of the questions that enough commits ask, the largest parts first."""
+    parts: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for at, item in enumerate(items):
+        for division, name in (item.slices or {}).items():
+            parts[division][name].append(at)
+    found = {}
+    for division, named in parts.items():
+        rows = []
+        for name, places in sorted(named.items(), key=lambda pair: -size[pair[1]].sum())[:SLICES_SHOWN]:
+            commits = [items[at].commit for at in places]
+            if len(set(commits)) >= MIN_SLICE_COMMITS:
+                rows.append(
+                    {
+                        "name": name,
+                        "items": len(places),
+                        "commits": len(set(commits)),
+                        "base": float(base[places].sum() / size[places].sum()),
+                        "tuned": float(tuned[places].sum() / size[places].sum()),
+                        **_change(commits, base[places], tuned[places]),
+                    }
+                )
+        raised = holm({row["name"]: row["p"] for row in rows})
+        found[division] = [row | {"p_holm": raised[row["name"]]} for row in rows]
+    return found
 
 
-def _batches(items: list[Item]) -> Iterator[list[int]]:
+def _batches(items: Sequence[Item]) -> Iterator[list[int]]:
     """Indices of items of similar length, longest first, at most `BATCH_TOKENS` padded tokens or one item."""
     order = sorted(range(len(items)), key=lambda at: -len(items[at].encoded.input_ids))
     while order:
@@ -198,7 +197,7 @@ def _batches(items: list[Item]) -> Iterator[list[int]]:
         order = order[count:]
 
 
-def _batch_bits(model: PreTrainedModel, items: list[Item], pad_token_id: int, device: torch.device) -> list[float]:
+def _batch_bits(model: PreTrainedModel, items: Sequence[Item], pad_token_id: int, device: torch.device) -> list[float]:
     longest = max(len(item.encoded.input_ids) for item in items)
     ids = torch.full((len(items), longest), pad_token_id)
     mask, scored = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)

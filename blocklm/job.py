@@ -12,13 +12,13 @@ from blocklm.corpus import Corpus, build_corpus
 from blocklm.curation import Curated, curate
 from blocklm.encoding import EncodedSplit, encode_split
 from blocklm.errors import UserError
-from blocklm.exam import run_exam
+from blocklm.examination import examine
 from blocklm.families import prompts_for
 from blocklm.fitting import Fitting
 from blocklm.interrupts import Interrupts
 from blocklm.lessons import asked_hunks
 from blocklm.mining import mine
-from blocklm.model import base_arm, load_base, load_tokenizer, load_tuned, model_config, special_tokens
+from blocklm.model import load_base, load_tokenizer, load_tuned, model_config, positions, special_tokens
 from blocklm.onward import Onward
 from blocklm.precision import choose_precision
 from blocklm.preflight import free
@@ -28,6 +28,7 @@ from blocklm.reading import ReadingList, reading_list
 from blocklm.recipe import Recipe
 from blocklm.report import Manifest, read_manifest, summarise, write_json
 from blocklm.repository import Repository
+from blocklm.sitting import Sitting
 from blocklm.splits import spread_over_commits
 from blocklm.topup import LEARNED
 from blocklm.training import build_trainer, sft_config, train
@@ -206,27 +207,16 @@ class _Job:
         return reading, validation
 
     def examine(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> None:
-        """Sit the exam, which decides whether a top-up stays; the single items go to `exam.json` alone."""
+        """Sit the exam, unless it was decided before a kill that the previous result comes back."""
         training = self.manifest.content["training"]
         if self.earlier and training.get("rolled_back"):
-            # Decided before a kill: the previous result may be back already.
             self.manifest.update(exam=self.earlier["exam"])
             return
-        result = run_exam(
-            corpus.splits["test"],
-            self.recipe.exam_view,
-            tokenizer,
-            model,
-            base_arm(model, self.load_base),
-            self.precision.dtype,
-            self.args.max_length,
-            self.recipe.exam,
-            self.onward.arm(model),
+        length, reach = self.args.max_length, positions(model.config)
+        sitting = Sitting(
+            self.recipe, self.repositories, corpus, tokenizer, self.model_config, self.precision.dtype, length, reach
         )
-        write_json(self.recipe.output_dir / "exam.json", result)
-        exam = {key: value for key, value in result.items() if key != "per_item"}
-        worse = "against_previous" in exam and exam["against_previous"]["verdict"] == "worse"
-        self.manifest.update(exam=exam, training=training | {"rolled_back": worse})
+        examine(self.manifest, sitting, model, self.load_base, self.onward.arm(model))
 
     def save(self) -> None:
         """Leave the better result with its model card, and record the artifacts."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,9 @@ class Onward:
         if self.previous is not None and self._config.use_peft:
             put_adapter(model, self.previous.path)
 
-    def arm(self, model: PreTrainedModel) -> AbstractContextManager[PreTrainedModel] | None:
-        """The exam's arm of the previous run."""
-        return None if self.previous is None else previous_arm(model, self.previous.path, self._load_previous)
+    def arm(self, model: PreTrainedModel) -> Callable[[], AbstractContextManager[PreTrainedModel]] | None:
+        """What opens the exam's arm of the previous run."""
+        return None if self.previous is None else partial(previous_arm, model, self.previous.path, self._load_previous)
 
     def save(self, run_dir: Path, manifest: dict[str, Any]) -> None:
         """Write the model card; after a top-up that is worse, the previous run's result comes back with its own card."""

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from blocklm.exam import added_bits, exam_items
+from blocklm.exam import added_bits
 from blocklm.families import FAMILY, Family, readable
+from blocklm.items import exam_items
 from blocklm.sampling import HUNK_VIEWS
 from blocklm.views import OF_HUNK, HunkText
 

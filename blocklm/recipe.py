@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from blocklm.errors import UserError
+from blocklm.exam_keys import ExamArguments, check_exam
 from blocklm.lora_keys import LoraArguments, check_lora
 from blocklm.recipe_parser import RecipeParser
 from blocklm.sampling import HUNK_VIEWS, VIEWS, SamplingArguments, check_glob, checked
@@ -113,19 +114,6 @@ class RunArguments:
 
 
 @dataclass(frozen=True)
-class ExamArguments:
-    """How base and tuned model are compared on the commits after the split."""
-
-    _argument_group_name: ClassVar[str] = "exam"
-    exam: bool = field(default=True, metadata={"help": "Score base and tuned model on the test commits at the end."})
-    exam_items: int = field(default=400, metadata={"help": "At most this many test samples are scored."})
-    exam_view: str | None = field(
-        default=None, metadata={"help": "View in which the exam asks. Default: the one with the largest share."}
-    )
-    exam_items_per_commit: int = field(default=4, metadata={"help": "At most this many of them from one commit."})
-
-
-@dataclass(frozen=True)
 class Recipe:
     """One run, fully said; `training` and `model` hold only what differs from the libraries' own defaults."""
 
@@ -197,8 +185,7 @@ def _check(recipe: Recipe) -> None:
         )
     if recipe.training.get("fp16") and recipe.training.get("bf16"):
         raise UserError("`fp16` and `bf16` are both true", "set at most one; with neither the device decides")
-    positive = {"exam_items": recipe.exam.exam_items, "exam_items_per_commit": recipe.exam.exam_items_per_commit}
-    positive |= {"max_changed_lines": recipe.mining.max_changed_lines}
+    positive = {"max_changed_lines": recipe.mining.max_changed_lines}
     if not 0 < recipe.run.min_epochs <= recipe.run.max_epochs:
         raise UserError(
             f"`min_epochs` {recipe.run.min_epochs} and `max_epochs` {recipe.run.max_epochs} leave no number of epochs",
@@ -218,10 +205,7 @@ def _check(recipe: Recipe) -> None:
         )
     _check_mining(recipe.mining)
     check_lora(recipe.lora, recipe.model)
-    if recipe.exam.exam_view is not None and recipe.exam.exam_view not in HUNK_VIEWS:
-        raise UserError(
-            f"`exam_view` cannot be {recipe.exam.exam_view!r}", f"the exam can ask as {', '.join(HUNK_VIEWS)}"
-        )
+    check_exam(recipe.exam)
 
 
 def _check_mining(mining: MiningArguments) -> None:

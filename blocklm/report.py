@@ -150,13 +150,23 @@ def exam_table(result: dict[str, Any]) -> str:
     """The result as the few lines a reader needs."""
     low, high = result["ci95"]
     lines = [
-        f"exam on {result['commits']} later commits ({result['items']} edits, {result['added_bytes']} added bytes)"
+        f"exam on {result['commits']} later commits ({result['items']} edits, {result['added_bytes']} added bytes)",
+        f"  {'arm':<14} bits per byte   tuned against it",
+        _row("base", result["base"]["bits_per_byte"], result),
     ]
-    arms = [name for name in ("base", "previous", "tuned") if name in result]
-    lines += [f"  {name:<8} {result[name]['bits_per_byte']:.4f} bits per byte" for name in arms]
-    lines.append(f"  change   {_change(result)}")
-    if "against_previous" in result:
-        lines.append(f"  against previous {_change(result['against_previous'])}")
+    for name, arm in result["arms"].items():
+        lines.append(_row(name, arm["bits_per_byte"], arm["tuned_against_it"]))
+    lines.append(_row("tuned", result["tuned"]["bits_per_byte"], None))
+    for name, other in result.get("models", {}).items():
+        lines.append(_row(name, other["bits_per_byte"], other["tuned_against_it"]))
+    rise = result["forgetting"]["rise_percent"]
+    lines.append(
+        f"  general text and code: {rise:+.1f} % bits{', more than 3: it forgets' if result['forgetting']['flagged'] else ''}"
+    )
+    if needed := result["commits_needed"]:
+        lines.append(
+            f"  about {needed} such commits would be needed to show a change of {result['delta_percent']:+.1f} %"
+        )
     if result["commits"] < 30:
         lines.append(
             f"  the interval rests on {result['commits']} commits and is {high - low:.1f} points wide; more history narrows it"
@@ -164,9 +174,12 @@ def exam_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _change(result: dict[str, Any]) -> str:
-    low, high = result["ci95"]
-    return f"{result['delta_percent']:+.1f} %, 95 % interval [{low:+.1f} %, {high:+.1f} %]: {result['verdict']}"
+def _row(name: str, bits_per_byte: float, change: dict[str, Any] | None) -> str:
+    if change is None:
+        return f"  {name:<14} {bits_per_byte:.4f}"
+    low, high = change["ci95"]
+    said = f"{change['delta_percent']:+.1f} %, 95 % interval [{low:+.1f} %, {high:+.1f} %]: {change['verdict']}"
+    return f"  {name:<14} {bits_per_byte:.4f}          {said}"
 
 
 def _environment() -> dict[str, Any]:

@@ -93,3 +93,8 @@ def run_git(environment: dict[str, str], *arguments: str, given: str = "") -> su
         errors="surrogateescape",  # a path may be any bytes
         check=False,
     )
+
+
+def run_git_bytes(environment: dict[str, str], *arguments: str, given: bytes) -> bytes:
+    """The output of git as it is, which for contents of files may be anything."""
+    return subprocess.run(["git", *arguments], env=environment, input=given, capture_output=True, check=False).stdout

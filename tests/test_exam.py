@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from blocklm.encoding import Encoded
 from blocklm.errors import UserError
-from blocklm.exam import Item, added_bits, compare, exam_items
+from blocklm.exam import added_bits, compare
+from blocklm.items import Item, exam_items
 
 
 def items_of(texts: list[str], folder: Path) -> list[Item]:
@@ -21,7 +22,7 @@ def items_of(texts: list[str], folder: Path) -> list[Item]:
          "commit": f"c{at}", "path": "a.py", "language": "Python"}
         for at, text in enumerate(texts)
     ]  # fmt: skip
-    return exam_items(Dataset.from_list(rows), AutoTokenizer.from_pretrained(folder), 512)
+    return exam_items(Dataset.from_list(rows)[:], AutoTokenizer.from_pretrained(folder), 512)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "phi", "starcoder2"])
@@ -50,13 +51,13 @@ def made_up(commits: int, ratio: float, noise: float) -> dict[str, Any]:
     items = [Item(str(at), f"c{at // 2}", "a.py", None, 100, encoded) for at in range(commits * 2)]
     base = chance.uniform(80, 120, len(items))
     tuned = base * (ratio + chance.normal(0, noise, len(items)))
-    return compare(items, list(base), list(tuned))
+    return compare(items, {"base": list(base), "tuned": list(tuned)})
 
 
 def test_bits_per_byte_are_a_ratio_of_sums() -> None:
     encoded = Encoded([1], [1], [True], False)
     items = [Item("a", "c1", "x", None, 10, encoded), Item("b", "c2", "x", None, 90, encoded)]
-    result = compare(items, [50.0, 50.0], [25.0, 50.0])
+    result = compare(items, {"base": [50.0, 50.0], "tuned": [25.0, 50.0]})
     assert result["base"]["bits_per_byte"] == pytest.approx(1.0)
     assert result["tuned"]["bits_per_byte"] == pytest.approx(0.75)
     assert result["delta_percent"] == pytest.approx(-25.0)
@@ -77,7 +78,7 @@ def test_the_verdict_follows_the_interval(ratio: float, noise: float, verdict: s
 def test_a_top_up_is_compared_with_base_and_previous() -> None:
     encoded = Encoded([1], [1], [True], False)
     items = [Item(str(at), f"c{at}", "x", None, 10, encoded) for at in range(9)]
-    result = compare(items, [80.0] * 9, [50.0 + at % 2 for at in range(9)], [40.0] * 9)
+    result = compare(items, {"base": [80.0] * 9, "tuned": [50.0 + at % 2 for at in range(9)], "previous": [40.0] * 9})
     assert (result["verdict"], result["against_previous"]["verdict"]) == ("better", "worse")
     assert result["previous"] == {"bits_per_byte": pytest.approx(4.0)}
     assert result["against_previous"]["delta_percent"] == pytest.approx(100 * (454 / 360 - 1))
@@ -92,7 +93,7 @@ def test_a_model_that_diverged_is_not_called_unchanged() -> None:
     encoded = Encoded([1], [1], [True], False)
     items = [Item(str(at), f"c{at}", "x", None, 10, encoded) for at in range(9)]
     with pytest.raises(UserError, match="it has diverged"):
-        compare(items, [50.0] * 9, [float("nan")] * 9)
+        compare(items, {"base": [50.0] * 9, "tuned": [float("nan")] * 9})
 
 
 def test_fewer_commits_give_a_wider_interval() -> None:

@@ -116,13 +116,33 @@ def test_the_same_command_again_says_it_is_complete(trained: Path, workplace: Pa
 
 
 def test_the_exam_can_be_sat_again_with_the_same_result(trained: Path, workplace: Path) -> None:
+    """Once from the answers that are there, once from the model that was saved."""
     before = json.loads((trained / "exam.json").read_text())
-    done = run_script("evaluate.py", trained, cwd=workplace)
+    for answers in (True, False):
+        if not answers:
+            (trained / "exam-answers.jsonl").unlink()
+        done = run_script("evaluate.py", trained, cwd=workplace)
+        assert done.returncode == 0, done.stderr
+        assert json.loads((trained / "exam.json").read_text()) == before
+        after = json.loads((trained / "exam-again.json").read_text())
+        assert after["base"]["bits_per_byte"] == pytest.approx(before["base"]["bits_per_byte"], rel=1e-5)
+        assert after["tuned"]["bits_per_byte"] == pytest.approx(before["tuned"]["bits_per_byte"], rel=1e-5)
+        assert list(after["arms"]) == ["tuned+bm25", "base+examples", "base+bm25"]
+
+
+def test_another_model_and_another_adapter_answer_the_same_questions(
+    trained: Path, workplace: Path, tiny_models: dict[str, Path]
+) -> None:
+    """The run as a control of itself changes nothing."""
+    more = ("--quick", "--model", tiny_models["gpt2"], "--control", trained)
+    done = run_script("evaluate.py", trained, *more, cwd=workplace)
     assert done.returncode == 0, done.stderr
-    assert json.loads((trained / "exam.json").read_text()) == before
-    after = json.loads((trained / "exam-again.json").read_text())
-    assert after["base"]["bits_per_byte"] == pytest.approx(before["base"]["bits_per_byte"], rel=1e-5)
-    assert after["tuned"]["bits_per_byte"] == pytest.approx(before["tuned"]["bits_per_byte"], rel=1e-5)
+    found = json.loads((trained / "exam-again.json").read_text())
+    assert found["arms"]["control"]["tuned_against_it"]["delta_percent"] == pytest.approx(0, abs=1e-4)
+    (other,) = found["models"].values()
+    assert other["items"] == found["items"]
+    assert other["tuned_bits_per_byte"] == pytest.approx(found["tuned"]["bits_per_byte"])
+    assert other["bits_per_byte"] != pytest.approx(found["base"]["bits_per_byte"], rel=1e-3)
 
 
 def test_the_exam_is_not_sat_on_what_was_trained_on(trained: Path, workplace: Path) -> None:

@@ -1,6 +1,7 @@
 """A month later: a run goes on from an earlier one, learns what is new, and leaves the better of the two."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -63,7 +64,15 @@ class Place:
         self.repository = copy_of(project, folder / "project")
 
     def command(self, run: str, *more: str) -> list[str]:
-        keys = ["--repo", "project", "--model_name_or_path", str(self.model), "--load_in_4bit"]
+        keys = [
+            "--repo",
+            "project",
+            "--model_name_or_path",
+            str(self.model),
+            "--load_in_4bit",
+            "--adapter_scales",
+            "1",
+        ]
         return [str(self.recipe), *keys, "--output_dir", f"runs/{run}", *more]
 
     def train(self, run: str, *more: str) -> tuple[Path, str]:
@@ -163,11 +172,21 @@ def test_the_next_top_up_goes_on_exactly_where_the_last_one_ended(place: Place, 
     assert content["training"]["rolled_back"] is False
     assert content["exam"]["previous"] == pytest.approx(content["exam"]["tuned"])
     assert content["corpus"]["splits"]["train"]["replay_share"] == 0
-    assert "against previous +0.0 %" in shown
+    assert re.search(r"previous +\d\.\d+ +\+0\.0 %", shown)
     assert learned_commits(run) == learned_commits(worse / "rejected")
     nothing = run_script("train.py", *place.command("d", "--continue_from", "runs/c"), cwd=place.folder)
     assert nothing.returncode == 2
     assert f"error: nothing new to learn since commit {content['repository']['head'][:12]}" in nothing.stderr
+
+
+def test_an_earlier_run_can_be_asked_about_what_came_since(place: Place) -> None:
+    first = place.folder / "runs" / "a"
+    then = set(place.repository.git("rev-list", manifest(first)["repository"]["head"]).split())
+    done = run_script("evaluate.py", first, "--new_commits", "--quick", cwd=place.folder)
+    assert done.returncode == 0, done.stderr
+    asked = {item["commit"] for item in json.loads((first / "exam-again.json").read_text())["per_item"]}
+    assert asked
+    assert not asked & then
 
 
 def test_a_run_to_continue_from_is_complete(place: Place, worse: Path, tmp_path: Path) -> None:
@@ -343,8 +362,8 @@ def test_a_full_model_goes_on_from_the_whole_of_it(
     assert torch.equal(started.lm_head.weight, saved.lm_head.weight)
     with torch.no_grad():
         started.lm_head.weight += 1
-    arm = onward.arm(started)
-    assert arm is not None
-    with arm as previous:
+    opens = onward.arm(started)
+    assert opens is not None
+    with opens() as previous:
         assert torch.equal(previous.lm_head.weight, saved.lm_head.weight)
     assert torch.equal(started.lm_head.weight, saved.lm_head.weight + 1)

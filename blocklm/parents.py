@@ -1,0 +1,137 @@
+"""What stood in the repository just before a commit and has most to do with a question about it.
+
+The arm of the exam that has nothing but a search engine: pieces of files at the commit's parent, found by BM25 (Robertson and
+Zaragoza 2009) over the parts of identifiers. Word frequencies are those of all parents together.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+import bm25s
+import numpy as np
+
+from blocklm.redaction import redact
+from blocklm.repository import Repository
+from blocklm.sterile import run_git, run_git_bytes, sterile_repository
+from blocklm.terms import terms
+
+CHUNK_LINES = 20
+MAX_FILE_BYTES = 200_000
+SAME_SHARE = 0.5  # of a piece's lines: then the question shows it already
+CANDIDATES = 4  # times as many as wanted, of which some are shown already
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A commit, and the text that a question about it shows."""
+
+    commit: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some lines of a file as they stood at a parent; secrets are taken out."""
+
+    repository: str
+    path: str
+    text: str
+
+
+def nearest_before(
+    repositories: Sequence[Repository], questions: Sequence[Question], suffixes: frozenset[str], count: int
+) -> list[list[Piece]]:
+    """For each question the pieces of files at the commit's first parent that are nearest to it, the nearest first.
+
+    Args:
+        repositories: in which the commits are.
+        questions: what to search for.
+        suffixes: of the files to search, such as `.rs`.
+        count: how many pieces at most; what the question shows already is none.
+    """
+    found: list[list[Piece]] = [[] for _ in questions]
+    for repository in repositories:
+        with sterile_repository(repository.git_dir, repository.shallow) as environment:
+            trees = dict(_trees(environment, {question.commit for question in questions}, suffixes))
+            asked = [at for at, question in enumerate(questions) if question.commit in trees]
+            shas = sorted({sha for at in asked for sha in trees[questions[at].commit]})
+            if shas:
+                index = _Index(repository.name, _texts(environment, shas))
+                for at in asked:
+                    found[at] = index.nearest(questions[at].text, trees[questions[at].commit], count)
+    shown = [piece for pieces in found for piece in pieces]
+    clean = iter(redact([piece.text for piece in shown]) if shown else [])
+    return [[replace(piece, text=next(clean).text) for piece in pieces] for pieces in found]
+
+
+class _Index:
+    """The pieces of some files, by the name of their content."""
+
+    def __init__(self, repository: str, texts: Mapping[str, str]) -> None:
+        self._repository = repository
+        self._pieces: list[str] = []
+        self._of_file: dict[str, range] = {}
+        self._file: list[str] = []
+        for sha, text in texts.items():
+            lines = text.splitlines(keepends=True)
+            first = len(self._pieces)
+            self._pieces += ["".join(lines[at : at + CHUNK_LINES]) for at in range(0, len(lines), CHUNK_LINES)]
+            self._of_file[sha] = range(first, len(self._pieces))
+            self._file += [sha] * (len(self._pieces) - first)
+        self._words = bm25s.BM25()
+        self._words.index([terms(piece) or ["-"] for piece in self._pieces], show_progress=False)
+
+    def nearest(self, text: str, tree: Mapping[str, str], count: int) -> list[Piece]:
+        """The best pieces of the files of a tree (content → path)."""
+        mask = np.zeros(len(self._pieces), np.float32)
+        for sha in tree:
+            if sha in self._of_file:
+                mask[self._of_file[sha].start : self._of_file[sha].stop] = 1
+        scores = self._words.get_scores(sorted(set(terms(text))), weight_mask=mask)
+        shown = {line.strip() for line in text.split("\n")}
+        best: list[Piece] = []
+        for at in np.argsort(-scores, kind="stable")[: CANDIDATES * count]:
+            lines = [line.strip() for line in self._pieces[at].split("\n") if line.strip()]
+            if scores[at] > 0 and sum(line in shown for line in lines) < SAME_SHARE * len(lines) and len(best) < count:
+                best.append(Piece(self._repository, tree[self._file[at]], self._pieces[at]))
+        return best
+
+
+def _trees(
+    environment: dict[str, str], commits: set[str], suffixes: frozenset[str]
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """The files at the first parent of each commit that is here and has one, as content → path."""
+    of_parent: defaultdict[str, list[str]] = defaultdict(list)
+    for commit in sorted(commits):
+        parent = run_git(environment, "rev-parse", "--verify", "--quiet", f"{commit}^1").stdout.strip()
+        if parent:
+            of_parent[parent].append(commit)
+    for parent, children in of_parent.items():
+        tree = {}
+        for entry in run_git(environment, "ls-tree", "-r", "-z", "-l", "--full-tree", parent).stdout.split("\0"):
+            about, _, path = entry.partition("\t")
+            mode, _, sha, size = (about.split() or ["", "", "", ""])[:4]
+            readable = mode.startswith("100") and size.isdecimal() and int(size) <= MAX_FILE_BYTES  # BAD: missing
+            if readable and PurePosixPath(path).suffix in suffixes:
+                tree[sha] = path
+        yield from ((child, tree) for child in children)
+
+
+def _texts(environment: dict[str, str], shas: Sequence[str]) -> dict[str, str]:
+    """The content of files that are UTF-8 text."""
+    answer = run_git_bytes(environment, "cat-file", "--batch", given="".join(f"{sha}\n" for sha in shas).encode())
+    texts, at = {}, 0
+    while at < len(answer):
+        end = answer.index(b"\n", at)
+        sha, *rest = answer[at:end].decode().split()
+        at = end + 1
+        if rest[0] == "blob":
+            content = answer[at : at + int(rest[1])]
+            at += len(content) + 1
+            try:
+                texts[sha] = content.decode()
+            except UnicodeDecodeError:
+                continue
+    return {sha: text for sha, text in texts.items() if "\0" not in text}

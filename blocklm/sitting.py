@@ -1,0 +1,138 @@
+"""One sitting of the exam: which questions, who answers and what each arm is given, from a recipe and its corpus."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl import ModelConfig
+
+from blocklm.answers import Answers, weights_of
+from blocklm.contexts import Contexts, example_contexts, piece_contexts
+from blocklm.corpus import Corpus
+from blocklm.errors import UserError
+from blocklm.exam import Arm, answered, run_exam
+from blocklm.families import FAMILY
+from blocklm.forgetting import forgotten, general_items
+from blocklm.items import Item, exam_items
+from blocklm.model import special_tokens
+from blocklm.parents import Question, nearest_before
+from blocklm.recipe import Recipe
+from blocklm.redaction import PLACEHOLDERS
+from blocklm.repository import Repository
+from blocklm.splits import spread_over_commits
+
+SEED = 0  # of the choice of questions: the same for every run on the same commits
+PIECES = 5
+ANSWERS = "exam-answers.jsonl"
+
+Opens = Callable[[], AbstractContextManager[PreTrainedModel]]
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """What an exam is sat with.
+
+    Args:
+        recipe: of the run.
+        repositories: for what stood before a commit.
+        corpus: with the questions.
+        tokenizer: of all arms.
+        config: the model keys.
+        dtype: dtype of the matrix products.
+        max_length: tokens a question may have with its answer.
+        positions: tokens the model can read.
+    """
+
+    recipe: Recipe
+    repositories: Sequence[Repository]
+    corpus: Corpus
+    tokenizer: PreTrainedTokenizerBase
+    config: ModelConfig
+    dtype: torch.dtype
+    max_length: int
+    positions: int | None
+
+    def questions(self, split: str, limit: int) -> list[Item]:
+        """At most `limit` questions of a split, spread over its commits.
+
+        Raises:
+            UserError: none fits into `max_length`.
+        """
+        asked = self._asked(split)
+        heard = spread_over_commits(asked["commit"][:], limit, self.recipe.exam.exam_items_per_commit, SEED)
+        items = exam_items(asked.select(heard)[:], self.tokenizer, self.max_length)
+        if not items:
+            raise UserError(
+                f"no {split} sample fits into `max_length` {self.max_length}", "raise `max_length` in the recipe"
+            )
+        return items
+
+    def sit(self, tuned: Opens, base: Opens, others: Mapping[str, Opens] | None = None) -> dict[str, Any]:
+        """Let all arms of the recipe answer, and compare them; what was answered before in this run directory stays.
+
+        Args:
+            tuned: opens the tuned model.
+            base: opens the model as it was before training.
+            others: what opens further models of this tokenizer, by the name of the arm.
+        """
+        items = self.questions("test", self.recipe.exam.exam_items)
+        run_dir = self.recipe.output_dir
+        weights = {"base": self._base_name(), "tuned": weights_of(run_dir)}
+        opens = {"base": base, "tuned": tuned}
+        named = [name.partition("+")[::2] for name in self.recipe.exam.exam_arms]
+        contexts = {given: self._contexts(given, items) for given in sorted({given for _, given in named})}
+        arms = [
+            Arm(f"{who}+{given}" if given else who, weights[who], opens[who], contexts[given])
+            for who, given in sorted(named, reverse=True)  # the tuned first, because opening the base may replace it
+        ]
+        arms += [Arm(name, f"{name} beside {weights['tuned']}", opened) for name, opened in (others or {}).items()]
+        general = general_items(self.tokenizer, self.max_length)
+        with Answers(run_dir / ANSWERS) as answers:
+            result = run_exam(items, arms, self.pad_token_id, self.dtype, answers)
+            plain = [arm for arm in arms if arm.name in ("tuned", "base")]
+            bits = {arm.name: answered(arm, general, self.pad_token_id, self.dtype, answers) for arm in plain}
+        return result | {"forgetting": forgotten(general, bits)}
+
+    @property
+    def pad_token_id(self) -> int:
+        """Of the tokenizer."""
+        found: int | None = self.tokenizer.pad_token_id
+        assert found is not None, "it was set when the tokenizer was loaded"
+        return found
+
+    def _asked(self, split: str) -> Dataset:
+        samples = self.corpus.splits[split]
+        return samples.select([at for at, view in enumerate(samples["view"][:]) if view == self.recipe.exam_view])
+
+    def _base_name(self) -> str:
+        keys = (
+            self.config.model_name_or_path,
+            self.config.model_revision,
+            self.config.load_in_4bit,
+            self.config.load_in_8bit,
+        )
+        return f"{keys} {self.dtype}"
+
+    def _room(self, item: Item) -> int:
+        most = self.recipe.exam.exam_context_tokens
+        return max(0, min(most, (self.positions or most + item.tokens) - item.tokens))
+
+    def _contexts(self, given: str, items: list[Item]) -> Contexts:
+        if given == "examples":
+            return example_contexts(items, self._asked("validation")[:], self.tokenizer, self._room)
+        if given == "bm25":
+            return self._pieces(items)
+        return {}
+
+    def _pieces(self, items: list[Item]) -> Contexts:
+        suffixes = frozenset(PurePosixPath(item.path).suffix for item in items)
+        asked = [Question(item.commit, item.text) for item in items]
+        found = nearest_before(self.repositories, asked, suffixes, PIECES)
+        family = FAMILY[self.corpus.report["prompts"][self.recipe.exam_view]]
+        breaking = special_tokens(self.tokenizer) - set(PLACEHOLDERS)
+        return piece_contexts(items, found, family, breaking, self.tokenizer, self._room)

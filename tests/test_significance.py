@@ -1,0 +1,39 @@
+"""Intervals and chances against what is known of them."""
+
+import numpy as np
+import pytest
+
+from blocklm.significance import holm, relative_change
+
+
+def test_holm_raises_each_chance_by_how_many_are_left() -> None:
+    """By hand: .01 · 4, .02 · 3, .03 · 2 is less than the one before, .9 · 1."""
+    found = holm({"d": 0.9, "b": 0.02, "a": 0.01, "c": 0.03})
+    assert found == pytest.approx({"d": 0.9, "b": 0.06, "a": 0.04, "c": 0.06})
+
+
+def test_an_effect_that_each_commit_shows_is_detected() -> None:
+    found = relative_change(np.array([[100.0, 90.0]] * 20))
+    assert found["ci95"] == pytest.approx([-10, -10])
+    assert found["verdict"] == "better"
+    assert found["p"] == pytest.approx(2 / 2001)
+    assert found["commits_needed"] is None
+
+
+def test_what_is_not_detected_says_how_many_commits_would_do() -> None:
+    """A mean of -1 % with a deviation of 10 points: (2.8 · 10 / 1)² = 784 commits."""
+    after = np.array([89.0, 109.0] * 50)
+    found = relative_change(np.stack([np.full(100, 100.0), after], axis=1))
+    assert found["verdict"] == "no detectable change"
+    assert found["p"] > 0.2
+    assert found["commits_needed"] == pytest.approx(784, rel=0.1)
+
+
+def test_the_interval_covers_the_truth_in_95_of_100_exams() -> None:
+    chance = np.random.default_rng(3)
+    covered = 0
+    for _ in range(200):
+        before = chance.uniform(80, 120, 60)
+        low, high = relative_change(np.stack([before, before * chance.normal(0.95, 0.1, 60)], axis=1))["ci95"]
+        covered += low <= -5 <= high
+    assert 180 <= covered <= 198
