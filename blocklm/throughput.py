@@ -32,7 +32,16 @@ from blocklm.repository import open_repositories
 RUNTIME = re.compile(r"'train_runtime': '?([\d.]+)")
 SAMPLES, LENGTH = 96, 1024
 RECIPE = "recipes/quickstart.yaml"
-OURS = ["--packing", "auto", "--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "1"]
+OURS = [
+    "--packing",
+    "auto",
+    "--per_device_train_batch_size",
+    "2",
+    "--gradient_accumulation_steps",
+    "1",
+    "--adapter_scales",
+    "1",
+]
 PLAIN = ["--per_device_train_batch_size", "8", "--gradient_accumulation_steps", "1"]
 SHARED = ["--max_length", f"{LENGTH}", "--save_strategy", "no", "--eval_strategy", "no", "--logging_steps", "1"]
 
@@ -110,7 +119,7 @@ def _plain(run: Path, folder: Path) -> Arm:
     shutil.copytree(run, folder / "run")
     for path in (folder / "out").glob("adapter_*"):
         shutil.copy(path, folder / "run")
-    _run([sys.executable, "scripts/evaluate.py", f"{folder / 'run'}"])
+    _run([sys.executable, "scripts/evaluate.py", f"{folder / 'run'}", "--exam_arms", "base", "tuned"])
     result: dict[str, Any] = json.loads((folder / "run" / "exam-again.json").read_text())
     return Arm(
         tokens=sum(lengths),
