@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -19,10 +20,15 @@ DISK_FULL_WORDS = ("No space left on device", "File too large", "Disk quota exce
 def console() -> Iterator[Interrupts]:
     """Run a script's `main`: logs go to stderr, and what the user can mend ends in `error:` and `hint:`, exit code 2.
 
+    With `--quiet` on the command line only results, warnings and errors are seen, no progress.
     Anything else is a fault of ours and keeps its traceback. Signals end in 128 plus their number.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("blocklm").setLevel(logging.INFO)
+    quiet = "--quiet" in sys.argv
+    if quiet:  # of every script, and no key of a recipe: a run may be resumed in silence
+        sys.argv.remove("--quiet")
+        os.environ["TQDM_DISABLE"] = "1"  # read when the first of the libraries imports tqdm
+    logging.getLogger("blocklm").setLevel(logging.WARNING if quiet else logging.INFO)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of an optional kernel at every import
     # The pinned stack warns of renames to come (`gradient_checkpointing`); they are ours to follow, not the user's.
     warnings.simplefilter("ignore", FutureWarning)

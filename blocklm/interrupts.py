@@ -23,6 +23,7 @@ class Interrupts:
     def __init__(self) -> None:
         self.deferred = False
         self.requested: int | None = None
+        self._why: Exception | None = None
 
     def install(self) -> None:
         """Listen for both signals, and for the end of `accelerate launch`, which would leave us running alone."""
@@ -32,10 +33,15 @@ class Interrupts:
         if launched and sys.platform == "linux":  # a run of its own outlives the shell that started it
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
+    def request(self, why: Exception) -> None:
+        """Stop as at a signal, for a reason of our own: `raise_if_requested` raises it. A signal that came before counts."""
+        if self.requested is None:
+            self.requested, self._why = signal.SIGTERM, why
+
     def raise_if_requested(self) -> None:
         """Raise what was put off while `deferred`."""
         if self.requested is not None:
-            raise Interrupted(self.requested)
+            raise self._why or Interrupted(self.requested)
 
     def _receive(self, signum: int, _: FrameType | None) -> None:
         # Ctrl-C reaches the launcher too; its end then sends us SIGTERM, which is not the user's second wish.

@@ -32,6 +32,7 @@ from blocklm.sitting import Sitting
 from blocklm.splits import spread_over_commits
 from blocklm.topup import LEARNED
 from blocklm.training import build_trainer, sft_config, train
+from blocklm.watching import watched
 
 ARTIFACTS = (
     "recipe.yaml",
@@ -92,7 +93,7 @@ class _Job:
             recipe.output_dir / "manifest.json",
             recipe.resolved(),
             writes=self.processes.is_main_process,
-            kept={key: (self.earlier or {}).get(key) for key in ("plan", "training")},
+            kept={key: (self.earlier or {}).get(key) for key in ("plan", "training", "hardware")},
         )
         self.fitting = Fitting(recipe, self.model_config, self.args, self.precision, self.manifest)
 
@@ -156,7 +157,8 @@ class _Job:
             return self.load_tuned()
         while (trainer := self.fitting_trainer(tokenizer, corpus)) is None:
             free()
-        self.manifest.update(training=train(trainer, self.interrupts) | self.onward.report)
+        with watched(trainer, self.manifest):
+            self.manifest.update(training=train(trainer, self.interrupts) | self.onward.report)
         if not is_sharded():
             return trainer.accelerator.unwrap_model(trainer.model)
         # In the exam the main process is alone and cannot ask the others' shards: it loads what was saved.

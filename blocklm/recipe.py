@@ -18,6 +18,7 @@ from blocklm.lora_keys import LoraArguments, check_lora
 from blocklm.recipe_parser import RecipeParser
 from blocklm.sampling import HUNK_VIEWS, VIEWS, SamplingArguments, check_glob, checked
 from blocklm.schema import model_schema, training_schema
+from blocklm.watch_keys import WatchArguments, check_watch
 
 PASSWORD = re.compile(r"://[^/@:]*:[^/@]+@")
 DEFAULT_MAX_LENGTH = 1024  # TRL's
@@ -122,6 +123,7 @@ class Recipe:
     run: RunArguments
     exam: ExamArguments
     lora: LoraArguments
+    watch: WatchArguments
     model: dict[str, Any]
     training: dict[str, Any]
 
@@ -143,7 +145,7 @@ class Recipe:
 
     def resolved(self) -> dict[str, Any]:
         """The flat keys that reproduce this run: written as YAML, `parse_recipe` reads them back to an equal `Recipe`."""
-        parts = (self.mining, self.sampling, self.run, self.exam, self.lora)
+        parts = (self.mining, self.sampling, self.run, self.exam, self.lora, self.watch)
         own = [dataclasses.asdict(part) for part in parts]
         return {key: value for part in (*own, self.model, self.training) for key, value in part.items()}
 
@@ -156,16 +158,13 @@ def parse_recipe(argv: Sequence[str], description: str | None = None) -> Recipe:
     """
     model_keys = model_schema("model and adapter (keys of TRL's ModelConfig)")
     training_keys = training_schema("training (keys of TRL's SFTConfig)")
-    own = (MiningArguments, SamplingArguments, RunArguments, ExamArguments, LoraArguments)
-    mining, sampling, run, exam, lora, model, training, given = RecipeParser(
+    own = (MiningArguments, SamplingArguments, RunArguments, ExamArguments, LoraArguments, WatchArguments)
+    mining, sampling, run, exam, lora, watch, model, training, given = RecipeParser(
         (*own, model_keys, training_keys), description
     ).parse_recipe(argv)
+    parts = mining, checked(sampling), run, exam, lora, watch
     recipe = Recipe(
-        mining=mining,
-        sampling=checked(sampling),
-        run=run,
-        exam=exam,
-        lora=lora,
+        *parts,
         model={key: value for key, value in vars(model).items() if key in given},
         training=LIBRARY_DEFAULTS | {key: value for key, value in vars(training).items() if key in given},
     )
@@ -206,6 +205,7 @@ def _check(recipe: Recipe) -> None:
     _check_mining(recipe.mining)
     check_lora(recipe.lora, recipe.model)
     check_exam(recipe.exam)
+    check_watch(recipe.watch)
 
 
 def _check_mining(mining: MiningArguments) -> None:

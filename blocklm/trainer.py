@@ -9,19 +9,34 @@ from trl import SFTTrainer
 from blocklm.callbacks.watchdog import check_weights
 from blocklm.lora import loraplus
 from blocklm.reading import InOrder, ReadingList
+from blocklm.watching import Watching
 
 
 class OrderedTrainer(SFTTrainer):
     """Reads its rows in the order of a reading list and saves only what can be gone on from.
 
-    LoRA+ where a ratio of learning rates is given.
+    LoRA+ where a ratio of learning rates is given. What watches sees each batch and adds to each log.
     """
 
     optimizer: Any
 
-    def __init__(self, reading: ReadingList, loraplus_lr_ratio: float | None, **arguments: Any) -> None:
-        self._reading, self._loraplus_lr_ratio = reading, loraplus_lr_ratio
+    def __init__(
+        self, reading: ReadingList, loraplus_lr_ratio: float | None, watching: Watching, **arguments: Any
+    ) -> None:
+        self._reading, self._loraplus_lr_ratio, self.watching = reading, loraplus_lr_ratio, watching
         super().__init__(**arguments)
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], **arguments: Any) -> Any:
+        """The loss of a batch, which is counted."""
+        found = super().compute_loss(model, inputs, **arguments)
+        loss = found[0] if isinstance(found, tuple) else found
+        self.watching.tracked.saw(inputs, loss, self.model.training)
+        return found
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log to the history and every tracker, with what is watched."""
+        logs.update(self.watching.series(self, logs))
+        super().log(logs, start_time)
 
     def create_optimizer(self, model: Any = None) -> Any:
         """The recipe's optimizer, unless there is one already."""

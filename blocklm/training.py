@@ -28,6 +28,7 @@ from blocklm.preflight import free, out_of_memory, step_down
 from blocklm.reading import ReadingList
 from blocklm.recipe import Recipe
 from blocklm.trainer import OrderedTrainer
+from blocklm.watching import Watching
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +88,9 @@ def build_trainer(
     """
     set_seed(args.seed)  # the trainer seeds itself only after the adapter's weights are drawn
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(recipe.output_dir / "tensorboard")  # transformers 5 has no other key
+    watching = Watching(recipe, interrupts, validation, tokenizer)
     callbacks: list[Any] = [
+        *watching.callbacks,
         InterruptCallback(interrupts),
         PrecisionCallback(precision),
         WatchdogCallback(),
@@ -100,6 +103,7 @@ def build_trainer(
     trainer = OrderedTrainer(
         reading,
         recipe.lora.loraplus_lr_ratio,
+        watching,
         model=base,
         args=args,
         train_dataset=reading.dataset,
@@ -108,6 +112,7 @@ def build_trainer(
         peft_config=begun_as(lora_config(base, ModelConfig(**recipe.model)), recipe.lora),
         callbacks=callbacks,
     )
+    watching.take_over(trainer)
     _trainables_to_fp32(trainer.model)
     if recipe.lora.init_lora_weights == "eva" and latest_checkpoint(recipe.output_dir) is None:
         begin_with_eva(trainer, reading.order)

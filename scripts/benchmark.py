@@ -5,6 +5,7 @@ python scripts/benchmark.py hygiene --repo ~/src/project
 python scripts/benchmark.py rendering --repo ~/src/project
 python scripts/benchmark.py planning
 python scripts/benchmark.py training --repo ~/src/project
+python scripts/benchmark.py callbacks
 python scripts/benchmark.py exactness --repo ~/src/project
 """
 
@@ -28,12 +29,19 @@ def _training(paths: list[Path], rounds: int) -> Iterator[str]:
     return training_table(paths, rounds)
 
 
+def _callbacks(rounds: int) -> Iterator[str]:
+    from blocklm.overhead import callbacks_table
+
+    return callbacks_table(rounds)
+
+
 TABLES: dict[str, Callable[[list[Path], int], Iterator[str]]] = {
     "mining": mining_table,
     "hygiene": hygiene_table,
     "rendering": rendering_table,
     "planning": lambda _, __: _planning(),
     "training": _training,
+    "callbacks": lambda _, rounds: _callbacks(rounds),
     "exactness": lambda paths, _: exactness_table(paths),
 }
 

@@ -4,7 +4,8 @@
     accelerate launch --config_file accelerate_config.yaml scripts/train.py recipes/gpt2.yaml --learning_rate 1e-4
     accelerate launch --multi_gpu --num_processes 2 scripts/train.py recipes/phi2.yaml
 
-The same command again resumes an interrupted run. Any key of a recipe can be given on the command line.
+The same command again resumes an interrupted run. Any key of a recipe can be given on the command line. With `--quiet`
+nothing is shown but the result, warnings and errors.
 """
 
 import sys

@@ -22,6 +22,8 @@ from blocklm.sampling import SamplingArguments, checked
 if TYPE_CHECKING:
     from trl import SFTTrainer
 
+    from blocklm.interrupts import Interrupts
+
 ROOT = Path(__file__).parent.parent
 Files = Mapping[str, str | bytes | None]
 
@@ -194,7 +196,7 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: root / name for name in SIZES}
 
 
-def tiny_trainer(model: Path, run: Path, keys: dict[str, Any]) -> "SFTTrainer":
+def tiny_trainer(model: Path, run: Path, keys: dict[str, Any], interrupts: "Interrupts | None" = None) -> "SFTTrainer":
     """A trainer in this process, with dropout and accumulation unless `keys` of a recipe say otherwise.
 
     It reads 64 samples and is evaluated on 8 every two steps; they are best after step 12 of the tiny Llama.
@@ -228,7 +230,8 @@ def tiny_trainer(model: Path, run: Path, keys: dict[str, Any]) -> "SFTTrainer":
     reading = ReadingList(dataset.select(range(64)), order, 64, {})
     base = AutoModelForCausalLM.from_pretrained(model)
     validation = dataset.select(range(64, 72))
-    return build_trainer(recipe, args, base, tokenizer, reading, validation, Interrupts(), precision)
+    wishes = Interrupts() if interrupts is None else interrupts
+    return build_trainer(recipe, args, base, tokenizer, reading, validation, wishes, precision)
 
 
 def run_script(name: str, *arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

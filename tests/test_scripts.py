@@ -46,6 +46,10 @@ def trained(workplace: Path, project: Path, tiny_models: dict[str, Path], tiny_r
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "bits per byte" in done.stdout
+    said = done.stderr.splitlines()
+    assert len([line for line in said if line.startswith("step 1 of 12: loss ")]) == 1, "once a minute, no live line"
+    assert [line.split(":")[0] for line in said if "evaluation loss" in line] == ["step 4", "step 8", "step 12"]
+    assert "{'" not in done.stdout + done.stderr, "no printed dictionaries"
     return workplace / "runs" / "whole"
 
 
@@ -73,6 +77,10 @@ def test_a_run_leaves_what_the_design_promises(trained: Path) -> None:
     assert content["plan"]["micro_batch"] == content["training"]["micro_batch"] == 2
     assert 0 < content["plan"]["memory"]["weights"] < content["plan"]["memory"]["total"]
     assert content["training"]["tokens_seen"] > 0
+    usage = content["hardware"]["usage"]
+    assert usage["samples"] >= 2
+    ram = usage["series"]["process_ram_mib"]
+    assert 0 < ram["min"] <= ram["mean"] <= ram["p95"] <= ram["max"]
     assert content["exam"]["commits"] == 7
     assert content["corpus"]["splits"]["train"]["used"] >= 15
     recorded = {artifact["path"] for artifact in content["artifacts"]}
@@ -195,9 +203,10 @@ def test_the_base_model_is_asked_which_prompts_suit_it(
         assert word in shown.stdout
     run = workplace / "runs" / "probed"
     done = run_script(
-        "train.py", *asked, "--template", "probe", "--max_steps", "2", "--output_dir", run, cwd=workplace
+        "train.py", *asked, "--template", "probe", "--max_steps", "2", "--output_dir", run, "--quiet", cwd=workplace
     )
     assert done.returncode == 0, done.stderr
+    assert not [line for line in done.stderr.splitlines() if "step" in line or "watched" in line or "it/s" in line]
     corpus = manifest(run)["corpus"]
     assert set(corpus["probe"]["edit"]) == {"starcoder2", "plain", "files", "bare"}
     assert corpus["prompts"] == {view: next(iter(found)) for view, found in corpus["probe"].items()}

@@ -1,0 +1,49 @@
+"""The recipe's keys for watching the hardware during training."""
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from blocklm.errors import UserError
+
+
+@dataclass(frozen=True)
+class WatchArguments:
+    """How closely the hardware is watched, and what ends or pauses a run."""
+
+    _argument_group_name: ClassVar[str] = "hardware"
+    hardware_interval: float = field(
+        default=5.0, metadata={"help": "Seconds between two looks at GPU, memory, disk and network. 0 never looks."}
+    )
+    memory_warn_percent: float = field(
+        default=95.0,
+        metadata={
+            "help": "Warn when more of the machine's RAM or of a GPU's memory, without PyTorch's cache, is taken."
+        },
+    )
+    memory_stop_percent: float = field(
+        default=98.0,
+        metadata={"help": "Save a checkpoint and stop when more of the machine's RAM is taken. 100 never stops."},
+    )
+    max_gpu_temp: float = field(
+        default=90.0,
+        metadata={
+            "help": "Pause when a GPU is hotter, in degrees Celsius; stop if that does not help for ten minutes."
+        },
+    )
+
+
+def check_watch(watch: WatchArguments) -> None:
+    """Refuse limits that say nothing.
+
+    Raises:
+        UserError: a share of memory that is none, or a negative interval.
+    """
+    if not 0 <= watch.hardware_interval < math.inf:
+        raise UserError(f"`hardware_interval` cannot be {watch.hardware_interval}", "5 looks every five seconds")
+    for key in ("memory_warn_percent", "memory_stop_percent"):
+        value = getattr(watch, key)
+        if not 0 < value <= 100:
+            raise UserError(f"`{key}` cannot be {value}", "give a share of the memory in percent, such as 95")
+    if not watch.max_gpu_temp > 0:
+        raise UserError(f"`max_gpu_temp` cannot be {watch.max_gpu_temp}", "give degrees Celsius, such as 90")

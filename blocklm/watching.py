@@ -1,0 +1,69 @@
+"""Everything that looks at a training without changing it, put together in one place."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import transformers
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+from transformers.integrations import TensorBoardCallback
+from trl import SFTTrainer
+
+from blocklm.callbacks.hardware import HardwareCallback
+from blocklm.callbacks.progress import ProgressCallback
+from blocklm.callbacks.tensorboard import BoardCallback
+from blocklm.callbacks.tracked import TrackedCallback, tokens_per_byte
+from blocklm.interrupts import Interrupts
+from blocklm.recipe import Recipe
+from blocklm.report import Manifest
+
+
+class Watching:
+    """The callbacks that watch, and what the trainer asks of them.
+
+    Args:
+        recipe: the run.
+        interrupts: takes the wish to stop.
+        validation: rows whose `labels` are evaluated.
+        tokenizer: of the model.
+    """
+
+    def __init__(
+        self, recipe: Recipe, interrupts: Interrupts, validation: Dataset, tokenizer: PreTrainedTokenizerBase
+    ) -> None:
+        self._recipe = recipe
+        self.tracked = TrackedCallback(tokens_per_byte(validation["labels"], tokenizer))
+        self.hardware = HardwareCallback(recipe.watch, interrupts, recipe.output_dir)
+        self.progress = ProgressCallback(self.hardware)
+        # The hardware's wish to stop must be there when the interrupts' callback looks for one.
+        self.callbacks = [self.tracked, self.hardware, self.progress]
+
+    def series(self, trainer: SFTTrainer, logs: dict[str, float]) -> dict[str, float]:
+        """What is logged beside `logs`: to the history, and from there to every tracker."""
+        found = self.tracked.series(trainer.args, trainer.state, logs)
+        return found | (self.hardware.series() if "loss" in logs else {})
+
+    def take_over(self, trainer: SFTTrainer) -> None:
+        """Put ours in the place of the library's progress bar, printed dictionaries and TensorBoard."""
+        trainer.remove_callback(transformers.ProgressCallback)
+        trainer.remove_callback(transformers.PrinterCallback)
+        if trainer.pop_callback(TensorBoardCallback) is not None:
+            trainer.add_callback(BoardCallback(self._recipe.resolved()))
+
+    def close(self) -> None:
+        """End the thread and the line."""
+        self.hardware.stop()
+        self.progress.close()
+
+
+@contextmanager
+def watched(trainer: SFTTrainer, manifest: Manifest) -> Iterator[None]:
+    """Close what watches a training however it ends, and put what the hardware did into the manifest."""
+    watching: Watching = trainer.watching
+    try:
+        yield
+    finally:
+        watching.close()
+        usage: dict[str, Any] | None = watching.hardware.usage()
+        manifest.update(hardware=(manifest.content["hardware"] or {}) | {"usage": usage})
