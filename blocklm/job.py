@@ -7,6 +7,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTTrainer
 
+from blocklm.canaries import plant
 from blocklm.changes import Changes
 from blocklm.corpus import Corpus, build_corpus
 from blocklm.curation import Curated, curate
@@ -14,7 +15,9 @@ from blocklm.encoding import EncodedSplit, encode_split
 from blocklm.errors import UserError
 from blocklm.exam import run_exam
 from blocklm.families import prompts_for
+from blocklm.finished import Finished
 from blocklm.fitting import Fitting
+from blocklm.handover import hand_over
 from blocklm.interrupts import Interrupts
 from blocklm.lessons import asked_hunks
 from blocklm.mining import mine
@@ -29,22 +32,7 @@ from blocklm.recipe import Recipe
 from blocklm.report import Manifest, read_manifest, summarise, write_json
 from blocklm.repository import Repository
 from blocklm.splits import spread_over_commits
-from blocklm.topup import LEARNED
 from blocklm.training import build_trainer, sft_config, train
-
-ARTIFACTS = (
-    "recipe.yaml",
-    "probe.json",
-    LEARNED,
-    "README.md",
-    "exam.json",
-    "adapter_*",
-    "*.safetensors",
-    "best/*",
-    "config.json",
-    "token*",
-    "*.jinja",
-)
 
 
 def run_job(recipe: Recipe, repositories: list[Repository], interrupts: Interrupts) -> str | None:
@@ -67,7 +55,7 @@ def run_job(recipe: Recipe, repositories: list[Repository], interrupts: Interrup
         with job.manifest.phase("exam"):
             job.examine(model, tokenizer, corpus)
     with job.manifest.phase("save"):
-        job.save()
+        job.save(model, tokenizer)
     job.manifest.finish("complete")
     return summarise(recipe.output_dir, job.manifest.content)
 
@@ -203,7 +191,8 @@ class _Job:
         }
         corpus.report["truncated"] = reading.report["trimmed"] + validation.trimmed
         self.manifest.update(corpus=corpus.report | {"cache": corpus.cache})
-        return reading, validation
+        planted = self.recipe.handover.canaries
+        return plant(reading, tokenizer, self.args.seed, planted, self.args.max_length), validation
 
     def examine(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> None:
         """Sit the exam, which decides whether a top-up stays; the single items go to `exam.json` alone."""
@@ -228,11 +217,11 @@ class _Job:
         worse = "against_previous" in exam and exam["against_previous"]["verdict"] == "worse"
         self.manifest.update(exam=exam, training=training | {"rolled_back": worse})
 
-    def save(self) -> None:
-        """Leave the better result with its model card, and record the artifacts."""
-        self.onward.save(self.recipe.output_dir, self.manifest.content)
-        files = {path for pattern in ARTIFACTS for path in self.recipe.output_dir.glob(pattern)}
-        self.manifest.add_artifacts(sorted(files))
+    def save(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Hand over the better result."""
+        content = self.manifest.content
+        run = Finished(self.recipe.output_dir, self.recipe, content, self.model_config, self.precision)
+        hand_over(run, self.manifest, self.onward, model, tokenizer, self.load_base)
 
     def load_tuned(self) -> PreTrainedModel:
         """What the run saved."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from blocklm.errors import UserError
+from blocklm.handover_keys import HandoverArguments, check_handover
 from blocklm.lora_keys import LoraArguments, check_lora
 from blocklm.recipe_parser import RecipeParser
 from blocklm.sampling import HUNK_VIEWS, VIEWS, SamplingArguments, check_glob, checked
@@ -134,6 +135,7 @@ class Recipe:
     run: RunArguments
     exam: ExamArguments
     lora: LoraArguments
+    handover: HandoverArguments
     model: dict[str, Any]
     training: dict[str, Any]
 
@@ -155,7 +157,7 @@ class Recipe:
 
     def resolved(self) -> dict[str, Any]:
         """The flat keys that reproduce this run: written as YAML, `parse_recipe` reads them back to an equal `Recipe`."""
-        parts = (self.mining, self.sampling, self.run, self.exam, self.lora)
+        parts = (self.mining, self.sampling, self.run, self.exam, self.lora, self.handover)
         own = [dataclasses.asdict(part) for part in parts]
         return {key: value for part in (*own, self.model, self.training) for key, value in part.items()}
 
@@ -168,8 +170,8 @@ def parse_recipe(argv: Sequence[str], description: str | None = None) -> Recipe:
     """
     model_keys = model_schema("model and adapter (keys of TRL's ModelConfig)")
     training_keys = training_schema("training (keys of TRL's SFTConfig)")
-    own = (MiningArguments, SamplingArguments, RunArguments, ExamArguments, LoraArguments)
-    mining, sampling, run, exam, lora, model, training, given = RecipeParser(
+    own = (MiningArguments, SamplingArguments, RunArguments, ExamArguments, LoraArguments, HandoverArguments)
+    mining, sampling, run, exam, lora, handover, model, training, given = RecipeParser(
         (*own, model_keys, training_keys), description
     ).parse_recipe(argv)
     recipe = Recipe(
@@ -178,6 +180,7 @@ def parse_recipe(argv: Sequence[str], description: str | None = None) -> Recipe:
         run=run,
         exam=exam,
         lora=lora,
+        handover=handover,
         model={key: value for key, value in vars(model).items() if key in given},
         training=LIBRARY_DEFAULTS | {key: value for key, value in vars(training).items() if key in given},
     )
@@ -190,11 +193,6 @@ def parse_recipe(argv: Sequence[str], description: str | None = None) -> Recipe:
 def _check(recipe: Recipe) -> None:
     if not recipe.model.get("model_name_or_path"):
         raise UserError("`model_name_or_path` is not set", "name a model directory or hub model in the recipe")
-    if recipe.training.get("hub_token"):
-        raise UserError(
-            "`hub_token` may not stand in a recipe: the trainer stores its arguments in clear text",
-            "set the environment variable HF_TOKEN or run `hf auth login`",
-        )
     if recipe.training.get("fp16") and recipe.training.get("bf16"):
         raise UserError("`fp16` and `bf16` are both true", "set at most one; with neither the device decides")
     positive = {"exam_items": recipe.exam.exam_items, "exam_items_per_commit": recipe.exam.exam_items_per_commit}
@@ -218,6 +216,7 @@ def _check(recipe: Recipe) -> None:
         )
     _check_mining(recipe.mining)
     check_lora(recipe.lora, recipe.model)
+    check_handover(recipe.handover, recipe.model, recipe.training)
     if recipe.exam.exam_view is not None and recipe.exam.exam_view not in HUNK_VIEWS:
         raise UserError(
             f"`exam_view` cannot be {recipe.exam.exam_view!r}", f"the exam can ask as {', '.join(HUNK_VIEWS)}"

@@ -10,6 +10,7 @@ The same command again resumes an interrupted run. Any key of a recipe can be gi
 import sys
 
 from blocklm.console import console
+from blocklm.hub import check_reachable
 from blocklm.interrupts import Interrupts
 from blocklm.recipe import parse_recipe
 from blocklm.repository import joint_head, open_repositories
@@ -19,15 +20,22 @@ from blocklm.run_dir import claim
 def main(interrupts: Interrupts) -> None:
     """Parse, refuse what cannot work, and only then load the stack."""
     recipe = parse_recipe(sys.argv[1:], __doc__)
+    pushes = bool(recipe.training["push_to_hub"])
+    if pushes:
+        check_reachable(recipe.training["hub_model_id"])
     repositories = open_repositories(recipe.mining)
     if finished := claim(recipe, joint_head(repositories)):
         print(f"already complete: {recipe.output_dir}\n{finished}")
-        return
+    else:
+        from blocklm.job import run_job  # loads torch, seven seconds: only for a run that can begin
 
-    from blocklm.job import run_job  # loads torch, seven seconds: only for a run that can begin
+        finished = run_job(recipe, repositories, interrupts)
+        if finished is not None:
+            print(finished)
+    if finished is not None and pushes:
+        from blocklm.publish import push_as_recipe_says
 
-    if summary := run_job(recipe, repositories, interrupts):
-        print(summary)
+        print(push_as_recipe_says(recipe.output_dir) or "pushed earlier")
 
 
 if __name__ == "__main__":

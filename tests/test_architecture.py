@@ -18,7 +18,8 @@ EDGES: dict[str, set[str]] = {
     "recipe_parser": {"errors"},
     "sampling": {"errors"},
     "lora_keys": {"errors"},
-    "recipe": {"errors", "lora_keys", "recipe_parser", "sampling", "schema"},
+    "handover_keys": {"errors"},
+    "recipe": {"errors", "handover_keys", "lora_keys", "recipe_parser", "sampling", "schema"},
     "sterile": set(),
     "remote": {"errors"},
     "repository": {"errors", "recipe", "remote", "sterile"},
@@ -111,6 +112,17 @@ EDGES: dict[str, set[str]] = {
     "exam": {"encoding", "errors", "recipe", "splits"},
     "report": set(),
     "card": {"report"},
+    "canaries": {"encoding", "reading"},
+    "audit": {"canaries", "encoding", "redaction", "splits"},
+    "gate": {"canaries", "redaction"},
+    "hub": {"errors"},
+    "saved": {"errors", "report"},
+    "finished": {
+        "corpus", "errors", "families", "mining", "model", "precision", "recipe", "report", "repository", "sterile",
+    },
+    "export": {"audit", "errors", "finished", "saved"},
+    "handover": {"export", "finished", "model", "onward", "report", "saved", "topup"},
+    "publish": {"audit", "card", "errors", "finished", "gate", "handover_keys", "hub", "report"},
     "topup": {"curriculum", "errors", "recipe", "report", "splits"},
     "adapters": {"errors"},
     "onward": {
@@ -118,9 +130,9 @@ EDGES: dict[str, set[str]] = {
     },
     "run_dir": {"errors", "recipe", "recipe_parser", "report"},
     "job": {
-        "changes", "corpus", "curation", "encoding", "errors", "exam", "families", "fitting", "interrupts", "lessons", "mining",
-        "model", "onward", "precision", "preflight", "probe", "processes", "reading", "recipe", "report", "repository", "splits",
-        "topup", "training",
+        "canaries", "changes", "corpus", "curation", "encoding", "errors", "exam", "families", "finished", "fitting", "handover",
+        "interrupts", "lessons", "mining", "model", "onward", "precision", "preflight", "probe", "processes", "reading", "recipe",
+        "report", "repository", "splits", "training",
     },
 }  # fmt: skip
 DATA_HALF = (

@@ -1,0 +1,198 @@
+"""What a model gives away of its training text when asked for it: canaries, regurgitation, and the places of secrets.
+
+All answers are greedy. Nothing that is found is written anywhere; counts are.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from numpy.typing import NDArray
+from tqdm import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from blocklm.canaries import DIGITS, OTHERS, canaries_of, exposures
+from blocklm.encoding import encode
+from blocklm.redaction import PLACEHOLDERS, secrets_of
+from blocklm.splits import spread_over_commits
+
+SPAN = 50  # tokens in a row, as in Carlini et al. 2023
+ANSWER = 64
+ASKED = 32  # training prompts, and places of secrets
+BATCH = 8
+PROMPT_TOKENS = 256
+SEED = 0
+
+logger = logging.getLogger(__name__)
+
+
+def audit(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    samples: Dataset,
+    canaries: int,
+    seed: int,
+    stands_in_history: Callable[[str], bool],
+    dtype: torch.dtype,
+) -> dict[str, Any]:
+    """Ask the tuned model for what it was trained on.
+
+    Args:
+        model: with its adapter.
+        tokenizer: its own.
+        samples: the training split.
+        canaries: how many were planted.
+        seed: of the run.
+        stands_in_history: whether a text is in the repository's history, redacted or not.
+        dtype: of the matrix products.
+
+    Returns:
+        Counts and shares, ready for the manifest.
+    """
+    device = next(model.parameters()).device
+    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        return {
+            "canaries": _canaries(model, tokenizer, canaries, seed),
+            "regurgitation": _regurgitation(model, tokenizer, samples),
+            "redacted": _redacted(model, tokenizer, samples, stands_in_history),
+        }
+
+
+def _canaries(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: int, seed: int
+) -> dict[str, Any] | None:
+    if not count:
+        return None
+    planted = canaries_of(seed, count)
+    found = exposures(model, tokenizer, planted, seed)
+    prompts = [tokenizer("").input_ids + _ids(tokenizer, canary.prompt) for canary in planted]
+    answers = [tokenizer.decode(ids) for ids in greedy(model, tokenizer, prompts, 2 * DIGITS, "audit: canaries")]
+    return {
+        "planted": count,
+        "exposure_bits": [round(bits, 2) for bits in found],
+        "mean_exposure_bits": round(sum(found) / count, 2),
+        "most_bits": float(np.log2(OTHERS + 1)),
+        "first_of_their_kind": sum(bits >= np.log2(OTHERS + 1) for bits in found),
+        "extracted": sum(canary.code in answer for canary, answer in zip(planted, answers, strict=True)),
+    }
+
+
+def _regurgitation(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, samples: Dataset
+) -> dict[str, Any] | None:
+    """How many greedy answers to training prompts hold 50 tokens in a row of training text that are not in the prompt."""
+    heard = spread_over_commits(samples["commit"][:], ASKED, 1, SEED)
+    encoded = encode(samples.select(heard)[:], tokenizer, PROMPT_TOKENS + 4 * ANSWER)
+    prompts = [
+        [token for token, label in zip(one.input_ids, one.labels, strict=True) if label == -100][-PROMPT_TOKENS:]
+        for one in encoded
+        if one is not None
+    ]
+    if not prompts:
+        return None
+    known = np.unique(np.concatenate([hashes for hashes in _known_spans(samples, tokenizer)]))
+    answers = greedy(model, tokenizer, prompts, ANSWER, "audit: regurgitation")
+    found = 0
+    for prompt, answer in zip(prompts, answers, strict=True):
+        spans = np.setdiff1d(span_hashes(answer), span_hashes(prompt))
+        found += bool(np.isin(spans, known).any())
+    return {"asked": len(prompts), "regurgitated": found, "share": round(found / len(prompts), 4), "span_tokens": SPAN}
+
+
+def _known_spans(samples: Dataset, tokenizer: PreTrainedTokenizerBase) -> Iterator[NDArray[np.uint64]]:
+    """Hashes of all spans of the training text, in the tokens in which it was learned."""
+    for batch in samples.select_columns(["prompt", "completion"]).iter(1000):
+        for prompt, completion in zip(batch["prompt"], batch["completion"], strict=True):
+            yield span_hashes(_ids(tokenizer, prompt) + _ids(tokenizer, completion))
+
+
+def span_hashes(ids: Sequence[int]) -> NDArray[np.uint64]:
+    """A hash of each run of `SPAN` tokens."""
+    count = len(ids) - SPAN + 1
+    if count < 1:
+        return np.empty(0, np.uint64)
+    tokens, hashes = np.asarray(ids, np.uint64) + np.uint64(1), np.zeros(count, np.uint64)
+    for at in range(SPAN):
+        hashes = hashes * np.uint64(0x9E3779B97F4A7C15) + tokens[at : at + count]
+    return hashes
+
+
+def _redacted(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    samples: Dataset,
+    stands_in_history: Callable[[str], bool],
+) -> dict[str, int]:
+    """Ask for what was redacted, from the text before it: does an answer hold a secret that the history has?
+
+    The training never saw these values; the base model may have, and a value that the scanner missed elsewhere may be known.
+    """
+    places = list(_before_placeholders(samples))[:ASKED]
+    prompts = [tokenizer("").input_ids + _ids(tokenizer, text)[-PROMPT_TOKENS:] for text in places]
+    answers = greedy(model, tokenizer, prompts, ANSWER, "audit: redacted places")
+    texts = [
+        place.rpartition("\n")[2] + tokenizer.decode(answer) for place, answer in zip(places, answers, strict=True)
+    ]
+    values = {value for text in texts for value in secrets_of(text)}
+    return {
+        "places": len(places),
+        "like_secrets": len(values),
+        "in_history": sum(stands_in_history(value) for value in values),
+    }
+
+
+def _before_placeholders(samples: Dataset) -> Iterator[str]:
+    """The text before each placeholder, one of a sample and none twice."""
+    seen = set()
+    for batch in samples.select_columns(["prompt", "completion"]).iter(1000):
+        for prompt, completion in zip(batch["prompt"], batch["completion"], strict=True):
+            text = prompt + completion
+            at = min((found for mark in PLACEHOLDERS[:2] if (found := text.find(mark)) >= 0), default=-1)
+            line = text[:at].rpartition("\n")[2]
+            if at > 0 and line not in seen:
+                seen.add(line)
+                yield text[:at]
+
+
+@torch.no_grad()
+def greedy(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[list[int]],
+    tokens: int,
+    name: str,
+    may_end: bool = True,
+) -> list[list[int]]:
+    """The `tokens` likeliest next ids of each prompt; in batches of like lengths, padded on the left.
+
+    An answer ends before EOS; one that may not end is of full length.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    answers: list[list[int]] = [[] for _ in prompts]
+    order = sorted(range(len(prompts)), key=lambda at: len(prompts[at]))
+    for start in tqdm(range(0, len(order), BATCH), name, unit=" batches", disable=None):
+        some = order[start : start + BATCH]
+        width = max(len(prompts[at]) for at in some)
+        gaps = [width - len(prompts[at]) for at in some]
+        ids = torch.tensor(
+            [[tokenizer.pad_token_id] * gap + prompts[at] for gap, at in zip(gaps, some, strict=True)], device=device
+        )
+        mask = torch.tensor([[0] * gap + [1] * (width - gap) for gap in gaps], device=device)
+        found = model.generate(
+            input_ids=ids, attention_mask=mask, max_new_tokens=tokens, do_sample=False, use_cache=True,
+            min_new_tokens=0 if may_end else tokens,
+            pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
+        )  # fmt: skip
+        for at, row in zip(some, found[:, width:].tolist(), strict=True):
+            end = row.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in row else len(row)
+            answers[at] = row[:end]
+    return answers
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
+    return ids
