@@ -5,6 +5,7 @@ All answers are greedy. Nothing that is found is written anywhere; counts are.
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from math import log2
 from typing import Any
 
 import numpy as np
@@ -74,8 +75,8 @@ def _canaries(
         "planted": count,
         "exposure_bits": [round(bits, 2) for bits in found],
         "mean_exposure_bits": round(sum(found) / count, 2),
-        "most_bits": float(np.log2(OTHERS + 1)),
-        "first_of_their_kind": sum(bits >= np.log2(OTHERS + 1) for bits in found),
+        "most_bits": log2(OTHERS + 1),
+        "first_of_their_kind": sum(bits == log2(OTHERS + 1) for bits in found),
         "extracted": sum(canary.code in answer for canary, answer in zip(planted, answers, strict=True)),
     }
 

@@ -173,6 +173,7 @@ class _Job:
         reading = reading_list(samples, tokenizer, sampling, run, self.args, corpus.folder, count, new)
         if reading.report["utilisation"] is not None and self.fitting.unpack(reading.report["utilisation"]):
             reading = reading_list(samples, tokenizer, sampling, run, self.args, corpus.folder, count, new)
+        reading = plant(reading, tokenizer, self.args.seed, self.recipe.handover.canaries, self.args.max_length)
         asked = corpus.splits["validation"]
         asked = asked.select([at for at, view in enumerate(asked["view"][:]) if view == self.recipe.exam_view])
         heard = spread_over_commits(asked["commit"][:], run.max_validation_samples, len(asked), self.args.seed)
@@ -191,8 +192,7 @@ class _Job:
         }
         corpus.report["truncated"] = reading.report["trimmed"] + validation.trimmed
         self.manifest.update(corpus=corpus.report | {"cache": corpus.cache})
-        planted = self.recipe.handover.canaries
-        return plant(reading, tokenizer, self.args.seed, planted, self.args.max_length), validation
+        return reading, validation
 
     def examine(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> None:
         """Sit the exam, which decides whether a top-up stays; the single items go to `exam.json` alone."""

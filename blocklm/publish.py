@@ -20,7 +20,7 @@ from blocklm.finished import Finished, finished_run
 from blocklm.gate import reasons_against
 from blocklm.handover_keys import public_base
 from blocklm.hub import check_reachable, licence_of, upload
-from blocklm.report import add_to_manifest, digest, read_manifest, write_json
+from blocklm.report import add_to_manifest, digest, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -64,19 +64,6 @@ def push_run(run_dir: Path, repo_id: str, private: bool, forced: bool = False, b
         address = upload(ready, repo_id, private, f"Run at {run.manifest['repository']['head'][:12]}")
     add_to_manifest(run_dir, published={"repo_id": repo_id, "private": private, "address": address})
     return address
-
-
-def push_as_recipe_says(run_dir: Path) -> str | None:
-    """What `push_to_hub` of the run's recipe asks for; None if it asks for nothing, or it is done.
-
-    Raises:
-        UserError: as `push_run`; a later call tries again.
-    """
-    recipe, manifest = finished_run(run_dir).recipe.training, read_manifest(run_dir)
-    assert manifest is not None, "it is complete"
-    if not recipe.get("push_to_hub") or manifest.get("published"):
-        return None
-    return push_run(run_dir, recipe["hub_model_id"], bool(recipe["hub_private_repo"]))
 
 
 def audited(run: Finished) -> dict[str, Any]:

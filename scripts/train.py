@@ -13,6 +13,7 @@ from blocklm.console import console
 from blocklm.hub import check_reachable
 from blocklm.interrupts import Interrupts
 from blocklm.recipe import parse_recipe
+from blocklm.report import read_manifest
 from blocklm.repository import joint_head, open_repositories
 from blocklm.run_dir import claim
 
@@ -32,10 +33,11 @@ def main(interrupts: Interrupts) -> None:
         finished = run_job(recipe, repositories, interrupts)
         if finished is not None:
             print(finished)
-    if finished is not None and pushes:
-        from blocklm.publish import push_as_recipe_says
+    if finished is not None and pushes and not (read_manifest(recipe.output_dir) or {}).get("published"):
+        from blocklm.publish import push_run
 
-        print(push_as_recipe_says(recipe.output_dir) or "pushed earlier")
+        repo_id, private = recipe.training["hub_model_id"], bool(recipe.training["hub_private_repo"])
+        print(push_run(recipe.output_dir, repo_id, private))
 
 
 if __name__ == "__main__":

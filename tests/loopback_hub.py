@@ -242,6 +242,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(404, {"error": "Entry not found"}, known | {"X-Error-Code": "EntryNotFound"})
             return
         content = commit["files"][file]
+        if content.startswith(b"xet "):
+            oid = content.removeprefix(b"xet ").decode()
+            found, size = self.server.xet[oid]
+            refresh = f"{self.server.url}/api/models/{repo}/xet-read-token/{commit['oid']}"
+            linked = {"X-Linked-Etag": f'"{oid}"', "X-Linked-Size": str(size), "X-Xet-Refresh-Route": refresh}
+            self._answer(200, b"", known | linked | {"ETag": f'"{oid}"', "X-Xet-Hash": found})
+            return
         self._answer(
             200, content, known | {"ETag": f'"{git_oid(content)}"', "Content-Type": "application/octet-stream"}
         )
