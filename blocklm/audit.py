@@ -16,16 +16,15 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from blocklm.canaries import DIGITS, OTHERS, canaries_of, exposures
-from blocklm.encoding import encode
+from blocklm.encoding import IGNORED, encode
 from blocklm.redaction import PLACEHOLDERS, secrets_of
-from blocklm.splits import spread_over_commits
 
 SPAN = 50  # tokens in a row, as in Carlini et al. 2023
 ANSWER = 64
 ASKED = 32  # training prompts, and places of secrets
 BATCH = 8
 PROMPT_TOKENS = 256
-SEED = 0
+Hashes = NDArray[np.uint64]
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +33,7 @@ def audit(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     samples: Dataset,
+    heard: Sequence[str],
     canaries: int,
     seed: int,
     stands_in_history: Callable[[str], bool],
@@ -45,6 +45,7 @@ def audit(
         model: with its adapter.
         tokenizer: its own.
         samples: the training split.
+        heard: ids of samples that were read.
         canaries: how many were planted.
         seed: of the run.
         stands_in_history: whether a text is in the repository's history, redacted or not.
@@ -57,7 +58,7 @@ def audit(
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
         return {
             "canaries": _canaries(model, tokenizer, canaries, seed),
-            "regurgitation": _regurgitation(model, tokenizer, samples),
+            "regurgitation": _regurgitation(model, tokenizer, samples, heard),
             "redacted": _redacted(model, tokenizer, samples, stands_in_history),
         }
 
@@ -82,35 +83,41 @@ def _canaries(
 
 
 def _regurgitation(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, samples: Dataset
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, samples: Dataset, heard: Sequence[str]
 ) -> dict[str, Any] | None:
     """How many greedy answers to training prompts hold 50 tokens in a row of training text that are not in the prompt."""
-    heard = spread_over_commits(samples["commit"][:], ASKED, 1, SEED)
-    encoded = encode(samples.select(heard)[:], tokenizer, PROMPT_TOKENS + 4 * ANSWER)
+    read = set(heard)
+    asked = [at for at, name in enumerate(samples["id"][:]) if name in read][:ASKED]
+    encoded = encode(samples.select(asked)[:], tokenizer, PROMPT_TOKENS + 4 * ANSWER)
     prompts = [
-        [token for token, label in zip(one.input_ids, one.labels, strict=True) if label == -100][-PROMPT_TOKENS:]
+        [token for token, label in zip(one.input_ids, one.labels, strict=True) if label == IGNORED][-PROMPT_TOKENS:]
         for one in encoded
         if one is not None
     ]
     if not prompts:
         return None
-    known = np.unique(np.concatenate([hashes for hashes in _known_spans(samples, tokenizer)]))
     answers = greedy(model, tokenizer, prompts, ANSWER, "audit: regurgitation")
-    found = 0
-    for prompt, answer in zip(prompts, answers, strict=True):
-        spans = np.setdiff1d(span_hashes(answer), span_hashes(prompt))
-        found += bool(np.isin(spans, known).any())
+    spans = [
+        np.setdiff1d(span_hashes(answer), span_hashes(prompt)) for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+    known = _known(np.unique(np.concatenate(spans)), samples, tokenizer)
+    found = sum(bool(np.isin(some, known).any()) for some in spans)
     return {"asked": len(prompts), "regurgitated": found, "share": round(found / len(prompts), 4), "span_tokens": SPAN}
 
 
-def _known_spans(samples: Dataset, tokenizer: PreTrainedTokenizerBase) -> Iterator[NDArray[np.uint64]]:
-    """Hashes of all spans of the training text, in the tokens in which it was learned."""
+def _known(spans: Hashes, samples: Dataset, tokenizer: PreTrainedTokenizerBase) -> Hashes:
+    """Which of the spans stand in the training text, in the tokens in which it was learned."""
+    known = [np.empty(0, np.uint64)]
+    if not len(spans):
+        return spans
     for batch in samples.select_columns(["prompt", "completion"]).iter(1000):
-        for prompt, completion in zip(batch["prompt"], batch["completion"], strict=True):
-            yield span_hashes(_ids(tokenizer, prompt) + _ids(tokenizer, completion))
+        prompts, completions = (_all_ids(tokenizer, batch[name]) for name in ("prompt", "completion"))
+        for prompt, completion in zip(prompts, completions, strict=True):
+            known.append(np.intersect1d(span_hashes(prompt + completion), spans))
+    return np.unique(np.concatenate(known))
 
 
-def span_hashes(ids: Sequence[int]) -> NDArray[np.uint64]:
+def span_hashes(ids: Sequence[int]) -> Hashes:
     """A hash of each run of `SPAN` tokens."""
     count = len(ids) - SPAN + 1
     if count < 1:
@@ -196,4 +203,9 @@ def greedy(
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
+    return ids
+
+
+def _all_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False).input_ids
     return ids

@@ -70,8 +70,6 @@ def _check_push(model: dict[str, Any], handover: HandoverArguments, training: di
             f"`hub_strategy: {training['hub_strategy']}` would push before the exam and the audit",
             "leave it out: the run is pushed when it has passed them",
         )
-    if os.environ.get("HF_HUB_OFFLINE") in ("1", "true", "True", "ON", "YES"):
-        raise UserError("`push_to_hub` is on and HF_HUB_OFFLINE is set", "unset one of the two")
     public_base(str(model["model_name_or_path"]), handover.hub_base_model)
 
 

@@ -77,8 +77,8 @@ def audited(run: Finished) -> dict[str, Any]:
     except UserError as error:
         return {"refused": str(error)}
     model, count = run.tuned(), run.recipe.handover.canaries
-    seed = int(run.manifest["training"]["seed"])
-    found = audit(model, run.tokenizer, samples, count, seed, run.stands_in_history, run.precision.dtype)
+    seed, heard = int(run.manifest["training"]["seed"]), run.manifest["corpus"]["splits"]["train"]["heard"]
+    found = audit(model, run.tokenizer, samples, heard, count, seed, run.stands_in_history, run.precision.dtype)
     write_json(path, found | {"weights": weights})
     return found
 

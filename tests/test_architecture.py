@@ -113,7 +113,7 @@ EDGES: dict[str, set[str]] = {
     "report": set(),
     "card": {"report"},
     "canaries": {"encoding", "reading"},
-    "audit": {"canaries", "encoding", "redaction", "splits"},
+    "audit": {"canaries", "encoding", "redaction"},
     "gate": {"canaries", "redaction"},
     "hub": {"errors"},
     "saved": {"errors", "report"},

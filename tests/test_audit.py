@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,15 +41,18 @@ def samples() -> Dataset:
     rows = [{"prompt": text[:20], "completion": text[20:]} for text in texts]
     rows.append({"prompt": "connect(", "completion": 'user="root", password="<PASSWORD>")\n'})
     more = {"context": [0, 0], "added": [0, 1]}
-    return Dataset.from_list([row | more | {"commit": str(at)} for at, row in enumerate(rows)])
+    return Dataset.from_list([row | more | {"id": str(at)} for at, row in enumerate(rows)])
 
 
 def by_heart(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lessons: list[tuple[str, str]]
 ) -> PreTrainedModel:
     """Train until each completion is known after its prompt."""
-    columns = {"prompt": [prompt for prompt, _ in lessons], "completion": [completion for _, completion in lessons]}
-    more = {"context": [(0, 0)] * len(lessons), "added": [[]] * len(lessons)}
+    columns: dict[str, list[Any]] = {
+        "prompt": [prompt for prompt, _ in lessons],
+        "completion": [completion for _, completion in lessons],
+    }
+    more: dict[str, list[Any]] = {"context": [(0, 0)] * len(lessons), "added": [[]] * len(lessons)}
     rows = [one for one in encode(columns | more, tokenizer, 512) if one is not None]
     width = max(len(row.input_ids) for row in rows)
     ids = torch.tensor([row.input_ids + [0] * (width - len(row.input_ids)) for row in rows])
@@ -69,7 +73,7 @@ def by_heart(
 def test_a_model_that_never_saw_them_gives_nothing_away(
     fresh: Callable[[], PreTrainedModel], tokenizer: PreTrainedTokenizerBase, samples: Dataset
 ) -> None:
-    found = audit(fresh(), tokenizer, samples, PLANTED, 7, lambda value: True, torch.float32)
+    found = audit(fresh(), tokenizer, samples, ["0", "1", "2"], PLANTED, 7, lambda value: True, torch.float32)
     assert found["canaries"]["extracted"] == found["canaries"]["first_of_their_kind"] == 0
     assert found["canaries"]["mean_exposure_bits"] < 4
     assert found["regurgitation"] == {"asked": 3, "regurgitated": 0, "share": 0.0, "span_tokens": SPAN}
@@ -88,7 +92,7 @@ def test_a_model_that_knows_them_by_heart_is_found(
         return value == PASSWORD
 
     model = by_heart(fresh(), tokenizer, told)
-    found = audit(model, tokenizer, samples, PLANTED, 7, stands_in_history, torch.float32)
+    found = audit(model, tokenizer, samples, ["0", "1", "2"], PLANTED, 7, stands_in_history, torch.float32)
     assert found["canaries"]["exposure_bits"] == [8.0] * PLANTED
     assert found["canaries"]["extracted"] == PLANTED
     assert found["regurgitation"]["regurgitated"] == 2, "the third answer is shorter than a span"

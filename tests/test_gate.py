@@ -89,10 +89,7 @@ def test_files_with_secrets_or_traces_do_not_leave(
         ("hub_token: x", "may not stand in a recipe"),
     ],
 )
-def test_a_recipe_that_cannot_be_handed_over_is_refused_at_once(
-    keys: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+def test_a_recipe_that_cannot_be_handed_over_is_refused_at_once(keys: str, expected: str, tmp_path: Path) -> None:
     given = "" if "use_peft" in keys else "use_peft: true\n"
     (tmp_path / "recipe.yaml").write_text(f"model_name_or_path: models/tiny\n{given}{keys}\n")
     with pytest.raises(UserError, match=expected.replace("(", r"\(")):

@@ -15,6 +15,8 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
 from blocklm.errors import UserError
+from blocklm.export import merge, to_gguf
+from blocklm.finished import finished_run
 from blocklm.saved import check_saved, witness
 from tests.conftest import ROOT, run_script, script_environment
 from tests.loopback_hub import TOKEN, LoopbackHub
@@ -103,10 +105,9 @@ def test_the_hub_gets_what_a_user_needs_and_nothing_else(run: Path, hub: Loopbac
 
 def test_the_card_has_the_exam_the_base_and_its_licence(run: Path, hub: LoopbackHub) -> None:
     card = ModelCard(hub.files("tester/adapter")["README.md"].decode())
-    assert card.data.base_model == BASE
-    assert card.data.library_name == "peft"
-    assert card.data.license == "bigcode-openrail-m"
-    results = {result.metric_name: result.metric_value for result in card.data.eval_results}
+    data: Any = card.data
+    assert (data.base_model, data.library_name, data.license) == (BASE, "peft", "bigcode-openrail-m")
+    results = {result.metric_name: result.metric_value for result in data.eval_results}
     assert results["bits per byte, tuned"] == pytest.approx(content(run)["exam"]["tuned"]["bits_per_byte"], abs=1e-4)
     assert "95 % interval" in card.text
 
@@ -190,3 +191,31 @@ def test_a_save_that_lost_what_was_trained_is_found(run: Path, tiny_models: dict
     save_file({name: tensor * ("lora_B" not in name) for name, tensor in tensors.items()}, weights)
     with pytest.raises(UserError, match="is not what was trained"):
         check_saved(tmp_path / "run", seen, saved)
+
+
+def test_a_gguf_file_says_what_the_merged_model_says(run: Path, tmp_path: Path) -> None:
+    finished = finished_run(run)
+    found = to_gguf(finished, run / "merged", ROOT / "tests" / "converter", tmp_path / "gguf")
+    assert found["bytes"] == (tmp_path / "gguf" / found["file"]).stat().st_size
+    assert found["same_greedy_text"]
+    assert found["max_logit_difference"] < 0.05
+    modelfile = (tmp_path / "gguf" / "Modelfile").read_text()
+    assert f"FROM ./{found['file']}\n" in modelfile
+    assert 'PARAMETER stop "<|endoftext|>"' in modelfile
+    with pytest.raises(UserError, match=r"has no convert_hf_to_gguf\.py"):
+        to_gguf(finished, run / "merged", tmp_path, tmp_path / "gguf")
+    with pytest.raises(UserError, match=r"convert_hf_to_gguf\.py ended with 1: FileNotFoundError"):
+        to_gguf(finished, tmp_path, ROOT / "tests" / "converter", tmp_path / "gguf")
+
+
+def test_a_merge_that_rounding_would_undo_is_refused(run: Path, tmp_path: Path) -> None:
+    """An adapter whose whole effect is below what 16 bit can hold."""
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("merged", "checkpoint-*"))
+    weights = tmp_path / "run" / "adapter_model.safetensors"
+    save_file(
+        {name: tensor * (1e-3 if "lora_B" in name else 1) for name, tensor in load_file(weights).items()}, weights
+    )
+    with pytest.raises(UserError, match=r"rounding to torch.bfloat16 would cost \d+ % of what the adapter changes"):
+        merge(finished_run(tmp_path / "run"), tmp_path / "merged", "bfloat16")
+    assert not (tmp_path / "merged").exists()
+    assert merge(finished_run(tmp_path / "run"), tmp_path / "merged", "float32")["share_lost_to_rounding"] < 0.01
