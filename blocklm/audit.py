@@ -5,6 +5,8 @@ All answers are greedy. Nothing that is found is written anywhere; counts are.
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from math import log2
 from typing import Any
 
@@ -31,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 def audit(
     model: PreTrainedModel,
+    base: AbstractContextManager[PreTrainedModel],
     tokenizer: PreTrainedTokenizerBase,
     samples: Dataset,
     heard: Sequence[str],
@@ -43,6 +46,7 @@ def audit(
 
     Args:
         model: with its adapter.
+        base: opens the model as it was before training; entering it may replace the model, so it is done last.
         tokenizer: its own.
         samples: the training split.
         heard: ids of samples that were read.
@@ -56,11 +60,11 @@ def audit(
     """
     device = next(model.parameters()).device
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-        return {
+        found: dict[str, Any] = {
             "canaries": _canaries(model, tokenizer, canaries, seed),
-            "regurgitation": _regurgitation(model, tokenizer, samples, heard),
             "redacted": _redacted(model, tokenizer, samples, stands_in_history),
         }
+        return found | {"regurgitation": _regurgitation(model, base, tokenizer, samples, heard)}
 
 
 def _canaries(
@@ -83,9 +87,16 @@ def _canaries(
 
 
 def _regurgitation(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, samples: Dataset, heard: Sequence[str]
+    model: PreTrainedModel,
+    base: AbstractContextManager[PreTrainedModel],
+    tokenizer: PreTrainedTokenizerBase,
+    samples: Dataset,
+    heard: Sequence[str],
 ) -> dict[str, Any] | None:
-    """How many greedy answers to training prompts hold 50 tokens in a row of training text that are not in the prompt."""
+    """How many greedy answers to training prompts hold 50 tokens in a row of training text that are not in the prompt.
+
+    An answer that the base model gives likewise, such as a licence or a table that goes on, was not learned here.
+    """
     read = set(heard)
     asked = [at for at, name in enumerate(samples["id"][:]) if name in read][:ASKED]
     encoded = encode(samples.select(asked)[:], tokenizer, PROMPT_TOKENS + 4 * ANSWER)
@@ -96,25 +107,48 @@ def _regurgitation(
     ]
     if not prompts:
         return None
-    answers = greedy(model, tokenizer, prompts, ANSWER, "audit: regurgitation")
-    spans = [
-        np.setdiff1d(span_hashes(answer), span_hashes(prompt)) for prompt, answer in zip(prompts, answers, strict=True)
-    ]
-    known = _known(np.unique(np.concatenate(spans)), samples, tokenizer)
-    found = sum(bool(np.isin(some, known).any()) for some in spans)
-    return {"asked": len(prompts), "regurgitated": found, "share": round(found / len(prompts), 4), "span_tokens": SPAN}
+    known = _Known(samples, tokenizer)
+    recited = [prompts[at] for at in known.recited(prompts, greedy(model, tokenizer, prompts, ANSWER, "audit: tuned"))]
+    by_base: list[int] = []
+    if recited:
+        with base as base_model:
+            by_base = known.recited(recited, greedy(base_model, tokenizer, recited, ANSWER, "audit: base"))
+    found = len(recited) - len(by_base)
+    return {
+        "asked": len(prompts),
+        "regurgitated": found,
+        "by_the_base_too": len(by_base),
+        "share": round(found / len(prompts), 4),
+        "span_tokens": SPAN,
+    }
 
 
-def _known(spans: Hashes, samples: Dataset, tokenizer: PreTrainedTokenizerBase) -> Hashes:
-    """Which of the spans stand in the training text, in the tokens in which it was learned."""
-    known = [np.empty(0, np.uint64)]
-    if not len(spans):
-        return spans
-    for batch in samples.select_columns(["prompt", "completion"]).iter(1000):
-        prompts, completions = (_all_ids(tokenizer, batch[name]) for name in ("prompt", "completion"))
-        for prompt, completion in zip(prompts, completions, strict=True):
-            known.append(np.intersect1d(span_hashes(prompt + completion), spans))
-    return np.unique(np.concatenate(known))
+@dataclass(frozen=True)
+class _Known:
+    """The training text, in the tokens in which it was learned."""
+
+    samples: Dataset
+    tokenizer: PreTrainedTokenizerBase
+
+    def recited(self, prompts: list[list[int]], answers: list[list[int]]) -> list[int]:
+        """Which answers hold a span of it that their prompt does not."""
+        spans = [
+            np.setdiff1d(span_hashes(answer), span_hashes(prompt))
+            for prompt, answer in zip(prompts, answers, strict=True)
+        ]
+        known = self._of(np.unique(np.concatenate(spans)))
+        return [at for at, some in enumerate(spans) if np.isin(some, known).any()]
+
+    def _of(self, spans: Hashes) -> Hashes:
+        """Which spans stand in it."""
+        if not len(spans):
+            return spans
+        known = [np.empty(0, np.uint64)]
+        for batch in self.samples.select_columns(["prompt", "completion"]).iter(1000):
+            prompts, completions = (_all_ids(self.tokenizer, batch[name]) for name in ("prompt", "completion"))
+            for prompt, completion in zip(prompts, completions, strict=True):
+                known.append(np.intersect1d(span_hashes(prompt + completion), spans))
+        return np.unique(np.concatenate(known))
 
 
 def span_hashes(ids: Sequence[int]) -> Hashes:

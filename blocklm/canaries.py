@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from blocklm.encoding import encode
 from blocklm.reading import ReadingList
 
-DIGITS = 8
+DIGITS = 6
 OTHERS = 255  # codes that were never shown, for each canary: its exposure is 8 bits at most
 BATCH = 64
 # By chance one of eight canaries ranks first of 256 in 3 % of all audits, two of them in 0.04 %.
@@ -100,9 +100,13 @@ def _costs(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: s
     ends = tokenizer([f'{code}"' for code in codes], add_special_tokens=False).input_ids
     width = max(map(len, ends))
     device = next(model.parameters()).device
-    ids = torch.tensor([start + end + [tokenizer.eos_token_id] * (width - len(end)) for end in ends], device=device)
+    ids = torch.tensor([end + [tokenizer.eos_token_id] * (width - len(end)) for end in ends], device=device)
     target = torch.tensor([end + [-100] * (width - len(end)) for end in ends], device=device)
-    logits = model(input_ids=ids, use_cache=False).logits[:, len(start) - 1 : -1].float()
+    before = model(input_ids=torch.tensor([start], device=device), use_cache=True)  # read once for all codes
+    before.past_key_values.batch_repeat_interleave(len(codes))
+    after = model(input_ids=ids, past_key_values=before.past_key_values, use_cache=True)
+    first = before.logits[:, -1:].expand(len(codes), -1, -1)
+    logits = torch.cat([first, after.logits[:, :-1]], dim=1).float()
     nats = torch.nn.functional.cross_entropy(logits.transpose(1, 2), target, reduction="none", ignore_index=-100)
     return [float(cost) for cost in nats.sum(dim=1)]
 

@@ -64,6 +64,10 @@ class Finished:
         PartialState(cpu=not torch.cuda.is_available())
         return load_tuned(self.config, self.precision, self.path, self.trust).to(PartialState().device)
 
+    def base(self) -> PreTrainedModel:
+        """The base as the recipe quantises it."""
+        return load_base(self.config, self.precision, self.trust)
+
     def plain_base(self, dtype: str) -> PreTrainedModel:
         """The base without quantisation, in `dtype`, on the CPU."""
         PartialState(cpu=not torch.cuda.is_available())

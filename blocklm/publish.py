@@ -20,6 +20,7 @@ from blocklm.finished import Finished, finished_run
 from blocklm.gate import reasons_against
 from blocklm.handover_keys import public_base
 from blocklm.hub import check_reachable, licence_of, upload
+from blocklm.model import base_arm
 from blocklm.report import add_to_manifest, digest, write_json
 
 logger = logging.getLogger(__name__)
@@ -78,7 +79,10 @@ def audited(run: Finished) -> dict[str, Any]:
         return {"refused": str(error)}
     model, count = run.tuned(), run.recipe.handover.canaries
     seed, heard = int(run.manifest["training"]["seed"]), run.manifest["corpus"]["splits"]["train"]["heard"]
-    found = audit(model, run.tokenizer, samples, heard, count, seed, run.stands_in_history, run.precision.dtype)
+    found = audit(
+        model, base_arm(model, run.base), run.tokenizer, samples, heard, count, seed, run.stands_in_history,
+        run.precision.dtype,
+    )  # fmt: skip
     write_json(path, found | {"weights": weights})
     return found
 

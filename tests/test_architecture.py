@@ -122,7 +122,7 @@ EDGES: dict[str, set[str]] = {
     },
     "export": {"audit", "errors", "finished", "saved"},
     "handover": {"export", "finished", "model", "onward", "report", "saved", "topup"},
-    "publish": {"audit", "card", "errors", "finished", "gate", "handover_keys", "hub", "report"},
+    "publish": {"audit", "card", "errors", "finished", "gate", "handover_keys", "hub", "model", "report"},
     "topup": {"curriculum", "errors", "recipe", "report", "splits"},
     "adapters": {"errors"},
     "onward": {

@@ -1,6 +1,7 @@
 """What a model that knows a text by heart gives away, and that one which never saw it does not."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,22 @@ def by_heart(
 def test_a_model_that_never_saw_them_gives_nothing_away(
     fresh: Callable[[], PreTrainedModel], tokenizer: PreTrainedTokenizerBase, samples: Dataset
 ) -> None:
-    found = audit(fresh(), tokenizer, samples, ["0", "1", "2"], PLANTED, 7, lambda value: True, torch.float32)
+    found = audit(
+        fresh(),
+        nullcontext(fresh()),
+        tokenizer,
+        samples,
+        ["0", "1", "2"],
+        PLANTED,
+        7,
+        lambda value: True,
+        torch.float32,
+    )
     assert found["canaries"]["extracted"] == found["canaries"]["first_of_their_kind"] == 0
     assert found["canaries"]["mean_exposure_bits"] < 4
-    assert found["regurgitation"] == {"asked": 3, "regurgitated": 0, "share": 0.0, "span_tokens": SPAN}
+    assert found["regurgitation"] == {
+        "asked": 3, "regurgitated": 0, "by_the_base_too": 0, "share": 0.0, "span_tokens": SPAN,
+    }  # fmt: skip
     assert found["redacted"] == {"places": 1, "like_secrets": 0, "in_history": 0}
 
 
@@ -92,13 +105,19 @@ def test_a_model_that_knows_them_by_heart_is_found(
         return value == PASSWORD
 
     model = by_heart(fresh(), tokenizer, told)
-    found = audit(model, tokenizer, samples, ["0", "1", "2"], PLANTED, 7, stands_in_history, torch.float32)
+    found = audit(
+        model, nullcontext(fresh()), tokenizer, samples, ["0", "1", "2"], PLANTED, 7, stands_in_history, torch.float32
+    )
     assert found["canaries"]["exposure_bits"] == [8.0] * PLANTED
     assert found["canaries"]["extracted"] == PLANTED
     assert found["regurgitation"]["regurgitated"] == 2, "the third answer is shorter than a span"
     assert asked == [PASSWORD]
     assert found["redacted"] == {"places": 1, "like_secrets": 1, "in_history": 1}
     assert PASSWORD not in str(found)
+    known_before = nullcontext(model)  # what the base says likewise was not learned here
+    found = audit(model, known_before, tokenizer, samples, ["0", "1", "2"], 0, 7, stands_in_history, torch.float32)
+    assert found["regurgitation"]["share"] == 0
+    assert found["regurgitation"]["by_the_base_too"] == 2
 
 
 def test_spans_are_told_apart_by_each_of_their_tokens() -> None:
