@@ -7,6 +7,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTTrainer
 
+from blocklm.canaries import plant
 from blocklm.changes import Changes
 from blocklm.corpus import Corpus, build_corpus
 from blocklm.curation import Curated, curate
@@ -14,7 +15,9 @@ from blocklm.encoding import EncodedSplit, encode_split
 from blocklm.errors import UserError
 from blocklm.examination import examine
 from blocklm.families import prompts_for
+from blocklm.finished import Finished
 from blocklm.fitting import Fitting
+from blocklm.handover import hand_over
 from blocklm.interrupts import Interrupts
 from blocklm.lessons import asked_hunks
 from blocklm.mining import mine
@@ -30,23 +33,8 @@ from blocklm.report import Manifest, read_manifest, summarise, write_json
 from blocklm.repository import Repository
 from blocklm.sitting import Sitting
 from blocklm.splits import spread_over_commits
-from blocklm.topup import LEARNED
 from blocklm.training import build_trainer, sft_config, train
 from blocklm.watching import watched
-
-ARTIFACTS = (
-    "recipe.yaml",
-    "probe.json",
-    LEARNED,
-    "README.md",
-    "exam.json",
-    "adapter_*",
-    "*.safetensors",
-    "best/*",
-    "config.json",
-    "token*",
-    "*.jinja",
-)
 
 
 def run_job(recipe: Recipe, repositories: list[Repository], interrupts: Interrupts) -> str | None:
@@ -69,7 +57,7 @@ def run_job(recipe: Recipe, repositories: list[Repository], interrupts: Interrup
         with job.manifest.phase("exam"):
             job.examine(model, tokenizer, corpus)
     with job.manifest.phase("save"):
-        job.save()
+        job.save(model, tokenizer)
     job.manifest.finish("complete")
     return summarise(recipe.output_dir, job.manifest.content)
 
@@ -188,6 +176,7 @@ class _Job:
         reading = reading_list(samples, tokenizer, sampling, run, self.args, corpus.folder, count, new)
         if reading.report["utilisation"] is not None and self.fitting.unpack(reading.report["utilisation"]):
             reading = reading_list(samples, tokenizer, sampling, run, self.args, corpus.folder, count, new)
+        reading = plant(reading, tokenizer, self.args.seed, self.recipe.handover.canaries, self.args.max_length)
         asked = corpus.splits["validation"]
         asked = asked.select([at for at, view in enumerate(asked["view"][:]) if view == self.recipe.exam_view])
         heard = spread_over_commits(asked["commit"][:], run.max_validation_samples, len(asked), self.args.seed)
@@ -220,11 +209,11 @@ class _Job:
         )
         examine(self.manifest, sitting, model, self.load_base, self.onward.arm(model))
 
-    def save(self) -> None:
-        """Leave the better result with its model card, and record the artifacts."""
-        self.onward.save(self.recipe.output_dir, self.manifest.content)
-        files = {path for pattern in ARTIFACTS for path in self.recipe.output_dir.glob(pattern)}
-        self.manifest.add_artifacts(sorted(files))
+    def save(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Hand over the better result."""
+        content = self.manifest.content
+        run = Finished(self.recipe.output_dir, self.recipe, content, self.model_config, self.precision)
+        hand_over(run, self.manifest, self.onward, model, tokenizer, self.load_base)
 
     def load_tuned(self) -> PreTrainedModel:
         """What the run saved."""

@@ -23,6 +23,7 @@ from blocklm.recipe import RunArguments
 from blocklm.sampling import SamplingArguments
 
 MEASURED = 500  # samples whose length stands for all
+NAMED = 64  # samples of those that are read, by which an audit can ask for them
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,7 @@ class _Desk:
     parts: list[Dataset] = field(default_factory=list)
     order: list[int] = field(default_factory=list)
     capacity: list[int] = field(default_factory=list)
+    heard: set[int] = field(default_factory=set)
 
     def drawn(self, phase: Phase, rates: Floats, count: int, seed: int) -> "_Rows":
         """Draw `count` samples for a phase and encode them; one that is too long for it is passed over."""
@@ -166,6 +168,7 @@ class _Desk:
             )
         row_of = np.full(len(self.samples), -1)
         row_of[used[split.dataset["sample"][:]]] = np.arange(len(split.dataset))
+        self.heard.update(int(at) for at in np.flatnonzero(row_of >= 0))
         rows = split.dataset.remove_columns("sample")
         orders = [[int(row) for row in row_of[drawn] if row >= 0] for drawn in some]
         if self.args.packing:
@@ -211,7 +214,9 @@ class _Desk:
             self.order += self.order[-missing:]
         dataset = concatenate_datasets(self.parts)
         lengths = pc.list_value_length(dataset.data.table["input_ids"]).to_numpy()
+        heard = np.random.default_rng(self.args.seed).permutation(sorted(self.heard))[:NAMED]
         report = {
+            "heard": self.samples.select(heard)["id"][:],
             "used": sum(len(split.dataset) for split in self.encoded),
             "tokens": int(lengths[self.order].sum()),
             "too_long": sum(split.too_long for split in self.encoded),

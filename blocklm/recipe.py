@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from blocklm.errors import UserError
 from blocklm.exam_keys import ExamArguments, check_exam
+from blocklm.handover_keys import HandoverArguments, check_handover
 from blocklm.lora_keys import LoraArguments, check_lora
 from blocklm.recipe_parser import RecipeParser
 from blocklm.sampling import HUNK_VIEWS, VIEWS, SamplingArguments, check_glob, checked
@@ -114,6 +115,17 @@ class RunArguments:
     )
 
 
+OWN: dict[str, type[Any]] = {
+    "mining": MiningArguments,
+    "sampling": SamplingArguments,
+    "run": RunArguments,
+    "exam": ExamArguments,
+    "lora": LoraArguments,
+    "watch": WatchArguments,
+    "handover": HandoverArguments,
+}
+
+
 @dataclass(frozen=True)
 class Recipe:
     """One run, fully said; `training` and `model` hold only what differs from the libraries' own defaults."""
@@ -124,6 +136,7 @@ class Recipe:
     exam: ExamArguments
     lora: LoraArguments
     watch: WatchArguments
+    handover: HandoverArguments
     model: dict[str, Any]
     training: dict[str, Any]
 
@@ -145,7 +158,7 @@ class Recipe:
 
     def resolved(self) -> dict[str, Any]:
         """The flat keys that reproduce this run: written as YAML, `parse_recipe` reads them back to an equal `Recipe`."""
-        parts = (self.mining, self.sampling, self.run, self.exam, self.lora, self.watch)
+        parts = [getattr(self, name) for name in OWN]
         own = [dataclasses.asdict(part) for part in parts]
         return {key: value for part in (*own, self.model, self.training) for key, value in part.items()}
 
@@ -158,13 +171,12 @@ def parse_recipe(argv: Sequence[str], description: str | None = None) -> Recipe:
     """
     model_keys = model_schema("model and adapter (keys of TRL's ModelConfig)")
     training_keys = training_schema("training (keys of TRL's SFTConfig)")
-    own = (MiningArguments, SamplingArguments, RunArguments, ExamArguments, LoraArguments, WatchArguments)
-    mining, sampling, run, exam, lora, watch, model, training, given = RecipeParser(
-        (*own, model_keys, training_keys), description
-    ).parse_recipe(argv)
-    parts = mining, checked(sampling), run, exam, lora, watch
+    *own, model, training, given = RecipeParser((*OWN.values(), model_keys, training_keys), description).parse_recipe(
+        argv
+    )
+    parts = dict(zip(OWN, own, strict=True))
     recipe = Recipe(
-        *parts,
+        **parts | {"sampling": checked(parts["sampling"])},
         model={key: value for key, value in vars(model).items() if key in given},
         training=LIBRARY_DEFAULTS | {key: value for key, value in vars(training).items() if key in given},
     )
@@ -177,11 +189,6 @@ def parse_recipe(argv: Sequence[str], description: str | None = None) -> Recipe:
 def _check(recipe: Recipe) -> None:
     if not recipe.model.get("model_name_or_path"):
         raise UserError("`model_name_or_path` is not set", "name a model directory or hub model in the recipe")
-    if recipe.training.get("hub_token"):
-        raise UserError(
-            "`hub_token` may not stand in a recipe: the trainer stores its arguments in clear text",
-            "set the environment variable HF_TOKEN or run `hf auth login`",
-        )
     if recipe.training.get("fp16") and recipe.training.get("bf16"):
         raise UserError("`fp16` and `bf16` are both true", "set at most one; with neither the device decides")
     positive = {"max_changed_lines": recipe.mining.max_changed_lines}
@@ -206,6 +213,7 @@ def _check(recipe: Recipe) -> None:
     check_lora(recipe.lora, recipe.model)
     check_exam(recipe.exam)
     check_watch(recipe.watch)
+    check_handover(recipe.handover, recipe.model, recipe.training)
 
 
 def _check_mining(mining: MiningArguments) -> None:

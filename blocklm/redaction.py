@@ -64,9 +64,7 @@ def redact(texts: Sequence[str]) -> list[Redacted]:
     parts = [text.encode() for text in texts]
     joined = BETWEEN + BETWEEN.join(parts) + BETWEEN  # the first byte must be no byte order mark
     starts = list(accumulate((len(part) + len(BETWEEN) for part in parts), initial=len(BETWEEN)))
-    plain = _unmarked(joined)
-    spans = sorted({*_scanned(plain), *_matched(plain), *_armoured(joined)})
-    spans = _apart(sorted({*spans, *_repeated(joined, spans)}))
+    spans = _found(joined)
     result, at = [], 0
     for text, part, start in zip(texts, parts, starts, strict=False):
         while at < len(spans) and spans[at].end <= start:
@@ -79,6 +77,13 @@ def redact(texts: Sequence[str]) -> list[Redacted]:
     return result
 
 
+def secrets_of(text: str) -> frozenset[str]:
+    """The credentials that stand in a text; people are none. They are for comparing, never for showing."""
+    joined = BETWEEN + text.encode() + BETWEEN
+    found = (span for span in _found(joined) if span.kind not in PERSONAL)
+    return frozenset(joined[span.start : span.end].decode(errors="replace") for span in found)
+
+
 def prepare() -> None:
     """Start the scanner.
 
@@ -89,6 +94,13 @@ def prepare() -> None:
         _scanner()
     except Exception as error:  # a native library: whatever it raises
         raise UserError(f"the secret scanner does not start: {error}", "`pip install -r requirements.txt`") from error
+
+
+def _found(joined: bytes) -> list[_Span]:
+    """What is secret in the texts, none of it twice, in order."""
+    plain = _unmarked(joined)
+    spans = sorted({*_scanned(plain), *_matched(plain), *_armoured(joined)})
+    return _apart(sorted({*spans, *_repeated(joined, spans)}))
 
 
 @cache

@@ -92,7 +92,7 @@ class Manifest:
         root = self._path.parent
         self.update(
             artifacts=[
-                {"path": str(path.relative_to(root)), "bytes": path.stat().st_size, "sha256": _digest(path)}
+                {"path": str(path.relative_to(root)), "bytes": path.stat().st_size, "sha256": digest(path)}
                 for path in sorted(paths)
             ]
         )
@@ -106,6 +106,11 @@ def read_manifest(run_dir: Path) -> dict[str, Any] | None:
     """The manifest of a run directory, None if there is none."""
     path = run_dir / "manifest.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def add_to_manifest(run_dir: Path, **entries: Any) -> None:
+    """Set top-level entries of the manifest of a run that has ended."""
+    write_json(run_dir / "manifest.json", (read_manifest(run_dir) or {}) | entries)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -191,7 +196,8 @@ def _environment() -> dict[str, Any]:
     }
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """The SHA-256 of a file."""
     with path.open("rb") as file:
         digest = sha256()
         while block := file.read(1 << 20):

@@ -1,6 +1,7 @@
 """What was mined, and what became of it, as a person reads it; the manifest holds the same numbers."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from blocklm.hygiene import RULE
@@ -100,6 +101,22 @@ def plan_table(plan: dict[str, Any], by_length: dict[int, int | None]) -> str:
     lines += [f"  {reason}" for reason in plan["reasons"]]
     fitting = ", ".join(f"{length}: {batch or 'none'}" for length, batch in by_length.items())
     return "\n".join([*lines, f"largest micro-batch by length, up to 32: {fitting}"])
+
+
+def export_lines(folder: Path, found: dict[str, Any], of: str) -> str:
+    """What was written, and how far it is from what it was made of."""
+    kind = found.get("dtype", found.get("file"))
+    lines = [f"{folder}: {kind}, {found['bytes'] / 1e6:.1f} MB"]
+    if "unchecked" in found:
+        return "\n".join([*lines, f"  not checked: {found['unchecked']}"])
+    if "share_lost_to_rounding" in found:
+        lines.append(f"  rounding costs {100 * found['share_lost_to_rounding']:.1f} % of what the adapter changes")
+    lines.append(
+        f"  logits differ from {of} by {found['max_logit_difference']:.3g} at most, {found['mean_logit_difference']:.3g} on "
+        f"average; the likeliest next token is the same at {100 * found['same_next_token']:.0f} % of places"
+    )
+    same = "the same" if found["same_greedy_text"] else "another"
+    return "\n".join([*lines, f"  {same} greedy text: {found['text']!r}"])
 
 
 def _gib(size: int) -> str:

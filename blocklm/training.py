@@ -39,7 +39,8 @@ def sft_config(recipe: Recipe, precision: Precision) -> SFTConfig:
     Raises:
         UserError: keys that do not go together, in the library's own words.
     """
-    given = dict(recipe.training)
+    # The trainer would push before the exam, and all of the run directory: `blocklm.publish` does, after the gate.
+    given = {key: value for key, value in recipe.training.items() if not key.startswith(("hub_", "push_to_hub"))}
     if recipe.run.early_stopping_patience is not None:
         # Early stopping compares evaluations and must be able to return to the best of them.
         needed = {

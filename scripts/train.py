@@ -11,8 +11,10 @@ nothing is shown but the result, warnings and errors.
 import sys
 
 from blocklm.console import console
+from blocklm.hub import check_reachable
 from blocklm.interrupts import Interrupts
 from blocklm.recipe import parse_recipe
+from blocklm.report import read_manifest
 from blocklm.repository import joint_head, open_repositories
 from blocklm.run_dir import claim
 
@@ -20,15 +22,23 @@ from blocklm.run_dir import claim
 def main(interrupts: Interrupts) -> None:
     """Parse, refuse what cannot work, and only then load the stack."""
     recipe = parse_recipe(sys.argv[1:], __doc__)
+    pushes = bool(recipe.training["push_to_hub"])
+    if pushes:
+        check_reachable(recipe.training["hub_model_id"])
     repositories = open_repositories(recipe.mining)
     if finished := claim(recipe, joint_head(repositories)):
         print(f"already complete: {recipe.output_dir}\n{finished}")
-        return
+    else:
+        from blocklm.job import run_job  # loads torch, seven seconds: only for a run that can begin
 
-    from blocklm.job import run_job  # loads torch, seven seconds: only for a run that can begin
+        finished = run_job(recipe, repositories, interrupts)
+        if finished is not None:
+            print(finished)
+    if finished is not None and pushes and not (read_manifest(recipe.output_dir) or {}).get("published"):
+        from blocklm.publish import push_run
 
-    if summary := run_job(recipe, repositories, interrupts):
-        print(summary)
+        repo_id, private = recipe.training["hub_model_id"], bool(recipe.training["hub_private_repo"])
+        print(push_run(recipe.output_dir, repo_id, private))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ EDGES: dict[str, set[str]] = {
     "sampling": {"errors"},
     "lora_keys": {"errors"},
     "exam_keys": {"errors", "sampling"},
-    "recipe": {"errors", "exam_keys", "lora_keys", "recipe_parser", "sampling", "schema", "watch_keys"},
+    "handover_keys": {"errors"},
+    "recipe": {"errors", "exam_keys", "handover_keys", "lora_keys", "recipe_parser", "sampling", "schema", "watch_keys"},
     "sterile": set(),
     "remote": {"errors"},
     "repository": {"errors", "recipe", "remote", "sterile"},
@@ -145,6 +146,17 @@ EDGES: dict[str, set[str]] = {
     "examination": {"model", "report", "sitting", "strength"},
     "report": set(),
     "card": {"report"},
+    "canaries": {"encoding", "reading"},
+    "audit": {"canaries", "encoding", "redaction"},
+    "gate": {"canaries", "redaction"},
+    "hub": {"errors"},
+    "saved": {"errors", "report"},
+    "finished": {
+        "corpus", "errors", "families", "mining", "model", "precision", "recipe", "report", "repository", "sterile",
+    },
+    "export": {"audit", "errors", "finished", "saved"},
+    "handover": {"export", "finished", "model", "onward", "report", "saved", "topup"},
+    "publish": {"audit", "card", "errors", "finished", "gate", "handover_keys", "hub", "model", "report"},
     "topup": {"curriculum", "errors", "recipe", "report", "splits"},
     "adapters": {"errors"},
     "onward": {
@@ -152,9 +164,9 @@ EDGES: dict[str, set[str]] = {
     },
     "run_dir": {"errors", "recipe", "recipe_parser", "report"},
     "job": {
-        "changes", "corpus", "curation", "encoding", "errors", "examination", "families", "fitting", "interrupts", "lessons",
-        "mining", "model", "onward", "precision", "preflight", "probe", "processes", "reading", "recipe", "report", "repository",
-        "sitting", "splits", "topup", "training", "watching",
+        "canaries", "changes", "corpus", "curation", "encoding", "errors", "examination", "families", "finished", "fitting", "handover",
+        "interrupts", "lessons", "mining", "model", "onward", "precision", "preflight", "probe", "processes", "reading", "recipe",
+        "report", "repository", "sitting", "splits", "training", "watching",
     },
 }  # fmt: skip
 DATA_HALF = (

@@ -1,0 +1,123 @@
+"""A run that went to its end, opened again: its recipe, its models, and the samples it learned from."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl import ModelConfig
+
+from blocklm.corpus import build_corpus
+from blocklm.errors import UserError
+from blocklm.families import FAMILY
+from blocklm.mining import mine
+from blocklm.model import load_base, load_tokenizer, load_tuned, model_config, special_tokens
+from blocklm.precision import Precision, choose_precision
+from blocklm.recipe import Recipe, parse_recipe
+from blocklm.report import read_manifest
+from blocklm.repository import Repository, open_repositories
+from blocklm.sterile import run_git, sterile_repository
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A complete run; what is heavy is loaded when it is asked for."""
+
+    path: Path
+    recipe: Recipe
+    manifest: dict[str, Any]
+    config: ModelConfig
+    precision: Precision
+
+    @property
+    def trust(self) -> bool:
+        """Whether code of the model's own may run."""
+        return bool(self.recipe.training.get("trust_remote_code"))
+
+    @property
+    def adapted(self) -> bool:
+        """Whether the result is an adapter, not a whole model."""
+        return (self.path / "adapter_config.json").is_file()
+
+    @property
+    def weights(self) -> str:
+        """A hash of the result's weights."""
+        digest = sha256()
+        for path in sorted(self.path.glob("*.safetensors")):
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        return digest.hexdigest()
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """As in training."""
+        return load_tokenizer(self.config, self.trust)
+
+    def tuned(self) -> PreTrainedModel:
+        """The result, on the base as the recipe quantises it, on this machine's device."""
+        PartialState(cpu=not torch.cuda.is_available())
+        return load_tuned(self.config, self.precision, self.path, self.trust).to(PartialState().device)
+
+    def base(self) -> PreTrainedModel:
+        """The base as the recipe quantises it."""
+        return load_base(self.config, self.precision, self.trust)
+
+    def plain_base(self, dtype: str) -> PreTrainedModel:
+        """The base without quantisation, in `dtype`, on the CPU."""
+        PartialState(cpu=not torch.cuda.is_available())
+        config = replace(self.config, load_in_4bit=False, load_in_8bit=False, dtype=dtype)
+        return load_base(config, self.precision, self.trust)
+
+    @cached_property
+    def repositories(self) -> list[Repository]:
+        """The repositories at the commits from which the run was split.
+
+        Raises:
+            UserError: they are not here.
+        """
+        heads = [source["head"] for source in self.manifest["repository"]["sources"]]
+        opened = open_repositories(self.recipe.mining)
+        return [replace(there, head=head) for there, head in zip(opened, heads, strict=True)]
+
+    def training_samples(self) -> Dataset:
+        """The training split, from the cache or mined again.
+
+        Raises:
+            UserError: the repositories are not here.
+        """
+        changes = mine(self.repositories, self.recipe.mining)
+        prompts = {view: FAMILY[name] for view, name in self.manifest["corpus"]["prompts"].items()}
+        special = special_tokens(self.tokenizer)
+        return build_corpus(self.recipe, self.repositories, changes, prompts, special).splits["train"]
+
+    def stands_in_history(self, text: str) -> bool:
+        """Whether a text stands in some version of a file or in a message, before anything was redacted."""
+        for repository in self.repositories:
+            with sterile_repository(repository.git_dir, repository.shallow) as environment:
+                for asked in (f"-S{text}", f"--grep={text}"):
+                    found = run_git(
+                        environment, "log", "-1", "--format=%H", "--fixed-strings", asked, repository.head, "--"
+                    )
+                    if found.stdout.strip():
+                        return True
+        return False
+
+
+def finished_run(run_dir: Path) -> Finished:
+    """Open a run.
+
+    Raises:
+        UserError: it is not complete, or its result is gone.
+    """
+    manifest = read_manifest(run_dir)
+    if manifest is None or manifest["status"] != "complete" or not any(run_dir.glob("*.safetensors")):
+        raise UserError(f"`{run_dir}` is not a complete run", "name the `output_dir` of a run that went to its end")
+    recipe = parse_recipe([str(run_dir / "recipe.yaml")])
+    precision = choose_precision(recipe.training.get("fp16"), recipe.training.get("bf16"))
+    return Finished(run_dir, recipe, manifest, model_config(recipe.model), precision)

@@ -1,0 +1,57 @@
+"""Hand a complete run over: merged into its base in 16 bit, as GGUF with Ollama's Modelfile, or on the hub.
+
+python scripts/export.py runs/starcoder2                                    # runs/starcoder2/merged
+python scripts/export.py runs/starcoder2 --dtype bfloat16 --out ~/models/mine
+python scripts/export.py runs/starcoder2 --gguf ~/src/llama.cpp             # with the converter of that checkout
+python scripts/export.py runs/starcoder2 --push_to_hub ORG/NAME             # private; after the audit
+
+A push needs HF_TOKEN or `hf auth login`, and passes a gate: no secrets in the files, nothing memorised, an exam that is
+not worse than the base's. --force pushes what does not pass and says so in its card; --private false shows it to all.
+"""
+
+import argparse
+from pathlib import Path
+
+from blocklm.console import console
+from blocklm.handover_keys import check_hub_name
+
+
+def main() -> None:
+    """Parse, merge or push, print sizes and checks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--out", type=Path, help="folder of the merged model; default: `merged` in the run directory")
+    parser.add_argument("--dtype", default="auto", choices=("auto", "bfloat16", "float16", "float32"))
+    parser.add_argument("--gguf", type=Path, metavar="LLAMA_CPP", help="folder with convert_hf_to_gguf.py")
+    parser.add_argument("--push_to_hub", metavar="ORG/NAME")
+    parser.add_argument("--private", default="true", choices=("true", "false"))
+    parser.add_argument("--hub_base_model", metavar="ORG/NAME", help="what the base is called on the hub")
+    parser.add_argument("--force", action="store_true")
+    args = parser.parse_args()
+    if args.push_to_hub is not None:
+        check_hub_name("--push_to_hub", args.push_to_hub)
+
+    from blocklm.finished import finished_run  # heavy
+    from blocklm.tables import export_lines
+
+    if args.push_to_hub is not None:
+        from blocklm.publish import push_run
+
+        print(push_run(args.run_dir, args.push_to_hub, args.private == "true", args.force, args.hub_base_model))
+        return
+    from blocklm.export import merge, to_gguf
+
+    run = finished_run(args.run_dir)
+    out = (args.out or args.run_dir / "merged").expanduser()
+    if run.adapted:
+        print(export_lines(out, merge(run, out, args.dtype), "adapter and base"))
+    else:
+        out = args.run_dir
+    if args.gguf is not None:
+        folder = out.with_name("gguf") if run.adapted else out / "gguf"
+        print(export_lines(folder, to_gguf(run, out, args.gguf.expanduser(), folder), "the merged model"))
+
+
+if __name__ == "__main__":
+    with console():
+        main()
