@@ -106,6 +106,8 @@ EDGES: dict[str, set[str]] = {
     "callbacks.progress": {"callbacks.estimate", "callbacks.hardware"},
     "callbacks.tensorboard": set(),
     "callbacks.tracked": set(),
+    "callbacks.spike": {"errors", "interrupts"},
+    "callbacks.stall": set(),
     "callbacks.watchdog": {"errors"},
     "checkpoints": set(),
     "outcome": set(),
@@ -122,7 +124,7 @@ EDGES: dict[str, set[str]] = {
     },
     "trainer": {"callbacks.watchdog", "lora", "reading", "watching"},
     "training": {
-        "callbacks.best", "callbacks.estimate", "callbacks.interrupt", "callbacks.precision", "callbacks.watchdog", "checkpoints",
+        "callbacks.best", "callbacks.estimate", "callbacks.interrupt", "callbacks.precision", "callbacks.spike", "callbacks.stall", "callbacks.watchdog", "checkpoints",
         "errors", "interrupts", "lora", "model", "outcome", "precision", "preflight", "reading", "recipe", "trainer",
         "watching",
     },
