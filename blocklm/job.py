@@ -7,6 +7,8 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTTrainer
 
+from blocklm.behaviour import SAMPLES, history, read_rows
+from blocklm.callbacks.samples import add_samples
 from blocklm.changes import Changes
 from blocklm.corpus import Corpus, build_corpus
 from blocklm.curation import Curated, curate
@@ -39,6 +41,7 @@ ARTIFACTS = (
     LEARNED,
     "README.md",
     "exam.json",
+    SAMPLES,
     "adapter_*",
     "*.safetensors",
     "best/*",
@@ -177,6 +180,8 @@ class _Job:
             self.recipe, self.args, base, tokenizer, reading, validation.dataset, self.interrupts, self.precision
         )
         self.onward.take_up(trainer.model)
+        asked, prompts = corpus.splits["validation"], corpus.report["prompts"]
+        add_samples(trainer, asked, prompts, tokenizer, self.recipe, self.precision.dtype)
         return trainer if self.fitting.holds(trainer) else None
 
     def read(self, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> tuple[ReadingList, EncodedSplit]:
@@ -219,7 +224,10 @@ class _Job:
         examine(self.manifest, sitting, model, self.load_base, self.onward.arm(model))
 
     def save(self) -> None:
-        """Leave the better result with its model card, and record the artifacts."""
+        """Leave the better result with its model card, and record what was written while it trained and the artifacts."""
+        training = self.manifest.content["training"]
+        step = (self.args.load_best_model_at_end and training["best_step"]) or training["steps"]
+        self.manifest.update(generation=history(read_rows(self.recipe.output_dir), step))
         self.onward.save(self.recipe.output_dir, self.manifest.content)
         files = {path for pattern in ARTIFACTS for path in self.recipe.output_dir.glob(pattern)}
         self.manifest.add_artifacts(sorted(files))

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
+from blocklm.behaviour_keys import BehaviourArguments, check_behaviour
 from blocklm.errors import UserError
 from blocklm.exam_keys import ExamArguments, check_exam
 from blocklm.lora_keys import LoraArguments, check_lora
@@ -122,6 +123,7 @@ class Recipe:
     run: RunArguments
     exam: ExamArguments
     lora: LoraArguments
+    behaviour: BehaviourArguments
     model: dict[str, Any]
     training: dict[str, Any]
 
@@ -143,7 +145,7 @@ class Recipe:
 
     def resolved(self) -> dict[str, Any]:
         """The flat keys that reproduce this run: written as YAML, `parse_recipe` reads them back to an equal `Recipe`."""
-        parts = (self.mining, self.sampling, self.run, self.exam, self.lora)
+        parts = (self.mining, self.sampling, self.run, self.exam, self.lora, self.behaviour)
         own = [dataclasses.asdict(part) for part in parts]
         return {key: value for part in (*own, self.model, self.training) for key, value in part.items()}
 
@@ -156,8 +158,8 @@ def parse_recipe(argv: Sequence[str], description: str | None = None) -> Recipe:
     """
     model_keys = model_schema("model and adapter (keys of TRL's ModelConfig)")
     training_keys = training_schema("training (keys of TRL's SFTConfig)")
-    own = (MiningArguments, SamplingArguments, RunArguments, ExamArguments, LoraArguments)
-    mining, sampling, run, exam, lora, model, training, given = RecipeParser(
+    own = (MiningArguments, SamplingArguments, RunArguments, ExamArguments, LoraArguments, BehaviourArguments)
+    mining, sampling, run, exam, lora, behaviour, model, training, given = RecipeParser(
         (*own, model_keys, training_keys), description
     ).parse_recipe(argv)
     recipe = Recipe(
@@ -166,6 +168,7 @@ def parse_recipe(argv: Sequence[str], description: str | None = None) -> Recipe:
         run=run,
         exam=exam,
         lora=lora,
+        behaviour=behaviour,
         model={key: value for key, value in vars(model).items() if key in given},
         training=LIBRARY_DEFAULTS | {key: value for key, value in vars(training).items() if key in given},
     )
@@ -205,6 +208,7 @@ def _check(recipe: Recipe) -> None:
         )
     _check_mining(recipe.mining)
     check_lora(recipe.lora, recipe.model)
+    check_behaviour(recipe.behaviour)
     check_exam(recipe.exam)
 
 
