@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from blocklm.behaviour import SAMPLES
 from blocklm.export import MERGED, merge
 from blocklm.finished import Finished
 from blocklm.model import base_arm
@@ -18,6 +19,7 @@ ARTIFACTS = (
     LEARNED,
     "README.md",
     "exam.json",
+    SAMPLES,
     "adapter_*",
     "*.safetensors",
     "best/*",

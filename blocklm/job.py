@@ -7,6 +7,8 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTTrainer
 
+from blocklm.behaviour import history, read_rows
+from blocklm.callbacks.samples import add_samples
 from blocklm.canaries import plant
 from blocklm.changes import Changes
 from blocklm.corpus import Corpus, build_corpus
@@ -167,6 +169,8 @@ class _Job:
             self.recipe, self.args, base, tokenizer, reading, validation.dataset, self.interrupts, self.precision
         )
         self.onward.take_up(trainer.model)
+        asked, prompts = corpus.splits["validation"], corpus.report["prompts"]
+        add_samples(trainer, asked, prompts, tokenizer, self.recipe, self.precision.dtype)
         return trainer if self.fitting.holds(trainer) else None
 
     def read(self, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> tuple[ReadingList, EncodedSplit]:
@@ -210,8 +214,11 @@ class _Job:
         examine(self.manifest, sitting, model, self.load_base, self.onward.arm(model))
 
     def save(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Hand over the better result."""
+        """Record what was written while it trained, and hand over the better result."""
         content = self.manifest.content
+        training = content["training"]
+        step = (self.args.load_best_model_at_end and training["best_step"]) or training["steps"]
+        self.manifest.update(generation=history(read_rows(self.recipe.output_dir), step))
         run = Finished(self.recipe.output_dir, self.recipe, content, self.model_config, self.precision)
         hand_over(run, self.manifest, self.onward, model, tokenizer, self.load_base)
 

@@ -19,6 +19,8 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from datasets import Dataset
 from trl import SFTTrainer
 
+from blocklm.callbacks.samples import SamplesCallback
+
 logger = logging.getLogger(__name__)
 
 
@@ -27,7 +29,7 @@ class DoesNotFit(RuntimeError):
 
 
 def fit(trainer: SFTTrainer, optimizer_bytes: int, asked_tokens: int) -> list[str]:
-    """Run the longest train step, evaluation step and exam question once; halve the micro-batch until they fit.
+    """Run the longest train step, evaluation step, exam question and answers once; halve the micro-batch until they fit.
 
     Args:
         trainer: ready to train; its arguments are changed where they must.
@@ -107,6 +109,8 @@ def _largest_steps(trainer: SFTTrainer, optimizer_bytes: int, asked_tokens: int)
         if asked_tokens:
             shape = max(1, asked_tokens // args.max_length), args.max_length  # no longer than the model's positions
             model(input_ids=torch.zeros(shape, dtype=torch.long, device=device), use_cache=False)
+    for asks in (one for one in trainer.callback_handler.callbacks if isinstance(one, SamplesCallback)):
+        asks.rehearse(model)
     del state
 
 

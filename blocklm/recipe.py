@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
+from blocklm.behaviour_keys import BehaviourArguments, check_behaviour
 from blocklm.errors import UserError
 from blocklm.exam_keys import ExamArguments, check_exam
 from blocklm.handover_keys import HandoverArguments, check_handover
@@ -123,6 +124,7 @@ OWN: dict[str, type[Any]] = {
     "lora": LoraArguments,
     "watch": WatchArguments,
     "handover": HandoverArguments,
+    "behaviour": BehaviourArguments,
 }
 
 
@@ -137,6 +139,7 @@ class Recipe:
     lora: LoraArguments
     watch: WatchArguments
     handover: HandoverArguments
+    behaviour: BehaviourArguments
     model: dict[str, Any]
     training: dict[str, Any]
 
@@ -211,6 +214,7 @@ def _check(recipe: Recipe) -> None:
         )
     _check_mining(recipe.mining)
     check_lora(recipe.lora, recipe.model)
+    check_behaviour(recipe.behaviour)
     check_exam(recipe.exam)
     check_watch(recipe.watch)
     check_handover(recipe.handover, recipe.model, recipe.training)

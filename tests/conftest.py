@@ -203,9 +203,9 @@ def tiny_trainer(model: Path, run: Path, keys: dict[str, Any], interrupts: "Inte
     """
     import yaml
     from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from blocklm.interrupts import Interrupts
+    from blocklm.model import load_base, load_tokenizer, model_config
     from blocklm.precision import choose_precision
     from blocklm.reading import ReadingList
     from blocklm.recipe import parse_recipe
@@ -220,7 +220,8 @@ def tiny_trainer(model: Path, run: Path, keys: dict[str, Any], interrupts: "Inte
     path = run.with_name(f"{run.name}.yaml")
     path.write_text(yaml.safe_dump(given | keys))
     recipe = parse_recipe([str(path)])
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    config = model_config(recipe.model)
+    tokenizer = load_tokenizer(config)
     rows = [tokenizer(function(number))["input_ids"] for number in range(72)]
     dataset = Dataset.from_dict({"input_ids": rows, "labels": rows})
     precision = choose_precision(None, False)
@@ -228,7 +229,7 @@ def tiny_trainer(model: Path, run: Path, keys: dict[str, Any], interrupts: "Inte
     epochs = 1.0 if args.max_steps > 0 else args.num_train_epochs
     order = [at % 64 for at in range(int(64 * epochs))]
     reading = ReadingList(dataset.select(range(64)), order, 64, {})
-    base = AutoModelForCausalLM.from_pretrained(model)
+    base = load_base(config, precision)
     validation = dataset.select(range(64, 72))
     wishes = Interrupts() if interrupts is None else interrupts
     return build_trainer(recipe, args, base, tokenizer, reading, validation, wishes, precision)
@@ -261,6 +262,6 @@ def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "use_peft: true\nlora_r: 4\nlora_dropout: 0.1\nmax_length: 512\nmax_steps: 12\nlearning_rate: 1.0e-2\n"
         "per_device_train_batch_size: 2\ngradient_checkpointing: true\neval_strategy: steps\neval_steps: 4\n"
         "save_strategy: steps\nsave_steps: 4\nlogging_steps: 1\nmax_validation_samples: 4\nexam_items: 12\n"
-        "seed: 7\nbf16: false\n"
+        "seed: 7\nbf16: false\nbehavioral_items: 4\nbehavioral_max_new_tokens: 48\n"
     )
     return path

@@ -24,7 +24,8 @@ DDP, FSDP2 = (str(ROOT / "recipes" / "accelerate" / name) for name in ("ddp.yaml
 EPOCHS = ["--lora_dropout", "0", "--load_in_4bit", "--max_train_samples", "15", "--max_steps", "-1", "--num_train_epochs", "2",
           "--save_steps", "2", "--eval_strategy", "no", "--exam_items", "8"]  # fmt: skip
 SHORT = ["--max_steps", "12", "--save_steps", "4", "--eval_steps", "4", "--logging_steps", "1", "--exam_items", "8",
-         "--gradient_accumulation_steps", "1", "--max_length", "512", "--max_validation_samples", "4"]  # fmt: skip
+         "--gradient_accumulation_steps", "1", "--max_length", "512", "--max_validation_samples", "4",
+         "--behavioral_items", "4"]  # fmt: skip
 
 
 def manifest(run: Path) -> dict[str, Any]:
@@ -82,6 +83,10 @@ def test_a_run_leaves_what_the_design_promises(trained: Path) -> None:
     ram = usage["series"]["process_ram_mib"]
     assert 0 < ram["min"] <= ram["mean"] <= ram["p95"] <= ram["max"]
     assert content["exam"]["commits"] == 7
+    asked = content["generation"]
+    assert [entry["step"] for entry in asked["history"]] == [0, 4, 8, 12]
+    assert asked["step"] == 12 and asked["tasks"] == asked["history"][-1]["tasks"]
+    assert sum(scores["items"] for scores in asked["tasks"].values()) == 4
     assert content["corpus"]["splits"]["train"]["used"] >= 15
     recorded = {artifact["path"] for artifact in content["artifacts"]}
     assert {
@@ -90,6 +95,7 @@ def test_a_run_leaves_what_the_design_promises(trained: Path) -> None:
         "tokenizer.json",
         "README.md",
         "recipe.yaml",
+        "samples.jsonl",
     } <= recorded
     assert list((trained / "tensorboard").glob("events.*"))
     assert len(json.loads((trained / "exam.json").read_text())["per_item"]) == content["exam"]["items"]
@@ -293,6 +299,7 @@ def test_a_shipped_recipe_trains_stops_and_resumes_to_the_same_adapter(
     assert content["training"]["optim"].startswith("adamw_torch"), "there is no GPU whose memory 8 bit would save"
     assert any("instead of paged_adamw_8bit" in why for why in content["plan"]["reasons"]) == (recipe != "gpt2")
     assert weights(stopped) == weights(whole)
+    assert (stopped / "samples.jsonl").read_bytes() == (whole / "samples.jsonl").read_bytes()
     assert any(value for name, tensor in weights(whole).items() if "lora_B" in name for row in tensor for value in row)
 
 
@@ -408,6 +415,9 @@ def test_several_processes_give_one_manifest_and_one_adapter(
     content = manifest(tmp_path / "runs" / "two")
     assert content["status"] == "complete"
     assert content["training"]["processes"] == processes
+    answers = [json.loads(line) for line in (tmp_path / "runs" / "two" / "samples.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in answers] == [step for step in (0, 4, 8, 12) for _ in range(4)]
+    assert len({(row["step"], row["item"]) for row in answers}) == 16
     assert done.stdout.count("95 % interval") == 1, "one summary"
     assert len(list((tmp_path / "runs").rglob("adapter_model.safetensors"))) == 3, "the run's and two checkpoints'"
     assert len(list((tmp_path / "corpora").rglob("corpus.json"))) == 6, (
