@@ -18,7 +18,7 @@ from blocklm.exam import added_bits
 from blocklm.items import Item
 from blocklm.report import replace_file
 
-ITEMS = 64  # of validation, which the exam never asks
+ITEMS = 32  # of validation, which the exam never asks
 
 
 def choose_strength(
