@@ -111,6 +111,13 @@ EDGES: dict[str, set[str]] = {
     "exam": {"encoding", "errors", "recipe", "splits"},
     "report": set(),
     "card": {"report"},
+    "page": set(),
+    "findings": {"page"},
+    "provenance": {"hygiene", "page"},
+    "specimens": {"page"},
+    "curves": {"page"},
+    "charts": {"curves", "page"},
+    "html_report": {"card", "charts", "curves", "errors", "findings", "page", "provenance", "report", "specimens"},
     "topup": {"curriculum", "errors", "recipe", "report", "splits"},
     "adapters": {"errors"},
     "onward": {
@@ -118,9 +125,9 @@ EDGES: dict[str, set[str]] = {
     },
     "run_dir": {"errors", "recipe", "recipe_parser", "report"},
     "job": {
-        "changes", "corpus", "curation", "encoding", "errors", "exam", "families", "fitting", "interrupts", "lessons", "mining",
-        "model", "onward", "precision", "preflight", "probe", "processes", "reading", "recipe", "report", "repository", "splits",
-        "topup", "training",
+        "changes", "corpus", "curation", "encoding", "errors", "exam", "families", "fitting", "html_report", "interrupts",
+        "lessons", "mining", "model", "onward", "precision", "preflight", "probe", "processes", "reading", "recipe", "report",
+        "repository", "splits", "topup", "training",
     },
 }  # fmt: skip
 DATA_HALF = (
