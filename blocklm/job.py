@@ -20,6 +20,7 @@ from blocklm.families import prompts_for
 from blocklm.finished import Finished
 from blocklm.fitting import Fitting
 from blocklm.handover import hand_over
+from blocklm.html_report import reported
 from blocklm.interrupts import Interrupts
 from blocklm.lessons import asked_hunks
 from blocklm.mining import mine
@@ -47,20 +48,21 @@ def run_job(recipe: Recipe, repositories: list[Repository], interrupts: Interrup
         Interrupted: a signal asked to stop; the checkpoint is saved and the manifest says so.
     """
     job = _Job(recipe, repositories, interrupts)
-    with job.manifest.phase("plan"):
-        job.fitting.plan(job.earlier)
-    tokenizer, corpus = job.prepare()
-    with job.manifest.phase("train"):
-        model = job.train(tokenizer, corpus)
-    job.processes.wait_for_everyone()
-    if not job.processes.is_main_process:
-        return None
-    if recipe.exam.exam:
-        with job.manifest.phase("exam"):
-            job.examine(model, tokenizer, corpus)
-    with job.manifest.phase("save"):
-        job.save(model, tokenizer)
-    job.manifest.finish("complete")
+    with reported(recipe.output_dir, job.processes.is_main_process):
+        with job.manifest.phase("plan"):
+            job.fitting.plan(job.earlier)
+        tokenizer, corpus = job.prepare()
+        with job.manifest.phase("train"):
+            model = job.train(tokenizer, corpus)
+        job.processes.wait_for_everyone()
+        if not job.processes.is_main_process:
+            return None
+        if recipe.exam.exam:
+            with job.manifest.phase("exam"):
+                job.examine(model, tokenizer, corpus)
+        with job.manifest.phase("save"):
+            job.save(model, tokenizer)
+        job.manifest.finish("complete")
     return summarise(recipe.output_dir, job.manifest.content)
 
 

@@ -146,6 +146,11 @@ def summarise(run_dir: Path, manifest: dict[str, Any]) -> str:
             else []
         ),
         f"adapter, model card and manifest.json: {run_dir}",
+        *(
+            [f"report to open, print or mail: {run_dir / 'report.html'}"]
+            if (run_dir / "report.html").is_file()
+            else []
+        ),
         f"curves: tensorboard --logdir {run_dir / 'tensorboard'}",
     ]
     return "\n".join(lines)

@@ -160,6 +160,13 @@ EDGES: dict[str, set[str]] = {
     "export": {"audit", "errors", "finished", "saved"},
     "handover": {"behaviour", "export", "finished", "model", "onward", "report", "saved", "topup"},
     "publish": {"audit", "card", "errors", "finished", "gate", "handover_keys", "hub", "model", "report"},
+    "page": set(),
+    "findings": {"page"},
+    "provenance": {"hygiene", "page"},
+    "specimens": {"page"},
+    "curves": {"page"},
+    "charts": {"curves", "page"},
+    "html_report": {"card", "charts", "curves", "errors", "findings", "page", "provenance", "report", "specimens"},
     "topup": {"curriculum", "errors", "recipe", "report", "splits"},
     "adapters": {"errors"},
     "onward": {
@@ -180,7 +187,7 @@ EDGES: dict[str, set[str]] = {
     "behaviour": {"generation", "questions", "report", "scores"},
     "callbacks.samples": {"behaviour", "generation", "processes", "questions", "recipe", "scores"},
     "job": {
-        "behaviour", "callbacks.samples", "canaries", "changes", "corpus", "curation", "encoding", "errors", "examination", "families", "finished", "fitting", "handover",
+        "behaviour", "callbacks.samples", "canaries", "changes", "corpus", "curation", "encoding", "errors", "examination", "families", "finished", "fitting", "handover", "html_report",
         "interrupts", "lessons", "mining", "model", "onward", "precision", "preflight", "probe", "processes", "reading", "recipe",
         "report", "repository", "sitting", "splits", "training", "watching",
     },

@@ -54,7 +54,7 @@ def trained(workplace: Path, project: Path, tiny_models: dict[str, Path], tiny_r
     return workplace / "runs" / "whole"
 
 
-@pytest.mark.parametrize("name", ["train.py", "mine.py", "evaluate.py", "fetch_model.py", "export.py"])
+@pytest.mark.parametrize("name", ["train.py", "mine.py", "evaluate.py", "fetch_model.py", "export.py", "report.py"])
 def test_help_teaches(name: str, tmp_path: Path) -> None:
     done = run_script(name, "--help", cwd=tmp_path)
     assert done.returncode == 0
@@ -119,6 +119,17 @@ def test_the_card_loads_as_it_says(trained: Path, workplace: Path) -> None:
     assert "95 % interval" in card
     code = card.split("```python\n")[1].split("```")[0]
     subprocess.run([sys.executable, "-c", code], cwd=workplace, check=True, env=script_environment())
+
+
+def test_the_report_can_be_built_again_to_the_same_bytes(trained: Path, workplace: Path, tmp_path: Path) -> None:
+    before = (trained / "report.html").read_bytes()
+    assert b"What the commit wrote" in before
+    (trained / "report.html").unlink()
+    done = run_script("report.py", trained, cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(trained / "report.html")
+    assert (trained / "report.html").read_bytes() == before
+    assert "holds no manifest.json" in refused(run_script("report.py", tmp_path, cwd=workplace))
 
 
 def test_the_same_command_again_says_it_is_complete(trained: Path, workplace: Path, project: Path) -> None:
@@ -289,6 +300,8 @@ def test_a_shipped_recipe_trains_stops_and_resumes_to_the_same_adapter(
     assert ended == code, output
     assert "Traceback" not in output
     assert manifest(stopped)["status"] == "interrupted"
+    if stop != signal.SIGKILL:
+        assert "interrupted in its train phase" in (stopped / "report.html").read_text()
 
     done = run_script("train.py", *arguments, cwd=workplace)
     assert done.returncode == 0, done.stderr
