@@ -149,6 +149,13 @@ def test_scores_and_texts_are_on_the_board(asked: Asked, tmp_path: Path) -> None
     assert "behaviour/prompt/prompt-1/text_summary" in board.Tags()["tensors"]
 
 
+def test_the_time_of_answers_is_not_that_of_training(asked: Asked) -> None:
+    trainer, callback = asked("run")
+    trainer.watching.tracked._clock = 0.0
+    callback.on_evaluate(trainer.args, trainer.state, trainer.control, model=trainer.model)
+    assert trainer.watching.tracked._clock > 0
+
+
 def test_answers_for_want_of_memory_cost_no_training(
     asked: Asked, alone: tuple[Any, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -43,7 +43,7 @@ class SamplesCallback(TrainerCallback):
     the texts `behaviour/TASK/ITEM`.
 
     Args:
-        trainer: that it watches; gives TensorBoard's writer.
+        trainer: that it watches; gives TensorBoard's writer, and its clock leaves the answers out.
         questions: what is asked.
         tokenizer: of the model.
         decoding: how tokens are chosen.
@@ -127,6 +127,7 @@ class SamplesCallback(TrainerCallback):
         self._asked.add(state.global_step)
         started = time.monotonic()
         answers = self._shared(model)
+        self._trainer.watching.tracked.leave_out()
         if not (answers and PartialState().is_main_process):
             return
         self._rows += [answer.row(state.global_step) for answer in answers]

@@ -78,10 +78,14 @@ class TrackedCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Leave the evaluation out."""
-        self._clock = time.monotonic()
+        self.leave_out()
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Leave the saving out."""
+        self.leave_out()
+
+    def leave_out(self) -> None:
+        """Count none of the time since the last step: it went into something else."""
         self._clock = time.monotonic()
 
     def series(self, args: TrainingArguments, state: TrainerState, logs: dict[str, float]) -> dict[str, float]:
