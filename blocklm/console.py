@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ def console() -> Iterator[Interrupts]:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of an optional kernel at every import
     # The pinned stack warns of renames to come (`gradient_checkpointing`); they are ours to follow, not the user's.
     warnings.simplefilter("ignore", FutureWarning)
+    threading.excepthook = _in_thread
     interrupts = Interrupts()
     interrupts.install()
     try:
@@ -50,6 +52,12 @@ def console() -> Iterator[Interrupts]:
             f"the disk is full: {error}",
             "free some space and run the same command again: it resumes from the last whole checkpoint",
         )
+
+
+def _in_thread(failed: threading.ExceptHookArgs) -> None:
+    """TensorBoard writes in a thread of its own; of a full disk the main one says enough."""
+    if not _disk_full(failed.exc_value):
+        threading.__excepthook__(failed)
 
 
 def _end(message: str, hint: str) -> None:

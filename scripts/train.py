@@ -11,7 +11,6 @@ nothing is shown but the result, warnings and errors.
 import sys
 
 from blocklm.console import console
-from blocklm.hub import check_reachable
 from blocklm.interrupts import Interrupts
 from blocklm.recipe import parse_recipe
 from blocklm.report import read_manifest
@@ -24,6 +23,9 @@ def main(interrupts: Interrupts) -> None:
     recipe = parse_recipe(sys.argv[1:], __doc__)
     pushes = bool(recipe.training["push_to_hub"])
     if pushes:
+        # Only here: the hub's client brings tqdm, which reads what `--quiet` set when it is first imported.
+        from blocklm.hub import check_reachable
+
         check_reachable(recipe.training["hub_model_id"])
     repositories = open_repositories(recipe.mining)
     if finished := claim(recipe, joint_head(repositories)):

@@ -192,7 +192,7 @@ def test_a_revert_after_training_has_no_say(make_repository: Make, tmp_path: Pat
 
 def test_the_half_life_is_measured_whether_or_not_survival_counts(tmp_path: Path, project: Path) -> None:
     keys = ["model_name_or_path: models/any", f"repo: ['{project}']", f"corpus_dir: {tmp_path}", "views: {edit: 1}"]
-    (tmp_path / "recipe.yaml").write_text("\n".join([*keys, "survival: false"]))
+    (tmp_path / "recipe.yaml").write_text("\n".join([*keys, "survival: false", "recency: auto"]))
     recipe = parse_recipe([str(tmp_path / "recipe.yaml")])
     opened = open_repositories(recipe.mining)
     changes = mine(opened, recipe.mining)
