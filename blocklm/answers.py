@@ -44,16 +44,6 @@ class Answers:
         self._file.flush()
 
 
-def weights_of(run_dir: Path) -> str:
-    """A name for the weights that a run saved: their digest and that of their configuration."""
-    digest = sha256()
-    for path in sorted({*run_dir.glob("*.safetensors"), *run_dir.glob("adapter_config.json")}):
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
-
-
 def _key(weights: str, item: Item) -> str:
     return sha256(f"{weights}|{item.encoded.input_ids}|{item.encoded.scored}".encode()).hexdigest()[:24]
 

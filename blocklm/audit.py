@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from math import log2
 from typing import Any
 
@@ -14,19 +15,19 @@ import numpy as np
 import torch
 from datasets import Dataset
 from numpy.typing import NDArray
-from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from blocklm.canaries import DIGITS, OTHERS, canaries_of, exposures
 from blocklm.encoding import IGNORED, encode
+from blocklm.generation import Decoding, generate
 from blocklm.redaction import PLACEHOLDERS, secrets_of
 
 SPAN = 50  # tokens in a row, as in Carlini et al. 2023
 ANSWER = 64
 ASKED = 32  # training prompts, and places of secrets
-BATCH = 8
 PROMPT_TOKENS = 256
 Hashes = NDArray[np.uint64]
+Ask = Callable[..., list[list[int]]]  # a model and prompts to the ids of its likeliest answers
 
 logger = logging.getLogger(__name__)
 
@@ -58,24 +59,22 @@ def audit(
     Returns:
         Counts and shares, ready for the manifest.
     """
-    device = next(model.parameters()).device
-    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-        found: dict[str, Any] = {
-            "canaries": _canaries(model, tokenizer, canaries, seed),
-            "redacted": _redacted(model, tokenizer, samples, stands_in_history),
-        }
-        return found | {"regurgitation": _regurgitation(model, base, tokenizer, samples, heard)}
+    ask = partial(_answers, tokenizer=tokenizer, dtype=dtype)
+    found: dict[str, Any] = {
+        "canaries": _canaries(model, tokenizer, canaries, seed, dtype, ask) if canaries else None,
+        "redacted": _redacted(model, tokenizer, samples, stands_in_history, ask),
+    }
+    return found | {"regurgitation": _regurgitation(model, base, tokenizer, samples, heard, ask)}
 
 
 def _canaries(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: int, seed: int
-) -> dict[str, Any] | None:
-    if not count:
-        return None
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: int, seed: int, dtype: torch.dtype, ask: Ask
+) -> dict[str, Any]:
     planted = canaries_of(seed, count)
-    found = exposures(model, tokenizer, planted, seed)
+    with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
+        found = exposures(model, tokenizer, planted, seed)
     prompts = [tokenizer("").input_ids + _ids(tokenizer, canary.prompt) for canary in planted]
-    answers = [tokenizer.decode(ids) for ids in greedy(model, tokenizer, prompts, 2 * DIGITS, "audit: canaries")]
+    answers = [tokenizer.decode(ids) for ids in ask(model, prompts=prompts, tokens=2 * DIGITS, name="canaries")]
     return {
         "planted": count,
         "exposure_bits": [round(bits, 2) for bits in found],
@@ -92,6 +91,7 @@ def _regurgitation(
     tokenizer: PreTrainedTokenizerBase,
     samples: Dataset,
     heard: Sequence[str],
+    ask: Ask,
 ) -> dict[str, Any] | None:
     """How many greedy answers to training prompts hold 50 tokens in a row of training text that are not in the prompt.
 
@@ -108,11 +108,11 @@ def _regurgitation(
     if not prompts:
         return None
     known = _Known(samples, tokenizer)
-    recited = [prompts[at] for at in known.recited(prompts, greedy(model, tokenizer, prompts, ANSWER, "audit: tuned"))]
+    recited = [prompts[at] for at in known.recited(prompts, ask(model, prompts=prompts, tokens=ANSWER, name="tuned"))]
     by_base: list[int] = []
     if recited:
         with base as base_model:
-            by_base = known.recited(recited, greedy(base_model, tokenizer, recited, ANSWER, "audit: base"))
+            by_base = known.recited(recited, ask(base_model, prompts=recited, tokens=ANSWER, name="base"))
     found = len(recited) - len(by_base)
     return {
         "asked": len(prompts),
@@ -167,6 +167,7 @@ def _redacted(
     tokenizer: PreTrainedTokenizerBase,
     samples: Dataset,
     stands_in_history: Callable[[str], bool],
+    ask: Ask,
 ) -> dict[str, int]:
     """Ask for what was redacted, from the text before it: does an answer hold a secret that the history has?
 
@@ -174,7 +175,7 @@ def _redacted(
     """
     places = list(_before_placeholders(samples))[:ASKED]
     prompts = [tokenizer("").input_ids + _ids(tokenizer, text)[-PROMPT_TOKENS:] for text in places]
-    answers = greedy(model, tokenizer, prompts, ANSWER, "audit: redacted places")
+    answers = ask(model, prompts=prompts, tokens=ANSWER, name="redacted places")
     texts = [
         place.rpartition("\n")[2] + tokenizer.decode(answer) for place, answer in zip(places, answers, strict=True)
     ]
@@ -199,40 +200,17 @@ def _before_placeholders(samples: Dataset) -> Iterator[str]:
                 yield text[:at]
 
 
-@torch.no_grad()
-def greedy(
+def _answers(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: list[list[int]],
     tokens: int,
+    dtype: torch.dtype,
     name: str,
-    may_end: bool = True,
 ) -> list[list[int]]:
-    """The `tokens` likeliest next ids of each prompt; in batches of like lengths, padded on the left.
-
-    An answer ends before EOS; one that may not end is of full length.
-    """
-    model.eval()
-    device = next(model.parameters()).device
-    answers: list[list[int]] = [[] for _ in prompts]
-    order = sorted(range(len(prompts)), key=lambda at: len(prompts[at]))
-    for start in tqdm(range(0, len(order), BATCH), name, unit=" batches", disable=None):
-        some = order[start : start + BATCH]
-        width = max(len(prompts[at]) for at in some)
-        gaps = [width - len(prompts[at]) for at in some]
-        ids = torch.tensor(
-            [[tokenizer.pad_token_id] * gap + prompts[at] for gap, at in zip(gaps, some, strict=True)], device=device
-        )
-        mask = torch.tensor([[0] * gap + [1] * (width - gap) for gap in gaps], device=device)
-        found = model.generate(
-            input_ids=ids, attention_mask=mask, max_new_tokens=tokens, do_sample=False, use_cache=True,
-            min_new_tokens=0 if may_end else tokens,
-            pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
-        )  # fmt: skip
-        for at, row in zip(some, found[:, width:].tolist(), strict=True):
-            end = row.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in row else len(row)
-            answers[at] = row[:end]
-    return answers
+    """The likeliest tokens after each prompt, at most `tokens`."""
+    answers = generate(model, tokenizer, prompts, [None] * len(prompts), Decoding(tokens), dtype, f"audit: {name}")
+    return [list(answer.ids) for answer in answers]
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -36,8 +36,10 @@ def example_contexts(
     index.index([terms(text) or ["-"] for text in shown], show_progress=False)
     contexts = {}
     for item in items:
-        scores = index.get_scores(sorted(set(terms(item.text))))
-        best = np.argsort(-scores, kind="stable")[:EXAMPLES]
+        words = sorted(set(terms(item.text)))
+        best = (
+            np.argsort(-index.get_scores(words), kind="stable")[:EXAMPLES] if words else []
+        )  # bm25s takes no empty list
         contexts[item.id] = _fitted([texts[at] for at in best], tokenizer, room(item))
     return contexts
 

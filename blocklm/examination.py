@@ -3,13 +3,16 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
 from transformers import PreTrainedModel
 
+from blocklm.exam import Arm
 from blocklm.model import base_arm
 from blocklm.report import Manifest, write_json
+from blocklm.saved import weights_of
 from blocklm.sitting import Sitting
 from blocklm.strength import ITEMS, choose_strength, set_strength
 
@@ -35,7 +38,8 @@ def examine(
     training = manifest.content["training"]
     if isinstance(model, PeftModel) and sitting.recipe.exam.adapter_scales != [1.0]:
         training |= {"strength": _strengthened(manifest, sitting, model)}
-    others = {"previous": previous} if previous is not None else {}
+    before = sitting.recipe.run.continue_from
+    others = [Arm("previous", weights_of(Path(str(before))), previous)] if previous is not None else []
     result = sitting.sit(lambda: nullcontext(model), partial(base_arm, model, load_base), others)
     write_json(sitting.recipe.output_dir / "exam.json", result)
     exam = {key: value for key, value in result.items() if key != "per_item"}

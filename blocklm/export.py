@@ -15,9 +15,9 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from blocklm.audit import greedy
 from blocklm.errors import UserError
 from blocklm.finished import Finished
+from blocklm.generation import Decoding, generate
 from blocklm.saved import ASKED, logits
 
 DTYPES = ("auto", "bfloat16", "float16", "float32")
@@ -43,8 +43,9 @@ class Voice:
 def voice(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Voice:
     """Ask a model; it is put into evaluation mode."""
     ids = tokenizer(ASKED, return_tensors="pt").input_ids
-    answer = greedy(model, tokenizer, [ids[0].tolist()], SPOKEN, "export: check", may_end=False)
-    return Voice(logits(model, ids), str(tokenizer.decode(answer[0])))
+    decoding = Decoding(SPOKEN, may_end=False)
+    (answer,) = generate(model, tokenizer, [ids[0].tolist()], [None], decoding, torch.float32)
+    return Voice(logits(model, ids), answer.text)
 
 
 def compared(asked: Voice, expected: Voice) -> dict[str, Any]:

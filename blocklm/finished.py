@@ -1,8 +1,8 @@
 """A run that went to its end, opened again: its recipe, its models, and the samples it learned from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +44,6 @@ class Finished:
         """Whether the result is an adapter, not a whole model."""
         return (self.path / "adapter_config.json").is_file()
 
-    @property
-    def weights(self) -> str:
-        """A hash of the result's weights."""
-        digest = sha256()
-        for path in sorted(self.path.glob("*.safetensors")):
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-        return digest.hexdigest()
-
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """As in training."""
@@ -65,8 +55,9 @@ class Finished:
         return load_tuned(self.config, self.precision, self.path, self.trust).to(PartialState().device)
 
     def base(self) -> PreTrainedModel:
-        """The base as the recipe quantises it."""
-        return load_base(self.config, self.precision, self.trust)
+        """The base as the recipe quantises it, on this machine's device."""
+        PartialState(cpu=not torch.cuda.is_available())
+        return load_base(self.config, self.precision, self.trust).to(PartialState().device)
 
     def plain_base(self, dtype: str) -> PreTrainedModel:
         """The base without quantisation, in `dtype`, on the CPU."""
@@ -76,13 +67,18 @@ class Finished:
 
     @cached_property
     def repositories(self) -> list[Repository]:
-        """The repositories at the commits from which the run was split.
+        """The repositories at the commits from which the run was split; what came later is not seen.
 
         Raises:
             UserError: they are not here.
         """
         heads = [source["head"] for source in self.manifest["repository"]["sources"]]
         opened = open_repositories(self.recipe.mining)
+        if len(opened) != len(heads):
+            raise UserError(
+                f"the run in `{self.path}` learned from {len(heads)} repositories, and {len(opened)} are named",
+                "give `--repo` as many places as the recipe has",
+            )
         return [replace(there, head=head) for there, head in zip(opened, heads, strict=True)]
 
     def training_samples(self) -> Dataset:
@@ -109,15 +105,23 @@ class Finished:
         return False
 
 
-def finished_run(run_dir: Path) -> Finished:
+def finished_run(run_dir: Path, keys: Sequence[str] = ()) -> Finished:
     """Open a run.
+
+    Args:
+        run_dir: where it is now.
+        keys: of the recipe, as on a command line, that shall be others.
 
     Raises:
         UserError: it is not complete, or its result is gone.
     """
     manifest = read_manifest(run_dir)
-    if manifest is None or manifest["status"] != "complete" or not any(run_dir.glob("*.safetensors")):
-        raise UserError(f"`{run_dir}` is not a complete run", "name the `output_dir` of a run that went to its end")
-    recipe = parse_recipe([str(run_dir / "recipe.yaml")])
+    complete = manifest is not None and manifest["status"] == "complete" and manifest["plan"]
+    if manifest is None or not complete or not any(run_dir.glob("*.safetensors")):
+        raise UserError(
+            f"`{run_dir}` is not a complete run",
+            "name the `output_dir` of a run that went to its end with this version",
+        )
+    recipe = parse_recipe([str(run_dir / "recipe.yaml"), *keys, "--output_dir", str(run_dir)])
     precision = choose_precision(recipe.training.get("fp16"), recipe.training.get("bf16"))
     return Finished(run_dir, recipe, manifest, model_config(recipe.model), precision)

@@ -14,10 +14,11 @@ from blocklm.items import Item, exam_items
 
 LIMIT_PERCENT = 3.0
 PIECE_CHARS = 900  # some 300 tokens
+MOST_TOKENS = 1024
 
 
-def general_items(tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Item]:
-    """The texts in pieces that a model reads at once; the first line of a piece is given, the rest is asked."""
+def general_items(tokenizer: PreTrainedTokenizerBase, positions: int | None) -> list[Item]:
+    """The texts in pieces that a model of so many positions reads at once; the first line is given, the rest is asked."""
     columns: dict[str, list[Any]] = {
         key: [] for key in ("id", "prompt", "context", "completion", "added", "commit", "path", "language")
     }
@@ -27,16 +28,20 @@ def general_items(tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[I
             row = (f"{name}:{number}", first, [0, len(first)], rest, [0, len(rest)], name, name, None)
             for key, value in zip(columns, row, strict=True):
                 columns[key].append(value)
-    return exam_items(columns, tokenizer, max_length)
+    return exam_items(columns, tokenizer, min(positions or MOST_TOKENS, MOST_TOKENS))
 
 
-def forgotten(items: Sequence[Item], bits: dict[str, list[float]]) -> dict[str, Any]:
+def forgotten(items: Sequence[Item], bits: dict[str, list[float]]) -> dict[str, Any] | None:
     """Base and tuned model on the general texts: bits per byte, the rise in percent, and whether it is flagged.
+
+    None if the model reads too few tokens at once for any of them.
 
     Args:
         items: the questions.
         bits: of `base` and `tuned` for each.
     """
+    if not items:
+        return None
     size = sum(item.added_bytes for item in items)
     base, tuned = (sum(bits[arm]) / size for arm in ("base", "tuned"))
     rise = 100 * (tuned / base - 1)

@@ -3,12 +3,13 @@
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from tqdm import tqdm
 from transformers import (
     GenerationConfig,
     PreTrainedModel,
@@ -23,19 +24,27 @@ BATCH_TOKENS = 4096  # of prompts and answers, padded: what the cache of a batch
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How answers come about: the likeliest tokens, or drawn at a temperature above 0 by a seed."""
+    """How answers come about: the likeliest tokens, or drawn at a temperature above 0 by a seed.
+
+    One that may not end is of `max_new_tokens`.
+    """
 
     max_new_tokens: int
     temperature: float = 0.0
     seed: int = 0
+    may_end: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a model wrote; `ended` if it said itself that this is all, and wrote nothing after the lines that are read."""
+    """What a model wrote; `ended` if it said itself that this is all, and wrote nothing after the lines that are read.
+
+    `ids` are all tokens that came, without the end.
+    """
 
     text: str
     ended: bool
+    ids: tuple[int, ...] = field(default=(), compare=False)
 
 
 @contextmanager
@@ -70,6 +79,7 @@ def generate(
     lines: Sequence[int | None],
     decoding: Decoding,
     dtype: torch.dtype,
+    name: str | None = None,
 ) -> list[Output]:
     """Let the model write on from each prompt, until it ends its answer or the answer is long enough.
 
@@ -82,11 +92,17 @@ def generate(
         lines: how many lines of an answer are read; None for all.
         decoding: how tokens are chosen, and how many at most.
         dtype: dtype of the matrix products.
+        name: what the progress bar says; None for no bar.
     """
     outputs: dict[int, Output] = {}
     device = next(model.parameters()).device
     waiting = list(_batches(prompts, decoding.max_new_tokens))
-    with at_rest(model), torch.no_grad(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+    with (
+        at_rest(model),
+        torch.no_grad(),
+        torch.autocast(device.type, dtype, enabled=dtype != torch.float32),
+        tqdm(total=len(prompts), desc=name, unit=" answers", disable=None if name else True) as progress,
+    ):
         while waiting:
             places = waiting.pop(0)
             asked, read = [prompts[at] for at in places], [lines[at] for at in places]
@@ -97,6 +113,7 @@ def generate(
                 waiting = [places[:half], places[half:], *waiting]
             else:
                 outputs |= dict(zip(places, written, strict=True))
+                progress.update(len(places))
     return [outputs[at] for at in range(len(prompts))]
 
 
@@ -175,6 +192,7 @@ def _config(tokenizer: PreTrainedTokenizerBase, decoding: Decoding) -> Generatio
     drawn = {"temperature": decoding.temperature, "top_k": 0, "top_p": 1.0} if decoding.temperature else {}
     return GenerationConfig(
         max_new_tokens=decoding.max_new_tokens,
+        min_new_tokens=0 if decoding.may_end else decoding.max_new_tokens,
         do_sample=bool(decoding.temperature),
         num_beams=1,
         repetition_penalty=1.0,
@@ -198,23 +216,25 @@ class _Reader(StoppingCriteria):
 
     def output(self, row: list[int], limit: int | None) -> Output:
         """The answer in a row of token ids: of the lines that are read, without its end token."""
-        text, ended = self._text(row)
+        read, ended = self._read(row)
+        text, ids = self._text(read), tuple(read)
         if limit is None:
-            return Output(text, ended)
+            return Output(text, ended, ids)
         lines = text.split("\n", limit)
         if len(lines) <= limit:
-            return Output(text, ended)
-        return Output("".join(f"{line}\n" for line in lines[:limit]), ended and not lines[limit].strip())
+            return Output(text, ended, ids)
+        return Output("".join(f"{line}\n" for line in lines[:limit]), ended and not lines[limit].strip(), ids)
 
     def _goes_beyond(self, row: list[int], limit: int | None) -> bool:
         if limit is None:
             return False
-        lines = self._text(row)[0].split("\n", limit)
+        lines = self._text(self._read(row)[0]).split("\n", limit)
         return len(lines) > limit and bool(lines[limit].strip())
 
-    def _text(self, row: list[int]) -> tuple[str, bool]:
-        """Special tokens are part of it: the placeholders of what was redacted are some."""
+    def _read(self, row: list[int]) -> tuple[list[int], bool]:
         answer, end = row[self._start :], self._tokenizer.eos_token_id
-        ended = end in answer
-        read = answer[: answer.index(end)] if ended else answer
-        return str(self._tokenizer.decode(read, clean_up_tokenization_spaces=False)), ended
+        return (answer[: answer.index(end)], True) if end in answer else (answer, False)
+
+    def _text(self, ids: list[int]) -> str:
+        """Special tokens are part of it: the placeholders of what was redacted are some."""
+        return str(self._tokenizer.decode(ids, clean_up_tokenization_spaces=False))

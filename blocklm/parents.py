@@ -89,7 +89,10 @@ class _Index:
         for sha in tree:
             if sha in self._of_file:
                 mask[self._of_file[sha].start : self._of_file[sha].stop] = 1
-        scores = self._words.get_scores(sorted(set(terms(text))), weight_mask=mask)
+        words = sorted(set(terms(text)))
+        if not words:  # which bm25s does not take
+            return []
+        scores = self._words.get_scores(words, weight_mask=mask)
         shown = {line.strip() for line in text.split("\n")}
         best: list[Piece] = []
         for at in np.argsort(-scores, kind="stable")[: CANDIDATES * count]:

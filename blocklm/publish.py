@@ -22,6 +22,7 @@ from blocklm.handover_keys import public_base
 from blocklm.hub import check_reachable, licence_of, upload
 from blocklm.model import base_arm
 from blocklm.report import add_to_manifest, digest, write_json
+from blocklm.saved import weights_of
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ def push_run(run_dir: Path, repo_id: str, private: bool, forced: bool = False, b
 
 def audited(run: Finished) -> dict[str, Any]:
     """The audit of the run's weights, kept in `audit.json` beside them; `refused` where it could not be carried out."""
-    path, weights = run.path / "audit.json", run.weights
+    path, weights = run.path / "audit.json", weights_of(run.path)
     if path.is_file() and (kept := json.loads(path.read_text(encoding="utf-8")))["weights"] == weights:
         return dict(kept)
     try:

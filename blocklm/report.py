@@ -169,10 +169,9 @@ def exam_table(result: dict[str, Any]) -> str:
     lines.append(_row("tuned", result["tuned"]["bits_per_byte"], None))
     for name, other in result.get("models", {}).items():
         lines.append(_row(name, other["bits_per_byte"], other["tuned_against_it"]))
-    rise = result["forgetting"]["rise_percent"]
-    lines.append(
-        f"  general text and code: {rise:+.1f} % bits{', more than 3: it forgets' if result['forgetting']['flagged'] else ''}"
-    )
+    if lost := result["forgetting"]:
+        flag = ", more than 3: it forgets" if lost["flagged"] else ""
+        lines.append(f"  general text and code: {lost['rise_percent']:+.1f} % bits{flag}")
     if needed := result["commits_needed"]:
         lines.append(
             f"  about {needed} such commits would be needed to show a change of {result['delta_percent']:+.1f} %"

@@ -1,6 +1,6 @@
 """One sitting of the exam: which questions, who answers and what each arm is given, from a recipe and its corpus."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -11,7 +11,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import ModelConfig
 
-from blocklm.answers import Answers, weights_of
+from blocklm.answers import Answers
 from blocklm.contexts import Contexts, example_contexts, piece_contexts
 from blocklm.corpus import Corpus
 from blocklm.errors import UserError
@@ -24,6 +24,7 @@ from blocklm.parents import Question, nearest_before
 from blocklm.recipe import Recipe
 from blocklm.redaction import PLACEHOLDERS
 from blocklm.repository import Repository
+from blocklm.saved import weights_of
 from blocklm.splits import spread_over_commits
 
 SEED = 0  # of the choice of questions: the same for every run on the same commits
@@ -72,13 +73,13 @@ class Sitting:
             )
         return items
 
-    def sit(self, tuned: Opens, base: Opens, others: Mapping[str, Opens] | None = None) -> dict[str, Any]:
+    def sit(self, tuned: Opens, base: Opens, others: Sequence[Arm] = ()) -> dict[str, Any]:
         """Let all arms of the recipe answer, and compare them; what was answered before in this run directory stays.
 
         Args:
             tuned: opens the tuned model.
             base: opens the model as it was before training.
-            others: what opens further models of this tokenizer, by the name of the arm.
+            others: further models of this tokenizer.
         """
         items = self.questions("test", self.recipe.exam.exam_items)
         run_dir = self.recipe.output_dir
@@ -90,8 +91,8 @@ class Sitting:
             Arm(f"{who}+{given}" if given else who, weights[who], opens[who], contexts[given])
             for who, given in sorted(named, reverse=True)  # the tuned first, because opening the base may replace it
         ]
-        arms += [Arm(name, f"{name} beside {weights['tuned']}", opened) for name, opened in (others or {}).items()]
-        general = general_items(self.tokenizer, self.max_length)
+        arms += others
+        general = general_items(self.tokenizer, self.positions)
         with Answers(run_dir / ANSWERS) as answers:
             result = run_exam(items, arms, self.pad_token_id, self.dtype, answers)
             plain = [arm for arm in arms if arm.name in ("tuned", "base")]

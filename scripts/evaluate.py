@@ -15,9 +15,7 @@ from blocklm.console import console
 from blocklm.errors import UserError
 from blocklm.exam_keys import ARMS
 from blocklm.explain import taken
-from blocklm.recipe import parse_recipe
 from blocklm.report import exam_table, write_json
-from blocklm.repository import open_repositories
 
 MAY_CHANGE = (
     "--exam_items",
@@ -49,17 +47,11 @@ def main() -> None:
             f"`{foreign[0]}` would change what was trained on", f"only {', '.join(MAY_CHANGE)} may be given"
         )
 
-    import torch  # heavy
-    from accelerate import PartialState
+    from blocklm.evaluation import Compared, evaluate  # heavy
+    from blocklm.finished import finished_run
 
-    from blocklm.evaluation import Compared, complete_manifest, evaluate
-
-    complete_manifest(run_dir)
-    size = QUICK if flags["--quick"] else ["--exam_arms", *ARMS]
-    recipe = parse_recipe([str(run_dir / "recipe.yaml"), *size, *keys, "--output_dir", str(run_dir)])
-    PartialState(cpu=not torch.cuda.is_available())
-    compared = Compared(models, Path(control) if control else None)
-    result = evaluate(run_dir, recipe, open_repositories(recipe.mining), compared, flags["--new_commits"])
+    run = finished_run(run_dir, [*(QUICK if flags["--quick"] else ["--exam_arms", *ARMS]), *keys])
+    result = evaluate(run, Compared(models, Path(control) if control else None), flags["--new_commits"])
     write_json(run_dir / "exam-again.json", result)
     print(exam_table(result))
 

@@ -50,7 +50,10 @@ def test_what_the_question_shows_is_not_given_again(make_repository: Callable[[s
     repository = make_repository("server")
     repository.commit("Handle", {"server.rs": HANDLER})
     asked = repository.commit("Later", {"x.rs": "x\n"})
-    assert nearest_before([opened(repository)], [Question(asked, HANDLER)], RUST, 5) == [[]]
+    asked_for = [Question(asked, HANDLER), Question(asked, "--- !?\n")]
+    assert nearest_before([opened(repository)], asked_for, RUST, 5) == [[], []], (
+        "nor anything for a question of no words"
+    )
 
 
 def test_secrets_of_old_files_are_taken_out_and_what_is_no_text_is_passed_over(

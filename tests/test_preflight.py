@@ -4,7 +4,7 @@ import ctypes
 import random
 import resource
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,8 @@ from blocklm.training import build_trainer, sft_config, train
 
 LENGTH = 512
 MIB = 1 << 20
-
-
 M_MMAP_THRESHOLD = -3
+UNLIMITED = resource.getrlimit(resource.RLIMIT_AS)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -88,16 +87,35 @@ def trainer_of(wide: Path, tmp_path: Path) -> Callable[..., SFTTrainer]:
     return build
 
 
+def leave(extra: int) -> list[torch.Tensor]:
+    """Let this process have so many more bytes and not one beyond; PyTorch's allocator then fails as on a full device.
+
+    What glibc keeps free inside its heap after earlier tests would come on top: the tensors that are returned hold it.
+    """
+    held = []
+    _limit(4 * MIB)
+    for size in (32 * MIB, 2 * MIB, MIB // 8):
+        with suppress(RuntimeError):
+            while True:
+                held.append(torch.empty(size, dtype=torch.uint8))
+    _limit(extra)
+    return held
+
+
+def _limit(extra: int) -> None:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + extra, UNLIMITED[1]))
+
+
 @contextmanager
 def memory_left(extra: int) -> Iterator[None]:
-    """Let this process have so many more bytes and not one beyond; PyTorch's allocator then fails as on a full device."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + extra, before[1]))
+    """Do with so many more bytes."""
+    held = leave(extra)
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
+        resource.setrlimit(resource.RLIMIT_AS, UNLIMITED)
+        del held
 
 
 def drawn() -> tuple[Any, ...]:
@@ -143,13 +161,11 @@ class Fills(TrainerCallback):
 
     def __init__(self, at: int, extra: int) -> None:
         self.at, self.extra = at, extra
-        self.before = resource.getrlimit(resource.RLIMIT_AS)
+        self.held: list[torch.Tensor] = []
 
     def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         if state.global_step == self.at:
-            pages = int(Path("/proc/self/statm").read_text().split()[0])
-            limit = pages * resource.getpagesize() + self.extra
-            resource.setrlimit(resource.RLIMIT_AS, (limit, self.before[1]))
+            self.held = leave(self.extra)
 
 
 def test_memory_that_runs_out_later_costs_nothing(trainer_of: Callable[..., SFTTrainer], tmp_path: Path) -> None:
@@ -162,7 +178,7 @@ def test_memory_that_runs_out_later_costs_nothing(trainer_of: Callable[..., SFTT
     try:
         summary = train(trainer, Interrupts())
     finally:
-        resource.setrlimit(resource.RLIMIT_AS, filler.before)
+        resource.setrlimit(resource.RLIMIT_AS, UNLIMITED)
     assert summary["steps"] == 3
     assert summary["micro_batch"] * summary["gradient_accumulation"] == 8
     assert summary["micro_batch"] < 8
@@ -186,4 +202,4 @@ def test_a_later_shortage_at_one_row_ends_with_the_way_on(trainer_of: Callable[.
         with pytest.raises(UserError, match="memory ran out at step 1, which is saved"):
             train(trainer, Interrupts())
     finally:
-        resource.setrlimit(resource.RLIMIT_AS, filler.before)
+        resource.setrlimit(resource.RLIMIT_AS, UNLIMITED)

@@ -143,9 +143,15 @@ def test_the_same_command_again_says_it_is_complete(trained: Path, workplace: Pa
 def test_the_exam_can_be_sat_again_with_the_same_result(trained: Path, workplace: Path) -> None:
     """Once from the answers that are there, once from the model that was saved."""
     before = json.loads((trained / "exam.json").read_text())
+    kept = trained / "exam-answers.jsonl"
     for answers in (True, False):
-        if not answers:
-            (trained / "exam-answers.jsonl").unlink()
+        if answers:
+            lines = kept.read_text().split()
+            done = run_script("evaluate.py", trained, "--quick", cwd=workplace)
+            assert done.returncode == 0, done.stderr
+            assert kept.read_text().split() == lines, "nothing was asked that had been answered"
+        else:
+            kept.unlink()
         done = run_script("evaluate.py", trained, cwd=workplace)
         assert done.returncode == 0, done.stderr
         assert json.loads((trained / "exam.json").read_text()) == before
@@ -158,12 +164,17 @@ def test_the_exam_can_be_sat_again_with_the_same_result(trained: Path, workplace
 def test_another_model_and_another_adapter_answer_the_same_questions(
     trained: Path, workplace: Path, tiny_models: dict[str, Path]
 ) -> None:
-    """The run as a control of itself changes nothing."""
-    more = ("--quick", "--model", tiny_models["gpt2"], "--control", trained)
-    done = run_script("evaluate.py", trained, *more, cwd=workplace)
-    assert done.returncode == 0, done.stderr
-    found = json.loads((trained / "exam-again.json").read_text())
-    assert found["arms"]["control"]["tuned_against_it"]["delta_percent"] == pytest.approx(0, abs=1e-4)
+    """The run as a control of itself changes nothing, and what one control answered is not taken for another's."""
+    weaker = workplace / "runs" / "weaker"
+    shutil.copytree(trained, weaker)
+    adapter = json.loads((weaker / "adapter_config.json").read_text())
+    (weaker / "adapter_config.json").write_text(json.dumps(adapter | {"lora_alpha": adapter["lora_alpha"] / 4}))
+    for control, more in ((weaker, ()), (trained, ("--model", tiny_models["gpt2"]))):
+        done = run_script("evaluate.py", trained, "--quick", "--control", control, *more, cwd=workplace)
+        assert done.returncode == 0, done.stderr
+        found = json.loads((trained / "exam-again.json").read_text())
+        against = found["arms"]["control"]["tuned_against_it"]["delta_percent"]
+        assert (against == pytest.approx(0, abs=1e-4)) == (control == trained)
     (other,) = found["models"].values()
     assert other["items"] == found["items"]
     assert other["tuned_bits_per_byte"] == pytest.approx(found["tuned"]["bits_per_byte"])

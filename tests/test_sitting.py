@@ -2,6 +2,7 @@
 
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from blocklm.adapters import put_adapter
-from blocklm.answers import Answers, weights_of
+from blocklm.answers import Answers
 from blocklm.contexts import example_contexts, piece_contexts
 from blocklm.exam import Arm, added_bits, run_exam
 from blocklm.families import FAMILY
 from blocklm.forgetting import forgotten, general_items
 from blocklm.items import Item, exam_items
 from blocklm.parents import Piece
+from blocklm.saved import weights_of
 from blocklm.strength import choose_strength, set_strength
 
 
@@ -111,6 +113,7 @@ def test_examples_are_the_nearest_changes_as_far_as_they_fit(items: list[Item], 
     )
     assert tokenizer.decode(short["i0"]) == "src lib step 0 nearer\n"
     assert example_contexts(items, samples, tokenizer, lambda item: 0)["i0"] == []
+    assert example_contexts([replace(items[0], text="--\n")], samples, tokenizer, lambda item: 1000)["i0"] == []
 
 
 def test_pieces_read_as_files_do_and_none_breaks_the_prompt(items: list[Item], tiny_models: dict[str, Path]) -> None:
@@ -154,10 +157,13 @@ def test_an_adapter_is_taken_up_at_the_strength_that_was_chosen_for_it(
 def test_general_texts_are_asked_in_pieces_and_a_rise_of_more_than_three_percent_is_flagged(
     tiny_models: dict[str, Path],
 ) -> None:
-    general = general_items(AutoTokenizer.from_pretrained(tiny_models["llama"]), 1024)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_models["llama"])
+    assert not general_items(tokenizer, 16), "a model that reads 16 tokens at once can be asked none"
+    general = general_items(tokenizer, None)
     assert len({item.path for item in general}) == 10
     assert sum(item.added_bytes for item in general) > 17_000
     bits = [8.0 * item.added_bytes for item in general]
+    assert forgotten([], {"base": [], "tuned": []}) is None
     for factor, flagged in ((1.02, False), (1.04, True), (0.9, False)):
         found = forgotten(general, {"base": bits, "tuned": [factor * there for there in bits]})
         assert found["rise_percent"] == pytest.approx(100 * (factor - 1))

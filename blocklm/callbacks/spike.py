@@ -45,9 +45,9 @@ class SpikeCallback(TrainerCallback):
             return
         losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
         spikes = high_at_the_end(losses)
-        if spikes == IN_A_ROW:
+        if spikes == IN_A_ROW and state.global_step < state.max_steps:  # at the end there is nothing to stop
             why = f"the loss has been far above its median for {spikes} logs, {losses[-1]:.2f} at step {state.global_step}"
-            self._interrupts.request(UserError(f"{why}; this step is saved", REMEDY))
+            self._interrupts.request(UserError(f"{why}; a checkpoint is saved", REMEDY))
         elif spikes == 1:
             logger.warning("the loss jumped to %.2f at step %d; it may come back", losses[-1], state.global_step)
 

@@ -38,7 +38,10 @@ class StallCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Begin to look."""
+        """Begin to look; after a shortage of memory the training begins once more."""
+        self._began = None
+        if self._thread is not None and self._thread.is_alive():
+            return
         self._over.clear()
         self._thread = threading.Thread(target=self._look, name="blocklm-stall", daemon=True)
         self._thread.start()
