@@ -129,6 +129,8 @@ EDGES: dict[str, set[str]] = {
         "errors", "interrupts", "lora", "model", "outcome", "precision", "preflight", "reading", "recipe", "trainer",
         "watching",
     },
+    "warden": set(),
+    "sandbox": {"errors", "warden"},
     "terms": set(),
     "parents": {"redaction", "repository", "sterile", "terms"},
     "significance": set(),
