@@ -11,6 +11,7 @@ import numpy as np
 
 from blocklm.adapters import check_same_model, previous_arm
 from blocklm.changes import Changes
+from blocklm.check import check_edits
 from blocklm.corpus import build_corpus
 from blocklm.errors import UserError
 from blocklm.exam import Arm, added_bits
@@ -85,7 +86,8 @@ def _own_arms(run: Finished, sitting_of: Callable[..., Sitting], control: Path |
         others.append(Arm("control", weights_of(theirs.path), opened))
     prompts = {view: FAMILY[name] for view, name in run.manifest["corpus"]["prompts"].items()}
     sitting = sitting_of(run, prompts, positions(tuned.config))
-    return sitting.sit(lambda: nullcontext(tuned), partial(base_arm, tuned, run.base), others)
+    opens, base = partial(nullcontext, tuned), partial(base_arm, tuned, run.base)
+    return sitting.sit(opens, base, others) | check_edits(sitting, opens, base)
 
 
 def _other(name: str, result: dict[str, Any], sitting_of: Callable[..., Sitting], ours: Finished) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from peft import PeftModel
 from transformers import PreTrainedModel
 
+from blocklm.check import check_edits
 from blocklm.exam import Arm
 from blocklm.model import base_arm
 from blocklm.report import Manifest, write_json
@@ -40,9 +41,12 @@ def examine(
         training |= {"strength": _strengthened(manifest, sitting, model)}
     before = sitting.recipe.run.continue_from
     others = [Arm("previous", weights_of(Path(str(before))), previous)] if previous is not None else []
-    result = sitting.sit(lambda: nullcontext(model), partial(base_arm, model, load_base), others)
+    tuned, base = partial(nullcontext, model), partial(base_arm, model, load_base)
+    result = sitting.sit(tuned, base, others) | check_edits(sitting, tuned, base)
     write_json(sitting.recipe.output_dir / "exam.json", result)
     exam = {key: value for key, value in result.items() if key != "per_item"}
+    if "check" in exam:
+        exam["check"] = {key: value for key, value in exam["check"].items() if key != "per_item"}
     worse = "against_previous" in exam and exam["against_previous"]["verdict"] == "worse"
     manifest.update(exam=exam, training=training | {"rolled_back": worse})
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from blocklm.behaviour_keys import BehaviourArguments, check_behaviour
+from blocklm.check_keys import CheckArguments, check_checks
 from blocklm.errors import UserError
 from blocklm.exam_keys import ExamArguments, check_exam
 from blocklm.handover_keys import HandoverArguments, check_handover
@@ -121,6 +122,7 @@ OWN: dict[str, type[Any]] = {
     "sampling": SamplingArguments,
     "run": RunArguments,
     "exam": ExamArguments,
+    "check": CheckArguments,
     "lora": LoraArguments,
     "watch": WatchArguments,
     "handover": HandoverArguments,
@@ -136,6 +138,7 @@ class Recipe:
     sampling: SamplingArguments
     run: RunArguments
     exam: ExamArguments
+    check: CheckArguments
     lora: LoraArguments
     watch: WatchArguments
     handover: HandoverArguments
@@ -216,6 +219,7 @@ def _check(recipe: Recipe) -> None:
     check_lora(recipe.lora, recipe.model)
     check_behaviour(recipe.behaviour)
     check_exam(recipe.exam)
+    check_checks(recipe.check, recipe.views)
     check_watch(recipe.watch)
     check_handover(recipe.handover, recipe.model, recipe.training)
 

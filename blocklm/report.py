@@ -172,6 +172,8 @@ def exam_table(result: dict[str, Any]) -> str:
     if lost := result["forgetting"]:
         flag = ", more than 3: it forgets" if lost["flagged"] else ""
         lines.append(f"  general text and code: {lost['rise_percent']:+.1f} % bits{flag}")
+    if check := result.get("check"):
+        lines += _checked(check)
     if needed := result["commits_needed"]:
         lines.append(
             f"  about {needed} such commits would be needed to show a change of {result['delta_percent']:+.1f} %"
@@ -189,6 +191,24 @@ def _row(name: str, bits_per_byte: float, change: dict[str, Any] | None) -> str:
     low, high = change["ci95"]
     said = f"{change['delta_percent']:+.1f} %, 95 % interval [{low:+.1f} %, {high:+.1f} %]: {change['verdict']}"
     return f"  {name:<14} {bits_per_byte:.4f}          {said}"
+
+
+def _checked(check: dict[str, Any]) -> list[str]:
+    """The lines of the repository's own check."""
+    left_out = ", ".join(f"{count} {kind}" for kind, count in check["left_out"].items())
+    said = [f"  left out of the check, because the commit itself does not pass: {left_out}"] if left_out else []
+    if not check["items"]:
+        return [f"  check `{check['command']}`: says nothing, no edit is left", *said]
+    rates = [f"{100 * check[arm]['pass_at'][k]:.0f} %" for k in check["base"]["pass_at"] for arm in ("base", "tuned")]
+    low, high = check["ci95"]
+    lines = [
+        f"  check `{check['command']}` on {check['items']} edits of {check['commits']} commits: base passes {rates[0]}, tuned "
+        f"{rates[1]}, the lines as they were {100 * check['unchanged']['pass_rate']:.0f} %; {check['delta_points']:+.0f} "
+        f"points, 95 % interval [{low:+.0f}, {high:+.0f}]: {check['verdict']}"
+    ]
+    if check["samples"] > 1:
+        lines.append(f"  one of {check['samples']} samples passes: base {rates[2]}, tuned {rates[3]}")
+    return lines + said
 
 
 def _environment() -> dict[str, Any]:

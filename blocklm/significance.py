@@ -51,6 +51,29 @@ def relative_change(totals: Floats) -> dict[str, Any]:
     }
 
 
+def difference(totals: Floats) -> dict[str, Any]:
+    """The difference of two rates in percentage points, where more is better.
+
+    Args:
+        totals: commits by (asked, from, to), each the sum over what was asked of that commit.
+
+    Returns:
+        `delta_points`, `ci95`, `p` and `verdict`, as `relative_change` gives them.
+    """
+    picks = np.random.default_rng(SEED).integers(0, len(totals), size=(RESAMPLES, len(totals)))
+    sums = totals[picks].sum(axis=1)
+    points = 100 * (sums[:, 2] - sums[:, 1]) / sums[:, 0]
+    low, high = (float(edge) for edge in np.percentile(points, [2.5, 97.5]))
+    asked, before, after = totals.sum(axis=0)
+    tail = min((points >= 0).sum(), (points <= 0).sum())
+    return {
+        "delta_points": float(100 * (after - before) / asked),
+        "ci95": [low, high],
+        "p": float(min(1.0, 2 * (tail + 1) / (RESAMPLES + 1))),
+        "verdict": "better" if low > 0 else "worse" if high < 0 else "no detectable change",
+    }
+
+
 def holm(chances: Mapping[str, float]) -> dict[str, float]:
     """The p-values of several differences, raised so that calling those under 5 % different errs in 5 % of families at most."""
     raised, highest = {}, 0.0

@@ -83,7 +83,7 @@ class Sitting:
         """
         items = self.questions("test", self.recipe.exam.exam_items)
         run_dir = self.recipe.output_dir
-        weights = {"base": self._base_name(), "tuned": weights_of(run_dir)}
+        weights = {"base": self.base_name, "tuned": weights_of(run_dir)}
         opens = {"base": base, "tuned": tuned}
         named = [name.partition("+")[::2] for name in self.recipe.exam.exam_arms]
         contexts = {given: self._contexts(given, items) for given in sorted({given for _, given in named})}
@@ -110,7 +110,9 @@ class Sitting:
         samples = self.corpus.splits[split]
         return samples.select([at for at, view in enumerate(samples["view"][:]) if view == self.recipe.exam_view])
 
-    def _base_name(self) -> str:
+    @property
+    def base_name(self) -> str:
+        """A name for the weights of the base, as these keys load them."""
         keys = (
             self.config.model_name_or_path,
             self.config.model_revision,

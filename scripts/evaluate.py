@@ -6,6 +6,7 @@ python scripts/evaluate.py runs/starcoder2 --new_commits         # after `git pu
 python scripts/evaluate.py runs/starcoder2 --model Qwen/Qwen2.5-Coder-7B   # against another model; repeat for several
 python scripts/evaluate.py runs/starcoder2 --control runs/other  # against an adapter of another repository: the form alone
 python scripts/evaluate.py runs/starcoder2 --exam_items 1000 --exam_arms base tuned
+python scripts/evaluate.py runs/starcoder2 --check_command "cargo check --offline" --check_binds ~/.cargo ~/.rustup
 """
 
 import sys
@@ -16,12 +17,19 @@ from blocklm.errors import UserError
 from blocklm.exam_keys import ARMS
 from blocklm.explain import taken
 from blocklm.report import exam_table, write_json
+from blocklm.sandbox import prove
 
 MAY_CHANGE = (
     "--exam_items",
     "--exam_items_per_commit",
     "--exam_arms",
     "--exam_context_tokens",
+    "--check_command",
+    "--check_items",
+    "--check_samples",
+    "--check_timeout",
+    "--check_memory",
+    "--check_binds",
     "--repo",
     "--corpus_dir",
 )
@@ -51,6 +59,8 @@ def main() -> None:
     from blocklm.finished import finished_run
 
     run = finished_run(run_dir, [*(QUICK if flags["--quick"] else ["--exam_arms", *ARMS]), *keys])
+    if run.recipe.check.check_command is not None:
+        prove(run.recipe.check.binds)
     result = evaluate(run, Compared(models, Path(control) if control else None), flags["--new_commits"])
     write_json(run_dir / "exam-again.json", result)
     print(exam_table(result))

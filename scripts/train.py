@@ -16,6 +16,7 @@ from blocklm.recipe import parse_recipe
 from blocklm.report import read_manifest
 from blocklm.repository import joint_head, open_repositories
 from blocklm.run_dir import claim
+from blocklm.sandbox import prove
 
 
 def main(interrupts: Interrupts) -> None:
@@ -31,6 +32,8 @@ def main(interrupts: Interrupts) -> None:
     if finished := claim(recipe, joint_head(repositories)):
         print(f"already complete: {recipe.output_dir}\n{finished}")
     else:
+        if recipe.exam.exam and recipe.check.check_command is not None:
+            prove(recipe.check.binds)
         from blocklm.job import run_job  # loads torch, seven seconds: only for a run that can begin
 
         finished = run_job(recipe, repositories, interrupts)
