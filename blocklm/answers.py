@@ -4,20 +4,15 @@ import json
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import Self
-
-from blocklm.items import Item
+from typing import Any, Self
 
 
 class Answers:
-    """Bits by arm and question, kept line by line in a file; a line that a kill tore is asked again.
-
-    An answer counts for the same weights and the same tokens only.
-    """
+    """Answers by key, kept line by line in a file; a line that a kill tore is asked again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._bits = dict(_read(path)) if path.is_file() else {}
+        self._known = dict(_read(path)) if path.is_file() else {}
 
     def __enter__(self) -> Self:
         """Open the file."""
@@ -32,28 +27,28 @@ class Answers:
         """Close the file."""
         self._file.close()
 
-    def get(self, weights: str, item: Item) -> float | None:
-        """The bits that these weights needed, None if they were not asked."""
-        return self._bits.get(_key(weights, item))
+    def get(self, key: str) -> Any:
+        """The answer, None if it was not asked for."""
+        return self._known.get(key)
 
-    def add(self, weights: str, item: Item, bits: float) -> None:
-        """Keep an answer."""
-        key = _key(weights, item)
-        self._bits[key] = bits
-        self._file.write(json.dumps([key, bits]) + "\n")
+    def add(self, key: str, answer: Any) -> None:
+        """Keep an answer that JSON can hold."""
+        self._known[key] = answer
+        self._file.write(json.dumps([key, answer]) + "\n")
         self._file.flush()
 
 
-def _key(weights: str, item: Item) -> str:
-    return sha256(f"{weights}|{item.encoded.input_ids}|{item.encoded.scored}".encode()).hexdigest()[:24]
+def key_of(weights: str, *asked: Any) -> str:
+    """A name for what some weights are asked: an answer counts for the same weights, the same tokens and the same rules only."""
+    return sha256("|".join(map(str, (weights, *asked))).encode()).hexdigest()[:24]
 
 
-def _read(path: Path) -> list[tuple[str, float]]:
+def _read(path: Path) -> list[tuple[str, Any]]:
     found = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            key, bits = json.loads(line)
+            key, answer = json.loads(line)
         except ValueError:
             continue
-        found.append((str(key), float(bits)))
+        found.append((str(key), answer))
     return found

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedModel
 
@@ -16,6 +17,7 @@ from blocklm.saved import weights_of
 from blocklm.sitting import Sitting
 from blocklm.strength import ITEMS, choose_strength, set_strength
 
+SINGLE = {"per_item", "per_problem"}
 Previous = Callable[[], AbstractContextManager[PreTrainedModel]]
 
 
@@ -41,10 +43,17 @@ def examine(
     before = sitting.recipe.run.continue_from
     others = [Arm("previous", weights_of(Path(str(before))), previous)] if previous is not None else []
     result = sitting.sit(lambda: nullcontext(model), partial(base_arm, model, load_base), others)
-    write_json(sitting.recipe.output_dir / "exam.json", result)
-    exam = {key: value for key, value in result.items() if key != "per_item"}
+    write_result(sitting.recipe.output_dir / "exam.json", result)
+    exam = {key: value for key, value in result.items() if key not in SINGLE}
     worse = "against_previous" in exam and exam["against_previous"]["verdict"] == "worse"
     manifest.update(exam=exam, training=training | {"rolled_back": worse})
+
+
+def write_result(path: Path, result: dict[str, Any]) -> None:
+    """Write what `Sitting.sit` returned: as JSON, and problems with their answers as Parquet beside it."""
+    write_json(path, {key: value for key, value in result.items() if key != "per_problem"})
+    if result["per_problem"]:
+        Dataset.from_list(result["per_problem"]).to_parquet(path.with_name(f"{path.stem}-tasks.parquet"))
 
 
 def _strengthened(manifest: Manifest, sitting: Sitting, model: PeftModel) -> dict[str, Any]:

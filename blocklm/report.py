@@ -172,6 +172,10 @@ def exam_table(result: dict[str, Any]) -> str:
     if lost := result["forgetting"]:
         flag = ", more than 3: it forgets" if lost["flagged"] else ""
         lines.append(f"  general text and code: {lost['rise_percent']:+.1f} % bits{flag}")
+    if result["tasks"]:
+        lines.append(f"  {'task':<14} {'score':<16} base   tuned")
+    for name, task in result["tasks"].items():
+        lines.append(_task_row(name, task))
     if needed := result["commits_needed"]:
         lines.append(
             f"  about {needed} such commits would be needed to show a change of {result['delta_percent']:+.1f} %"
@@ -189,6 +193,15 @@ def _row(name: str, bits_per_byte: float, change: dict[str, Any] | None) -> str:
     low, high = change["ci95"]
     said = f"{change['delta_percent']:+.1f} %, 95 % interval [{low:+.1f} %, {high:+.1f} %]: {change['verdict']}"
     return f"  {name:<14} {bits_per_byte:.4f}          {said}"
+
+
+def _task_row(name: str, task: dict[str, Any]) -> str:
+    score, change = task["score"], task["change"]
+    low, high = change["ci95"]
+    return (
+        f"  {name:<14} {score:<16} {task['base'][score]:.3f}  {task['tuned'][score]:.3f}   "
+        f"{change['delta']:+.3f} [{low:+.3f}, {high:+.3f}] on {task['items']} of {task['commits']} commits: {change['verdict']}"
+    )
 
 
 def _environment() -> dict[str, Any]:
