@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from blocklm.interrupts import Interrupts
 
 ROOT = Path(__file__).parent.parent
+# One thread for each of the two workers and for every script they start: more wait for each other, ten times as long. Before
+# torch is imported, which reads them once.
+os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 Files = Mapping[str, str | bytes | None]
 
 # Random models of the architectures we ship recipes for, small enough to train in seconds. Widths are multiples of 64, the
