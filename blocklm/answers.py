@@ -1,39 +1,54 @@
 """What the arms have answered already, so that an exam goes on where it was interrupted."""
 
+import json
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import Self
-
-from blocklm.items import Item
-from blocklm.ledger import Ledger
+from typing import Any, Self
 
 
 class Answers:
-    """Bits by arm and question; an answer counts for the same weights and the same tokens only."""
+    """Answers by key, kept line by line in a file; a line that a kill tore is asked again."""
 
     def __init__(self, path: Path) -> None:
-        self._ledger = Ledger(path)
+        self._path = path
+        self._known = dict(_read(path)) if path.is_file() else {}
 
     def __enter__(self) -> Self:
         """Open the file."""
-        self._ledger.__enter__()
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._path.open("a", encoding="utf-8")
+        self._file.write("\n")  # ends what a kill left of a line
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         """Close the file."""
-        self._ledger.__exit__(kind, error, at)
+        self._file.close()
 
-    def get(self, weights: str, item: Item) -> float | None:
-        """The bits that these weights needed, None if they were not asked."""
-        found = self._ledger.get(_asked(weights, item))
-        return None if found is None else float(found)
+    def get(self, key: str) -> Any:
+        """The answer, None if it was not asked for."""
+        return self._known.get(key)
 
-    def add(self, weights: str, item: Item, bits: float) -> None:
-        """Keep an answer."""
-        self._ledger.add(_asked(weights, item), bits)
+    def add(self, key: str, answer: Any) -> None:
+        """Keep an answer that JSON can hold."""
+        self._known[key] = answer
+        self._file.write(json.dumps([key, answer]) + "\n")
+        self._file.flush()
 
 
-def _asked(weights: str, item: Item) -> str:
-    return f"{weights}|{item.encoded.input_ids}|{item.encoded.scored}"
+def key_of(weights: str, *asked: Any) -> str:
+    """A name for what some weights are asked: an answer counts for the same weights, the same tokens and the same rules only."""
+    return sha256("|".join(map(str, (weights, *asked))).encode()).hexdigest()[:24]
+
+
+def _read(path: Path) -> list[tuple[str, Any]]:
+    found = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            key, answer = json.loads(line)
+        except ValueError:
+            continue
+        found.append((str(key), answer))
+    return found

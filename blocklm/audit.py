@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from blocklm.canaries import DIGITS, OTHERS, canaries_of, exposures
 from blocklm.encoding import IGNORED, encode
-from blocklm.generation import Decoding, generate
+from blocklm.generation import Decoding, written
 from blocklm.redaction import PLACEHOLDERS, secrets_of
 
 SPAN = 50  # tokens in a row, as in Carlini et al. 2023
@@ -209,8 +209,9 @@ def _answers(
     name: str,
 ) -> list[list[int]]:
     """The likeliest tokens after each prompt, at most `tokens`."""
-    answers = generate(model, tokenizer, prompts, [None] * len(prompts), Decoding(tokens), dtype, f"audit: {name}")
-    return [list(answer.ids) for answer in answers]
+    lines = [None] * len(prompts)
+    answers = dict(written(model, tokenizer, prompts, lines, Decoding(tokens), dtype, f"audit: {name}"))
+    return [list(answers[at].ids) for at in range(len(prompts))]
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

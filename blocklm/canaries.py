@@ -5,21 +5,19 @@ form that it never saw, in bits. It follows from the recipe's seed, so that an a
 """
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import log2
 from typing import Any
 
-import torch
 from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from blocklm.continuations import costs
 from blocklm.encoding import encode
 from blocklm.reading import ReadingList
 
 DIGITS = 6
 OTHERS = 255  # codes that were never shown, for each canary: its exposure is 8 bits at most
-BATCH = 64
 # By chance one of eight canaries ranks first of 256 in 3 % of all audits, two of them in 0.04 %.
 FIRST_BY_CHANCE = 1
 
@@ -75,7 +73,6 @@ def plant(
     return replace(reading, dataset=planted, order=order, report=reading.report | {"canaries": count})
 
 
-@torch.no_grad()
 def exposures(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, planted: list[Canary], seed: int
 ) -> list[float]:
@@ -88,31 +85,13 @@ def exposures(
     found = []
     for canary in planted:
         codes = [canary.code, *(_code(chance) for _ in range(OTHERS))]
-        costs = [cost for some in _batches(codes) for cost in _costs(model, tokenizer, canary.prompt, some)]
-        rank = 1 + sum(cost <= costs[0] for cost in costs[1:])
+        prompt = tokenizer("").input_ids + tokenizer(canary.prompt, add_special_tokens=False).input_ids
+        own, *others = costs(
+            model, prompt, tokenizer([f'{code}"' for code in codes], add_special_tokens=False).input_ids
+        )
+        rank = 1 + sum(cost <= own for cost in others)
         found.append(log2((OTHERS + 1) / rank))
     return found
-
-
-def _costs(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, codes: list[str]) -> list[float]:
-    """What each code costs after the prompt, in nats."""
-    start = tokenizer("").input_ids + tokenizer(prompt, add_special_tokens=False).input_ids
-    ends = tokenizer([f'{code}"' for code in codes], add_special_tokens=False).input_ids
-    width = max(map(len, ends))
-    device = next(model.parameters()).device
-    ids = torch.tensor([end + [tokenizer.eos_token_id] * (width - len(end)) for end in ends], device=device)
-    target = torch.tensor([end + [-100] * (width - len(end)) for end in ends], device=device)
-    before = model(input_ids=torch.tensor([start], device=device), use_cache=True)  # read once for all codes
-    before.past_key_values.batch_repeat_interleave(len(codes))
-    after = model(input_ids=ids, past_key_values=before.past_key_values, use_cache=True)
-    first = before.logits[:, -1:].expand(len(codes), -1, -1)
-    logits = torch.cat([first, after.logits[:, :-1]], dim=1).float()
-    nats = torch.nn.functional.cross_entropy(logits.transpose(1, 2), target, reduction="none", ignore_index=-100)
-    return [float(cost) for cost in nats.sum(dim=1)]
-
-
-def _batches(codes: list[str]) -> Iterator[list[str]]:
-    return (codes[at : at + BATCH] for at in range(0, len(codes), BATCH))
 
 
 def _code(chance: random.Random) -> str:

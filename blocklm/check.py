@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from blocklm.answers import Answers, key_of
 from blocklm.behaviour_keys import BehaviourArguments
-from blocklm.generation import Decoding, generate
-from blocklm.ledger import Ledger
+from blocklm.generation import Decoding, written
 from blocklm.questions import Question, questions_of
 from blocklm.sandbox import prove
 from blocklm.saved import weights_of
@@ -54,8 +54,8 @@ def check_edits(sitting: Sitting, tuned: Opens, base: Opens) -> dict[str, Any]:
     prove(keys.binds)
     memory = int(keys.check_memory * GIB)
     limits = Limits(keys.check_timeout, memory, memory)
-    with Ledger(run_dir / CHECKS) as ledger:
-        trial = Trial(sitting.repositories, keys.check_command, limits, keys.binds, ledger)
+    with Answers(run_dir / CHECKS) as answers:
+        trial = Trial(sitting.repositories, keys.check_command, limits, keys.binds, answers)
         asked = _questions(sitting)
         truths = trial.verdicts([Edit(question, str(question.truth)) for question in asked], "check: the commits")
         questions = [question for question, truth in zip(asked, truths, strict=True) if truth.passed]
@@ -72,11 +72,11 @@ def check_edits(sitting: Sitting, tuned: Opens, base: Opens) -> dict[str, Any]:
             logger.warning("`check_command` says nothing: of %d commits' edits none passes: %s", len(asked), said)
             return {"check": about}
         unchanged = trial.verdicts([Edit(question, question.before) for question in questions], "check: unchanged")
-        written = {
-            "tuned": _written(sitting, f"tuned {weights_of(run_dir)}", tuned, questions, ledger),
-            "base": _written(sitting, f"base {sitting.base_name}", base, questions, ledger),
+        texts = {
+            "tuned": _written(sitting, f"tuned {weights_of(run_dir)}", tuned, questions, answers),
+            "base": _written(sitting, f"base {sitting.base_name}", base, questions, answers),
         }
-        passed = {name: _passed(trial, name, questions, texts) for name, texts in written.items()}
+        passed = {name: _passed(trial, name, questions, some) for name, some in texts.items()}
     floor = sum(verdict.passed for verdict in unchanged) / len(questions)
     return {"check": about | {"unchanged": {"pass_rate": floor}} | compared(questions, passed)}
 
@@ -122,9 +122,9 @@ def _questions(sitting: Sitting) -> list[Question]:
 
 
 def _written(
-    sitting: Sitting, weights: str, opens: Opens, questions: Sequence[Question], ledger: Ledger
+    sitting: Sitting, weights: str, opens: Opens, questions: Sequence[Question], answers: Answers
 ) -> list[list[str]]:
-    """What a model writes for each question, as often as the recipe says; asked for what the ledger has not.
+    """What a model writes for each question, as often as the recipe says; asked for what it has not written yet.
 
     An answer is read as far as the truth has lines: a base model does not end.
     """
@@ -136,14 +136,14 @@ def _written(
         model = None
         for seed in range(count):
             decoding = Decoding(min(ANSWER_TOKENS, sitting.max_length // 2), TEMPERATURE if count > 1 else 0.0, seed)
-            asked = repr((weights, decoding, prompts, lines))
-            known = ledger.get(asked)
+            asked = key_of(weights, decoding, prompts, lines)
+            known = answers.get(asked)
             if known is None:
                 model = model or opened.enter_context(opens())
                 name = f"check: {weights.split()[0]} writes"
-                outputs = generate(model, sitting.tokenizer, prompts, lines, decoding, sitting.dtype, name)
-                known = [output.text for output in outputs]
-                ledger.add(asked, known)
+                outputs = dict(written(model, sitting.tokenizer, prompts, lines, decoding, sitting.dtype, name))
+                known = [outputs[at].text for at in range(len(prompts))]
+                answers.add(asked, known)
             rounds.append(known)
     return [list(texts) for texts in zip(*rounds, strict=True)]
 

@@ -37,9 +37,8 @@ def example_contexts(
     contexts = {}
     for item in items:
         words = sorted(set(terms(item.text)))
-        best = (
-            np.argsort(-index.get_scores(words), kind="stable")[:EXAMPLES] if words else []
-        )  # bm25s takes no empty list
+        scores = index.get_scores(words) if words else np.zeros(0)  # bm25s takes no empty list
+        best = np.argsort(-scores, kind="stable")[:EXAMPLES]
         contexts[item.id] = _fitted([texts[at] for at in best], tokenizer, room(item))
     return contexts
 

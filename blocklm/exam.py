@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from blocklm.answers import Answers
+from blocklm.answers import Answers, key_of
 from blocklm.errors import UserError
 from blocklm.items import Item
 from blocklm.significance import Floats, holm, relative_change
@@ -65,13 +65,13 @@ def run_exam(
 def answered(arm: Arm, items: Sequence[Item], pad_token_id: int, dtype: torch.dtype, answers: Answers) -> list[float]:
     """The bits that an arm needs for each item; it is asked what it has not answered yet."""
     asked = [item.after(arm.contexts.get(item.id, [])) for item in items]
-    left = [item for item in asked if answers.get(arm.weights, item) is None]
+    key = {item.id: key_of(arm.weights, item.encoded.input_ids, item.encoded.scored) for item in asked}
+    left = [item for item in asked if answers.get(key[item.id]) is None]
     if left:
         with arm.model() as model:
             for item, found in added_bits_of(model, left, pad_token_id, dtype, f"exam: {arm.name}"):
-                answers.add(arm.weights, item, found)
-    bits = [answers.get(arm.weights, item) for item in asked]
-    return [found for found in bits if found is not None]
+                answers.add(key[item.id], found)
+    return [float(answers.get(key[item.id])) for item in asked]
 
 
 def added_bits(

@@ -27,6 +27,13 @@ class ExamArguments:
             "the repository before the commit and is nearest to the question."
         },
     )
+    exam_task_items: int = field(
+        default=16,
+        metadata={
+            "help": "Problems of each of up to ten tasks that base and tuned model do at the end: fill a gap, apply an intent, "
+            "write a body, a test, a message, and so on. 0 for none."
+        },
+    )
     exam_context_tokens: int = field(
         default=1024,
         metadata={"help": "Tokens of examples or retrieved text before a question, as far as the model reads."},
@@ -50,6 +57,8 @@ def check_exam(keys: ExamArguments) -> None:
             raise UserError(
                 f"`{key}` must be at least 1, got {getattr(keys, key)}", f"correct `{key}` or leave it out"
             )
+    if keys.exam_task_items < 0:
+        raise UserError(f"`exam_task_items` cannot be {keys.exam_task_items}", "0 asks none")
     if keys.exam_view is not None and keys.exam_view not in HUNK_VIEWS:
         raise UserError(f"`exam_view` cannot be {keys.exam_view!r}", f"the exam can ask as {', '.join(HUNK_VIEWS)}")
     if unknown := [arm for arm in keys.exam_arms if arm not in ARMS]:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedModel
 
@@ -17,6 +18,7 @@ from blocklm.saved import weights_of
 from blocklm.sitting import Sitting
 from blocklm.strength import ITEMS, choose_strength, set_strength
 
+SINGLE = {"per_item", "per_problem"}
 Previous = Callable[[], AbstractContextManager[PreTrainedModel]]
 
 
@@ -43,12 +45,19 @@ def examine(
     others = [Arm("previous", weights_of(Path(str(before))), previous)] if previous is not None else []
     tuned, base = partial(nullcontext, model), partial(base_arm, model, load_base)
     result = sitting.sit(tuned, base, others) | check_edits(sitting, tuned, base)
-    write_json(sitting.recipe.output_dir / "exam.json", result)
-    exam = {key: value for key, value in result.items() if key != "per_item"}
+    write_result(sitting.recipe.output_dir / "exam.json", result)
+    exam = {key: value for key, value in result.items() if key not in SINGLE}
     if "check" in exam:
-        exam["check"] = {key: value for key, value in exam["check"].items() if key != "per_item"}
+        exam["check"] = {key: value for key, value in exam["check"].items() if key not in SINGLE}
     worse = "against_previous" in exam and exam["against_previous"]["verdict"] == "worse"
     manifest.update(exam=exam, training=training | {"rolled_back": worse})
+
+
+def write_result(path: Path, result: dict[str, Any]) -> None:
+    """Write what `Sitting.sit` returned: as JSON, and problems with their answers as Parquet beside it."""
+    write_json(path, {key: value for key, value in result.items() if key != "per_problem"})
+    if result["per_problem"]:
+        Dataset.from_list(result["per_problem"]).to_parquet(path.with_name(f"{path.stem}-tasks.parquet"))
 
 
 def _strengthened(manifest: Manifest, sitting: Sitting, model: PeftModel) -> dict[str, Any]:

@@ -34,6 +34,11 @@ class Family:
         before = head.format(**fields)
         return Prompt(before + context + tail.format(**fields), (len(before), len(before) + len(context)))
 
+    def up_to_path(self, view: str, **fields: str) -> tuple[str, str]:
+        """The prompt of a view as far as its first path, and the character that ends a path there."""
+        head, tail = self.prompts[view].split("{path}", 1)
+        return head.format(**fields), tail[0]
+
 
 CONTEXT = "{context}"  # what may be cut from the front: everything else is what makes the prompt one
 TOKEN = re.compile(r"▁?<[^<>\s]+>")

@@ -105,6 +105,22 @@ def arms(exam: Exam) -> Table:
     )
 
 
+def tasks(exam: Exam) -> Table | None:
+    """What both models did of each task, None if none was asked."""
+    if not exam.get("tasks"):
+        return None
+    rows = []
+    for name, task in exam["tasks"].items():
+        change, score = task["change"], task["score"]
+        low, high = (f"{bound:+.3f}".replace("-", "\N{MINUS SIGN}") for bound in change["ci95"])
+        numbers = f"{task['base'][score]:.3f} \N{RIGHTWARDS ARROW} {task['tuned'][score]:.3f}"
+        about = (name.replace("_", " "), score.replace("_", " "), count(task["items"]), count(task["commits"]))
+        rows.append(Row((*about, numbers, f"{low} to {high}", change["verdict"])))
+    head = ("Task", "Judged by", "Items", "Commits", "Base to tuned", "95 % interval", "Verdict")
+    note = "Greedy answers; a verdict holds for all tasks together, after Holm. Of a dead API less is better."
+    return Table("What the models do", head, tuple(rows), (2, 3, 4, 5), note)
+
+
 def comparisons(exam: Exam) -> list[tuple[str, float, float, float]]:
     """What was compared, as (name, change, low, high) in percent."""
     found = [("tuned against base", exam)]

@@ -1,12 +1,9 @@
 """Prompts to answers: batched, deterministic unless drawn, and without a trace in the model or in a training around it."""
 
-import random
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from tqdm import tqdm
@@ -17,6 +14,8 @@ from transformers import (
     StoppingCriteria,
     StoppingCriteriaList,
 )
+
+from blocklm.resting import at_rest
 
 REHEARSED = 2  # tokens written: one from the prompt, one from the cache
 BATCH_TOKENS = 4096  # of prompts and answers, padded: what the cache of a batch holds; less where memory runs out
@@ -47,31 +46,6 @@ class Output:
     ids: tuple[int, ...] = field(default=(), compare=False)
 
 
-@contextmanager
-def at_rest(model: PreTrainedModel) -> Iterator[None]:
-    """Evaluation mode; mode of every module, cache switch and all random numbers are as they were afterwards.
-
-    In training mode with gradient checkpointing `generate` writes garbage in silence (transformers 5.23), and random
-    numbers that are drawn would be missing from the training's dropout.
-    """
-    drawn = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    modes = [(module, module.training) for module in model.modules()]
-    use_cache = model.config.use_cache
-    try:
-        model.eval()
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        model.config.use_cache = use_cache
-        random.setstate(drawn[0])
-        np.random.set_state(drawn[1])
-        torch.set_rng_state(drawn[2])
-        if on_gpu:
-            torch.cuda.set_rng_state_all(on_gpu)
-
-
 def generate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -79,11 +53,25 @@ def generate(
     lines: Sequence[int | None],
     decoding: Decoding,
     dtype: torch.dtype,
-    name: str | None = None,
 ) -> list[Output]:
+    """What `written` yields, in the order of the prompts."""
+    outputs = dict(written(model, tokenizer, prompts, lines, decoding, dtype))
+    return [outputs[at] for at in range(len(prompts))]
+
+
+def written(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    lines: Sequence[int | None],
+    decoding: Decoding,
+    dtype: torch.dtype,
+    name: str | None = None,
+) -> Iterator[tuple[int, Output]]:
     """Let the model write on from each prompt, until it ends its answer or the answer is long enough.
 
-    Each answer is what the model would write to that prompt alone, as far as batched sums round alike.
+    Each answer comes with the place of its prompt, batch by batch, the longest prompts first; it is what the model would write
+    to that prompt alone, as far as batched sums round alike.
 
     Args:
         model: in any mode; it stays in it.
@@ -94,7 +82,6 @@ def generate(
         dtype: dtype of the matrix products.
         name: what the progress bar says; None for no bar.
     """
-    outputs: dict[int, Output] = {}
     device = next(model.parameters()).device
     waiting = list(_batches(prompts, decoding.max_new_tokens))
     with (
@@ -106,15 +93,14 @@ def generate(
         while waiting:
             places = waiting.pop(0)
             asked, read = [prompts[at] for at in places], [lines[at] for at in places]
-            written = _if_it_fits(model, tokenizer, asked, read, decoding)
-            if written is None:
+            answers = _if_it_fits(model, tokenizer, asked, read, decoding)
+            if answers is None:
                 clear_device_cache(garbage_collection=True)
                 half = (len(places) + 1) // 2
                 waiting = [places[:half], places[half:], *waiting]
             else:
-                outputs |= dict(zip(places, written, strict=True))
+                yield from zip(places, answers, strict=True)
                 progress.update(len(places))
-    return [outputs[at] for at in range(len(prompts))]
 
 
 def rehearse(

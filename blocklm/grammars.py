@@ -41,7 +41,7 @@ def syntax(text: str, language: str | None) -> Syntax | None:
     if language not in GRAMMARS:
         return None
     flaws, brackets, identifiers = 0, list[str](), set[str]()
-    left: list[Node] = [_parser(language).parse(text.encode("utf-8", "replace")).root_node]
+    left: list[Node] = [parser(language).parse(text.encode("utf-8", "replace")).root_node]
     while left:
         node = left.pop()
         flaws += node.is_error or node.is_missing
@@ -64,6 +64,7 @@ def _pair(token: str, brackets: list[str]) -> None:
 
 
 @cache
-def _parser(language: str) -> Parser:
+def parser(language: str) -> Parser:
+    """The parser of a language in `GRAMMARS`."""
     module, function = GRAMMARS[language]
     return Parser(Language(getattr(import_module(module), function)()))

@@ -121,6 +121,7 @@ def _exam(run_dir: Path, manifest: Mapping[str, Any]) -> dict[str, Any] | None:
     return {
         "interval": charts.interval_chart(findings.comparisons(exam)),
         "arms": findings.arms(exam),
+        "tasks": findings.tasks(exam),
         "edits": charts.items_chart(pairs) if pairs else None,
         "languages": findings.by_language(items),
         "best": best,

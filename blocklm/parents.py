@@ -14,8 +14,9 @@ import numpy as np
 
 from blocklm.redaction import redact
 from blocklm.repository import Repository
-from blocklm.sterile import run_git, run_git_bytes, sterile_repository
+from blocklm.sterile import sterile_repository
 from blocklm.terms import terms
+from blocklm.trees import contents, files_of, first_parent
 
 CHUNK_LINES = 20
 MAX_FILE_BYTES = 200_000
@@ -108,33 +109,24 @@ def _trees(
     """The files at the first parent of each commit that is here and has one, as content → path."""
     of_parent: defaultdict[str, list[str]] = defaultdict(list)
     for commit in sorted(commits):
-        parent = run_git(environment, "rev-parse", "--verify", "--quiet", f"{commit}^1").stdout.strip()
-        if parent:
+        parent = first_parent(environment, commit)
+        if parent is not None:
             of_parent[parent].append(commit)
     for parent, children in of_parent.items():
-        tree = {}
-        for entry in run_git(environment, "ls-tree", "-r", "-z", "-l", "--full-tree", parent).stdout.split("\0"):
-            about, _, path = entry.partition("\t")
-            mode, _, sha, size = (about.split() or ["", "", "", ""])[:4]
-            readable = mode.startswith("100") and size.isdecimal() and int(size) <= MAX_FILE_BYTES  # BAD: missing
-            if readable and PurePosixPath(path).suffix in suffixes:
-                tree[sha] = path
+        tree = {
+            file.blob: file.path
+            for file in files_of(environment, parent)
+            if file.size <= MAX_FILE_BYTES and PurePosixPath(file.path).suffix in suffixes
+        }
         yield from ((child, tree) for child in children)
 
 
 def _texts(environment: dict[str, str], shas: Sequence[str]) -> dict[str, str]:
     """The content of files that are UTF-8 text."""
-    answer = run_git_bytes(environment, "cat-file", "--batch", given="".join(f"{sha}\n" for sha in shas).encode())
-    texts, at = {}, 0
-    while at < len(answer):
-        end = answer.index(b"\n", at)
-        sha, *rest = answer[at:end].decode().split()
-        at = end + 1
-        if rest[0] == "blob":
-            content = answer[at : at + int(rest[1])]
-            at += len(content) + 1
-            try:
-                texts[sha] = content.decode()
-            except UnicodeDecodeError:
-                continue
+    texts = {}
+    for sha, content in contents(environment, shas):
+        try:
+            texts[sha] = content.decode()
+        except UnicodeDecodeError:
+            continue
     return {sha: text for sha, text in texts.items() if "\0" not in text}

@@ -172,6 +172,10 @@ def exam_table(result: dict[str, Any]) -> str:
     if lost := result["forgetting"]:
         flag = ", more than 3: it forgets" if lost["flagged"] else ""
         lines.append(f"  general text and code: {lost['rise_percent']:+.1f} % bits{flag}")
+    if result["tasks"]:
+        lines.append(f"  {'task':<14} {'score':<16} base   tuned")
+    for name, task in result["tasks"].items():
+        lines.append(_task_row(name, task))
     if check := result.get("check"):
         lines += _checked(check)
     if needed := result["commits_needed"]:
@@ -193,6 +197,15 @@ def _row(name: str, bits_per_byte: float, change: dict[str, Any] | None) -> str:
     return f"  {name:<14} {bits_per_byte:.4f}          {said}"
 
 
+def _task_row(name: str, task: dict[str, Any]) -> str:
+    score, change = task["score"], task["change"]
+    low, high = change["ci95"]
+    return (
+        f"  {name:<14} {score:<16} {task['base'][score]:.3f}  {task['tuned'][score]:.3f}   "
+        f"{change['delta']:+.3f} [{low:+.3f}, {high:+.3f}] on {task['items']} of {task['commits']} commits: {change['verdict']}"
+    )
+
+
 def _checked(check: dict[str, Any]) -> list[str]:
     """The lines of the repository's own check."""
     left_out = ", ".join(f"{count} {kind}" for kind, count in check["left_out"].items())
@@ -200,10 +213,10 @@ def _checked(check: dict[str, Any]) -> list[str]:
     if not check["items"]:
         return [f"  check `{check['command']}`: says nothing, no edit is left", *said]
     rates = [f"{100 * check[arm]['pass_at'][k]:.0f} %" for k in check["base"]["pass_at"] for arm in ("base", "tuned")]
-    low, high = check["ci95"]
+    low, high = (100 * edge for edge in check["ci95"])
     lines = [
         f"  check `{check['command']}` on {check['items']} edits of {check['commits']} commits: base passes {rates[0]}, tuned "
-        f"{rates[1]}, the lines as they were {100 * check['unchanged']['pass_rate']:.0f} %; {check['delta_points']:+.0f} "
+        f"{rates[1]}, the lines as they were {100 * check['unchanged']['pass_rate']:.0f} %; {100 * check['delta']:+.0f} "
         f"points, 95 % interval [{low:+.0f}, {high:+.0f}]: {check['verdict']}"
     ]
     if check["samples"] > 1:

@@ -9,6 +9,7 @@ from blocklm.measures import chrf, edit_similarity, exact_match, gain, identifie
 from blocklm.questions import Question
 
 Scores = Mapping[str, float]
+PARSED = {"fim", "edit", "body", "test", "ripple_edit"}  # whose answers stand between lines that are known
 
 
 def scores_of(question: Question, output: Output) -> dict[str, float]:
@@ -29,9 +30,9 @@ def scores_of(question: Question, output: Output) -> dict[str, float]:
         found["chrf"] = chrf(text, truth)
     else:
         found["identifier_f1"] = identifier_f1(text, truth, language)
-    if question.task in ("fim", "edit"):
+    if question.task in PARSED:
         found["parse_valid"] = parse_valid(text, truth, language, question.prefix, question.suffix)
-    if question.task == "edit":
+    if question.before:
         found["copy_floor"] = edit_similarity(question.before, truth)
     return {name: value for name, value in found.items() if value is not None}
 

@@ -19,6 +19,29 @@ REACH, POWER = 1.96, 0.84  # standard errors: half of a 95 % interval, and what 
 Floats = NDArray[np.float64]
 
 
+def difference(totals: Floats, less_is_better: bool = False) -> dict[str, Any]:
+    """The change of a mean score from one arm to another.
+
+    Args:
+        totals: commits by (items, from, to), the scores summed over the items of that commit.
+        less_is_better: whether a rise is bad.
+
+    Returns:
+        `delta`, `ci95`, `p` and `verdict`, as of `relative_change`.
+    """
+    sums = _resampled(totals)
+    changes = (sums[:, 2] - sums[:, 1]) / sums[:, 0]
+    low, high = (float(edge) for edge in np.percentile(changes, [2.5, 97.5]))
+    items, before, after = totals.sum(axis=0)
+    up, down = ("worse", "better") if less_is_better else ("better", "worse")
+    return {
+        "delta": float((after - before) / items),
+        "ci95": [low, high],
+        "p": _chance(changes),
+        "verdict": up if low > 0 else down if high < 0 else "no detectable change",
+    }
+
+
 def relative_change(totals: Floats) -> dict[str, Any]:
     """The change in percent from one arm to another, where less is better.
 
@@ -30,14 +53,12 @@ def relative_change(totals: Floats) -> dict[str, Any]:
         `no detectable change` when the interval covers 0) and `commits_needed`: how many such commits would show the change
         that was found, if it is real, in 4 of 5 exams; None where it is shown already or there is none.
     """
-    picks = np.random.default_rng(SEED).integers(0, len(totals), size=(RESAMPLES, len(totals)))
-    sums = totals[picks].sum(axis=1)
+    sums = _resampled(totals)
     changes = 100 * (sums[:, 1] / sums[:, 0] - 1)
     low, high = (float(edge) for edge in np.percentile(changes, [2.5, 97.5]))
     before, after = totals.sum(axis=0)
     delta = float(100 * (after / before - 1))
     verdict = "better" if high < 0 else "worse" if low > 0 else "no detectable change"
-    tail = min((changes >= 0).sum(), (changes <= 0).sum())
     needed = None
     if verdict == "no detectable change" and delta:
         deviation = (high - low) / (2 * REACH) * math.sqrt(len(totals))
@@ -45,33 +66,23 @@ def relative_change(totals: Floats) -> dict[str, Any]:
     return {
         "delta_percent": delta,
         "ci95": [low, high],
-        "p": float(min(1.0, 2 * (tail + 1) / (RESAMPLES + 1))),
+        "p": _chance(changes),
         "verdict": verdict,
         "commits_needed": needed,
     }
 
 
-def difference(totals: Floats) -> dict[str, Any]:
-    """The difference of two rates in percentage points, where more is better.
-
-    Args:
-        totals: commits by (asked, from, to), each the sum over what was asked of that commit.
-
-    Returns:
-        `delta_points`, `ci95`, `p` and `verdict`, as `relative_change` gives them.
-    """
+def _resampled(totals: Floats) -> Floats:
+    """The totals over each draw of as many commits, some of them several times."""
     picks = np.random.default_rng(SEED).integers(0, len(totals), size=(RESAMPLES, len(totals)))
-    sums = totals[picks].sum(axis=1)
-    points = 100 * (sums[:, 2] - sums[:, 1]) / sums[:, 0]
-    low, high = (float(edge) for edge in np.percentile(points, [2.5, 97.5]))
-    asked, before, after = totals.sum(axis=0)
-    tail = min((points >= 0).sum(), (points <= 0).sum())
-    return {
-        "delta_points": float(100 * (after - before) / asked),
-        "ci95": [low, high],
-        "p": float(min(1.0, 2 * (tail + 1) / (RESAMPLES + 1))),
-        "verdict": "better" if low > 0 else "worse" if high < 0 else "no detectable change",
-    }
+    found: Floats = totals[picks].sum(axis=1)
+    return found
+
+
+def _chance(changes: Floats) -> float:
+    """Two-sided: how often a draw falls on the other side of no change."""
+    tail = min((changes >= 0).sum(), (changes <= 0).sum())
+    return float(min(1.0, 2 * (tail + 1) / (RESAMPLES + 1)))
 
 
 def holm(chances: Mapping[str, float]) -> dict[str, float]:

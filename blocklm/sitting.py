@@ -17,15 +17,17 @@ from blocklm.corpus import Corpus
 from blocklm.errors import UserError
 from blocklm.exam import Arm, answered, run_exam
 from blocklm.families import FAMILY
-from blocklm.forgetting import forgotten, general_items
+from blocklm.forgetting import MOST_TOKENS, forgotten, general_items
 from blocklm.items import Item, exam_items
 from blocklm.model import special_tokens
 from blocklm.parents import Question, nearest_before
+from blocklm.practice import practise
 from blocklm.recipe import Recipe
 from blocklm.redaction import PLACEHOLDERS
 from blocklm.repository import Repository
 from blocklm.saved import weights_of
 from blocklm.splits import spread_over_commits
+from blocklm.tasks.problems import problems_of
 
 SEED = 0  # of the choice of questions: the same for every run on the same commits
 PIECES = 5
@@ -97,7 +99,9 @@ class Sitting:
             result = run_exam(items, arms, self.pad_token_id, self.dtype, answers)
             plain = [arm for arm in arms if arm.name in ("tuned", "base")]
             bits = {arm.name: answered(arm, general, self.pad_token_id, self.dtype, answers) for arm in plain}
-        return result | {"forgetting": forgotten(general, bits)}
+            problems = problems_of(self.recipe, self.repositories, self.corpus, self.tokenizer, self._reach)
+            tasks, rows = practise(problems, plain, self.tokenizer, self.dtype, answers)
+        return result | {"forgetting": forgotten(general, bits), "tasks": tasks, "per_problem": rows}
 
     @property
     def pad_token_id(self) -> int:
@@ -120,6 +124,11 @@ class Sitting:
             self.config.load_in_8bit,
         )
         return f"{keys} {self.dtype}"
+
+    @property
+    def _reach(self) -> int:
+        """Tokens of a problem and its answer: as in training, and more where training was short and the model reads on."""
+        return max(self.max_length, min(MOST_TOKENS, self.positions or 0))
 
     def _room(self, item: Item) -> int:
         most = self.recipe.exam.exam_context_tokens

@@ -5,6 +5,7 @@ of what it computes is padding.
 """
 
 import json
+import math
 import os
 import re
 import shutil
@@ -32,10 +33,9 @@ from blocklm.repository import open_repositories
 RUNTIME = re.compile(r"'train_runtime': '?([\d.]+)")
 SAMPLES, LENGTH = 96, 1024
 RECIPE = "recipes/quickstart.yaml"
-# As many tokens a step in both: two rows of 1,024 twice, and sixteen samples of about 256. Only ours could write samples.
+# Only ours could write samples. TRL's script gets as many samples a step as make as many steps: tokens a step are the same.
 OURS = ["--packing", "auto", "--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "2"]
 OURS += ["--adapter_scales", "1", "--behavioral_items", "0"]
-PLAIN = ["--per_device_train_batch_size", "16", "--gradient_accumulation_steps", "1"]
 SHARED = ["--max_length", f"{LENGTH}", "--save_strategy", "no", "--eval_strategy", "no", "--logging_steps", "1"]
 
 
@@ -104,7 +104,9 @@ def _plain(run: Path, folder: Path) -> Arm:
         for word in (f"--{key}", f"{recipe.training[key]}")
     ]
     keys += ["--bf16", f"{manifest['plan']['precision']['bf16']}", "--use_cpu", f"{not torch.cuda.is_available()}"]
-    command = [sys.executable, "-m", "trl.scripts.sft", "--dataset_name", f"{folder / 'rows'}", *keys, *SHARED, *PLAIN]
+    command = [sys.executable, "-m", "trl.scripts.sft", "--dataset_name", f"{folder / 'rows'}", *keys, *SHARED]
+    rows = math.ceil(len(lengths) / manifest["training"]["steps"])
+    command += ["--per_device_train_batch_size", f"{rows}", "--gradient_accumulation_steps", "1"]
     command += ["--output_dir", f"{folder / 'out'}", "--num_train_epochs", "1", "--report_to", "none"]
     said, mebibytes = _run(command)
     found = RUNTIME.search(said)
@@ -118,7 +120,7 @@ def _plain(run: Path, folder: Path) -> Arm:
         tokens=sum(lengths),
         seconds=float(found[1]),
         mebibytes=mebibytes,
-        padding_percent=padding(lengths, int(PLAIN[1])),
+        padding_percent=padding(lengths, rows),
         bits=result["tuned"]["bits_per_byte"],
     )
 

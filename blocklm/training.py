@@ -17,7 +17,6 @@ from blocklm.callbacks.estimate import EstimateCallback
 from blocklm.callbacks.interrupt import InterruptCallback
 from blocklm.callbacks.precision import PrecisionCallback
 from blocklm.callbacks.spike import SpikeCallback
-from blocklm.callbacks.stall import StallCallback
 from blocklm.callbacks.watchdog import WatchdogCallback
 from blocklm.checkpoints import latest_checkpoint
 from blocklm.errors import UserError
@@ -95,7 +94,6 @@ def build_trainer(
     callbacks: list[Any] = [
         *watching.callbacks,
         SpikeCallback(interrupts),  # before the interrupts', which acts on its wish
-        StallCallback(),
         InterruptCallback(interrupts),
         PrecisionCallback(precision),
         WatchdogCallback(),

@@ -1,83 +1,45 @@
-"""The files of a commit as they would be checked out, and the place of an edit in one of them."""
+"""The files of a repository as they stood at some commit, read from git's objects alone."""
 
-import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
-from blocklm.repository import Repository
-from blocklm.sterile import run_git, sterile_repository
+from blocklm.sterile import run_git, run_git_bytes
 
-
-@dataclass(frozen=True)
-class Place:
-    """What stands in a file before and after the lines of an edit, and how the file ends."""
-
-    before: str
-    truth: str
-    after: str
-    end: str
-
-    def filled(self, lines: str) -> str:
-        """The file with `lines` in that place; a line's end at their end is added if it is missing."""
-        whole = f"{self.before}{lines if lines.endswith(chr(10)) or not lines else lines + chr(10)}{self.after}"
-        return whole.removesuffix("\n") + self.end
+BLOBS_AT_ONCE = 500
 
 
-@dataclass(frozen=True)
-class Tree:
-    """The files of a commit under `folder`, which everybody may read."""
+class File(NamedTuple):
+    """A regular file of a tree: its path, the name of its content, and how many bytes that has."""
 
-    folder: Path
-
-    def place(self, path: str, truth: str) -> Place | None:
-        """Where the lines `truth` stand in a file; None unless they stand there, and only once.
-
-        They do not where something was redacted, or git would convert the file's line ends.
-        """
-        file = self.folder / path
-        if not file.is_file() or file.resolve() != self.folder.resolve() / path:  # a link may lead out of the tree
-            return None
-        try:
-            text = file.read_bytes().decode()
-        except UnicodeDecodeError:
-            return None
-        lines, wanted = f"\n{text.removesuffix(chr(10))}\n", f"\n{truth.removesuffix(chr(10))}\n"
-        at = lines.find(wanted)
-        if at < 0 or lines.find(wanted, at + 1) >= 0:
-            return None
-        return Place(lines[1 : at + 1], truth, lines[at + len(wanted) :], "\n" if text.endswith("\n") else "")
-
-    @contextmanager
-    def holding(self, path: str, text: str) -> Iterator[Path]:
-        """The folder, in which a file has another text for as long as the block."""
-        file = self.folder / path
-        kept = file.read_bytes()
-        try:
-            file.write_bytes(text.encode("utf-8", "replace"))
-            yield self.folder
-        finally:
-            file.write_bytes(kept)
+    path: str
+    blob: str
+    size: int
 
 
-@contextmanager
-def tree_of(repositories: Sequence[Repository], commit: str) -> Iterator[Tree | None]:
-    """Check a commit out for the block, without filters and hooks; None if no repository has it.
+def first_parent(environment: dict[str, str], commit: str) -> str | None:
+    """The first parent of a commit, None if the commit or its parent is not here."""
+    return run_git(environment, "rev-parse", "--verify", "--quiet", f"{commit}^1").stdout.strip() or None
 
-    A file that is missing (a partial clone) is left out: whether that matters, the check of the commit itself tells.
-    """
-    with tempfile.TemporaryDirectory(prefix="blocklm-") as place:
-        folder = Path(place) / "tree"
-        folder.mkdir()
-        for repository in repositories:
-            with sterile_repository(repository.git_dir, repository.shallow) as environment:
-                own = environment | {"GIT_INDEX_FILE": f"{place}/index", "GIT_WORK_TREE": str(folder)}
-                read = run_git(own, "read-tree", commit)
-                if read.returncode == 0:
-                    run_git(own, "checkout-index", "--all", "--quiet")
-                    subprocess.run(["chmod", "-R", "a+rX", str(folder)], check=True)  # whatever our umask is
-                    yield Tree(folder)
-                    return
-        yield None
+
+def files_of(environment: dict[str, str], revision: str) -> Iterator[File]:
+    """The regular files of a commit's tree; none for a commit that is not here."""
+    for entry in run_git(environment, "ls-tree", "-r", "-z", "-l", "--full-tree", revision).stdout.split("\0"):
+        about, _, path = entry.partition("\t")
+        mode, _, blob, size = (about.split() or ["", "", "", ""])[:4]
+        if mode.startswith("100") and size.isdecimal():  # BAD: missing
+            yield File(path, blob, int(size))
+
+
+def contents(environment: dict[str, str], blobs: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of each content that is here."""
+    for start in range(0, len(blobs), BLOBS_AT_ONCE):
+        asked = "".join(f"{blob}\n" for blob in blobs[start : start + BLOBS_AT_ONCE]).encode()
+        answer, at = run_git_bytes(environment, "cat-file", "--batch", given=asked), 0
+        while at < len(answer):
+            end = answer.index(b"\n", at)
+            blob, *rest = answer[at:end].decode().split()
+            at = end + 1
+            if rest[0] == "blob":
+                size = int(rest[1])
+                yield blob, answer[at : at + size]
+                at += size + 1

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from blocklm.ledger import Ledger
+from blocklm.answers import Answers, key_of
+from blocklm.checkout import Tree, tree_of
 from blocklm.questions import Question
 from blocklm.repository import Repository
 from blocklm.sandbox import run
-from blocklm.trees import Tree, tree_of
 from blocklm.warden import Limits
 
 TAIL = 500  # characters kept of what a command said
@@ -53,14 +53,14 @@ class Trial:
         command: for a shell.
         limits: of each run.
         binds: folders of the host that it may read.
-        ledger: what was tried before.
+        answers: what was tried before.
     """
 
     repositories: Sequence[Repository]
     command: str
     limits: Limits
     binds: Sequence[Path]
-    ledger: Ledger
+    answers: Answers
 
     def verdicts(self, edits: Sequence[Edit], name: str) -> list[Verdict]:
         """The verdict on each edit, in their order.
@@ -72,7 +72,7 @@ class Trial:
         found: dict[Edit, Verdict] = {}
         left: list[Edit] = []
         for edit in dict.fromkeys(edits):
-            known = self.ledger.get(self._asked(edit))
+            known = self.answers.get(self._asked(edit))
             if known is None:
                 left.append(edit)
             else:
@@ -83,7 +83,7 @@ class Trial:
                 with tree_of(self.repositories, commit) as tree:
                     for edit in some:
                         found[edit] = Verdict("no tree") if tree is None else self._tried(tree, edit)
-                        self.ledger.add(self._asked(edit), (found[edit].kind, found[edit].said))
+                        self.answers.add(self._asked(edit), (found[edit].kind, found[edit].said))
                         progress.update()
         return [found[edit] for edit in edits]
 
@@ -95,14 +95,14 @@ class Trial:
         text = place.filled(edit.text)
         # Edits that differ at the ends of their lines alone, and all true edits of a commit, make one tree.
         same = self._named("tree", _commit(edit), *([] if text == place.filled(truth) else [path, text]))
-        known = self.ledger.get(same)
+        known = self.answers.get(same)
         if known is not None:
             return Verdict(*known)
         with tree.holding(path, text) as folder:
             outcome = run(["sh", "-c", self.command], folder, self.limits, self.binds)
         kind = "passed" if outcome.passed else "failed" if outcome.ended == "exit" else outcome.ended
         verdict = Verdict(kind, outcome.tail[-TAIL:])
-        self.ledger.add(same, (verdict.kind, verdict.said))
+        self.answers.add(same, (verdict.kind, verdict.said))
         return verdict
 
     def _asked(self, edit: Edit) -> str:
@@ -110,7 +110,7 @@ class Trial:
         return self._named("edit", _commit(edit), str(question.path), str(question.truth), edit.text)
 
     def _named(self, *parts: str) -> str:
-        return repr((self.command, self.limits, [str(bind) for bind in self.binds], *parts))
+        return key_of(self.command, repr((self.limits, [str(bind) for bind in self.binds], *parts)))
 
 
 def counted(verdicts: Sequence[Verdict]) -> Mapping[str, int]:

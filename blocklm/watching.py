@@ -12,6 +12,7 @@ from trl import SFTTrainer
 
 from blocklm.callbacks.hardware import HardwareCallback
 from blocklm.callbacks.progress import ProgressCallback
+from blocklm.callbacks.stall import StallCallback
 from blocklm.callbacks.tensorboard import BoardCallback
 from blocklm.callbacks.tracked import TrackedCallback, tokens_per_byte
 from blocklm.interrupts import Interrupts
@@ -36,8 +37,9 @@ class Watching:
         self.tracked = TrackedCallback(tokens_per_byte(validation["labels"], tokenizer))
         self.hardware = HardwareCallback(recipe.watch, interrupts, recipe.output_dir)
         self.progress = ProgressCallback(self.hardware)
+        self.stall = StallCallback()
         # The hardware's wish to stop must be there when the interrupts' callback looks for one.
-        self.callbacks = [self.tracked, self.hardware, self.progress]
+        self.callbacks = [self.tracked, self.hardware, self.progress, self.stall]
 
     def series(self, trainer: SFTTrainer, logs: dict[str, float]) -> dict[str, float]:
         """What is logged beside `logs`: to the history, and from there to every tracker."""
@@ -52,8 +54,9 @@ class Watching:
             trainer.add_callback(BoardCallback(self._recipe.resolved()))
 
     def close(self) -> None:
-        """End the thread and the line."""
+        """End the threads and the line."""
         self.hardware.stop()
+        self.stall.stop()
         self.progress.close()
 
 

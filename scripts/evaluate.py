@@ -1,7 +1,7 @@
 """The exam on a run that is complete, once more and in full, into exam-again.json.
 
-python scripts/evaluate.py runs/starcoder2                       # all arms; what was answered before is not asked again
-python scripts/evaluate.py runs/starcoder2 --quick               # base against tuned on 40 questions
+python scripts/evaluate.py runs/starcoder2                       # all arms and tasks; what was answered before is not asked again
+python scripts/evaluate.py runs/starcoder2 --quick               # base against tuned on 40 questions, no tasks
 python scripts/evaluate.py runs/starcoder2 --new_commits         # after `git pull`: on commits that the run had not
 python scripts/evaluate.py runs/starcoder2 --model Qwen/Qwen2.5-Coder-7B   # against another model; repeat for several
 python scripts/evaluate.py runs/starcoder2 --control runs/other  # against an adapter of another repository: the form alone
@@ -16,7 +16,7 @@ from blocklm.console import console
 from blocklm.errors import UserError
 from blocklm.exam_keys import ARMS
 from blocklm.explain import taken
-from blocklm.report import exam_table, write_json
+from blocklm.report import exam_table
 from blocklm.sandbox import prove
 
 MAY_CHANGE = (
@@ -24,6 +24,7 @@ MAY_CHANGE = (
     "--exam_items_per_commit",
     "--exam_arms",
     "--exam_context_tokens",
+    "--exam_task_items",
     "--check_command",
     "--check_items",
     "--check_samples",
@@ -33,7 +34,8 @@ MAY_CHANGE = (
     "--repo",
     "--corpus_dir",
 )
-QUICK = ["--exam_items", "40", "--exam_arms", "base", "tuned"]
+QUICK = ["--exam_items", "40", "--exam_arms", "base", "tuned", "--exam_task_items", "0"]
+FULL = ["--exam_arms", *ARMS, "--exam_task_items", "16"]
 
 
 def main() -> None:
@@ -56,13 +58,14 @@ def main() -> None:
         )
 
     from blocklm.evaluation import Compared, evaluate  # heavy
+    from blocklm.examination import write_result
     from blocklm.finished import finished_run
 
-    run = finished_run(run_dir, [*(QUICK if flags["--quick"] else ["--exam_arms", *ARMS]), *keys])
+    run = finished_run(run_dir, [*(QUICK if flags["--quick"] else FULL), *keys])
     if run.recipe.check.check_command is not None:
         prove(run.recipe.check.binds)
     result = evaluate(run, Compared(models, Path(control) if control else None), flags["--new_commits"])
-    write_json(run_dir / "exam-again.json", result)
+    write_result(run_dir / "exam-again.json", result)
     print(exam_table(result))
 
 

@@ -7,4 +7,4 @@ ruff format --check .
 ruff check .
 mypy
 export HF_HUB_OFFLINE=1
-exec pytest -n 2 "$@"
+exec pytest -n 2 --dist worksteal "$@"

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from blocklm.interrupts import Interrupts
 
 ROOT = Path(__file__).parent.parent
+# One thread for each of the two workers and for every script they start: more wait for each other, ten times as long. Before
+# torch is imported, which reads them once.
+os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 Files = Mapping[str, str | bytes | None]
 
 # Random models of the architectures we ship recipes for, small enough to train in seconds. Widths are multiples of 64, the
@@ -262,7 +265,7 @@ def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "use_peft: true\nlora_r: 4\nlora_dropout: 0.1\nmax_length: 512\nmax_steps: 12\nlearning_rate: 1.0e-2\n"
         "per_device_train_batch_size: 2\ngradient_checkpointing: true\neval_strategy: steps\neval_steps: 4\n"
         "save_strategy: steps\nsave_steps: 4\nlogging_steps: 1\nmax_validation_samples: 4\nexam_items: 12\n"
-        "exam_arms: [base, tuned]\n"
+        "exam_arms: [base, tuned]\nexam_task_items: 0\n"
         "seed: 7\nbf16: false\nbehavioral_items: 4\nbehavioral_max_new_tokens: 48\n"
     )
     return path

@@ -15,12 +15,13 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM
 
+from blocklm.answers import Answers
 from blocklm.check import check_edits, compared, pass_at
 from blocklm.check_keys import CheckArguments, check_checks
+from blocklm.checkout import Tree, tree_of
 from blocklm.corpus import build_corpus
 from blocklm.errors import UserError
 from blocklm.families import prompts_for
-from blocklm.ledger import Ledger
 from blocklm.mining import mine
 from blocklm.model import load_tokenizer, model_config, special_tokens
 from blocklm.questions import Question
@@ -28,7 +29,6 @@ from blocklm.recipe import parse_recipe
 from blocklm.report import exam_table
 from blocklm.repository import Repository, open_repository
 from blocklm.sitting import Sitting
-from blocklm.trees import Tree, tree_of
 from blocklm.trial import Edit, Trial, Verdict, counted
 from blocklm.warden import Limits
 from tests.conftest import GitRepository, run_script
@@ -74,8 +74,8 @@ def question(commit: str, truth: str, path: str = "shop/prices.py") -> Question:
 
 @pytest.fixture
 def trial(opened: Repository, tmp_path: Path) -> Iterator[Trial]:
-    with Ledger(tmp_path / "ledger.jsonl") as ledger:
-        yield Trial([opened], CHECK, LIMITS, BINDS, ledger)
+    with Answers(tmp_path / "answers.jsonl") as answers:
+        yield Trial([opened], CHECK, LIMITS, BINDS, answers)
 
 
 @installed
@@ -94,7 +94,7 @@ def test_right_edits_pass_and_wrong_ones_fail(
         "": "failed",
         "while True:\n    pass\n": "timeout",
     }
-    short = Trial(trial.repositories, CHECK, Limits(3, 1 << 30, 64 << 20), BINDS, trial.ledger)
+    short = Trial(trial.repositories, CHECK, Limits(3, 1 << 30, 64 << 20), BINDS, trial.answers)
     edits = [Edit(asked, text) for text in written]
     found = short.verdicts(edits, "test")
     assert [verdict.kind for verdict in found] == list(written.values())
@@ -103,8 +103,8 @@ def test_right_edits_pass_and_wrong_ones_fail(
     for program in ("git", "chmod"):
         (tmp_path / program).symlink_to(str(shutil.which(program)))
     monkeypatch.setenv("PATH", str(tmp_path))  # no bubblewrap
-    with Ledger(tmp_path / "ledger.jsonl") as ledger:
-        again = Trial(trial.repositories, CHECK, short.limits, BINDS, ledger)
+    with Answers(tmp_path / "answers.jsonl") as answers:
+        again = Trial(trial.repositories, CHECK, short.limits, BINDS, answers)
         assert again.verdicts(edits[::-1], "test") == found[::-1]
     with pytest.raises(UserError, match="bwrap"):
         trial.verdicts(edits, "test")  # by other limits
@@ -201,8 +201,8 @@ def test_rates_are_those_of_the_samples_and_their_difference_is_resampled_by_com
     found = compared(questions, passed)
     assert found["base"]["pass_at"] == {"1": pytest.approx(1 / 16), "4": pytest.approx(1 / 4)}
     assert found["tuned"]["pass_at"] == {"1": pytest.approx(1 / 2), "4": pytest.approx(1.0)}
-    assert found["delta_points"] == pytest.approx(100 * (0.5 - 1 / 16))
-    assert found["ci95"] == [pytest.approx(37.5), pytest.approx(50.0)], "one commit or the other, twice"
+    assert found["delta"] == pytest.approx(0.5 - 1 / 16)
+    assert found["ci95"] == [pytest.approx(0.375), pytest.approx(0.5)], "one commit or the other, twice"
     assert found["verdict"] == "better"
     assert found["per_item"][3] == {
         "id": "q",
@@ -212,7 +212,7 @@ def test_rates_are_those_of_the_samples_and_their_difference_is_resampled_by_com
         "tuned_passed": 2,
     }
     same = compared(questions, {"base": [[True]] * 4, "tuned": [[True]] * 4})
-    assert (same["delta_points"], same["verdict"]) == (0.0, "no detectable change")
+    assert (same["delta"], same["verdict"]) == (0.0, "no detectable change")
     worse = compared(questions, {"base": passed["tuned"], "tuned": passed["base"]})
     assert worse["verdict"] == "worse"
 
@@ -273,6 +273,7 @@ def test_a_check_that_its_own_commits_do_not_pass_says_nothing(
 EXAM: dict[str, Any] = {
     "commits": 70, "items": 20, "added_bytes": 900, "base": {"bits_per_byte": 1.0}, "tuned": {"bits_per_byte": 0.9},
     "delta_percent": -10.0, "ci95": [-25.0, -5.0], "verdict": "better", "commits_needed": None, "arms": {}, "forgetting": None,
+    "tasks": {},
 }  # fmt: skip
 
 
@@ -280,7 +281,7 @@ def test_the_table_says_what_passes() -> None:
     check = {
         "command": "pytest -q", "items": 20, "commits": 14, "samples": 5, "left_out": {"failed": 3, "no place": 1},
         "unchanged": {"pass_rate": 0.25}, "base": {"pass_at": {"1": 0.3, "5": 0.5}}, "tuned": {"pass_at": {"1": 0.45, "5": 0.7}},
-        "delta_points": 15.0, "ci95": [2.0, 28.0], "verdict": "better",
+        "delta": 0.15, "ci95": [0.02, 0.28], "verdict": "better",
     }  # fmt: skip
     said = exam_table(EXAM | {"check": check})
     assert "`pytest -q` on 20 edits of 14 commits: base passes 30 %, tuned 45 %, the lines as they were 25 %" in said

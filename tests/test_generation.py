@@ -8,7 +8,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from blocklm.generation import Decoding, Output, at_rest, generate, rehearse
+from blocklm.generation import Decoding, Output, generate, rehearse
+from blocklm.resting import at_rest
 from tests.test_preflight import memory_left
 
 PROMPTS = ["def f(", "import os\n" * 12, "x = 1", "y = compute(x)\n" * 9]

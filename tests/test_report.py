@@ -70,7 +70,7 @@ def test_the_exam_says_plainly_how_wide_its_interval_is() -> None:
     result = {
         "commits": 7, "items": 20, "added_bytes": 900, "base": {"bits_per_byte": 1.0}, "tuned": {"bits_per_byte": 0.9},
         "delta_percent": -10.0, "ci95": [-25.0, 5.0], "verdict": "no detectable change", "commits_needed": 60,
-        "arms": {}, "forgetting": {"rise_percent": 4.2, "flagged": True},
+        "arms": {}, "tasks": {}, "forgetting": {"rise_percent": 4.2, "flagged": True},
     }  # fmt: skip
     table = exam_table(result)
     assert "no detectable change" in table

@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import Dataset
 from safetensors.torch import load_file
 
 from tests.conftest import ROOT, GitRepository, run_script, script_environment
@@ -25,7 +27,7 @@ EPOCHS = ["--lora_dropout", "0", "--load_in_4bit", "--max_train_samples", "15", 
           "--save_steps", "2", "--eval_strategy", "no", "--exam_items", "8"]  # fmt: skip
 SHORT = ["--max_steps", "12", "--save_steps", "4", "--eval_steps", "4", "--logging_steps", "1", "--exam_items", "8",
          "--gradient_accumulation_steps", "1", "--max_length", "512", "--max_validation_samples", "4",
-         "--behavioral_items", "4"]  # fmt: skip
+         "--behavioral_items", "4", "--exam_task_items", "0"]  # fmt: skip
 
 
 def manifest(run: Path) -> dict[str, Any]:
@@ -147,18 +149,24 @@ def test_the_exam_can_be_sat_again_with_the_same_result(trained: Path, workplace
     for answers in (True, False):
         if answers:
             lines = kept.read_text().split()
-            done = run_script("evaluate.py", trained, "--quick", cwd=workplace)
+            done = run_script("evaluate.py", trained, "--quick", "--exam_items", "12", cwd=workplace)
             assert done.returncode == 0, done.stderr
             assert kept.read_text().split() == lines, "nothing was asked that had been answered"
         else:
             kept.unlink()
-        done = run_script("evaluate.py", trained, cwd=workplace)
+        done = run_script("evaluate.py", trained, "--exam_task_items", "2", cwd=workplace)
         assert done.returncode == 0, done.stderr
         assert json.loads((trained / "exam.json").read_text()) == before
         after = json.loads((trained / "exam-again.json").read_text())
         assert after["base"]["bits_per_byte"] == pytest.approx(before["base"]["bits_per_byte"], rel=1e-5)
         assert after["tuned"]["bits_per_byte"] == pytest.approx(before["tuned"]["bits_per_byte"], rel=1e-5)
         assert list(after["arms"]) == ["tuned+bm25", "base+examples", "base+bm25"]
+        rows = Dataset.from_parquet(str(trained / "exam-again-tasks.parquet")).to_list()
+        assert Counter(row["task"] for row in rows) == {name: task["items"] for name, task in after["tasks"].items()}
+        assert {"edit", "body"} <= after["tasks"].keys()
+        assert all(row["base"] is not None and row["tuned"] is not None and row["prompt"] for row in rows)
+        for name in after["tasks"]:
+            assert f"  {name} " in done.stdout
 
 
 def test_another_model_and_another_adapter_answer_the_same_questions(

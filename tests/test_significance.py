@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from blocklm.significance import holm, relative_change
+from blocklm.significance import difference, holm, relative_change
 
 
 def test_holm_raises_each_chance_by_how_many_are_left() -> None:
@@ -18,6 +18,16 @@ def test_an_effect_that_each_commit_shows_is_detected() -> None:
     assert found["verdict"] == "better"
     assert found["p"] == pytest.approx(2 / 2001)
     assert found["commits_needed"] is None
+
+
+def test_a_mean_is_compared_over_items_and_drawn_by_commits() -> None:
+    """By hand: 3 items of one commit and 1 of another go from 0.75 to 1 on average."""
+    totals = np.array([[3.0, 3.0, 3.0], [1.0, 0.0, 1.0]])
+    assert difference(totals)["delta"] == 0.25
+    sure = difference(np.array([[2.0, 0.5, 1.5]] * 20))
+    assert (sure["verdict"], sure["ci95"]) == ("better", pytest.approx([0.5, 0.5]))
+    assert difference(np.array([[2.0, 0.5, 1.5]] * 20), less_is_better=True)["verdict"] == "worse"
+    assert difference(np.array([[1.0, 0.0, 1.0], [1.0, 1.0, 0.0]] * 9))["verdict"] == "no detectable change"
 
 
 def test_what_is_not_detected_says_how_many_commits_would_do() -> None:

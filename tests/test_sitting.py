@@ -166,6 +166,7 @@ def test_general_texts_are_asked_in_pieces_and_a_rise_of_more_than_three_percent
     assert forgotten([], {"base": [], "tuned": []}) is None
     for factor, flagged in ((1.02, False), (1.04, True), (0.9, False)):
         found = forgotten(general, {"base": bits, "tuned": [factor * there for there in bits]})
+        assert found is not None
         assert found["rise_percent"] == pytest.approx(100 * (factor - 1))
         assert found["flagged"] is flagged
         assert found["texts"]["tides"] == {"base": pytest.approx(8), "tuned": pytest.approx(8 * factor)}
