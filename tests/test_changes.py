@@ -276,7 +276,7 @@ def test_a_kill_leaves_the_old_dataset_or_the_new_one(tmp_path: Path, corpora: P
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
 def test_what_was_mined_before_the_end_is_taken_over(tmp_path: Path, corpora: Path, ending: signal.Signals) -> None:
-    path = history(3000, tmp_path / "long.git")
+    path = history(9000, tmp_path / "long.git")
     miner = start(path, corpora)
     written = "long/.building-*/ready/data/*.arrow"
     while not any(file.stat().st_size > 300_000 for file in corpora.glob(written)):
