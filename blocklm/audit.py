@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from blocklm.canaries import DIGITS, OTHERS, canaries_of, exposures
 from blocklm.encoding import IGNORED, encode
-from blocklm.generation import Decoding, written
+from blocklm.generation import Decoding, generate
 from blocklm.redaction import PLACEHOLDERS, secrets_of
 
 SPAN = 50  # tokens in a row, as in Carlini et al. 2023
@@ -210,8 +210,8 @@ def _answers(
 ) -> list[list[int]]:
     """The likeliest tokens after each prompt, at most `tokens`."""
     lines = [None] * len(prompts)
-    answers = dict(written(model, tokenizer, prompts, lines, Decoding(tokens), dtype, f"audit: {name}"))
-    return [list(answers[at].ids) for at in range(len(prompts))]
+    answers = generate(model, tokenizer, prompts, lines, Decoding(tokens), dtype, f"audit: {name}")
+    return [list(answer.ids) for answer in answers]
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from blocklm.answers import Answers, key_of
 from blocklm.behaviour_keys import BehaviourArguments
-from blocklm.generation import Decoding, written
+from blocklm.generation import Decoding, generate
 from blocklm.questions import Question, questions_of
 from blocklm.sandbox import prove
 from blocklm.saved import weights_of
@@ -141,8 +141,8 @@ def _written(
             if known is None:
                 model = model or opened.enter_context(opens())
                 name = f"check: {weights.split()[0]} writes"
-                outputs = dict(written(model, sitting.tokenizer, prompts, lines, decoding, sitting.dtype, name))
-                known = [outputs[at].text for at in range(len(prompts))]
+                outputs = generate(model, sitting.tokenizer, prompts, lines, decoding, sitting.dtype, name)
+                known = [output.text for output in outputs]
                 answers.add(asked, known)
             rounds.append(known)
     return [list(texts) for texts in zip(*rounds, strict=True)]

@@ -1,8 +1,9 @@
-"""What each of several continuations of one prompt costs a model: the prompt is read once."""
+"""What each of several continuations of one prompt costs a model: the prompt is read once for many of them."""
 
 from collections.abc import Sequence
 
 import torch
+from accelerate.utils import find_executable_batch_size
 from transformers import PreTrainedModel
 
 BATCH = 32
@@ -10,8 +11,18 @@ BATCH = 32
 
 @torch.no_grad()
 def costs(model: PreTrainedModel, prompt: Sequence[int], endings: Sequence[Sequence[int]]) -> list[float]:
-    """The nats that a model in evaluation mode needs for each ending, each of at least one token, after the prompt."""
-    return [cost for at in range(0, len(endings), BATCH) for cost in _batch(model, prompt, endings[at : at + BATCH])]
+    """The nats that a model in evaluation mode needs for each ending, each of at least one token, after the prompt.
+
+    Each ending has the prompt's cache to itself; where memory does not hold that of a batch, it becomes smaller.
+    """
+    found: list[float] = find_executable_batch_size(_in_batches, starting_batch_size=BATCH)(model, prompt, endings)
+    return found
+
+
+def _in_batches(
+    batch: int, model: PreTrainedModel, prompt: Sequence[int], endings: Sequence[Sequence[int]]
+) -> list[float]:
+    return [cost for at in range(0, len(endings), batch) for cost in _batch(model, prompt, endings[at : at + batch])]
 
 
 def _batch(model: PreTrainedModel, prompt: Sequence[int], endings: Sequence[Sequence[int]]) -> list[float]:

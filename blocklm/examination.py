@@ -42,7 +42,7 @@ def examine(
     if isinstance(model, PeftModel) and sitting.recipe.exam.adapter_scales != [1.0]:
         training |= {"strength": _strengthened(manifest, sitting, model)}
     before = sitting.recipe.run.continue_from
-    others = [Arm("previous", weights_of(Path(str(before))), previous)] if previous is not None else []
+    others = [Arm("previous", weights_of(Path(str(before)).expanduser()), previous)] if previous is not None else []
     tuned, base = partial(nullcontext, model), partial(base_arm, model, load_base)
     result = sitting.sit(tuned, base, others) | check_edits(sitting, tuned, base)
     write_result(sitting.recipe.output_dir / "exam.json", result)

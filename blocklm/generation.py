@@ -53,9 +53,10 @@ def generate(
     lines: Sequence[int | None],
     decoding: Decoding,
     dtype: torch.dtype,
+    name: str | None = None,
 ) -> list[Output]:
     """What `written` yields, in the order of the prompts."""
-    outputs = dict(written(model, tokenizer, prompts, lines, decoding, dtype))
+    outputs = dict(written(model, tokenizer, prompts, lines, decoding, dtype, name))
     return [outputs[at] for at in range(len(prompts))]
 
 

@@ -200,9 +200,12 @@ def _row(name: str, bits_per_byte: float, change: dict[str, Any] | None) -> str:
 def _task_row(name: str, task: dict[str, Any]) -> str:
     score, change = task["score"], task["change"]
     low, high = change["ci95"]
+    floor = task["base"].get("copy_floor")
+    copied = f"; to leave the lines as they are {floor:.3f}" if floor is not None else ""
     return (
         f"  {name:<14} {score:<16} {task['base'][score]:.3f}  {task['tuned'][score]:.3f}   "
-        f"{change['delta']:+.3f} [{low:+.3f}, {high:+.3f}] on {task['items']} of {task['commits']} commits: {change['verdict']}"
+        f"{change['delta']:+.3f} [{low:+.3f}, {high:+.3f}] on {task['items']} of {task['commits']} commits: "
+        f"{change['verdict']}{copied}"
     )
 
 

@@ -9,6 +9,7 @@ from blocklm.measures import chrf, edit_similarity, exact_match, gain, identifie
 from blocklm.questions import Question
 
 Scores = Mapping[str, float]
+COPIED = {"edit", "ripple_edit"}  # whose answers replace a text
 PARSED = {"fim", "edit", "body", "test", "ripple_edit"}  # whose answers stand between lines that are known
 
 
@@ -32,7 +33,7 @@ def scores_of(question: Question, output: Output) -> dict[str, float]:
         found["identifier_f1"] = identifier_f1(text, truth, language)
     if question.task in PARSED:
         found["parse_valid"] = parse_valid(text, truth, language, question.prefix, question.suffix)
-    if question.before:
+    if question.task in COPIED:
         found["copy_floor"] = edit_similarity(question.before, truth)
     return {name: value for name, value in found.items() if value is not None}
 

@@ -10,30 +10,19 @@ python scripts/evaluate.py runs/starcoder2 --check_command "cargo check --offlin
 """
 
 import sys
+from dataclasses import fields
 from pathlib import Path
 
+from blocklm.check_keys import CheckArguments
 from blocklm.console import console
 from blocklm.errors import UserError
-from blocklm.exam_keys import ARMS
+from blocklm.exam_keys import ARMS, ExamArguments
 from blocklm.explain import taken
 from blocklm.report import exam_table
 from blocklm.sandbox import prove
 
-MAY_CHANGE = (
-    "--exam_items",
-    "--exam_items_per_commit",
-    "--exam_arms",
-    "--exam_context_tokens",
-    "--exam_task_items",
-    "--check_command",
-    "--check_items",
-    "--check_samples",
-    "--check_timeout",
-    "--check_memory",
-    "--check_binds",
-    "--repo",
-    "--corpus_dir",
-)
+ASKED = {f"--{key.name}" for keys in (ExamArguments, CheckArguments) for key in fields(keys)}
+MAY_CHANGE = (ASKED | {"--repo", "--corpus_dir"}) - {"--exam", "--exam_view", "--adapter_scales"}
 QUICK = ["--exam_items", "40", "--exam_arms", "base", "tuned", "--exam_task_items", "0"]
 FULL = ["--exam_arms", *ARMS, "--exam_task_items", "16"]
 
@@ -52,10 +41,9 @@ def main() -> None:
     keys, control = taken(keys, "--control")
     flags = {flag: flag in keys for flag in ("--quick", "--new_commits")}
     keys = [key for key in keys if key not in flags]
-    if foreign := [word for word in keys if word.startswith("--") and not word.startswith(MAY_CHANGE)]:
-        raise UserError(
-            f"`{foreign[0]}` would change what was trained on", f"only {', '.join(MAY_CHANGE)} may be given"
-        )
+    if foreign := [word for word in keys if word.startswith("--") and word.partition("=")[0] not in MAY_CHANGE]:
+        hint = f"only {', '.join(sorted(MAY_CHANGE))} may be given"
+        raise UserError(f"`{foreign[0]}` would change what was trained on", hint)
 
     from blocklm.evaluation import Compared, evaluate  # heavy
     from blocklm.examination import write_result

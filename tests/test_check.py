@@ -250,7 +250,6 @@ def test_both_models_write_and_both_are_checked(
     assert found["base"] == found["tuned"] == {"pass_at": {"1": 0.0, "2": 0.0}}
     assert [item["base_passed"] for item in found["per_item"]] == [0, 0]
     rows = (tmp_path / "run" / "exam-checks.jsonl").read_text()
-    monkeypatch.setattr("blocklm.check.prove", lambda binds: None)
     monkeypatch.setattr("blocklm.trial.run", lambda *given: pytest.fail("it was tried"))
     asleep = partial(pytest.fail, "it has written")
     assert check_edits(there, asleep, asleep)["check"] == found

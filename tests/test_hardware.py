@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import termios
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -234,10 +235,14 @@ def test_nothing_is_looked_at_with_an_interval_of_zero(tiny_models: dict[str, Pa
     trainer = tiny_trainer(
         tiny_models["llama"], tmp_path / "run", {"hardware_interval": 0, "memory_stop_percent": 0.01}
     )
-    manifest = Manifest(tmp_path / "manifest.json", {})
+    manifest, before = Manifest(tmp_path / "manifest.json", {}), set(threading.enumerate())
     with watched(trainer, manifest):
         trainer.train()
     assert manifest.content["hardware"] == {"usage": None}
+    for thread in set(threading.enumerate()) - before:
+        if thread.name.startswith("blocklm"):
+            thread.join(5)
+            assert not thread.is_alive(), f"{thread.name} still looks"
     assert not [name for entry in trainer.state.log_history for name in entry if name.startswith("hardware/")]
 
 

@@ -54,7 +54,10 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]  # fmt: skip
     base = [100.0 + at for at in range(len(items))]
     tuned = [bits * (0.8 if at % 3 else 1.02) for at, bits in enumerate(base)]
-    exam = compare(items, {"base": base, "tuned": tuned, "base+bm25": base})
+    change = {"delta": 0.1, "ci95": [-0.1, 0.3], "p": 0.2, "p_holm": 0.4, "verdict": "no detectable change"}
+    scores = {"edit_similarity": 0.25, "copy_floor": 0.875}
+    edit = {"items": 8, "commits": 7, "score": "edit_similarity", "base": scores, "tuned": scores, "change": change}
+    exam = compare(items, {"base": base, "tuned": tuned, "base+bm25": base}) | {"tasks": {"edit": edit}}
     run = root / "runs" / "hostile"
     recipe = {
         "repo": [str(repository.path)], "corpus_dir": str(root / "corpora"), "model_name_or_path": "models/tiny",
@@ -203,6 +206,13 @@ def test_its_elements_are_in_order(hostile: Path) -> None:
     assert levels[0] == 1
     assert all(after - before <= 1 for before, after in pairwise(levels))
     assert page.count("<table>") == page.count("<caption>")
+
+
+def test_tasks_stand_beside_what_copying_scores(hostile: Path) -> None:
+    page = write_html_report(hostile).read_text()
+    table = page[page.index("What the models do") :].partition("</table>")[0]
+    for cell in ("edit similarity", "0.250 \N{RIGHTWARDS ARROW} 0.250", "0.875", "no detectable change"):
+        assert cell in table
 
 
 def test_it_is_made_to_be_mailed(hostile: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
 from trl import ModelConfig
 
 from blocklm.answers import Answers, key_of
@@ -17,6 +17,7 @@ from blocklm.practice import practise
 from blocklm.questions import Question
 from blocklm.tasks.item import TaskItem
 from blocklm.tasks.problems import Problem
+from tests.test_preflight import memory_left
 
 PATHS = tuple(f"src/{'step_' * (1 + at % 3)}{at}.py\n" for at in range(40))
 
@@ -60,6 +61,20 @@ def test_a_prompt_read_once_costs_what_reading_it_each_time_does(model: Any, tok
         alone.append(-float(logits[range(len(end)), end].sum().detach()))
     assert costs(model, prompt, endings) == pytest.approx(alone, rel=1e-4)
     assert len(set(map(len, endings))) > 1
+
+
+def test_candidates_that_memory_does_not_hold_together_cost_the_same(tokenizer: Any) -> None:
+    """With forty of them the prompt's cache takes some 160 MiB, one alone 4."""
+    config = AutoConfig.for_model(
+        "llama", hidden_size=512, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4, vocab_size=410,
+        max_position_embeddings=2048, bos_token_id=0, eos_token_id=0, pad_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    prompt, endings = [5] * 1024, tokenizer(list(PATHS)).input_ids
+    whole = costs(model, prompt, endings)
+    with memory_left(90 << 20):
+        assert costs(model, prompt, endings) == pytest.approx(whole, rel=1e-4)
 
 
 def test_each_task_is_compared_by_its_own_score(problems: list[Problem], tokenizer: Any, tmp_path: Path) -> None:

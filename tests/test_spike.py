@@ -59,6 +59,21 @@ def test_a_loss_that_does_not_come_back_stops_the_run_with_a_checkpoint(
     assert trainer.state.global_step == int(last.name.partition("-")[2]) <= 25
 
 
+def test_a_spike_at_the_last_step_loses_no_result(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    interrupts = Interrupts()
+    keys = {"max_steps": 24, "logging_steps": 1, "eval_strategy": "no", "save_strategy": "no"}
+    trainer = tiny_trainer(tiny_models["llama"], tmp_path / "run", keys, interrupts)
+    compute = trainer.compute_loss
+
+    def spoiled(*arguments: object, **keywords: object) -> object:
+        loss = compute(*arguments, **keywords)
+        return loss * 5 if trainer.state.global_step >= 20 else loss
+
+    trainer.compute_loss = spoiled
+    assert train(trainer, interrupts)["steps"] == 24
+    assert high_at_the_end([entry["loss"] for entry in trainer.state.log_history if "loss" in entry]) == IN_A_ROW
+
+
 def test_a_step_that_hangs_is_said_once_with_the_stack(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

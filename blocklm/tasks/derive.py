@@ -36,7 +36,6 @@ def task_items(
     verdicts: Dataset,
     prompts: Prompts,
     special_tokens: frozenset[str],
-    splits: frozenset[str] = frozenset({"test"}),
 ) -> dict[str, list[TaskItem]]:
     """The items of each task in landing order, at most eight of one commit.
 
@@ -46,9 +45,8 @@ def task_items(
         verdicts: the verdict on each of its hunks.
         prompts: the family whose prompts each view takes.
         special_tokens: of the model; a hunk that holds one asks nothing, except for our own placeholders.
-        splits: whose commits ask.
     """
-    commits = list(_held_out(changes, verdicts, special_tokens, splits))
+    commits = list(_held_out(changes, verdicts, special_tokens))
     removed = removed_symbols(repositories, changes, commits)
     together = Together(_training_commits(changes, verdicts))
     scenes = _scenes(repositories, changes, commits, special_tokens)
@@ -66,13 +64,10 @@ def _name(commit: Commit) -> str:
     return commit[0].text.commit
 
 
-def _held_out(
-    changes: Dataset, verdicts: Dataset, special_tokens: frozenset[str], splits: frozenset[str]
-) -> Iterator[list[Lesson]]:
+def _held_out(changes: Dataset, verdicts: Dataset, special_tokens: frozenset[str]) -> Iterator[list[Lesson]]:
     """The hunks that may ask, commit by commit."""
     table = verdicts.data.table
-    wanted = pc.is_in(table["split"], value_set=pa.array(sorted(splits), pa.string()))
-    kept = table.filter(pc.and_(pc.is_null(table["reason"]), wanted)).to_pylist()
+    kept = table.filter(pc.and_(pc.is_null(table["reason"]), pc.equal(table["split"], "test"))).to_pylist()
     breaking = special_tokens - set(PLACEHOLDERS)
     for _, some in groupby(lessons_of(changes, kept), key=lambda lesson: lesson.text.commit):
         readable = [lesson for lesson in some if not _breaks(lesson, breaking)]
