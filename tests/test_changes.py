@@ -19,7 +19,14 @@ from blocklm.rows import BATCH_COMMITS, FEATURES
 from tests.conftest import ROOT, GitRepository, changes_of, script_environment
 from tests.torture import Torture, write
 
-MINE = "import sys; from pathlib import Path; from tests.conftest import changes_of; print(changes_of(*map(Path, sys.argv[1:])).cache)"
+# A shell starts what runs in its background deaf to Ctrl-C; the miner is to hear it whoever starts these tests.
+MINE = """
+import signal, sys
+from pathlib import Path
+from tests.conftest import changes_of
+signal.signal(signal.SIGINT, signal.default_int_handler)
+print(changes_of(*map(Path, sys.argv[1:])).cache)
+"""
 
 
 @pytest.fixture
@@ -276,7 +283,7 @@ def test_a_kill_leaves_the_old_dataset_or_the_new_one(tmp_path: Path, corpora: P
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
 def test_what_was_mined_before_the_end_is_taken_over(tmp_path: Path, corpora: Path, ending: signal.Signals) -> None:
-    path = history(9000, tmp_path / "long.git")
+    path = history(3000, tmp_path / "long.git")
     miner = start(path, corpora)
     written = "long/.building-*/ready/data/*.arrow"
     while not any(file.stat().st_size > 300_000 for file in corpora.glob(written)):
