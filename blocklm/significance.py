@@ -34,11 +34,12 @@ def difference(totals: Floats, less_is_better: bool = False) -> dict[str, Any]:
     low, high = (float(edge) for edge in np.percentile(changes, [2.5, 97.5]))
     items, before, after = totals.sum(axis=0)
     up, down = ("worse", "better") if less_is_better else ("better", "worse")
+    chance = _chance(changes, len(totals))
     return {
         "delta": float((after - before) / items),
         "ci95": [low, high],
-        "p": _chance(changes),
-        "verdict": up if low > 0 else down if high < 0 else "no detectable change",
+        "p": chance,
+        "verdict": "no detectable change" if chance > ALPHA or low <= 0 <= high else up if low > 0 else down,
     }
 
 
@@ -66,7 +67,7 @@ def relative_change(totals: Floats) -> dict[str, Any]:
     return {
         "delta_percent": delta,
         "ci95": [low, high],
-        "p": _chance(changes),
+        "p": _chance(changes, len(totals)),
         "verdict": verdict,
         "commits_needed": needed,
     }
@@ -79,10 +80,14 @@ def _resampled(totals: Floats) -> Floats:
     return found
 
 
-def _chance(changes: Floats) -> float:
-    """Two-sided: how often a draw falls on the other side of no change."""
+def _chance(changes: Floats, commits: int) -> float:
+    """Two-sided: how often a draw falls on the other side of no change.
+
+    Draws of few commits that agree never do. The chance is therefore at least that of a sign test by which so many commits
+    agree: with five it is over 5 %, however large the change.
+    """
     tail = min((changes >= 0).sum(), (changes <= 0).sum())
-    return float(min(1.0, 2 * (tail + 1) / (RESAMPLES + 1)))
+    return float(min(1.0, max(2 * (tail + 1) / (RESAMPLES + 1), 2.0 ** (1 - commits))))
 
 
 def holm(chances: Mapping[str, float]) -> dict[str, float]:

@@ -203,7 +203,7 @@ def test_rates_are_those_of_the_samples_and_their_difference_is_resampled_by_com
     assert found["tuned"]["pass_at"] == {"1": pytest.approx(1 / 2), "4": pytest.approx(1.0)}
     assert found["delta"] == pytest.approx(0.5 - 1 / 16)
     assert found["ci95"] == [pytest.approx(0.375), pytest.approx(0.5)], "one commit or the other, twice"
-    assert found["verdict"] == "better"
+    assert found["verdict"] == "no detectable change", "two commits prove nothing"
     assert found["per_item"][3] == {
         "id": "q",
         "commit": "c1",
@@ -213,8 +213,10 @@ def test_rates_are_those_of_the_samples_and_their_difference_is_resampled_by_com
     }
     same = compared(questions, {"base": [[True]] * 4, "tuned": [[True]] * 4})
     assert (same["delta"], same["verdict"]) == (0.0, "no detectable change")
-    worse = compared(questions, {"base": passed["tuned"], "tuned": passed["base"]})
-    assert worse["verdict"] == "worse"
+    many = [question(f"c{at}", "x\n") for at in range(8)]
+    none, some = [[False, False]] * 8, [[True, False]] * 8
+    assert compared(many, {"base": none, "tuned": some})["verdict"] == "better"
+    assert compared(many, {"base": some, "tuned": none})["verdict"] == "worse"
 
 
 def sitting(model: Path, repo: Path, workplace: Path, **keys: Any) -> Sitting:

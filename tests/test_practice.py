@@ -92,7 +92,7 @@ def test_each_task_is_compared_by_its_own_score(problems: list[Problem], tokeniz
     assert {name: task["score"] for name, task in tasks.items()} == {
         "which_file": "mrr", "body": "edit_similarity", "dead_api": "dead_api",
     }  # fmt: skip
-    assert all(task["change"]["verdict"] == "better" and task["change"]["p_holm"] < 0.01 for task in tasks.values())
+    assert all(task["change"]["verdict"] == "better" and task["change"]["p_holm"] < 0.05 for task in tasks.values())
     assert (tasks["dead_api"]["base"], tasks["dead_api"]["tuned"]) == ({"dead_api": 1.0}, {"dead_api": 0.0})
     assert tasks["dead_api"]["change"]["delta"] == -1
     assert tasks["which_file"]["tuned"] == {"mrr": 1.0, "hit_at_5": 1.0}
