@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import signal
 import sys
 import threading
 import warnings
@@ -31,6 +32,7 @@ def console() -> Iterator[Interrupts]:
         os.environ["TQDM_DISABLE"] = "1"  # read when the first of the libraries imports tqdm
     logging.getLogger("blocklm").setLevel(logging.WARNING if quiet else logging.INFO)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of an optional kernel at every import
+    logging.getLogger("bm25s").disabled = True  # it sets itself to DEBUG when it is imported
     # The pinned stack warns of renames to come (`gradient_checkpointing`); they are ours to follow, not the user's.
     warnings.simplefilter("ignore", FutureWarning)
     threading.excepthook = _in_thread
@@ -43,6 +45,9 @@ def console() -> Iterator[Interrupts]:
     except Interrupted as interrupted:
         sys.stderr.write("interrupted: the same command again takes up where this left off\n")
         raise SystemExit(interrupted.exit_code) from None
+    except BrokenPipeError:  # whoever read our output wants no more of it: `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at the end
+        raise SystemExit(128 + signal.SIGPIPE) from None
     except (PermissionError, FileExistsError, NotADirectoryError) as error:
         _end(str(error), "check `output_dir` and `corpus_dir`: both must be folders that you may write to")
     except Exception as error:

@@ -6,12 +6,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from accelerate import PartialState
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import ModelConfig
 
+from blocklm.changes import Changes
 from blocklm.corpus import build_corpus
 from blocklm.errors import UserError
 from blocklm.families import FAMILY
@@ -81,16 +84,30 @@ class Finished:
             )
         return [replace(there, head=head) for there, head in zip(opened, heads, strict=True)]
 
+    @cached_property
+    def changes(self) -> Changes:
+        """What was mined for it, from the cache or again.
+
+        Raises:
+            UserError: the repositories are not here.
+        """
+        return mine(self.repositories, self.recipe.mining)
+
     def training_samples(self) -> Dataset:
         """The training split, from the cache or mined again.
 
         Raises:
             UserError: the repositories are not here.
         """
-        changes = mine(self.repositories, self.recipe.mining)
         prompts = {view: FAMILY[name] for view, name in self.manifest["corpus"]["prompts"].items()}
         special = special_tokens(self.tokenizer)
-        return build_corpus(self.recipe, self.repositories, changes, prompts, special).splits["train"]
+        return build_corpus(self.recipe, self.repositories, self.changes, prompts, special).splits["train"]
+
+    def subjects(self, commits: Sequence[str]) -> dict[str, str]:
+        """The first lines of the messages of some commits, without secrets."""
+        table = self.changes.dataset.data.table.select(["commit", "message"])
+        rows = table.filter(pc.is_in(table["commit"], value_set=pa.array(commits, pa.string()))).to_pylist()
+        return {row["commit"]: row["message"].partition("\n")[0] for row in rows}
 
     def stands_in_history(self, text: str) -> bool:
         """Whether a text stands in some version of a file or in a message, before anything was redacted."""

@@ -14,6 +14,7 @@ from transformers import (
     StoppingCriteria,
     StoppingCriteriaList,
 )
+from transformers.generation.streamers import BaseStreamer
 
 from blocklm.resting import at_rest
 
@@ -54,9 +55,10 @@ def generate(
     decoding: Decoding,
     dtype: torch.dtype,
     name: str | None = None,
+    streamer: BaseStreamer | None = None,
 ) -> list[Output]:
     """What `written` yields, in the order of the prompts."""
-    outputs = dict(written(model, tokenizer, prompts, lines, decoding, dtype, name))
+    outputs = dict(written(model, tokenizer, prompts, lines, decoding, dtype, name, streamer))
     return [outputs[at] for at in range(len(prompts))]
 
 
@@ -68,6 +70,7 @@ def written(
     decoding: Decoding,
     dtype: torch.dtype,
     name: str | None = None,
+    streamer: BaseStreamer | None = None,
 ) -> Iterator[tuple[int, Output]]:
     """Let the model write on from each prompt, until it ends its answer or the answer is long enough.
 
@@ -82,6 +85,7 @@ def written(
         decoding: how tokens are chosen, and how many at most.
         dtype: dtype of the matrix products.
         name: what the progress bar says; None for no bar.
+        streamer: is given the tokens of the only prompt's answer as they come.
     """
     device = next(model.parameters()).device
     waiting = list(_batches(prompts, decoding.max_new_tokens))
@@ -94,7 +98,7 @@ def written(
         while waiting:
             places = waiting.pop(0)
             asked, read = [prompts[at] for at in places], [lines[at] for at in places]
-            answers = _if_it_fits(model, tokenizer, asked, read, decoding)
+            answers = _if_it_fits(model, tokenizer, asked, read, decoding, streamer)
             if answers is None:
                 clear_device_cache(garbage_collection=True)
                 half = (len(places) + 1) // 2
@@ -125,10 +129,11 @@ def _if_it_fits(
     prompts: Sequence[Sequence[int]],
     lines: Sequence[int | None],
     decoding: Decoding,
+    streamer: BaseStreamer | None,
 ) -> list[Output] | None:
     """One batch; None if memory ran out and it can be halved."""
     try:
-        return _written(model, tokenizer, prompts, lines, decoding)
+        return _written(model, tokenizer, prompts, lines, decoding, streamer)
     except RuntimeError as error:
         if len(prompts) == 1 or not should_reduce_batch_size(error):
             raise
@@ -155,6 +160,7 @@ def _written(
     prompts: Sequence[Sequence[int]],
     lines: Sequence[int | None],
     decoding: Decoding,
+    streamer: BaseStreamer | None,
 ) -> list[Output]:
     """One batch, padded on the left."""
     longest = max(map(len, prompts))
@@ -170,6 +176,7 @@ def _written(
         attention_mask=mask.long(),
         generation_config=_config(tokenizer, decoding),
         stopping_criteria=StoppingCriteriaList([reader]),
+        streamer=streamer,
     )
     return [reader.output(row, limit) for row, limit in zip(written.tolist(), lines, strict=True)]
 

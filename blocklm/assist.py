@@ -1,0 +1,118 @@
+"""A finished run at work: requests become prompts, and prompts answers, one streamed to a terminal or many in batches."""
+
+import logging
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from blocklm.encoding import encode
+from blocklm.errors import UserError
+from blocklm.families import FAMILY
+from blocklm.finished import Finished
+from blocklm.generation import Decoding, Output, generate
+from blocklm.mining import limits_of
+from blocklm.model import base_arm, positions, special_tokens
+from blocklm.redaction import PLACEHOLDERS
+from blocklm.request import Request, Wording
+from blocklm.terminal import Terminal
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Assistant:
+    """A run's result that answers, or its base.
+
+    Args:
+        run: that went to its end.
+        decoding: how tokens are chosen, and how many at most.
+
+    Raises:
+        UserError: no answer can be given that way.
+    """
+
+    run: Finished
+    decoding: Decoding
+
+    def __post_init__(self) -> None:
+        if self.decoding.max_new_tokens < 1 or not 0 <= self.decoding.temperature < inf:
+            raise UserError(
+                "an answer has at least one token, and is drawn at a temperature of at least 0",
+                "mend `--max_new_tokens` or `--temperature`",
+            )
+
+    @cached_property
+    def model(self) -> PreTrainedModel:
+        """What the run saved; loaded when first asked."""
+        return self.run.tuned().eval()
+
+    @cached_property
+    def wording(self) -> Wording:
+        """The run's own prompts."""
+        return Wording(
+            {Path(source["path"]): source["name"] for source in self.run.manifest["repository"]["sources"]},
+            {view: FAMILY[name] for view, name in self.run.manifest["corpus"]["prompts"].items()},
+            special_tokens(self.run.tokenizer) - set(PLACEHOLDERS),
+            limits_of(self.run.recipe.mining),
+        )
+
+    @property
+    def room(self) -> int:
+        """Tokens that a prompt may have: what the model can read, less what it is to write.
+
+        Raises:
+            UserError: none.
+        """
+        reach = positions(self.model.config) or int(self.run.manifest["plan"]["max_length"])
+        if self.decoding.max_new_tokens >= reach:
+            raise UserError(
+                f"`--max_new_tokens` {self.decoding.max_new_tokens} leaves no room for a prompt: "
+                f"the model reads {reach} tokens",
+                "give less",
+            )
+        return reach - self.decoding.max_new_tokens
+
+    def tokens(self, requests: Sequence[Request]) -> list[list[int]]:
+        """The token ids of prompts, as in training; what is too long loses the beginning of its context, and is told.
+
+        Raises:
+            UserError: a prompt is empty, or there is no room for what makes it a prompt.
+        """
+        columns: dict[str, Sequence[Any]] = {
+            "prompt": [request.prompt.text for request in requests],
+            "context": [request.prompt.context for request in requests],
+            "completion": [""] * len(requests),
+            "added": [()] * len(requests),
+        }
+        found = []
+        for number, encoded in enumerate(encode(columns, self.run.tokenizer, self.room + 1), 1):  # 1 is for EOS
+            if encoded is None:
+                raise UserError(
+                    f"prompt {number} is too long for the {self.room} tokens that are left to it",
+                    "shorten what is not its context, or lower `--max_new_tokens`",
+                )
+            if len(encoded.input_ids) == 1:
+                raise UserError(f"prompt {number} is empty", "give some text")
+            if encoded.trimmed:
+                logger.warning("prompt %d: its beginning is left out, %d tokens are read", number, self.room)
+            found.append(encoded.input_ids[:-1])
+        return found
+
+    def answers(self, requests: Sequence[Request], base: bool = False) -> list[Output]:
+        """Answers to many requests, in batches; of the base model if `base`."""
+        tokens, lines = self.tokens(requests), [request.lines for request in requests]
+        with base_arm(self.model, self.run.base) if base else nullcontext(self.model) as model:
+            return generate(model, self.run.tokenizer, tokens, lines, self.decoding, self.run.precision.dtype)
+
+    def streamed(self, request: Request, base: bool = False) -> Output:
+        """The answer to one request, on stdout as it grows; of the base model if `base`."""
+        tokens, tokenizer = self.tokens([request]), self.run.tokenizer
+        shown, dtype = Terminal(tokenizer, request.lines), self.run.precision.dtype
+        with base_arm(self.model, self.run.base) if base else nullcontext(self.model) as model:
+            return generate(model, tokenizer, tokens, [request.lines], self.decoding, dtype, streamer=shown)[0]

@@ -1,0 +1,64 @@
+"""Let a complete run's model write: go on from a text, fill a gap, change lines, or say what a diff does.
+
+python scripts/generate.py runs/two --prompt "def parse(line):"                        # or the text on stdin
+python scripts/generate.py runs/two --prefix "def area(r):" --suffix "    return a"    # what stands between
+python scripts/generate.py runs/two --file src/a.py --line 40                          # what is missing before line 40
+python scripts/generate.py runs/two --file src/a.py --lines 10-20 --instruction "Return early on empty input"
+git diff --staged | python scripts/generate.py runs/two --view message                 # a commit's subject
+python scripts/generate.py runs/two --batch < questions.jsonl                          # JSON lines in and out
+python scripts/generate.py runs/two --prompt "def parse(line):" --base too --why       # against the base; which commits taught it
+
+The answer goes to stdout as it grows, all else to stderr. A line of a batch is {"prompt": ...}, {"prefix": ..., "suffix": ...},
+{"before": ..., "instruction": ...} or {"diff": ...}, with "path" where there is one; it comes back with "output" and "ended".
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from blocklm.console import console
+from blocklm.request import add_flags, places, request_of
+
+
+def main() -> None:
+    """Parse, load, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run_dir", type=Path)
+    add_flags(parser)
+    parser.add_argument("--batch", action="store_true", help="JSON lines from stdin")
+    parser.add_argument(
+        "--base", nargs="?", const="only", choices=("only", "too"), help="let the base model answer instead, or too"
+    )
+    parser.add_argument(
+        "--why", action="store_true", help="the training commits nearest to the answer, and what it repeats"
+    )
+    args = parser.parse_args()
+
+    from blocklm.assist import Assistant  # heavy
+    from blocklm.batch import answered
+    from blocklm.finished import finished_run
+    from blocklm.generation import Decoding
+    from blocklm.origins import Origins, origin_lines
+    from blocklm.terminal import printable
+
+    run = finished_run(args.run_dir, places(args))
+    assistant = Assistant(run, Decoding(args.max_new_tokens, args.temperature, args.seed))
+    origins = Origins(run.training_samples(), run.tokenizer, run.subjects) if args.why else None
+    arms = {None: ["tuned"], "only": ["base"], "too": ["tuned", "base"]}[args.base]
+    if args.batch:
+        for line in answered(assistant, arms, sys.stdin, origins):
+            print(line, flush=True)
+        return
+    request = request_of(args, assistant.wording)
+    for arm in arms:
+        if len(arms) > 1:
+            print(f"{arm}:", file=sys.stderr)
+        output = assistant.streamed(request, arm == "base")
+        if origins is not None and arm == arms[0]:
+            for line in origin_lines(origins.of(request.prompt.text, output.text)):
+                print(printable(line), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    with console():
+        main()
