@@ -115,4 +115,7 @@ class Assistant:
         tokens, tokenizer = self.tokens([request]), self.run.tokenizer
         shown, dtype = Terminal(tokenizer, request.lines), self.run.precision.dtype
         with base_arm(self.model, self.run.base) if base else nullcontext(self.model) as model:
-            return generate(model, tokenizer, tokens, [request.lines], self.decoding, dtype, streamer=shown)[0]
+            (output,) = generate(model, tokenizer, tokens, [request.lines], self.decoding, dtype, streamer=shown)
+        if not output.text:
+            logger.info("the model has nothing to write here")
+        return output

@@ -14,7 +14,7 @@ AT_ONCE = 64  # lines read before their answers are written, in order: what an i
 
 
 def answered(
-    assistant: Assistant, arms: Sequence[str], lines: Iterable[str], origins: Origins | None = None
+    assistant: Assistant, arms: Sequence[str], lines: Iterable[bytes], origins: Origins | None = None
 ) -> Iterator[str]:
     """Yield for each line the same object with `output` and `ended`, and `origins` and `verbatim` if they are searched for.
 
@@ -23,7 +23,7 @@ def answered(
     Args:
         assistant: who answers.
         arms: `tuned`, `base` or both.
-        lines: JSON objects, as `Wording.row` takes them.
+        lines: JSON objects in UTF-8, as `Wording.row` takes them.
         origins: where to search for what was written.
 
     Raises:
@@ -36,7 +36,7 @@ def answered(
             try:
                 row = json.loads(line)
                 requests.append(assistant.wording.row(row))
-            except (UserError, json.JSONDecodeError) as error:
+            except ValueError as error:
                 hint = error.hint if isinstance(error, UserError) else "give one JSON object a line"
                 raise UserError(f"line {number}: {error}", hint) from None
             rows.append(row)

@@ -22,19 +22,19 @@ class Region:
     after: str
 
 
-def region_of(file: Path, first: int, last: int) -> Region:
+def region_of(file: Path, first: int, last: int | None = None) -> Region:
     """Read some lines of a file and, around them, as much as a lesson shows.
 
     Args:
         file: where it is.
         first: line from 1.
-        last: line, included; `first - 1` for the gap before `first`.
+        last: line, included; None for the gap before `first`.
 
     Raises:
         UserError: the file cannot be read, or has no such lines.
     """
     lines = _lines(file)
-    gap = last == first - 1
+    gap, last = last is None, first - 1 if last is None else last
     if not gap and last < first:
         raise UserError(f"`--lines {first}-{last}` ends before it begins", f"`--lines {last}-{first}`")
     if not 1 <= first <= len(lines) + gap or last > len(lines):

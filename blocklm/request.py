@@ -3,7 +3,7 @@
 import logging
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -72,9 +72,10 @@ class Wording:
         ]
         if not hunks:
             raise UserError("each hunk of the diff holds a special token of the model", "say yourself what it does")
-        for some in (hunks, [_beginning(min(hunks, key=lambda hunk: len(hunk.diff)))]):
-            for sample in message(self._family("message"), some):
-                return Request(Prompt(sample.prompt, sample.context), lines=1)
+        family = self._family("message")
+        sample = next(message(family, hunks), None) or next(message(family, [_beginning(hunks)]), None)
+        if sample is not None:
+            return Request(Prompt(sample.prompt, sample.context), lines=1)
         raise UserError("the lines of the diff are too long to be shown", "give a smaller change")
 
     def row(self, row: Any) -> Request:
@@ -123,7 +124,7 @@ class Wording:
 
 
 def add_flags(parser: ArgumentParser) -> None:
-    """The flags that say what is asked, how it is answered and where things are."""
+    """The flags that say what is asked, of whom and how, and where things are."""
     parser.add_argument("--prompt", help="a text to go on from, as it is")
     parser.add_argument("--prefix", help="what stands before a gap")
     parser.add_argument("--suffix", help="what stands after it")
@@ -137,6 +138,13 @@ def add_flags(parser: ArgumentParser) -> None:
     parser.add_argument("--max_new_tokens", type=int, default=200)
     parser.add_argument("--temperature", type=float, default=0.0, help="0 (the default) takes the likeliest tokens")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch", action="store_true", help="JSON lines from stdin")
+    parser.add_argument(
+        "--base", nargs="?", const="only", choices=("only", "too"), help="let the base model answer instead, or too"
+    )
+    parser.add_argument(
+        "--why", action="store_true", help="the training commits nearest to the answer, and what it repeats"
+    )
     parser.add_argument("--repo", nargs="+", help="where the repositories are now, for --why")
     parser.add_argument("--corpus_dir", help="where the corpus is now, for --why")
 
@@ -165,7 +173,7 @@ def request_of(args: Namespace, wording: Wording) -> Request:
         region = region_of(args.file, *_span(args.lines))
         return wording.change(region.text, args.instruction, region.path, region.root)
     if args.line is not None:
-        region = region_of(args.file, args.line, args.line - 1)
+        region = region_of(args.file, args.line)
         return wording.gap(region.before, region.after, region.path, region.root)
     if args.prefix is not None or args.suffix is not None:
         path = args.file.as_posix() if args.file else UNNAMED
@@ -188,13 +196,14 @@ def _stdin() -> str:
     return sys.stdin.buffer.read().decode(errors="replace")
 
 
-def _beginning(hunk: HunkText) -> HunkText:
-    """As much of a hunk as a prompt shows."""
+def _beginning(hunks: Sequence[HunkText]) -> HunkText:
+    """As much of the smallest hunk as a prompt shows."""
+    logger.info("the diff is long: only the beginning of its smallest hunk is shown")
+    hunk = min(hunks, key=lambda hunk: len(hunk.diff))
     room, lines = MESSAGE_DIFF_CHARS - len(hunk.path), list[str]()
     for line in hunk.lines:
         room -= len(line) + 1
         if room < 0:
             break
         lines.append(line)
-    logger.info("the diff is long: only the beginning of its smallest hunk is shown")
     return replace(hunk, lines=lines)

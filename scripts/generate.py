@@ -25,13 +25,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run_dir", type=Path)
     add_flags(parser)
-    parser.add_argument("--batch", action="store_true", help="JSON lines from stdin")
-    parser.add_argument(
-        "--base", nargs="?", const="only", choices=("only", "too"), help="let the base model answer instead, or too"
-    )
-    parser.add_argument(
-        "--why", action="store_true", help="the training commits nearest to the answer, and what it repeats"
-    )
     args = parser.parse_args()
 
     from blocklm.assist import Assistant  # heavy
@@ -46,7 +39,7 @@ def main() -> None:
     origins = Origins(run.training_samples(), run.tokenizer, run.subjects) if args.why else None
     arms = {None: ["tuned"], "only": ["base"], "too": ["tuned", "base"]}[args.base]
     if args.batch:
-        for line in answered(assistant, arms, sys.stdin, origins):
+        for line in answered(assistant, arms, sys.stdin.buffer, origins):
             print(line, flush=True)
         return
     request = request_of(args, assistant.wording)

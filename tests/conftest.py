@@ -269,3 +269,38 @@ def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "seed: 7\nbf16: false\nbehavioral_items: 4\nbehavioral_max_new_tokens: 48\n"
     )
     return path
+
+
+@pytest.fixture(scope="session")
+def lamps(tmp_path_factory: pytest.TempPathFactory) -> GitRepository:
+    """Two dozen steps, and a commit that adds lines like no other; never changed by a test."""
+    repository = GitRepository(tmp_path_factory.mktemp("lamps") / "house")
+    module = ""
+    for number in range(24):
+        module += function(number)
+        if number == 3:
+            repository.commit("Hang a place for lamps", {"src/lamps.py": "LAMPS = [\n]\n"})
+        elif number == 4:
+            table = "LAMPS = [\n" + "    lantern, lantern, lantern,\n" * 12 + "]\n"
+            repository.commit("Light every lamp of the house", {"src/lamps.py": table})
+        else:
+            repository.commit(f"Add step {number}", {"src/steps.py": module})
+    return repository
+
+
+@pytest.fixture(scope="session")
+def taught(tmp_path_factory: pytest.TempPathFactory, lamps: GitRepository, tiny_models: dict[str, Path]) -> Path:
+    """A run that knows `lamps` by heart, in four views; its embeddings and head are trained too, as the tiny base knows nothing."""
+    place = tmp_path_factory.mktemp("taught")
+    keys = {
+        "model_name_or_path": tiny_models["llama"], "use_peft": "true", "lora_r": "32", "bf16": "false",
+        "lora_modules_to_save": "[embed_tokens, lm_head]", "views": "{edit: 0.3, fim: 0.3, next_line: 0.2, message: 0.2}",
+        "boost": "{src/lamps.py: 6}", "max_length": "512", "max_steps": "300", "learning_rate": "5e-3",
+        "per_device_train_batch_size": "2", "eval_strategy": "'no'", "save_strategy": "'no'", "behavioral_items": "0",
+        "exam": "false", "hardware_interval": "0", "seed": "7",
+    }  # fmt: skip
+    recipe = place / "recipe.yaml"
+    recipe.write_text("".join(f"{key}: {value}\n" for key, value in keys.items()))
+    done = run_script("train.py", recipe, "--repo", lamps.path, "--output_dir", "run", cwd=place)
+    assert done.returncode == 0, done.stderr
+    return place / "run"

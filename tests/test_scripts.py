@@ -56,7 +56,9 @@ def trained(workplace: Path, project: Path, tiny_models: dict[str, Path], tiny_r
     return workplace / "runs" / "whole"
 
 
-@pytest.mark.parametrize("name", ["train.py", "mine.py", "evaluate.py", "fetch_model.py", "export.py", "report.py"])
+@pytest.mark.parametrize(
+    "name", ["train.py", "mine.py", "evaluate.py", "fetch_model.py", "export.py", "report.py", "generate.py"]
+)
 def test_help_teaches(name: str, tmp_path: Path) -> None:
     done = run_script(name, "--help", cwd=tmp_path)
     assert done.returncode == 0
