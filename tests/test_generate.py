@@ -194,7 +194,7 @@ def shown(text: str) -> str:
 def test_a_batch_says_what_each_question_alone_gets(ask: Ask, lamps: GitRepository) -> None:
     """In the order of the questions, whose lengths are not, and with what else their lines hold."""
     rows = [
-        {"prompt": "LAMPS = [\n", "id": "first"},
+        {"prompt": "lantern", "id": "first"},
         {"prefix": "def step_7(value):\n" * 20, "suffix": "\n", "path": "src/steps.py"},
         {"before": "def step_1(value):\n", "instruction": "Add step 2", "path": "src/steps.py"},
         {"diff": lamps.git("show", "HEAD~3")},
