@@ -32,7 +32,7 @@ class Terminal(TextStreamer):
     def __init__(self, tokenizer: PreTrainedTokenizerBase, lines: int | None = None, to: TextIO | None = None) -> None:
         super().__init__(tokenizer, skip_prompt=True, clean_up_tokenization_spaces=False)
         self._end, self._left, self._to = tokenizer.eos_token_id, lines, to or sys.stdout
-        self._held, self._last = "", "\n"
+        self._last = "\n"
 
     def put(self, value: torch.Tensor) -> None:
         """Take the prompt, then token after token."""
@@ -40,10 +40,8 @@ class Terminal(TextStreamer):
             super().put(value)
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        """Show some of it; whether a carriage return ends a line is seen when the next character is there."""
-        text = self._within(self._held + text)
-        self._held = "\r" if text.endswith("\r") and not stream_end else ""
-        shown = printable(text.removesuffix(self._held))
+        """Show some of it: what ends with a space or a line's end, or is all that is left."""
+        shown = printable(self._within(text))
         self._last = (self._last + shown)[-1]
         self._to.write(shown + ("\n" if stream_end and self._last != "\n" else ""))
         self._to.flush()

@@ -290,6 +290,16 @@ def test_what_cannot_be_asked_is_refused_in_two_lines(
     assert refusal and error in refusal[1], said.err
 
 
+def test_the_corpus_may_be_elsewhere(
+    ask: Ask, lamps: GitRepository, taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = ["--repo", lamps.path, "--corpus_dir", taught.parent / "corpora"]
+    said = ask("--prompt", "lantern", "--why", *places)
+    assert (said.code, list(tmp_path.iterdir())) == (0, [])
+    assert "Light every lamp of the house" in said.err
+
+
 def test_a_run_that_is_not_complete_answers_nothing(ask: Ask, taught: Path, tmp_path: Path) -> None:
     shutil.copytree(taught, tmp_path / "bare", ignore=shutil.ignore_patterns("*.safetensors"))
     shutil.copytree(taught, tmp_path / "torn", ignore=shutil.ignore_patterns("adapter_config.json"))
@@ -322,6 +332,14 @@ def test_lines_are_counted_as_git_counts_them(tmp_path: Path) -> None:
     end = region_of(file, 4)
     assert (end.text, end.after) == ("", "")
     assert end.before.endswith("three\n")
+
+
+def test_around_a_gap_as_much_is_read_as_a_lesson_shows(tmp_path: Path) -> None:
+    file = tmp_path / "a.py"
+    file.write_text("".join(f"line_{number:05}\n" for number in range(200)))
+    region = region_of(file, 101)
+    assert (len(region.before), len(region.after), region.text) == (700, 300, "")
+    assert region.before.endswith("line_00099\n") and region.after.startswith("line_00100\n")
 
 
 def test_more_lines_than_a_lesson_shows_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -401,6 +419,8 @@ def test_the_nearest_commit_is_the_one_that_added_it(run: Finished, samples: Dat
         origins = Origins(samples, run.tokenizer, run.subjects)
         subjects = [origins.of("", f"def step_{number}(value):\n").nearest[0].subject for number in (2, 7, 9)]
         assert subjects == ["Add step 2", "Add step 7", "Add step 9"]
+        assert [one.subject for one in origins.of("", "8").nearest] == ["Add step 8"]
+        assert len({one.commit for one in origins.of("", "return value").nearest}) == 5
         assert origins.of("", "x").nearest == origins.of("", "!?").nearest == []
 
 
@@ -411,6 +431,7 @@ def test_fifty_tokens_in_a_row_are_verbatim_unless_the_prompt_shows_them(run: Fi
     exact, less = text[: offsets[49][1]], text[: offsets[48][1]]
     assert [len(run.tokenizer(some).input_ids) for some in (exact, less)] == [50, 49]
     assert {path for _, path in origins.of("", f"?!{exact}?!").verbatim} == {"src/lamps.py"}
+    assert origins.of("", exact).verbatim
     assert origins.of("", f"?!{less}?!").verbatim == []
     assert origins.of(f"# {exact}", exact).verbatim == []
 
@@ -464,7 +485,7 @@ def test_who_wants_no_more_of_it_hears_nothing_of_a_broken_pipe(tmp_path: Path) 
     )
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", f"{sys.executable} -c \"$1\" | head -n 1", "-", code],
-        cwd=ROOT, capture_output=True, text=True, check=False,
+        cwd=ROOT, env=script_environment() | {"PYTHONUNBUFFERED": ""}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
