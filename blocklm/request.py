@@ -161,6 +161,11 @@ def request_of(args: Namespace, wording: Wording) -> Request:
     Raises:
         UserError: nothing, or only half of something.
     """
+    gap = args.prefix is not None or args.suffix is not None
+    if sum((args.prompt is not None, gap, args.line is not None, bool(args.lines), bool(args.view))) > 1:
+        raise UserError(
+            "two things are asked at once", "one of --prompt, --prefix and --suffix, --line, --lines, --view"
+        )
     if args.view == "message":
         return wording.subject(_stdin())
     if (args.line is not None or args.lines) and not args.file:
@@ -175,7 +180,7 @@ def request_of(args: Namespace, wording: Wording) -> Request:
     if args.line is not None:
         region = region_of(args.file, args.line)
         return wording.gap(region.before, region.after, region.path, region.root)
-    if args.prefix is not None or args.suffix is not None:
+    if gap:
         path = args.file.as_posix() if args.file else UNNAMED
         return wording.gap(args.prefix or "", args.suffix or "", path)
     if args.file:

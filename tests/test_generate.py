@@ -258,6 +258,7 @@ def test_what_a_model_cannot_read_is_cut_at_its_beginning_and_told(ask: Ask, run
         (["--prompt", "x", "--max_new_tokens", "0"], b"", "at least one token"),
         (["--prompt", "x", "--temperature", "-1"], b"", "at a temperature of at least 0"),
         (["--prompt", "x", "--temperature", "nan"], b"", "at a temperature of at least 0"),
+        (["--prompt", "x", "--view", "message"], b"", "two things are asked at once"),
         (["--line", "4"], b"", "lines without a file"),
         (["--file", "a.py"], b"", "does not say which lines"),
         (["--file", "a.py", "--lines", "1-2"], b"", "an edit needs lines and what is to become of them"),
