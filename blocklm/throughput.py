@@ -1,7 +1,7 @@
 """Our training against TRL's own `sft` script: the same model, adapter, token ids and rows per step, one after the other.
 
 TRL's script pads each batch to its longest row. On samples of a real history, whose lengths have a long tail, more than half
-of what it computes is padding.
+of what it computes is padding. Which is the better model one seed cannot say: each round has its own, for both.
 """
 
 import json
@@ -9,6 +9,7 @@ import math
 import os
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,7 +32,7 @@ from blocklm.recipe import parse_recipe
 from blocklm.repository import open_repositories
 
 RUNTIME = re.compile(r"'train_runtime': '?([\d.]+)")
-SAMPLES, LENGTH = 96, 1024
+SAMPLES, LENGTH, SEED = 96, 1024, 42
 RECIPE = "recipes/quickstart.yaml"
 # Only ours could write samples. TRL's script gets as many samples a step as make as many steps: tokens a step are the same.
 OURS = ["--packing", "auto", "--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "2"]
@@ -50,22 +51,28 @@ class Arm:
     bits: float
 
 
-def training_table(paths: Sequence[Path], _: int) -> Iterator[str]:
-    """Yield the lines of a table, one repository after the other."""
+def training_table(paths: Sequence[Path], rounds: int) -> Iterator[str]:
+    """Yield the lines of a table, one repository after the other; each round trains both with a seed of its own."""
     for path in paths:
-        with tempfile.TemporaryDirectory(prefix="blocklm-benchmark-") as folder:
-            ours = _ours(path, Path(folder))
-            plain = _plain(Path(folder) / "ours", Path(folder) / "plain")
-        yield f"{path.resolve().name}: {ours.tokens} tokens of {SAMPLES} samples, at most {LENGTH} each"
-        for name, arm in (("BlockLM", ours), ("trl sft", plain)):
-            yield (
-                f"{name:10s} {arm.tokens / arm.seconds:8.0f} real tokens/s  {arm.padding_percent:5.1f} % padding  "
-                f"peak {arm.mebibytes:6.0f} MiB  {arm.bits:.4f} bits per byte of later commits"
-            )
-        yield f"{'ratio':10s} {plain.seconds / ours.seconds:8.2f}"
+        yield f"{path.resolve().name}: {SAMPLES} samples, at most {LENGTH} tokens each"
+        ratios, changes = [], []
+        for seed in range(SEED, SEED + rounds):
+            with tempfile.TemporaryDirectory(prefix="blocklm-benchmark-") as folder:
+                ours = _ours(path, Path(folder), seed)
+                plain, against = _plain(Path(folder) / "ours", Path(folder) / "plain")
+            for name, arm in (("BlockLM", ours), ("trl sft", plain)):
+                yield (
+                    f"{f'{name}, seed {seed}':18s} {arm.tokens:6d} tokens {arm.tokens / arm.seconds:5.0f} a second  "
+                    f"{arm.padding_percent:5.1f} % padding  peak {arm.mebibytes:6.0f} MiB  {arm.bits:.4f} bits per byte"
+                )
+            low, high = against["ci95"]
+            ratios.append(plain.seconds / ours.seconds)
+            changes.append(against["delta_percent"])
+            yield f"{'ratio of time':18s} {ratios[-1]:6.2f}   ours in bits {changes[-1]:+.2f} % [{low:+.2f}, {high:+.2f}]"
+        yield f"{'mean':18s} {statistics.fmean(ratios):6.2f}   ours in bits {statistics.fmean(changes):+.2f} %"
 
 
-def _ours(repository: Path, folder: Path) -> Arm:
+def _ours(repository: Path, folder: Path, seed: int) -> Arm:
     run = folder / "ours"
     arguments = [
         "--repo",
@@ -75,7 +82,7 @@ def _ours(repository: Path, folder: Path) -> Arm:
         "--corpus_dir",
         f"{folder / 'corpora'}",
     ]
-    arguments += ["--max_train_samples", f"{SAMPLES}", *SHARED, *OURS]
+    arguments += ["--max_train_samples", f"{SAMPLES}", "--seed", f"{seed}", *SHARED, *OURS]
     _, mebibytes = _run([sys.executable, "scripts/train.py", RECIPE, *arguments])
     manifest = json.loads((run / "manifest.json").read_text())
     training, train = manifest["training"], manifest["corpus"]["splits"]["train"]
@@ -89,8 +96,8 @@ def _ours(repository: Path, folder: Path) -> Arm:
     )
 
 
-def _plain(run: Path, folder: Path) -> Arm:
-    """Train on the same rows, padded, and examine the adapter as ours was."""
+def _plain(run: Path, folder: Path) -> tuple[Arm, dict[str, Any]]:
+    """Train on the same rows, padded, and let both sit the exam; also how ours did against it."""
     recipe, manifest = parse_recipe([str(run / "recipe.yaml")]), json.loads((run / "manifest.json").read_text())
     lengths = _write_rows(run, folder / "rows")
     keys = [
@@ -114,15 +121,17 @@ def _plain(run: Path, folder: Path) -> Arm:
     shutil.copytree(run, folder / "run")
     for path in (folder / "out").glob("adapter_*"):
         shutil.copy(path, folder / "run")
-    _run([sys.executable, "scripts/evaluate.py", f"{folder / 'run'}", "--exam_arms", "base", "tuned"])
-    result: dict[str, Any] = json.loads((folder / "run" / "exam-again.json").read_text())
-    return Arm(
+    exam = [sys.executable, "scripts/evaluate.py", f"{run}", "--control", f"{folder / 'run'}"]
+    _run([*exam, "--exam_arms", "base", "tuned", "--exam_task_items", "0"])
+    theirs: dict[str, Any] = json.loads((run / "exam-again.json").read_text())["arms"]["control"]
+    arm = Arm(
         tokens=sum(lengths),
         seconds=float(found[1]),
         mebibytes=mebibytes,
         padding_percent=padding(lengths, rows),
-        bits=result["tuned"]["bits_per_byte"],
+        bits=theirs["bits_per_byte"],
     )
+    return arm, theirs["tuned_against_it"]
 
 
 def _listed(value: Any) -> list[Any]:

@@ -51,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=sorted(TABLES), help="what to measure")
     parser.add_argument("--repo", nargs="+", type=Path, default=[Path()], help="git repositories (default: here)")
-    parser.add_argument("--rounds", type=int, default=5, help="runs of each case; the median counts")
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each case")
     arguments = parser.parse_args()
     for line in TABLES[arguments.name](arguments.repo, arguments.rounds):
         print(line, flush=True)
