@@ -11,6 +11,7 @@ import random
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,9 @@ from blocklm.warden import SMALL, Limits, Outcome, Watch, kernel_limits
 
 KILLED_WITHIN = 10  # seconds: to give back much memory takes a moment
 WORK, INNER = "/tmp/work", "/bwrap"  # inside
+# Bubblewrap's two processes ask the kernel to die with us one after the other. A command that began before both have would
+# outlive us if we were killed in between; if we are gone, `read` fails and nothing begins.
+GATE = "echo >&0 && read -r _"
 SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64")
 SHARED = ("/etc/ld.so.cache", "/etc/alternatives")
 # What tools keep in the folders that they also need: something that cannot be read stands in their place.
@@ -53,14 +57,15 @@ def run(command: Sequence[str], tree: Path, limits: Limits, binds: Sequence[Path
     Raises:
         UserError: bubblewrap is not installed.
     """
-    inside = ["sh", "-c", f'cp -a /tree {WORK} && cd {WORK} && exec "$@"', "sh", *command]
+    inside = ["sh", "-c", f'cp -a /tree {WORK} && cd {WORK} && {GATE} && exec "$@" </dev/null', "sh", *command]
     reading, writing = os.pipe()
     told, tell = os.pipe()
+    gate, its_gate = socket.socketpair()
     try:
         walls = _walls(tree, limits, binds)
         process = subprocess.Popen(
             [next(walls), "--info-fd", str(tell), *walls, *kernel_limits(limits), *inside],
-            stdin=subprocess.DEVNULL,
+            stdin=its_gate,
             stdout=writing,
             stderr=writing,
             pass_fds=[tell],
@@ -70,11 +75,14 @@ def run(command: Sequence[str], tree: Path, limits: Limits, binds: Sequence[Path
     except BaseException:
         os.close(reading)
         os.close(told)
+        gate.close()
         raise
     finally:
         os.close(writing)
         os.close(tell)
+        its_gate.close()
     try:
+        _let_in(gate, limits)
         return Watch(process, reading, limits).outcome()
     finally:
         with suppress(ProcessLookupError):
@@ -82,6 +90,14 @@ def run(command: Sequence[str], tree: Path, limits: Limits, binds: Sequence[Path
         process.wait()
         os.close(reading)
         _wait_for_the_last(told)
+
+
+def _let_in(gate: socket.socket, limits: Limits) -> None:
+    """Let the command begin once the walls stand and bubblewrap has seen to it that all inside dies with this process."""
+    with gate, suppress(OSError):  # it has ended, or has taken all its time already: the watch says so
+        gate.settimeout(limits.seconds)
+        if gate.recv(1):
+            gate.sendall(b"\n")
 
 
 def _wait_for_the_last(told: int) -> None:
