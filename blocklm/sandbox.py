@@ -23,8 +23,9 @@ from blocklm.warden import SMALL, Limits, Outcome, Watch, kernel_limits
 
 KILLED_WITHIN = 10  # seconds: to give back much memory takes a moment
 WORK, INNER = "/tmp/work", "/bwrap"  # inside
-# Bubblewrap's two processes ask the kernel to die with us one after the other. A command that began before both have would
-# outlive us if we were killed in between; if we are gone, `read` fails and nothing begins.
+# Bubblewrap's two processes ask the kernel to die with us one after the other. If we are killed before both have, a keeper in their
+# group kills what is there, and a command that has not been let in never begins: either `read` ends when we do.
+KEEPER = '(read -r _ <"/proc/self/fd/$0"; kill -KILL 0) >/dev/null 2>&1 & exec "$@"'
 GATE = "echo >&0 && read -r _"
 SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64")
 SHARED = ("/etc/ld.so.cache", "/etc/alternatives")
@@ -61,25 +62,29 @@ def run(command: Sequence[str], tree: Path, limits: Limits, binds: Sequence[Path
     reading, writing = os.pipe()
     told, tell = os.pipe()
     gate, its_gate = socket.socketpair()
+    alive, living = os.pipe()
     try:
         walls = _walls(tree, limits, binds)
+        started = [next(walls), "--info-fd", str(tell), *walls, *kernel_limits(limits), *inside]
         process = subprocess.Popen(
-            [next(walls), "--info-fd", str(tell), *walls, *kernel_limits(limits), *inside],
+            ["sh", "-c", KEEPER, str(alive), *started],
             stdin=its_gate,
             stdout=writing,
             stderr=writing,
-            pass_fds=[tell],
+            pass_fds=[tell, alive],
             env={"PATH": os.environ.get("PATH", os.defpath)},  # bubblewrap's own can be read in its /proc
             start_new_session=True,
         )
     except BaseException:
         os.close(reading)
         os.close(told)
+        os.close(living)
         gate.close()
         raise
     finally:
         os.close(writing)
         os.close(tell)
+        os.close(alive)
         its_gate.close()
     try:
         _let_in(gate, limits)
@@ -88,6 +93,7 @@ def run(command: Sequence[str], tree: Path, limits: Limits, binds: Sequence[Path
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        os.close(living)
         os.close(reading)
         _wait_for_the_last(told)
 
