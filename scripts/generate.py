@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from blocklm.console import console
-from blocklm.request import add_flags, places, request_of
+from blocklm.request import add_flags, check_asked, places, request_of
 
 
 def main() -> None:
@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("run_dir", type=Path)
     add_flags(parser)
     args = parser.parse_args()
+    check_asked(args)
 
     from blocklm.assist import Assistant  # heavy
     from blocklm.batch import answered
@@ -36,13 +37,13 @@ def main() -> None:
 
     run = finished_run(args.run_dir, places(args))
     assistant = Assistant(run, Decoding(args.max_new_tokens, args.temperature, args.seed))
+    request = None if args.batch else request_of(args, assistant.wording)
     origins = Origins(run.training_samples(), run.tokenizer, run.subjects) if args.why else None
     arms = {None: ["tuned"], "only": ["base"], "too": ["tuned", "base"]}[args.base]
-    if args.batch:
+    if request is None:
         for line in answered(assistant, arms, sys.stdin.buffer, origins):
             print(line, flush=True)
         return
-    request = request_of(args, assistant.wording)
     for arm in arms:
         if len(arms) > 1:
             print(f"{arm}:", file=sys.stderr)
@@ -53,5 +54,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with console():
+    with console(resumes=False):
         main()

@@ -201,6 +201,7 @@ EDGES: dict[str, set[str]] = {
     "origins": {"audit", "terms"},
     "batch": {"assist", "errors", "origins"},
     "export": {"errors", "finished", "generation", "saved"},
+    "llama_cpp": {"errors", "export", "finished"},
     "handover": {"behaviour", "export", "finished", "model", "onward", "report", "saved", "topup"},
     "publish": {"audit", "card", "errors", "finished", "gate", "handover_keys", "hub", "model", "report", "saved"},
     "page": set(),
