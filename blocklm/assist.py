@@ -19,6 +19,7 @@ from blocklm.finished import Finished
 from blocklm.generation import Decoding, Output, generate
 from blocklm.mining import limits_of
 from blocklm.model import base_arm, positions, special_tokens
+from blocklm.recall import Recall
 from blocklm.redaction import PLACEHOLDERS
 from blocklm.request import Request, Wording
 from blocklm.terminal import Terminal
@@ -36,6 +37,7 @@ class Assistant:
     Args:
         run: that went to its end.
         decoding: how tokens are chosen, and how many at most.
+        retrieve: pieces of the repository's files that stand before a prompt, as far as there is room.
 
     Raises:
         UserError: no answer can be given that way.
@@ -43,6 +45,7 @@ class Assistant:
 
     run: Finished
     decoding: Decoding
+    retrieve: int = 0
 
     def __post_init__(self) -> None:
         if self.decoding.max_new_tokens < 1 or not 0 <= self.decoding.temperature < inf:
@@ -67,6 +70,10 @@ class Assistant:
             special_tokens(self.run.tokenizer) - set(PLACEHOLDERS),
             limits_of(self.run.recipe.mining),
         )
+
+    @cached_property
+    def _recall(self) -> Recall:
+        return Recall(self.run, self.wording, self.retrieve)
 
     @property
     def room(self) -> int:
@@ -111,8 +118,16 @@ class Assistant:
                 raise UserError(f"{request.name} is empty", "give some text")
             if encoded.trimmed:
                 logger.warning("%s: its beginning is left out, %d tokens are read", request.name, self.room)
-            found.append(encoded.input_ids[:-1])
+            found.append(self._with_files(request, encoded.input_ids[:-1]))
         return found
+
+    def _with_files(self, request: Request, ids: list[int]) -> list[int]:
+        """The prompt, after what begins every text and what is retrieved for it."""
+        if not self.retrieve:
+            return ids
+        head = len(self.run.tokenizer("").input_ids)
+        room = min(self.run.recipe.exam.exam_context_tokens, self.room - len(ids))
+        return ids[:head] + self._recall.tokens(request.prompt.text, room) + ids[head:]
 
     def answers(self, requests: Sequence[Request], base: bool = False) -> list[Output]:
         """Answers to many requests, in batches; of the base model if `base`."""

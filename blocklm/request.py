@@ -70,7 +70,7 @@ class Wording:
         hunks = [
             hunk
             for hunk in pasted_hunks(diff, self._repo(None), self.limits)
-            if not self._broken_by(hunk.path, hunk.diff)
+            if not self.broken_by(hunk.path, hunk.diff)
         ]
         if not hunks:
             raise UserError("each hunk of the diff holds a special token of the model", "say yourself what it does")
@@ -100,6 +100,14 @@ class Wording:
                 return ask(*texts)
         raise UserError(f"{ascii(row)[:80]} asks nothing", ROWS)
 
+    def file(self, repo: str, path: str, text: str) -> str:
+        """Lines of a file as the model reads them in training, to stand before a prompt."""
+        return next(iter(self.families.values())).prompt("snapshot", repo=repo, path=path, context=f"{text}\n").text
+
+    def broken_by(self, *texts: str) -> str | None:
+        """The first special token that stands in a text and would break a prompt."""
+        return next((token for token in sorted(self.breaking) if any(token in text for text in texts)), None)
+
     def _family(self, view: str) -> Family:
         if view not in self.families:
             learned = ", ".join(f"`{name}`" for name in self.families)
@@ -115,14 +123,11 @@ class Wording:
         return self.repositories.get(root, root.name if root.name in names else names[0])
 
     def _check(self, *texts: str) -> None:
-        if token := self._broken_by(*texts):
+        if token := self.broken_by(*texts):
             raise UserError(
                 f"the text holds `{token}`, which this model does not read as text",
                 "leave these lines out; `--prompt` alone gives a text to the model as it is",
             )
-
-    def _broken_by(self, *texts: str) -> str | None:
-        return next((token for token in sorted(self.breaking) if any(token in text for text in texts)), None)
 
 
 def add_flags(parser: ArgumentParser) -> None:
@@ -147,8 +152,15 @@ def add_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--why", action="store_true", help="the training commits nearest to the answer, and what it repeats"
     )
-    parser.add_argument("--repo", nargs="+", help="where the repositories are now, for --why")
-    parser.add_argument("--corpus_dir", help="where the corpus is now, for --why")
+    parser.add_argument(
+        "--retrieve",
+        type=int,
+        default=0,
+        metavar="K",
+        help="show the model the K nearest pieces of files at HEAD first",
+    )
+    parser.add_argument("--repo", nargs="+", help="where the repositories are now, for --why and --retrieve")
+    parser.add_argument("--corpus_dir", help="where the corpus is now, for --why and --retrieve")
 
 
 def places(args: Namespace) -> list[str]:
@@ -165,6 +177,10 @@ def check_asked(args: Namespace) -> None:
         raise UserError(
             "two things are asked at once",
             "one of --prompt, --prefix and --suffix, --file with --line or --lines, --view, --batch",
+        )
+    if args.retrieve < 0 or (args.retrieve and args.view):
+        raise UserError(
+            f"`--retrieve {args.retrieve}` gives nothing here", "a number from 1, for anything but --view message"
         )
 
 

@@ -68,7 +68,7 @@ def run(command: Sequence[str], tree: Path, limits: Limits, binds: Sequence[Path
         started = [next(walls), "--info-fd", str(tell), *walls, *kernel_limits(limits), *inside]
         process = subprocess.Popen(
             ["sh", "-c", KEEPER, str(alive), *started],
-            stdin=its_gate,
+            stdin=its_gate.fileno(),
             stdout=writing,
             stderr=writing,
             pass_fds=[tell, alive],

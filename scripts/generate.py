@@ -6,6 +6,7 @@ python scripts/generate.py runs/two --file src/a.py --line 40                   
 python scripts/generate.py runs/two --file src/a.py --lines 10-20 --instruction "Return early on empty input"
 git diff --staged | python scripts/generate.py runs/two --view message                 # a commit's subject
 python scripts/generate.py runs/two --batch < questions.jsonl                          # JSON lines in and out
+python scripts/generate.py runs/two --file src/a.py --line 40 --retrieve 3             # after the nearest pieces of other files
 python scripts/generate.py runs/two --prompt "def parse(line):" --base too --why       # against the base; which commits taught it
 
 The answer goes to stdout as it grows, all else to stderr. A line of a batch is {"prompt": ...}, {"prefix": ..., "suffix": ...},
@@ -36,7 +37,7 @@ def main() -> None:
     from blocklm.terminal import printable
 
     run = finished_run(args.run_dir, places(args))
-    assistant = Assistant(run, Decoding(args.max_new_tokens, args.temperature, args.seed))
+    assistant = Assistant(run, Decoding(args.max_new_tokens, args.temperature, args.seed), args.retrieve)
     request = None if args.batch else request_of(args, assistant.wording)
     origins = Origins(run.training_samples(), run.tokenizer, run.subjects) if args.why else None
     arms = {None: ["tuned"], "only": ["base"], "too": ["tuned", "base"]}[args.base]
