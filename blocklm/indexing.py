@@ -1,6 +1,6 @@
 """The index of a history, opened: built if there is none, grown if the history has grown, refused if it is another's.
 
-Documents and words stand in `corpus_dir/NAME/search-KIND` and are written anew for each head, a few thousand a second. Embeddings
+Documents and words stand in `corpus_dir/NAME/search/KIND` and are written anew for each head, a few thousand a second. Embeddings
 take most of the time: each is kept as soon as it is made, in a store beside it, and made once for the same text.
 """
 
@@ -84,7 +84,7 @@ class _Place:
     def __init__(self, changes: Changes, keys: RetrievalArguments, corpus_dir: Path, kind: str) -> None:
         about = changes.report["repository"]
         self.kind, self.head = kind, str(about["head"])
-        self.folder = corpus_dir / about["name"][:100] / f"search-{kind}"
+        self.folder = corpus_dir / about["name"][:100] / "search" / kind  # whose lock is its own: embedding takes long
         self.key = store.data_key(*MODULES, changes=changes.report["key"], kind=kind)
         self._commits = changes.dataset.data.table["commit"]
         self._keys, self._name = keys, f"blocklm-{about['name'][:100]}-{kind}"
@@ -149,7 +149,7 @@ def _documents(place: _Place, build: Callable[[], Iterable[pa.RecordBatch]]) -> 
                 raise UserError(
                     f"there are no {place.kind} to search", "scripts/mine.py says what was dropped, and why"
                 )
-            _index(made["searched"], place.kind).save(ready / "words", show_progress=False)
+            index_words(made["searched"], place.kind).save(ready / "words", show_progress=False)
             store.write_report(ready, {"key": place.key, "head": place.head, "documents": len(made)})
         found = _read(place)
     assert found is not None, "it was published above"
@@ -168,7 +168,7 @@ def _read(place: _Place) -> tuple[Dataset, bm25s.BM25] | None:
         return None
 
 
-def _index(texts: Iterable[str], kind: str) -> bm25s.BM25:
+def index_words(texts: Iterable[str], kind: str) -> bm25s.BM25:
     """The words of texts, as numbers from the start: of a long history their strings would not fit into memory."""
     number: dict[str, int] = {}
     bar = tqdm(texts, f"indexing words of {kind}", unit=" documents", disable=None)

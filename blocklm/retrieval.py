@@ -19,7 +19,8 @@ from datasets import Dataset
 from blocklm.terms import terms
 from blocklm.vectors import Vectors
 
-RANK_CONSTANT = 60  # of the paper
+# The paper's 60 hardly tells the first rank from the tenth; 10 found more on two repositories and on two others (docs/retrieval.md).
+RANK_CONSTANT = 10
 CANDIDATES = 100  # groups of each ranking that are fused
 # What a question about nothing in the history still finds has less of both (docs/retrieval.md).
 FLOOR_WORDS, FLOOR_COSINE = 0.5, 0.45
@@ -80,10 +81,7 @@ class Index:
             within: search these commits alone.
             before: search commits alone whose `seq` is smaller.
         """
-        allowed = self._allowed(within, before)
-        rankings = [self._by_words(question, allowed)]
-        if self._vectors is not None:
-            rankings.append(self._by_meaning(question, allowed, *self._vectors))
+        rankings = self._rankings(question, self._allowed(within, before))
         fused = fuse([[self._groups[at] for at in ranking] for ranking in rankings])
         cosines = rankings[1] if len(rankings) > 1 else {}
         best: dict[str, int] = {}
@@ -93,6 +91,15 @@ class Index:
                     best.setdefault(self._groups[at], at)
         rarity = {word: self._rarity(word) for word in set(terms(question))}
         return [self._hit(best[group], score, rarity, cosines) for group, score in list(fused.items())[:count]]
+
+    def rankings(self, question: str) -> dict[str, list[str]]:
+        """What each way to search ranks alone, and both together: commits (or files), the best first."""
+        found = [[self._groups[at] for at in ranking] for ranking in self._rankings(question, None)]
+        return dict(zip(("words", "meaning"), found, strict=False)) | {"both": list(fuse(found))}
+
+    def _rankings(self, question: str, allowed: np.ndarray | None) -> list[Ranking]:
+        found = [self._by_words(question, allowed)]
+        return found if self._vectors is None else [*found, self._by_meaning(question, allowed, *self._vectors)]
 
     def _allowed(self, within: Collection[str] | None, before: int | None) -> np.ndarray | None:
         """Which documents may be found; None for all."""
@@ -163,7 +170,7 @@ class Index:
 
 
 def fuse(rankings: Sequence[Sequence[Name]]) -> dict[Name, float]:
-    """Each name's sum of 1 / (60 + its rank), the largest first; ranks count from 1."""
+    """Each name's sum of 1 / (`RANK_CONSTANT` + its rank), the largest first; ranks count from 1."""
     scores: dict[Name, float] = {}
     for ranking in rankings:
         for rank, name in enumerate(ranking, 1):

@@ -6,6 +6,7 @@ python scripts/benchmark.py rendering --repo ~/src/project
 python scripts/benchmark.py planning
 python scripts/benchmark.py training --repo ~/src/project
 python scripts/benchmark.py callbacks
+python scripts/benchmark.py retrieval --repo ~/src/project ~/src/other
 python scripts/benchmark.py exactness --repo ~/src/project
 """
 
@@ -29,6 +30,12 @@ def _training(paths: list[Path], rounds: int) -> Iterator[str]:
     return training_table(paths, rounds)
 
 
+def _retrieval(paths: list[Path], rounds: int) -> Iterator[str]:
+    from blocklm.lookup import retrieval_table
+
+    return retrieval_table(paths, rounds)
+
+
 def _callbacks(rounds: int) -> Iterator[str]:
     from blocklm.overhead import callbacks_table
 
@@ -42,6 +49,7 @@ TABLES: dict[str, Callable[[list[Path], int], Iterator[str]]] = {
     "planning": lambda _, __: _planning(),
     "training": _training,
     "callbacks": lambda _, rounds: _callbacks(rounds),
+    "retrieval": _retrieval,
     "exactness": lambda paths, _: exactness_table(paths),
 }
 

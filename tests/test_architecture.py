@@ -164,6 +164,10 @@ EDGES: dict[str, set[str]] = {
         "changes", "curation", "documents", "embedding", "errors", "hunks", "hygiene", "qdrant", "recipe", "repository",
         "retrieval", "retrieval_keys", "snapshot", "store", "terms", "vectors",
     },
+    "lookup": {
+        "changes", "embedding", "hygiene", "indexing", "messages", "qdrant", "repository", "retrieval", "retrieval_keys",
+        "vectors",
+    },
     "recall": {"contexts", "finished", "indexing", "mining", "parents", "repository", "request", "retrieval"},
     "parents": {"redaction", "repository", "retrieval", "sterile", "terms", "trees"},
     "significance": set(),

@@ -1,7 +1,9 @@
 """What an arm of the exam is given stood in the repository before the commit that it is asked about."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from blocklm.parents import Question, nearest_before
 from blocklm.repository import Repository, open_repository
@@ -83,3 +85,27 @@ def test_each_commit_is_looked_for_in_every_repository(make_repository: Callable
     found = nearest_before([opened(first), opened(second)], questions, frozenset({".py"}), 5)
     assert [[piece.repository for piece in pieces] for pieces in found] == [["one"], ["two"]]
     assert Path(found[0][0].path).name == "steps.py"
+
+
+def test_embeddings_rank_again_what_words_find(make_repository: Callable[[str], GitRepository]) -> None:
+    """Of four pieces, the one that words rank third and meaning first wins: 1/13 + 1/11 is more than 1/11 + 1/14."""
+    repository = make_repository("server")
+    files = {
+        f"{name}.rs": f"fn {name}() {{ {'request ' * times}}}\n"
+        for name, times in zip("abcd", (8, 4, 2, 1), strict=True)
+    }
+    repository.commit("Begin", files)
+    asked = repository.commit("Later", {"x.rs": "x\n"})
+    question = [Question(asked, "request")]
+    texts: list[str] = []
+
+    def embed(given: Sequence[str]) -> np.ndarray:
+        texts.extend(given)
+        liked = {"request": 1.0, files["c.rs"]: 1.0, files["d.rs"]: 0.9, files["b.rs"]: 0.8}
+        return np.array([[liked.get(text, 0.0)] for text in given], np.float32)
+
+    by_words = [piece.path for piece in nearest_before([opened(repository)], question, RUST, 4)[0]]
+    by_both = [piece.path for piece in nearest_before([opened(repository)], question, RUST, 4, embed)[0]]
+    assert by_both[0] == by_words[2] == "c.rs"
+    assert sorted(by_both) == sorted(by_words)
+    assert len(texts) == 5

