@@ -93,6 +93,16 @@ class Finished:
         """
         return mine(self.repositories, self.recipe.mining)
 
+    @cached_property
+    def history_now(self) -> tuple[list[Repository], Changes]:
+        """The repositories as they are now and what they hold, from the cache or mined now: for whoever asks of today.
+
+        Raises:
+            UserError: the repositories are not here.
+        """
+        opened = open_repositories(self.recipe.mining)
+        return opened, mine(opened, self.recipe.mining)
+
     def training_samples(self) -> Dataset:
         """The training split, from the cache or mined again.
 

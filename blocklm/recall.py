@@ -7,9 +7,8 @@ from pathlib import Path
 from blocklm.contexts import fitted
 from blocklm.finished import Finished
 from blocklm.indexing import file_index
-from blocklm.mining import limits_of, mine
+from blocklm.mining import limits_of
 from blocklm.parents import is_shown, lines_of
-from blocklm.repository import open_repositories
 from blocklm.request import Wording
 from blocklm.retrieval import Hit, Index
 
@@ -33,8 +32,8 @@ class Recall:
     @cached_property
     def _index(self) -> Index:
         mining = self._run.recipe.mining
-        repositories = open_repositories(mining)
-        changes, place = mine(repositories, mining), Path(mining.corpus_dir)
+        repositories, changes = self._run.history_now
+        place = Path(mining.corpus_dir)
         return file_index(repositories, changes, limits_of(mining), self._run.recipe.retrieval, place)
 
     def pieces(self, prompt: str) -> list[Hit]:

@@ -168,7 +168,7 @@ EDGES: dict[str, set[str]] = {
         "changes", "embedding", "hygiene", "indexing", "messages", "qdrant", "repository", "retrieval", "retrieval_keys",
         "vectors",
     },
-    "recall": {"contexts", "finished", "indexing", "mining", "parents", "repository", "request", "retrieval"},
+    "recall": {"contexts", "finished", "indexing", "mining", "parents", "request", "retrieval"},
     "parents": {"redaction", "repository", "retrieval", "sterile", "terms", "trees"},
     "significance": set(),
     "items": {"encoding"},
