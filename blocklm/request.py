@@ -14,7 +14,7 @@ from blocklm.families import Family, Prompt
 from blocklm.hygiene import Limits
 from blocklm.pasted import pasted_hunks
 from blocklm.region import region_of
-from blocklm.views import MESSAGE_DIFF_CHARS, HunkText, message
+from blocklm.views import MESSAGE_DIFF_CHARS, HunkText, message, review
 
 UNNAMED = "untitled"  # a file that nobody named: the prompts of files begin with a path
 ROWS = 'each line is {"prompt": ...}, {"prefix": ..., "suffix": ...}, {"before": ..., "instruction": ...} or {"diff": ...}'
@@ -65,11 +65,7 @@ class Wording:
 
     def subject(self, diff: str) -> Request:
         """Say in a line what a diff does."""
-        hunks = [
-            hunk
-            for hunk in pasted_hunks(diff, self._repo(None), self.limits)
-            if not self._broken_by(hunk.path, hunk.diff)
-        ]
+        hunks = self.unbroken(pasted_hunks(diff, self._repo(None), self.limits))
         if not hunks:
             raise UserError("each hunk of the diff holds a special token of the model", "say yourself what it does")
         family = self._family("message")
@@ -77,6 +73,15 @@ class Wording:
         if sample is not None:
             return Request(Prompt(sample.prompt, sample.context), lines=1)
         raise UserError("the lines of the diff are too long to be shown", "give a smaller change")
+
+    def review(self, hunk: HunkText) -> Request:
+        """Say what a later commit will have to mend of a hunk, of which a lesson shows the beginning."""
+        sample = next(review(self._family("review"), hunk, fix=replace(hunk, lines=())))
+        return Request(Prompt(sample.prompt, sample.context))
+
+    def unbroken(self, hunks: Sequence[HunkText]) -> list[HunkText]:
+        """The hunks without a special token of the model."""
+        return [hunk for hunk in hunks if not self.broken_by(hunk.path, hunk.diff)]
 
     def row(self, row: Any) -> Request:
         """What a line of a batch asks; `path` may name the file, and other keys are the user's own.
@@ -113,13 +118,14 @@ class Wording:
         return self.repositories.get(root, root.name if root.name in names else names[0])
 
     def _check(self, *texts: str) -> None:
-        if token := self._broken_by(*texts):
+        if token := self.broken_by(*texts):
             raise UserError(
                 f"the text holds `{token}`, which this model does not read as text",
                 "leave these lines out; `--prompt` alone gives a text to the model as it is",
             )
 
-    def _broken_by(self, *texts: str) -> str | None:
+    def broken_by(self, *texts: str) -> str | None:
+        """A special token of the model that stands in one of the texts."""
         return next((token for token in sorted(self.breaking) if any(token in text for text in texts)), None)
 
 
