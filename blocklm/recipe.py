@@ -19,6 +19,7 @@ from blocklm.exam_keys import ExamArguments, check_exam
 from blocklm.handover_keys import HandoverArguments, check_handover
 from blocklm.lora_keys import LoraArguments, check_lora
 from blocklm.recipe_parser import RecipeParser
+from blocklm.retrieval_keys import RetrievalArguments, check_retrieval
 from blocklm.sampling import HUNK_VIEWS, VIEWS, SamplingArguments, check_glob, checked
 from blocklm.schema import model_schema, training_schema
 from blocklm.watch_keys import WatchArguments, check_watch
@@ -127,6 +128,7 @@ OWN: dict[str, type[Any]] = {
     "watch": WatchArguments,
     "handover": HandoverArguments,
     "behaviour": BehaviourArguments,
+    "retrieval": RetrievalArguments,
 }
 
 
@@ -143,6 +145,7 @@ class Recipe:
     watch: WatchArguments
     handover: HandoverArguments
     behaviour: BehaviourArguments
+    retrieval: RetrievalArguments
     model: dict[str, Any]
     training: dict[str, Any]
 
@@ -222,6 +225,7 @@ def _check(recipe: Recipe) -> None:
     check_checks(recipe.check, recipe.views)
     check_watch(recipe.watch)
     check_handover(recipe.handover, recipe.model, recipe.training)
+    check_retrieval(recipe.retrieval)
 
 
 def _check_mining(mining: MiningArguments) -> None:

@@ -1,0 +1,72 @@
+"""Ask the history: which commits, or files, have to do with a question.
+
+python scripts/search.py recipes/quickstart.yaml "where is a broken pipe handled" --repo ~/src/project
+python scripts/search.py recipes/quickstart.yaml "retry with backoff" --search_history all --count 3    # the newest commits too
+python scripts/search.py recipes/quickstart.yaml "parse_header" --embedding_model none                  # BM25 alone: no embeddings
+python scripts/search.py recipes/quickstart.yaml "config loader" --files                                # the files as they are now
+python scripts/search.py recipes/quickstart.yaml "config loader" --json | jq .commit                    # a JSON line each
+python scripts/search.py recipes/quickstart.yaml "config loader" --qdrant_url http://127.0.0.1:6333     # embeddings in a server
+
+The index is built the first time and grows with the history; --rebuild makes it anew. What fits too little is not shown, unless
+--all_hits says so.
+"""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from blocklm.console import console
+from blocklm.errors import UserError
+from blocklm.explain import taken
+from blocklm.mining import limits_of, mine
+from blocklm.recipe import parse_recipe
+from blocklm.repository import open_repositories
+
+FLAGS = ("--files", "--json", "--rebuild", "--all_hits")
+
+
+def main() -> None:
+    """Mine what is new, index it, search, print."""
+    arguments, count = taken(sys.argv[1:], "--count")
+    flags = {flag: flag in arguments for flag in FLAGS}
+    arguments = [argument for argument in arguments if argument not in FLAGS]
+    question = arguments.pop(1) if len(arguments) > 1 and not arguments[1].startswith("-") else None
+    recipe = parse_recipe(arguments, __doc__)
+    if not (question and question.strip()):
+        raise UserError(
+            "nothing is asked", '`scripts/search.py RECIPE "question"`, the question right after the recipe'
+        )
+    if count is not None and not (count.isdecimal() and int(count)):
+        raise UserError(f"`--count` cannot be {count!r}", "a number from 1")
+
+    from blocklm.indexing import change_index, file_index, searched_commits  # heavy
+    from blocklm.retrieval import fits, hit_lines
+    from blocklm.terminal import printable
+
+    repositories, corpus_dir = open_repositories(recipe.mining), Path(recipe.mining.corpus_dir)
+    changes = mine(repositories, recipe.mining)
+    if flags["--files"]:
+        limits = limits_of(recipe.mining)
+        index = file_index(repositories, changes, limits, recipe.retrieval, corpus_dir, flags["--rebuild"])
+        within = None
+    else:
+        index = change_index(changes, recipe.retrieval, corpus_dir, flags["--rebuild"])
+        within = searched_commits(changes, recipe)
+    hits = index.search(question, int(count or 10), within)
+    shown = [hit for hit in hits if flags["--all_hits"] or fits(hit)]
+    if flags["--json"]:
+        for hit in shown:
+            print(json.dumps(asdict(hit) | {"day": hit.day.isoformat()}, ensure_ascii=False))
+    elif shown:
+        print(printable("\n".join(hit_lines(shown, question))))
+    if not shown:
+        more = f"; --all_hits shows the {len(hits)} that come nearest" if hits else ""
+        print(f"nothing fits{more}", file=sys.stderr)
+    if within is not None:
+        print("the newest commits, kept for the exam, were not searched: --search_history all does", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    with console():
+        main()
