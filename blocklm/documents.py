@@ -61,6 +61,7 @@ def _change(
     shown = "\n".join("\n".join(hunk.lines) for hunk in hunks)
     return (
         _name(searched),
+        commit,
         repo,
         commit,
         seq,
