@@ -17,14 +17,14 @@ ASKED_CHARS = 1000  # of a change: what tells most of it stands at its beginning
 
 @dataclass(frozen=True, slots=True)
 class PastChange:
-    """A commit, the file change of it that is nearest with its score in the search, and what followed."""
+    """A commit, the file change of it that is nearest with the share of the question's words that it has, and what followed."""
 
     commit: str
     day: date
     subject: str
     path: str
     text: str
-    score: float
+    words: float
     followups: Sequence[Followup] = ()
 
 

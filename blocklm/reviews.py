@@ -3,10 +3,11 @@
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from blocklm.assist import Assistant
 from blocklm.errors import UserError
-from blocklm.past import PastChange
+from blocklm.past import PastChange, past_changes
 from blocklm.reviewer import Reviewer, readable, readable_past, who_answers
 from blocklm.session import open_session
 from blocklm.under_review import UnderReview, committed, staged
@@ -67,9 +68,9 @@ def opening_lines(reviewer: Reviewer) -> Iterator[str]:
     for path, (added, removed) in _counts(change).items():
         yield f"  {path}  +{added} -{removed}"
     if session.past:
-        yield "nearest past changes (score, date, commit, path, subject), and what followed them"
+        yield "nearest past changes (words in common, date, commit, path, subject), and what followed them"
     for one in session.past:
-        yield f"{one.score:8.3f}  {one.day}  {one.commit[:12]}  {one.path}  {one.subject}"
+        yield f"{100 * one.words:6.0f} %  {one.day}  {one.commit[:12]}  {one.path}  {one.subject}"
         for then in one.followups:
             yield f"{'':10}{then.kind} {then.day}  {then.commit[:12]}  {then.subject}"
     if session.turns:
@@ -84,5 +85,21 @@ def _counts(change: UnderReview) -> dict[str, tuple[int, int]]:
     return {path: (marks[path, "+"], marks[path, "-"]) for path, _ in marks}
 
 
-def _past(assistant: Assistant, change: UnderReview, count: int) -> Sequence[PastChange]:
-    return ()
+def _past(assistant: Assistant, change: UnderReview, wanted: int) -> Sequence[PastChange]:
+    """What the history knows; a review goes on without it."""
+    if not wanted:
+        return ()
+    from blocklm.indexing import change_index  # ten seconds of imports, for those who search
+
+    run = assistant.run
+    try:
+        index = change_index(run.changes, run.recipe.retrieval, Path(run.recipe.mining.corpus_dir))
+    except UserError as error:
+        logger.warning("without past changes: %s (%s)", error, error.hint)
+        return ()
+
+    def search(question: str, count: int, before: int | None) -> list[PastChange]:
+        hits = index.search(question, count, before=before)
+        return [PastChange(hit.commit, hit.day, hit.subject, hit.path, hit.text, hit.words) for hit in hits]
+
+    return past_changes(change, run.changes.dataset, search, wanted)

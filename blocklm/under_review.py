@@ -92,12 +92,13 @@ def staged(repositories: Sequence[Repository], limits: Limits, context_lines: in
     repository = next(within, repositories[0])
     head = _resolved(repository, "HEAD")
     assert head is not None, "a repository without commits was refused when it was opened"
+    index = Path((git_output(repository.path, *INDEX) or "").removesuffix("\n"))
+    if not index.is_file():
+        raise UserError(f"{repository.path} has no index: nothing is staged there", "name a commit, or check one out")
     with sterile_repository(repository.git_dir, repository.shallow) as environment:
-        index = Path((git_output(repository.path, *INDEX) or "").removesuffix("\n"))
         # Beside a split index stands the one that most of it is in; git itself, asked for its name, runs a monitor of files.
         for source in (index, *index.parent.glob("sharedindex.*")):
-            if source.is_file():
-                shutil.copyfile(source, Path(environment["GIT_DIR"]) / source.name)
+            shutil.copyfile(source, Path(environment["GIT_DIR"]) / source.name)
         diff = _output(environment, "diff-index", "--cached", *PATCH, f"-U{context_lines}", head)
     hint = "`git add` what is to be reviewed, or name a commit"
     hunks = _hunks(diff, repository.name, limits, f"no change of text is staged in {repository.path}", hint)

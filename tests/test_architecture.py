@@ -204,7 +204,7 @@ EDGES: dict[str, set[str]] = {
     "reviewer": {
         "assist", "conversation", "errors", "finished", "forms", "past", "redaction", "request", "session", "under_review",
     },
-    "reviews": {"assist", "errors", "past", "reviewer", "session", "under_review"},
+    "reviews": {"assist", "errors", "indexing", "past", "reviewer", "session", "under_review"},
     "assist": {
         "encoding", "errors", "families", "finished", "generation", "mining", "model", "redaction", "request", "terminal",
     },

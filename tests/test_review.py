@@ -8,10 +8,8 @@ import re
 import runpy
 import shutil
 import signal
-import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +20,8 @@ import yaml
 
 from blocklm.assist import Assistant
 from blocklm.generation import Output
-from blocklm.terminal import printable
-from tests.conftest import ROOT, GitRepository, function, run_script, script_environment
+from blocklm.terminal import Terminal, printable
+from tests.conftest import ROOT, GitRepository, function, run_script
 
 TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|endoftext|>\n{% endfor %}"
@@ -80,6 +78,7 @@ def chatty(tmp_path_factory: pytest.TempPathFactory, shop: GitRepository, tiny_m
         "model_name_or_path": model, "use_peft": "true", "lora_r": "4", "bf16": "false", "views": "{review: 9, edit: 1}",
         "max_length": "512", "max_steps": "2", "per_device_train_batch_size": "2", "eval_strategy": "'no'",
         "save_strategy": "'no'", "behavioral_items": "0", "exam": "false", "hardware_interval": "0", "seed": "7",
+        "embedding_model": "none",
     }  # fmt: skip
     recipe = place / "recipe.yaml"
     recipe.write_text("".join(f"{key}: {value}\n" for key, value in keys.items()))
@@ -88,10 +87,10 @@ def chatty(tmp_path_factory: pytest.TempPathFactory, shop: GitRepository, tiny_m
     return place / "run"
 
 
-def on_model(run: Path, model: Path, copy: Path) -> Path:
-    """The run, on another base."""
+def with_keys(run: Path, copy: Path, **keys: str) -> Path:
+    """The run, with other keys in its recipe."""
     shutil.copytree(run, copy, ignore=shutil.ignore_patterns("reviews"))
-    recipe = yaml.safe_load((run / "recipe.yaml").read_text()) | {"model_name_or_path": str(model)}
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text()) | keys
     (copy / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     return copy
 
@@ -99,7 +98,7 @@ def on_model(run: Path, model: Path, copy: Path) -> Path:
 @pytest.fixture(scope="module")
 def plain(chatty: Path, tiny_models: dict[str, Path]) -> Path:
     """The same on a model without a chat template."""
-    return on_model(chatty, tiny_models["llama"], chatty.parent / "plain")
+    return with_keys(chatty, chatty.parent / "plain", model_name_or_path=str(tiny_models["llama"]))
 
 
 @pytest.fixture
@@ -209,10 +208,43 @@ def test_a_template_without_a_system_role_is_told_in_the_first_question(
     review: Review, chatty: Path, tiny_models: dict[str, Path]
 ) -> None:
     model = templated(tiny_models["llama"], chatty.parent / "no-system-model", WITHOUT_SYSTEM)
-    run = on_model(chatty, model, chatty.parent / "no-system")
+    run = with_keys(chatty, chatty.parent / "no-system", model_name_or_path=str(model))
     (prompt,) = review("--ask", "Why so?", "--retrieve", "0", run=run).prompts
     assert prompt.startswith("<|user|>You review a change to the code of shop.")
     assert "+LAMP = 'lamp of the guests'" in prompt and prompt.endswith("Why so?<|endoftext|>\n<|assistant|>")
+
+
+def test_the_nearest_past_changes_come_with_what_followed(review: Review, chatty: Path, shop: GitRepository) -> None:
+    said = review("--ask", "Why so?")
+    assert said.code == 0, said.err
+    names = [sha[:12] for sha in shop.git("log", "--format=%H", "--grep", "Light a lamp").split()]
+    assert f" 2023-11-14  {names[1]}  src/lamp.py  Light a lamp for the guests\n" in said.err
+    assert f'          reverted 2023-11-14  {names[0]}  Revert "Light a lamp for the guests"\n' in said.err
+    (prompt,) = said.prompts
+    assert "\nEarlier changes near it:\n\n2023-11-14: Light a lamp for the guests (src/lamp.py)\n```diff\n" in prompt
+    assert '\nLater reverted on 2023-11-14: Revert "Light a lamp for the guests"\n' in prompt
+    kept = session(chatty)
+    assert [then["kind"] for then in kept[1]["past"][0]["followups"]] == ["reverted"]
+    again = review("--ask", "And then?")
+    assert "Later reverted on 2023-11-14" in again.prompts[0] and names[1] in again.err
+    assert session(chatty)[:3] == kept
+
+
+def test_of_a_commit_in_the_history_only_what_came_before_is_known(review: Review, shop: GitRepository) -> None:
+    """Each step is mended by the commit after it."""
+    tenth = shop.git("log", "--format=%H", "--grep", "Add step 10 ").strip()
+    said = review(tenth, "--retrieve", "30", "--ask", "Why so?")
+    assert said.err.count("Fix the wrong sign of step 9\n") == 2  # a past change, and what followed another
+    assert "step 11" not in said.err and "sign of step 10" not in said.err
+    assert "for lack of room the model does not read all past changes: " in said.err
+
+
+def test_without_an_index_it_goes_on(review: Review, chatty: Path) -> None:
+    run = with_keys(chatty, chatty.parent / "no-index", embedding_model="/nowhere")
+    said = review("--ask", "Why so?", run=run)
+    assert said.code == 0, said.err
+    assert "without past changes: `embedding_model` /nowhere cannot be loaded" in said.err
+    assert "Earlier changes" not in said.prompts[0]
 
 
 def test_a_question_alone_ends_after_its_answer(review: Review, chatty: Path) -> None:
@@ -304,27 +336,22 @@ def test_what_does_not_fit_goes_and_is_told(review: Review, chatty: Path, stage:
     assert (said.code, "and there is room for 1000" in said.err) == (2, True)
 
 
-def test_ctrl_c_during_an_answer_loses_no_earlier_turn(chatty: Path) -> None:
-    """As a user does it: the second answer is on its way when the signal comes."""
-    command = [sys.executable, "-u", str(ROOT / "scripts" / "review.py"), str(chatty), "HEAD~2", "--retrieve", "0"]
-    process = subprocess.Popen(
-        [*command, "--max_new_tokens", "400"], cwd=chatty.parent, env=script_environment(), text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdin and process.stdout
-    deadline = time.monotonic() + 120
-    while not (chatty / "reviews").is_dir() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.stdin.write("Why so?\n")
-    process.stdin.flush()
-    time.sleep(0.5)
-    os.kill(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert "Traceback" not in err
-    turns = session(chatty)[2:]
-    assert turns[0]["question"] == FIRST
-    shutil.rmtree(chatty / "reviews")
+def test_ctrl_c_during_an_answer_loses_no_earlier_turn(
+    review: Review, chatty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal comes when the first words of the second answer are on the terminal."""
+    shown = Terminal.on_finalized_text
+
+    def interrupted(self: Terminal, text: str, stream_end: bool = False) -> None:
+        shown(self, text, stream_end)
+        if (chatty / "reviews").is_dir():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Terminal, "on_finalized_text", interrupted)
+    said = review("HEAD~2", "--retrieve", "0", stdin="Why so?\nAnd then?\n")
+    assert (said.code, len(said.prompts)) == (130, 2)
+    assert "interrupted: the same command again takes up where this left off" in said.err
+    assert [turn["question"] for turn in session(chatty)[2:]] == [FIRST]
 
 
 @pytest.mark.parametrize(

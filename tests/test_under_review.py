@@ -136,6 +136,14 @@ def test_a_picture_and_an_empty_commit_change_no_text(house: GitRepository) -> N
         of(house, "HEAD")
 
 
+@pytest.mark.parametrize("how", ["--bare", "--no-checkout"])
+def test_without_an_index_nothing_is_staged(house: GitRepository, tmp_path: Path, how: str) -> None:
+    """Compared with an index that is not there every file would be deleted."""
+    house.git("clone", "--quiet", how, str(house.path), str(tmp_path / "clone"))
+    with pytest.raises(UserError, match="has no index"):
+        staged([open_repository(tmp_path / "clone", tmp_path)], LIMITS, 3)
+
+
 def test_where_a_shallow_clone_begins_nothing_can_be_compared(house: GitRepository, tmp_path: Path) -> None:
     house.git("clone", "--quiet", "--depth", "1", f"file://{house.path}", str(tmp_path / "shallow"))
     with pytest.raises(UserError, match="is where this shallow clone of"):
