@@ -19,7 +19,7 @@ from blocklm.under_review import UnderReview
 from blocklm.views import HunkText
 
 SYSTEM = "You review a change to the code of {repo}. Be short and concrete. Say so when you do not know."
-DIFF_SHARE = 0.5  # of the room
+DIFF_SHARE = 0.6  # of the room
 PAST_CHARS = 500  # of each past change: its first lines
 
 logger = logging.getLogger(__name__)

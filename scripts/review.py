@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--base", action="store_true", help="let the base model answer, in a conversation of its own")
     parser.add_argument("--plain", action="store_true", help="headings, even if the model has a chat template")
     parser.add_argument("--retrieve", type=int, default=3, help="past changes that are looked for when it begins")
-    parser.add_argument("--max_prompt_tokens", type=int, default=2048, help="of change, past and turns together")
+    parser.add_argument("--max_prompt_tokens", type=int, default=3072, help="of change, past and turns together")
     parser.add_argument("--max_new_tokens", type=int, default=200)
     parser.add_argument("--temperature", type=float, default=0.0, help="0 (the default) takes the likeliest tokens")
     parser.add_argument("--seed", type=int, default=0)

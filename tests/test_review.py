@@ -316,7 +316,7 @@ def test_what_would_break_a_prompt_is_not_put_in_one(review: Review, stage: Call
 
 
 def test_what_does_not_fit_goes_and_is_told(review: Review, chatty: Path, stage: Callable[[str, str], None]) -> None:
-    """The prompt has room for a thousand tokens, half of them for the diff."""
+    """The prompt has room for a thousand tokens, six tenths of them for the diff."""
     stage("src/long.py", "".join(f"line_{number} = {number}\n" for number in range(400)))
     stage("src/short.py", "short = 'a short line'\n")
     questions = [f"{number}? " + "why " * 60 for number in range(6)]
