@@ -1,6 +1,7 @@
 """A finished run at work: requests become prompts, and prompts answers, one streamed to a terminal or many in batches."""
 
 import logging
+import re
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -18,9 +19,13 @@ from blocklm.finished import Finished
 from blocklm.generation import Decoding, Output, generate
 from blocklm.mining import limits_of
 from blocklm.model import base_arm, positions, special_tokens
+from blocklm.recall import Recall
 from blocklm.redaction import PLACEHOLDERS
 from blocklm.request import Request, Wording
 from blocklm.terminal import Terminal
+
+# Halves of characters: how Python shows bytes that are no UTF-8, and what JSON can escape; tokenizers do not take them.
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +37,7 @@ class Assistant:
     Args:
         run: that went to its end.
         decoding: how tokens are chosen, and how many at most.
+        retrieve: pieces of the repository's files that stand before a prompt, as far as there is room.
 
     Raises:
         UserError: no answer can be given that way.
@@ -39,6 +45,7 @@ class Assistant:
 
     run: Finished
     decoding: Decoding
+    retrieve: int = 0
 
     def __post_init__(self) -> None:
         if self.decoding.max_new_tokens < 1 or not 0 <= self.decoding.temperature < inf:
@@ -46,6 +53,8 @@ class Assistant:
                 "an answer has at least one token, and is drawn at a temperature of at least 0",
                 "mend `--max_new_tokens` or `--temperature`",
             )
+        if not -(2**63) <= self.decoding.seed < 2**64:
+            raise UserError(f"`--seed` {self.decoding.seed} is no number of 64 bits", "give a smaller one")
 
     @cached_property
     def model(self) -> PreTrainedModel:
@@ -62,12 +71,16 @@ class Assistant:
             limits_of(self.run.recipe.mining),
         )
 
+    @cached_property
+    def _recall(self) -> Recall:
+        return Recall(self.run, self.wording, self.retrieve)
+
     @property
     def room(self) -> int:
         """Tokens that a prompt may have: what the model can read, less what it is to write.
 
         Raises:
-            UserError: none.
+            UserError: nothing is left.
         """
         reach = positions(self.model.config) or int(self.run.manifest["plan"]["max_length"])
         if self.decoding.max_new_tokens >= reach:
@@ -82,8 +95,11 @@ class Assistant:
         """The token ids of prompts, as in training; what is too long loses the beginning of its context, and is told.
 
         Raises:
-            UserError: a prompt is empty, or there is no room for what makes it a prompt.
+            UserError: a prompt is empty or no text, or there is no room for what makes it a prompt.
         """
+        for request in requests:
+            if SURROGATE.search(request.prompt.text):
+                raise UserError(f"{request.name} holds bytes that are no UTF-8 text", "leave them out")
         columns: dict[str, Sequence[Any]] = {
             "prompt": [request.prompt.text for request in requests],
             "context": [request.prompt.context for request in requests],
@@ -91,18 +107,27 @@ class Assistant:
             "added": [()] * len(requests),
         }
         found = []
-        for number, encoded in enumerate(encode(columns, self.run.tokenizer, self.room + 1), 1):  # 1 is for EOS
+        rows = encode(columns, self.run.tokenizer, self.room + 1)  # 1 is for EOS
+        for request, encoded in zip(requests, rows, strict=True):
             if encoded is None:
                 raise UserError(
-                    f"prompt {number} is too long for the {self.room} tokens that are left to it",
+                    f"{request.name} is too long for the {self.room} tokens that are left to it",
                     "shorten what is not its context, or lower `--max_new_tokens`",
                 )
             if len(encoded.input_ids) == 1:
-                raise UserError(f"prompt {number} is empty", "give some text")
+                raise UserError(f"{request.name} is empty", "give some text")
             if encoded.trimmed:
-                logger.warning("prompt %d: its beginning is left out, %d tokens are read", number, self.room)
-            found.append(encoded.input_ids[:-1])
+                logger.warning("%s: its beginning is left out, %d tokens are read", request.name, self.room)
+            found.append(self._with_files(request, encoded.input_ids[:-1]))
         return found
+
+    def _with_files(self, request: Request, ids: list[int]) -> list[int]:
+        """The prompt, after what begins every text and what is retrieved for it."""
+        if not self.retrieve:
+            return ids
+        head = len(self.run.tokenizer("").input_ids)
+        room = min(self.run.recipe.exam.exam_context_tokens, self.room - len(ids))
+        return ids[:head] + self._recall.tokens(request.prompt.text, room) + ids[head:]
 
     def answers(self, requests: Sequence[Request], base: bool = False) -> list[Output]:
         """Answers to many requests, in batches; of the base model if `base`."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from typing import Any
 
@@ -35,8 +35,8 @@ def answered(
         for number, line in some:
             try:
                 row = json.loads(line)
-                requests.append(assistant.wording.row(row))
-            except ValueError as error:
+                requests.append(replace(assistant.wording.row(row), name=f"line {number}"))
+            except (ValueError, RecursionError) as error:
                 hint = error.hint if isinstance(error, UserError) else "give one JSON object a line"
                 raise UserError(f"line {number}: {error}", hint) from None
             rows.append(row)

@@ -1,6 +1,7 @@
 """What a person at the terminal sees: our own messages, errors in two lines, exit codes a shell understands."""
 
 import errno
+import io
 import logging
 import os
 import signal
@@ -19,11 +20,14 @@ DISK_FULL_WORDS = ("No space left on device", "File too large", "Disk quota exce
 
 
 @contextmanager
-def console() -> Iterator[Interrupts]:
+def console(resumes: bool = True) -> Iterator[Interrupts]:
     """Run a script's `main`: logs go to stderr, and what the user can mend ends in `error:` and `hint:`, exit code 2.
 
     With `--quiet` on the command line only results, warnings and errors are seen, no progress.
     Anything else is a fault of ours and keeps its traceback. Signals end in 128 plus their number.
+
+    Args:
+        resumes: whether the same command goes on where it was ended.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     quiet = "--quiet" in sys.argv
@@ -36,6 +40,8 @@ def console() -> Iterator[Interrupts]:
     # The pinned stack warns of renames to come (`gradient_checkpointing`); they are ours to follow, not the user's.
     warnings.simplefilter("ignore", FutureWarning)
     threading.excepthook = _in_thread
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as stderr does: a locale may lack a character that a model wrote
+        sys.stdout.reconfigure(errors="backslashreplace")
     interrupts = Interrupts()
     interrupts.install()
     try:
@@ -43,7 +49,9 @@ def console() -> Iterator[Interrupts]:
     except UserError as error:
         _end(str(error), error.hint)
     except Interrupted as interrupted:
-        sys.stderr.write("interrupted: the same command again takes up where this left off\n")
+        sys.stderr.write(
+            "interrupted: the same command again takes up where this left off\n" if resumes else "\ninterrupted\n"
+        )
         raise SystemExit(interrupted.exit_code) from None
     except BrokenPipeError:  # whoever read our output wants no more of it: `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at the end
@@ -55,7 +63,8 @@ def console() -> Iterator[Interrupts]:
             raise
         _end(
             f"the disk is full: {error}",
-            "free some space and run the same command again: it resumes from the last whole checkpoint",
+            "free some space and run the same command again"
+            + (": it resumes from the last whole checkpoint" if resumes else ""),
         )
 
 

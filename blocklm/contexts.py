@@ -39,7 +39,7 @@ def example_contexts(
         words = sorted(set(terms(item.text)))
         scores = index.get_scores(words) if words else np.zeros(0)  # bm25s takes no empty list
         best = np.argsort(-scores, kind="stable")[:EXAMPLES]
-        contexts[item.id] = _fitted([texts[at] for at in best], tokenizer, room(item))
+        contexts[item.id] = fitted([texts[at] for at in best], tokenizer, room(item))
     return contexts
 
 
@@ -68,12 +68,12 @@ def piece_contexts(
             for piece in pieces
             if not any(token in piece.text for token in breaking)
         ]
-        contexts[item.id] = _fitted(texts, tokenizer, room(item))
+        contexts[item.id] = fitted(texts, tokenizer, room(item))
     return contexts
 
 
-def _fitted(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, room: int) -> list[int]:
-    """As many whole texts as fit, the first of them last; one that does not fit is passed over."""
+def fitted(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, room: int) -> list[int]:
+    """Tokens of as many whole texts as fit, the first of them last; one that does not fit is passed over."""
     chosen: list[int] = []
     for text in texts:
         ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids

@@ -7,6 +7,7 @@ from blocklm.errors import UserError
 from blocklm.sampling import HUNK_VIEWS
 
 ARMS = ("base", "base+examples", "base+bm25", "tuned", "tuned+bm25")
+MORE_ARMS = ("base+hybrid", "tuned+hybrid")  # embeddings of the pieces that BM25 finds take minutes on a CPU
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class ExamArguments:
     exam_arms: list[str] = field(
         default_factory=lambda: list(ARMS),
         metadata={
-            "help": f"Who answers, of {', '.join(ARMS)}: examples are changes just before the exam, bm25 gives what stood in "
-            "the repository before the commit and is nearest to the question."
+            "help": f"Who answers, of {', '.join(ARMS + MORE_ARMS)}: examples are changes just before the exam, bm25 gives what "
+            "stood in the repository before the commit and is nearest to the question, hybrid ranks that by `embedding_model` too."
         },
     )
     exam_task_items: int = field(
@@ -61,8 +62,8 @@ def check_exam(keys: ExamArguments) -> None:
         raise UserError(f"`exam_task_items` cannot be {keys.exam_task_items}", "0 asks none")
     if keys.exam_view is not None and keys.exam_view not in HUNK_VIEWS:
         raise UserError(f"`exam_view` cannot be {keys.exam_view!r}", f"the exam can ask as {', '.join(HUNK_VIEWS)}")
-    if unknown := [arm for arm in keys.exam_arms if arm not in ARMS]:
-        raise UserError(f"`exam_arms` cannot be {unknown[0]!r}", f"the arms are {', '.join(ARMS)}")
+    if unknown := [arm for arm in keys.exam_arms if arm not in ARMS + MORE_ARMS]:
+        raise UserError(f"`exam_arms` cannot be {unknown[0]!r}", f"the arms are {', '.join(ARMS + MORE_ARMS)}")
     if not {"base", "tuned"} <= set(keys.exam_arms):
         raise UserError("`exam_arms` must name base and tuned", "the exam is between these two")
     if not keys.adapter_scales or not all(0 < scale <= 1 for scale in keys.adapter_scales):

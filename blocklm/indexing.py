@@ -69,10 +69,11 @@ def file_index(
     rebuild: bool = False,
 ) -> Index:
     """The index of the files at the head of each repository, as `change_index` says."""
+    heads = {repository.name: repository.head for repository in repositories}
+    files = files_at(repositories, heads, limits, corpus_dir)
 
     def build() -> Iterable[pa.RecordBatch]:
-        heads = {repository.name: repository.head for repository in repositories}
-        return documents.file_documents(files_at(repositories, heads, limits, corpus_dir))
+        return documents.file_documents(files)
 
     return _open(_Place(changes, keys, corpus_dir, "files"), build, keys, rebuild)
 
@@ -140,8 +141,8 @@ def _open(
 
 def _documents(place: _Place, build: Callable[[], Iterable[pa.RecordBatch]]) -> tuple[Dataset, bm25s.BM25]:
     """The documents of this head and their words, as they stand or written now."""
-    stored = store.read(place.folder)
-    if stored is None or stored[1]["key"] != place.key:
+    found = _read(place)
+    if found is None:
         with store.publish(place.folder) as ready:
             made = store.write_dataset(ready / "data", build(), documents.FEATURES, fingerprint=place.key)
             if not len(made):
@@ -150,9 +151,21 @@ def _documents(place: _Place, build: Callable[[], Iterable[pa.RecordBatch]]) -> 
                 )
             _index(made["searched"], place.kind).save(ready / "words", show_progress=False)
             store.write_report(ready, {"key": place.key, "head": place.head, "documents": len(made)})
-        stored = store.read(place.folder)
-    assert stored is not None, "it was published above"
-    return stored[0], bm25s.BM25.load(place.folder / "words", mmap=True)
+        found = _read(place)
+    assert found is not None, "it was published above"
+    return found
+
+
+def _read(place: _Place) -> tuple[Dataset, bm25s.BM25] | None:
+    """What is there, unless it is of another head or damaged."""
+    stored = store.read(place.folder)
+    if stored is None or stored[1]["key"] != place.key:
+        return None
+    try:
+        return stored[0], bm25s.BM25.load(place.folder / "words", mmap=True)
+    except store.DAMAGED as error:
+        logger.warning("the index in %s is damaged (%s): building it again", place.folder, error)
+        return None
 
 
 def _index(texts: Iterable[str], kind: str) -> bm25s.BM25:

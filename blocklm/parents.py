@@ -1,11 +1,12 @@
 """What stood in the repository just before a commit and has most to do with a question about it.
 
 The arm of the exam that has nothing but a search engine: pieces of files at the commit's parent, found by BM25 (Robertson and
-Zaragoza 2009) over the parts of identifiers. Word frequencies are those of all parents together.
+Zaragoza 2009) over the parts of identifiers. Word frequencies are those of all parents together. Given embeddings, the best of these
+are ranked by them too and both rankings fused: to embed every piece of every parent would take longer than the exam.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from blocklm.redaction import redact
 from blocklm.repository import Repository
+from blocklm.retrieval import fuse
 from blocklm.sterile import sterile_repository
 from blocklm.terms import terms
 from blocklm.trees import contents, files_of, first_parent
@@ -22,6 +24,8 @@ CHUNK_LINES = 20
 MAX_FILE_BYTES = 200_000
 SAME_SHARE = 0.5  # of a piece's lines: then the question shows it already
 CANDIDATES = 4  # times as many as wanted, of which some are shown already
+EMBEDDED_CANDIDATES = 30
+Embed = Callable[[Sequence[str]], np.ndarray]  # texts → vectors of length one, a row each
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,11 @@ class Piece:
 
 
 def nearest_before(
-    repositories: Sequence[Repository], questions: Sequence[Question], suffixes: frozenset[str], count: int
+    repositories: Sequence[Repository],
+    questions: Sequence[Question],
+    suffixes: frozenset[str],
+    count: int,
+    embed: Embed | None = None,
 ) -> list[list[Piece]]:
     """For each question the pieces of files at the commit's first parent that are nearest to it, the nearest first.
 
@@ -51,6 +59,7 @@ def nearest_before(
         questions: what to search for.
         suffixes: of the files to search, such as `.rs`.
         count: how many pieces at most; what the question shows already is none.
+        embed: what ranks the candidates of BM25 a second time.
     """
     found: list[list[Piece]] = [[] for _ in questions]
     for repository in repositories:
@@ -59,7 +68,7 @@ def nearest_before(
             asked = [at for at, question in enumerate(questions) if question.commit in trees]
             shas = sorted({sha for at in asked for sha in trees[questions[at].commit]})
             if shas:
-                index = _Index(repository.name, _texts(environment, shas))
+                index = _Index(repository.name, _texts(environment, shas), embed)
                 for at in asked:
                     found[at] = index.nearest(questions[at].text, trees[questions[at].commit], count)
     shown = [piece for pieces in found for piece in pieces]
@@ -70,8 +79,9 @@ def nearest_before(
 class _Index:
     """The pieces of some files, by the name of their content."""
 
-    def __init__(self, repository: str, texts: Mapping[str, str]) -> None:
-        self._repository = repository
+    def __init__(self, repository: str, texts: Mapping[str, str], embed: Embed | None) -> None:
+        self._repository, self._embed = repository, embed
+        self._vectors: dict[int, np.ndarray] = {}
         self._pieces: list[str] = []
         self._of_file: dict[str, range] = {}
         self._file: list[str] = []
@@ -94,13 +104,36 @@ class _Index:
         if not words:  # which bm25s does not take
             return []
         scores = self._words.get_scores(words, weight_mask=mask)
-        shown = {line.strip() for line in text.split("\n")}
-        best: list[Piece] = []
-        for at in np.argsort(-scores, kind="stable")[: CANDIDATES * count]:
-            lines = [line.strip() for line in self._pieces[at].split("\n") if line.strip()]
-            if scores[at] > 0 and sum(line in shown for line in lines) < SAME_SHARE * len(lines) and len(best) < count:
-                best.append(Piece(self._repository, tree[self._file[at]], self._pieces[at]))
-        return best
+        shown = lines_of(text)
+        most = EMBEDDED_CANDIDATES if self._embed else CANDIDATES * count
+        near = [
+            int(at)
+            for at in np.argsort(-scores, kind="stable")[:most]
+            if scores[at] > 0 and not is_shown(self._pieces[at], shown)
+        ]
+        best = self._ranked_again(text, near)[:count]
+        return [Piece(self._repository, tree[self._file[at]], self._pieces[at]) for at in best]
+
+    def _ranked_again(self, text: str, near: list[int]) -> list[int]:
+        """The pieces by both rankings, if there are two."""
+        if self._embed is None or not near:
+            return near
+        new = [at for at in near if at not in self._vectors]
+        asked, *vectors = self._embed([text, *(self._pieces[at] for at in new)])
+        self._vectors |= dict(zip(new, vectors, strict=True))
+        by_meaning = sorted(near, key=lambda at: -float(self._vectors[at] @ asked))
+        return list(fuse([near, by_meaning]))
+
+
+def lines_of(text: str) -> set[str]:
+    """The lines of a text, without the white space around them."""
+    return {line.strip() for line in text.split("\n")}
+
+
+def is_shown(piece: str, shown: set[str]) -> bool:
+    """Whether most lines of a piece are among those that are shown already."""
+    lines = [line.strip() for line in piece.split("\n") if line.strip()]
+    return sum(line in shown for line in lines) >= SAME_SHARE * len(lines)
 
 
 def _trees(

@@ -32,6 +32,7 @@ ADAPTER = ("adapter_model.safetensors", "adapter_config.json", *TOKENIZER)
 MODEL = ("*.safetensors", "model.safetensors.index.json", "config.json", *TOKENIZER)
 # What of a recipe says how, not on what or where.
 NOT_PUBLISHED = {"repo", "branch", "paths", "exclude", "corpus_dir", "output_dir", "boost", "author_weights", "continue_from",
+                 "check_command", "check_binds", "behavioral_prompts", "logging_dir", "chat_template_path", "project",
                  "hub_model_id", "hub_base_model", "push_to_hub", "hub_private_repo", "model_name_or_path",
                  "run_name", "accelerator_config", "fsdp_config", "deepspeed", "resume_from_checkpoint"}  # fmt: skip
 

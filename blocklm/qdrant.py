@@ -4,6 +4,7 @@ Search is exact in both, so that answers are those of plain files. The embedded 
 do, holds its folder for one process alone, and writes each point by itself (about 15 ms a point).
 """
 
+import atexit
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -41,6 +42,7 @@ class QdrantVectors:
         self._exact = models.SearchParams(exact=True) if url else None  # the embedded one knows no other and warns
         try:
             self._client = _client(folder, url)
+            atexit.register(self._client.close)  # which it would else try when Python is half gone
         except RuntimeError as error:
             if "already accessed" not in str(error):
                 raise
@@ -100,6 +102,10 @@ class QdrantVectors:
                 self._name, query=vector.tolist(), limit=count, with_payload=False, search_params=self._exact
             )
         return [(UUID(str(point.id)).hex, float(point.score)) for point in found.points]
+
+    def close(self) -> None:
+        """Let another process have the folder."""
+        self._client.close()
 
     @contextmanager
     def _answering(self) -> Iterator[None]:

@@ -167,8 +167,7 @@ class Recipe:
 
     def resolved(self) -> dict[str, Any]:
         """The flat keys that reproduce this run: written as YAML, `parse_recipe` reads them back to an equal `Recipe`."""
-        parts = [getattr(self, name) for name in OWN]
-        own = [dataclasses.asdict(part) for part in parts]
+        own = [dataclasses.asdict(getattr(self, name)) for name in OWN]
         return {key: value for part in (*own, self.model, self.training) for key, value in part.items()}
 
 

@@ -14,7 +14,7 @@ from blocklm.families import Family, Prompt
 from blocklm.hygiene import Limits
 from blocklm.pasted import pasted_hunks
 from blocklm.region import region_of
-from blocklm.views import MESSAGE_DIFF_CHARS, HunkText, message, review
+from blocklm.views import MESSAGE_DIFF_CHARS, SUFFIX_CHARS, HunkText, message, review
 
 UNNAMED = "untitled"  # a file that nobody named: the prompts of files begin with a path
 ROWS = 'each line is {"prompt": ...}, {"prefix": ..., "suffix": ...}, {"before": ..., "instruction": ...} or {"diff": ...}'
@@ -24,10 +24,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A prompt, and how many lines of an answer are read; None for all."""
+    """A prompt, how many lines of an answer are read (None for all), and how messages call it."""
 
     prompt: Prompt
     lines: int | None = None
+    name: str = "the prompt"
 
 
 @dataclass(frozen=True)
@@ -51,17 +52,18 @@ class Wording:
         return Request(Prompt(text, (0, len(text))))
 
     def gap(self, prefix: str, suffix: str, path: str = UNNAMED, root: Path | None = None) -> Request:
-        """Fill the gap between two texts of a file."""
+        """Fill the gap between two texts of a file, which are whole lines as in lessons: an end that is missing is added."""
         self._check(path, prefix, suffix)
-        prompt = self._family("fim").prompt("fim", repo=self._repo(root), path=path, context=prefix, suffix=suffix)
-        return Request(prompt)
+        family, repo = self._family("fim"), self._repo(root)
+        after = suffix if len(suffix) >= SUFFIX_CHARS else _ended(suffix)  # a lesson cuts a longer one anywhere
+        return Request(family.prompt("fim", repo=repo, path=path, context=_ended(prefix), suffix=after))
 
     def change(self, before: str, instruction: str, path: str = UNNAMED, root: Path | None = None) -> Request:
         """Change lines as an instruction, which a lesson words as a commit's subject, says."""
         subject = " ".join(instruction.split())
         self._check(path, before, subject)
         family, repo = self._family("edit"), self._repo(root)
-        return Request(family.prompt("edit", repo=repo, path=path, subject=subject, context=before))
+        return Request(family.prompt("edit", repo=repo, path=path, subject=subject, context=_ended(before)))
 
     def subject(self, diff: str) -> Request:
         """Say in a line what a diff does."""
@@ -69,7 +71,7 @@ class Wording:
         if not hunks:
             raise UserError("each hunk of the diff holds a special token of the model", "say yourself what it does")
         family = self._family("message")
-        sample = next(message(family, hunks), None) or next(message(family, [_beginning(hunks)]), None)
+        sample = next(message(family, hunks), None) or next(message(family, _beginning(hunks)), None)
         if sample is not None:
             return Request(Prompt(sample.prompt, sample.context), lines=1)
         raise UserError("the lines of the diff are too long to be shown", "give a smaller change")
@@ -103,6 +105,14 @@ class Wording:
                 return ask(*texts)
         raise UserError(f"{ascii(row)[:80]} asks nothing", ROWS)
 
+    def file(self, repo: str, path: str, text: str) -> str:
+        """Lines of a file as the model reads them in training, to stand before a prompt."""
+        return next(iter(self.families.values())).prompt("snapshot", repo=repo, path=path, context=f"{text}\n").text
+
+    def broken_by(self, *texts: str) -> str | None:
+        """The first special token that stands in a text and would break a prompt."""
+        return next((token for token in sorted(self.breaking) if any(token in text for text in texts)), None)
+
     def _family(self, view: str) -> Family:
         if view not in self.families:
             learned = ", ".join(f"`{name}`" for name in self.families)
@@ -123,10 +133,6 @@ class Wording:
                 f"the text holds `{token}`, which this model does not read as text",
                 "leave these lines out; `--prompt` alone gives a text to the model as it is",
             )
-
-    def broken_by(self, *texts: str) -> str | None:
-        """A special token of the model that stands in one of the texts."""
-        return next((token for token in sorted(self.breaking) if any(token in text for text in texts)), None)
 
 
 def add_flags(parser: ArgumentParser) -> None:
@@ -151,8 +157,15 @@ def add_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--why", action="store_true", help="the training commits nearest to the answer, and what it repeats"
     )
-    parser.add_argument("--repo", nargs="+", help="where the repositories are now, for --why")
-    parser.add_argument("--corpus_dir", help="where the corpus is now, for --why")
+    parser.add_argument(
+        "--retrieve",
+        type=int,
+        default=0,
+        metavar="K",
+        help="show the model the K nearest pieces of files at HEAD first",
+    )
+    parser.add_argument("--repo", nargs="+", help="where the repositories are now, for --why and --retrieve")
+    parser.add_argument("--corpus_dir", help="where the corpus is now, for --why and --retrieve")
 
 
 def places(args: Namespace) -> list[str]:
@@ -161,17 +174,27 @@ def places(args: Namespace) -> list[str]:
     return repo + (["--corpus_dir", args.corpus_dir] if args.corpus_dir else [])
 
 
+def check_asked(args: Namespace) -> None:
+    """Raise `UserError` if a command line asks two things, of which one would not be answered."""
+    gap = args.prefix is not None or args.suffix is not None
+    without_file = (args.prompt is not None, bool(args.view), args.batch)
+    if sum((*without_file, gap, args.line is not None, bool(args.lines))) > 1 or (args.file and any(without_file)):
+        raise UserError(
+            "two things are asked at once",
+            "one of --prompt, --prefix and --suffix, --file with --line or --lines, --view, --batch",
+        )
+    if args.retrieve < 0 or (args.retrieve and args.view):
+        raise UserError(
+            f"`--retrieve {args.retrieve}` gives nothing here", "a number from 1, for anything but --view message"
+        )
+
+
 def request_of(args: Namespace, wording: Wording) -> Request:
     """What the command line, or stdin, asks.
 
     Raises:
         UserError: nothing, or only half of something.
     """
-    gap = args.prefix is not None or args.suffix is not None
-    if sum((args.prompt is not None, gap, args.line is not None, bool(args.lines), bool(args.view))) > 1:
-        raise UserError(
-            "two things are asked at once", "one of --prompt, --prefix and --suffix, --line, --lines, --view"
-        )
     if args.view == "message":
         return wording.subject(_stdin())
     if (args.line is not None or args.lines) and not args.file:
@@ -186,7 +209,7 @@ def request_of(args: Namespace, wording: Wording) -> Request:
     if args.line is not None:
         region = region_of(args.file, args.line)
         return wording.gap(region.before, region.after, region.path, region.root)
-    if gap:
+    if args.prefix is not None or args.suffix is not None:
         path = args.file.as_posix() if args.file else UNNAMED
         return wording.gap(args.prefix or "", args.suffix or "", path)
     if args.file:
@@ -201,15 +224,18 @@ def _span(lines: str) -> tuple[int, int]:
     return int(first), int(last or first)
 
 
+def _ended(text: str) -> str:
+    return f"{text}\n" if text and not text.endswith("\n") else text
+
+
 def _stdin() -> str:
     if sys.stdin.isatty():
         raise UserError("nothing is asked", "give `--prompt`, or a text on stdin; --help shows what else")
     return sys.stdin.buffer.read().decode(errors="replace")
 
 
-def _beginning(hunks: Sequence[HunkText]) -> HunkText:
-    """As much of the smallest hunk as a prompt shows."""
-    logger.info("the diff is long: only the beginning of its smallest hunk is shown")
+def _beginning(hunks: Sequence[HunkText]) -> list[HunkText]:
+    """As much of the smallest hunk as a prompt shows; nothing of one whose first line is longer."""
     hunk = min(hunks, key=lambda hunk: len(hunk.diff))
     room, lines = MESSAGE_DIFF_CHARS - len(hunk.path), list[str]()
     for line in hunk.lines:
@@ -217,4 +243,7 @@ def _beginning(hunks: Sequence[HunkText]) -> HunkText:
         if room < 0:
             break
         lines.append(line)
-    return replace(hunk, lines=lines)
+    if not lines:
+        return []
+    logger.info("the diff is long: only the beginning of its smallest hunk is shown")
+    return [replace(hunk, lines=lines)]

@@ -5,12 +5,12 @@ BM25 (Robertson and Zaragoza 2009) finds the words, over the parts of identifier
 """
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from itertools import zip_longest
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import bm25s
 import numpy as np
@@ -24,6 +24,7 @@ CANDIDATES = 100  # groups of each ranking that are fused
 # What a question about nothing in the history still finds has less of both (docs/retrieval.md).
 FLOOR_WORDS, FLOOR_COSINE = 0.5, 0.45
 LINES_SHOWN, LINE_CHARS = 4, 120
+Name = TypeVar("Name", bound=Hashable)
 Ranking = dict[int, float]  # one document a group and its score, the best first
 
 
@@ -161,9 +162,9 @@ class Index:
         )
 
 
-def fuse(rankings: Sequence[Sequence[str]]) -> dict[str, float]:
+def fuse(rankings: Sequence[Sequence[Name]]) -> dict[Name, float]:
     """Each name's sum of 1 / (60 + its rank), the largest first; ranks count from 1."""
-    scores: dict[str, float] = {}
+    scores: dict[Name, float] = {}
     for ranking in rankings:
         for rank, name in enumerate(ranking, 1):
             scores[name] = scores.get(name, 0.0) + 1 / (RANK_CONSTANT + rank)

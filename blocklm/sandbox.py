@@ -11,6 +11,7 @@ import random
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,10 @@ from blocklm.warden import SMALL, Limits, Outcome, Watch, kernel_limits
 
 KILLED_WITHIN = 10  # seconds: to give back much memory takes a moment
 WORK, INNER = "/tmp/work", "/bwrap"  # inside
+# Bubblewrap's two processes ask the kernel to die with us one after the other. If we are killed before both have, a keeper in their
+# group kills what is there, and a command that has not been let in never begins: either `read` ends when we do.
+KEEPER = '(read -r _ <"/proc/self/fd/$0"; kill -KILL 0) >/dev/null 2>&1 & exec "$@"'
+GATE = "echo >&0 && read -r _"
 SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64")
 SHARED = ("/etc/ld.so.cache", "/etc/alternatives")
 # What tools keep in the folders that they also need: something that cannot be read stands in their place.
@@ -53,35 +58,52 @@ def run(command: Sequence[str], tree: Path, limits: Limits, binds: Sequence[Path
     Raises:
         UserError: bubblewrap is not installed.
     """
-    inside = ["sh", "-c", f'cp -a /tree {WORK} && cd {WORK} && exec "$@"', "sh", *command]
+    inside = ["sh", "-c", f'cp -a /tree {WORK} && cd {WORK} && {GATE} && exec "$@" </dev/null', "sh", *command]
     reading, writing = os.pipe()
     told, tell = os.pipe()
+    gate, its_gate = socket.socketpair()
+    alive, living = os.pipe()
     try:
         walls = _walls(tree, limits, binds)
+        started = [next(walls), "--info-fd", str(tell), *walls, *kernel_limits(limits), *inside]
         process = subprocess.Popen(
-            [next(walls), "--info-fd", str(tell), *walls, *kernel_limits(limits), *inside],
-            stdin=subprocess.DEVNULL,
+            ["sh", "-c", KEEPER, str(alive), *started],
+            stdin=its_gate.fileno(),
             stdout=writing,
             stderr=writing,
-            pass_fds=[tell],
+            pass_fds=[tell, alive],
             env={"PATH": os.environ.get("PATH", os.defpath)},  # bubblewrap's own can be read in its /proc
             start_new_session=True,
         )
     except BaseException:
         os.close(reading)
         os.close(told)
+        os.close(living)
+        gate.close()
         raise
     finally:
         os.close(writing)
         os.close(tell)
+        os.close(alive)
+        its_gate.close()
     try:
+        _let_in(gate, limits)
         return Watch(process, reading, limits).outcome()
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        os.close(living)
         os.close(reading)
         _wait_for_the_last(told)
+
+
+def _let_in(gate: socket.socket, limits: Limits) -> None:
+    """Let the command begin once the walls stand and bubblewrap has seen to it that all inside dies with this process."""
+    with gate, suppress(OSError):  # it has ended, or has taken all its time already: the watch says so
+        gate.settimeout(limits.seconds)
+        if gate.recv(1):
+            gate.sendall(b"\n")
 
 
 def _wait_for_the_last(told: int) -> None:

@@ -14,13 +14,14 @@ from trl import ModelConfig
 from blocklm.answers import Answers
 from blocklm.contexts import Contexts, example_contexts, piece_contexts
 from blocklm.corpus import Corpus
+from blocklm.embedding import Embedder
 from blocklm.errors import UserError
 from blocklm.exam import Arm, answered, run_exam
 from blocklm.families import FAMILY
 from blocklm.forgetting import MOST_TOKENS, forgotten, general_items
 from blocklm.items import Item, exam_items
 from blocklm.model import special_tokens
-from blocklm.parents import Question, nearest_before
+from blocklm.parents import Embed, Question, nearest_before
 from blocklm.practice import practise
 from blocklm.recipe import Recipe
 from blocklm.redaction import PLACEHOLDERS
@@ -139,12 +140,14 @@ class Sitting:
             return example_contexts(items, self._asked("validation")[:], self.tokenizer, self._room)
         if given == "bm25":
             return self._pieces(items)
+        if given == "hybrid":
+            return self._pieces(items, Embedder(self.recipe.retrieval.embedding_model).embed)
         return {}
 
-    def _pieces(self, items: list[Item]) -> Contexts:
+    def _pieces(self, items: list[Item], embed: Embed | None = None) -> Contexts:
         suffixes = frozenset(PurePosixPath(item.path).suffix for item in items)
         asked = [Question(item.commit, item.text) for item in items]
-        found = nearest_before(self.repositories, asked, suffixes, PIECES)
+        found = nearest_before(self.repositories, asked, suffixes, PIECES, embed)
         family = FAMILY[self.corpus.report["prompts"][self.recipe.exam_view]]
         breaking = special_tokens(self.tokenizer) - set(PLACEHOLDERS)
         return piece_contexts(items, found, family, breaking, self.tokenizer, self._room)

@@ -119,6 +119,14 @@ def export_lines(folder: Path, found: dict[str, Any], of: str) -> str:
     return "\n".join([*lines, f"  {same} greedy text: {found['text']!r}"])
 
 
+def adapter_lines(folder: Path, found: dict[str, Any]) -> str:
+    """What was written of an adapter alone, or why nothing was."""
+    if "refused" in found:
+        return f"{folder}: no adapter, the merged model holds it: {found['refused']}"
+    lines = f"{folder}: {found['file']}, {found['bytes'] / 1e6:.1f} MB, {found['matrices']} matrices adapted"
+    return f"{lines}\n  not checked: {found['unchecked']}" if "unchecked" in found else lines
+
+
 def _gib(size: int) -> str:
     return f"{size / (1 << 30):.2f} GiB"
 

@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 
 from blocklm.console import console
+from blocklm.errors import UserError
 from blocklm.handover_keys import check_hub_name
 
 
@@ -20,7 +21,9 @@ def main() -> None:
     """Parse, merge or push, print sizes and checks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run_dir", type=Path)
-    parser.add_argument("--out", type=Path, help="folder of the merged model; default: `merged` in the run directory")
+    parser.add_argument(
+        "--out", type=Path, help="new folder of the merged model; default: `merged` in the run directory"
+    )
     parser.add_argument("--dtype", default="auto", choices=("auto", "bfloat16", "float16", "float32"))
     parser.add_argument("--gguf", type=Path, metavar="LLAMA_CPP", help="folder with convert_hf_to_gguf.py")
     parser.add_argument("--push_to_hub", metavar="ORG/NAME")
@@ -30,28 +33,35 @@ def main() -> None:
     args = parser.parse_args()
     if args.push_to_hub is not None:
         check_hub_name("--push_to_hub", args.push_to_hub)
+        if args.out or args.gguf:
+            raise UserError(
+                "a push takes what the run saved, and neither `--out` nor `--gguf`", "one command for each"
+            )
 
     from blocklm.finished import finished_run  # heavy
-    from blocklm.tables import export_lines
+    from blocklm.tables import adapter_lines, export_lines
 
     if args.push_to_hub is not None:
         from blocklm.publish import push_run
 
         print(push_run(args.run_dir, args.push_to_hub, args.private == "true", args.force, args.hub_base_model))
         return
-    from blocklm.export import merge, to_gguf
+    from blocklm.export import MERGED, merge
+    from blocklm.llama_cpp import adapter_to_gguf, checkout, to_gguf
 
+    llama_cpp = checkout(args.gguf) if args.gguf else None
     run = finished_run(args.run_dir)
-    out = (args.out or args.run_dir / "merged").expanduser()
-    if run.adapted:
+    out = args.out.expanduser().absolute() if args.out else args.run_dir / MERGED
+    if run.adapted or args.out or llama_cpp is None:
         print(export_lines(out, merge(run, out, args.dtype), "adapter and base"))
-    else:
-        out = args.run_dir
-    if args.gguf is not None:
-        folder = out.with_name("gguf") if run.adapted else out / "gguf"
-        print(export_lines(folder, to_gguf(run, out, args.gguf.expanduser(), folder), "the merged model"))
+    if llama_cpp is not None:
+        folder = out.with_name(f"{out.name}-gguf") if args.out else args.run_dir / "gguf"
+        model = out if run.adapted else args.run_dir
+        print(export_lines(folder, to_gguf(run, model, llama_cpp, folder), "the model"))
+        if run.adapted:
+            print(adapter_lines(folder, adapter_to_gguf(run, llama_cpp, folder)))
 
 
 if __name__ == "__main__":
-    with console():
+    with console(resumes=False):
         main()

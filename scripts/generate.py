@@ -6,6 +6,7 @@ python scripts/generate.py runs/two --file src/a.py --line 40                   
 python scripts/generate.py runs/two --file src/a.py --lines 10-20 --instruction "Return early on empty input"
 git diff --staged | python scripts/generate.py runs/two --view message                 # a commit's subject
 python scripts/generate.py runs/two --batch < questions.jsonl                          # JSON lines in and out
+python scripts/generate.py runs/two --file src/a.py --line 40 --retrieve 3             # after the nearest pieces of other files
 python scripts/generate.py runs/two --prompt "def parse(line):" --base too --why       # against the base; which commits taught it
 
 The answer goes to stdout as it grows, all else to stderr. A line of a batch is {"prompt": ...}, {"prefix": ..., "suffix": ...},
@@ -17,7 +18,7 @@ import sys
 from pathlib import Path
 
 from blocklm.console import console
-from blocklm.request import add_flags, places, request_of
+from blocklm.request import add_flags, check_asked, places, request_of
 
 
 def main() -> None:
@@ -26,6 +27,7 @@ def main() -> None:
     parser.add_argument("run_dir", type=Path)
     add_flags(parser)
     args = parser.parse_args()
+    check_asked(args)
 
     from blocklm.assist import Assistant  # heavy
     from blocklm.batch import answered
@@ -35,14 +37,14 @@ def main() -> None:
     from blocklm.terminal import printable
 
     run = finished_run(args.run_dir, places(args))
-    assistant = Assistant(run, Decoding(args.max_new_tokens, args.temperature, args.seed))
+    assistant = Assistant(run, Decoding(args.max_new_tokens, args.temperature, args.seed), args.retrieve)
+    request = None if args.batch else request_of(args, assistant.wording)
     origins = Origins(run.training_samples(), run.tokenizer, run.subjects) if args.why else None
     arms = {None: ["tuned"], "only": ["base"], "too": ["tuned", "base"]}[args.base]
-    if args.batch:
+    if request is None:
         for line in answered(assistant, arms, sys.stdin.buffer, origins):
             print(line, flush=True)
         return
-    request = request_of(args, assistant.wording)
     for arm in arms:
         if len(arms) > 1:
             print(f"{arm}:", file=sys.stderr)
@@ -53,5 +55,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with console():
+    with console(resumes=False):
         main()

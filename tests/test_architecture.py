@@ -164,7 +164,8 @@ EDGES: dict[str, set[str]] = {
         "changes", "curation", "documents", "embedding", "errors", "hunks", "hygiene", "qdrant", "recipe", "repository",
         "retrieval", "retrieval_keys", "snapshot", "store", "terms", "vectors",
     },
-    "parents": {"redaction", "repository", "sterile", "terms", "trees"},
+    "recall": {"contexts", "finished", "indexing", "mining", "parents", "repository", "request", "retrieval"},
+    "parents": {"redaction", "repository", "retrieval", "sterile", "terms", "trees"},
     "significance": set(),
     "items": {"encoding"},
     "answers": set(),
@@ -173,7 +174,7 @@ EDGES: dict[str, set[str]] = {
     "strength": {"exam", "items", "report"},
     "forgetting": {"items"},
     "sitting": {
-        "answers", "contexts", "corpus", "errors", "exam", "families", "forgetting", "items", "model", "parents",
+        "answers", "contexts", "corpus", "embedding", "errors", "exam", "families", "forgetting", "items", "model", "parents",
         "practice", "recipe", "redaction", "repository", "saved", "splits", "tasks.problems",
     },
     "evaluation": {
@@ -206,11 +207,12 @@ EDGES: dict[str, set[str]] = {
     },
     "reviews": {"assist", "errors", "indexing", "past", "reviewer", "session", "under_review"},
     "assist": {
-        "encoding", "errors", "families", "finished", "generation", "mining", "model", "redaction", "request", "terminal",
+        "encoding", "errors", "families", "finished", "generation", "mining", "model", "recall", "redaction", "request", "terminal",
     },
     "origins": {"audit", "terms"},
     "batch": {"assist", "errors", "origins"},
     "export": {"errors", "finished", "generation", "saved"},
+    "llama_cpp": {"errors", "export", "finished"},
     "handover": {"behaviour", "export", "finished", "model", "onward", "report", "saved", "topup"},
     "publish": {"audit", "card", "errors", "finished", "gate", "handover_keys", "hub", "model", "report", "saved"},
     "page": set(),

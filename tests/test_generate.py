@@ -151,6 +151,14 @@ def test_the_prompt_of_a_gap_is_the_lesson_s(run: Finished, samples: Dataset) ->
     assert gaps
 
 
+def test_a_shell_need_not_end_the_last_line(run: Finished) -> None:
+    """Lessons are of whole lines: `def area(r):### the missing lines` is in none."""
+    wording = Assistant(run, Decoding(9)).wording
+    assert wording.gap("def area(r):", "    return a") == wording.gap("def area(r):\n", "    return a\n")
+    assert wording.gap("", "a") == wording.gap("", "a\n") != wording.gap("\n", "a\n")
+    assert wording.change("a = 1", "Set it to 2") == wording.change("a = 1\n", "Set it to 2")
+
+
 @pytest.mark.parametrize(
     "settings", [[], ["-c", "diff.noprefix=true"], ["-c", "diff.mnemonicPrefix=true"], ["-c", "core.abbrev=40"]]
 )
@@ -240,7 +248,7 @@ def test_what_a_model_cannot_read_is_cut_at_its_beginning_and_told(ask: Ask, run
     """The tiny model reads 1024 tokens."""
     long, short = "x = 1\n" * 2000, "x = 1\n" * 50
     said = ask("--prompt", long + "LAMPS = [\n", "--max_new_tokens", "24")
-    assert (said.code, "prompt 1: its beginning is left out, 1000 tokens are read" in said.err) == (0, True)
+    assert (said.code, "the prompt: its beginning is left out, 1000 tokens are read" in said.err) == (0, True)
     assistant = Assistant(run, Decoding(24))
     (kept,) = assistant.tokens([assistant.wording.text(long + "LAMPS = [\n")])
     assert len(kept) == 1000
@@ -253,12 +261,16 @@ def test_what_a_model_cannot_read_is_cut_at_its_beginning_and_told(ask: Ask, run
 @pytest.mark.parametrize(
     ("arguments", "stdin", "error"),
     [
-        ([], b"", "prompt 1 is empty"),
+        ([], b"", "the prompt is empty"),
         (["--prompt", "x", "--max_new_tokens", "1024"], b"", "leaves no room for a prompt: the model reads 1024 tokens"),
         (["--prompt", "x", "--max_new_tokens", "0"], b"", "at least one token"),
         (["--prompt", "x", "--temperature", "-1"], b"", "at a temperature of at least 0"),
         (["--prompt", "x", "--temperature", "nan"], b"", "at a temperature of at least 0"),
+        (["--prompt", "x", "--seed", str(2**64)], b"", "is no number of 64 bits"),
         (["--prompt", "x", "--view", "message"], b"", "two things are asked at once"),
+        (["--prompt", "x", "--file", "a.py"], b"", "two things are asked at once"),
+        (["--batch", "--view", "message"], b"", "two things are asked at once"),
+        (["--prompt", "\udcff"], b"", "the prompt holds bytes that are no UTF-8 text"),
         (["--line", "4"], b"", "lines without a file"),
         (["--file", "a.py"], b"", "does not say which lines"),
         (["--file", "a.py", "--lines", "1-2"], b"", "an edit needs lines and what is to become of them"),
@@ -277,6 +289,9 @@ def test_what_a_model_cannot_read_is_cut_at_its_beginning_and_told(ask: Ask, run
         (["--batch"], b'["prompt"]', "line 1: ['prompt'] asks nothing"),
         (["--batch"], b'{"prompt": 3}', "line 1: {'prompt': 3} asks nothing"),
         (["--batch"], b"\xff", "line 1: "),
+        (["--batch"], b"[" * 100_000, "line 1: "),
+        (["--batch"], b'{"prompt": "x"}\n\n{"prompt": "\\ud800"}', "line 3 holds bytes that are no UTF-8 text"),
+        (["--batch"], b'{"prompt": "x"}\n\n{"prompt": ""}', "line 3 is empty"),
         (["--prompt", "x", "--why", "--repo", "gone", "--corpus_dir", "empty"], b"", "`repo` gone does not exist"),
     ],
 )  # fmt: skip
@@ -411,6 +426,8 @@ def test_of_a_long_hunk_the_beginning_is_shown(run: Finished) -> None:
     prompt = wording.subject(f"--- /dev/null\n+++ b/a.py\n@@ -0,0 +1,300 @@\n{body}").prompt.text
     assert prompt.startswith("### house\n--- a.py\n+line_0 = 0\n") and prompt.endswith("### commit message\n")
     assert 1300 < len(prompt) < 1500
+    with pytest.raises(UserError, match="too long to be shown"):
+        wording.subject(f"--- a/a.js\n+++ b/a.js\n@@ -1 +1 @@\n-{'x' * 1500}\n+{'y' * 1500}\n")
 
 
 def test_the_nearest_commit_is_the_one_that_added_it(run: Finished, samples: Dataset, taught: Path) -> None:
@@ -477,6 +494,25 @@ def test_no_answer_steers_a_terminal(run: Finished) -> None:
     assert "".join(streamed(run, evil)) == f"{safe}\n"
     kept = "tab\tline\r\nend \u00e9\u3000\u200d\u4e2d\n"
     assert printable(kept) == "".join(streamed(run, kept)) == kept
+
+
+def in_console(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What becomes of some code where nothing can be resumed."""
+    code = f"import os, signal, time\nfrom blocklm.console import console\nwith console(resumes=False):\n    {code}\n"
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=script_environment() | environment, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+
+
+def test_a_terminal_without_a_character_shows_its_escape() -> None:
+    done = in_console(r"print('a\u2026b')", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "a\\u2026b\n", "")
+
+
+def test_who_is_interrupted_is_not_told_of_what_will_not_be() -> None:
+    done = in_console("os.kill(os.getpid(), signal.SIGINT); time.sleep(9)")
+    assert (done.returncode, done.stderr) == (130, "\ninterrupted\n")
 
 
 def test_who_wants_no_more_of_it_hears_nothing_of_a_broken_pipe(tmp_path: Path) -> None:

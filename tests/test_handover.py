@@ -15,8 +15,9 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
 from blocklm.errors import UserError
-from blocklm.export import merge, to_gguf
+from blocklm.export import merge
 from blocklm.finished import finished_run
+from blocklm.llama_cpp import adapter_to_gguf, checkout, to_gguf
 from blocklm.saved import check_saved, witness
 from tests.conftest import ROOT, run_script, script_environment
 from tests.loopback_hub import TOKEN, LoopbackHub
@@ -46,7 +47,7 @@ def pushed(
     return run_script(
         "train.py", tiny_recipe, "--repo", project, "--model_name_or_path", tiny_models["llama"], "--output_dir", "run",
         "--save", "both", "--canaries", "2", "--push_to_hub", "--hub_model_id", "tester/adapter", "--hub_base_model", BASE,
-        "--load_in_4bit", cwd=place, **hub.environment(place / "home"),
+        "--load_in_4bit", "--behavioral_prompts", "def words_of_my_own(", cwd=place, **hub.environment(place / "home"),
     )  # fmt: skip
 
 
@@ -91,7 +92,7 @@ def test_the_hub_gets_what_a_user_needs_and_nothing_else(run: Path, hub: Loopbac
         f"Run at {content(run)['repository']['head'][:12]}"
     ], "one push, after the end"
     for name, file in files.items():
-        for trace in (str(place), str(ROOT), TOKEN, "Ada", "project"):
+        for trace in (str(place), str(ROOT), TOKEN, "Ada", "project", "words_of_my_own"):
             assert trace.encode() not in file, f"{trace} in {name}"
     assert json.loads(files["adapter_config.json"])["base_model_name_or_path"] == BASE
     assert yaml.safe_load(files["recipe.yaml"])["lora_r"] == 4
@@ -203,9 +204,64 @@ def test_a_gguf_file_says_what_the_merged_model_says(run: Path, tmp_path: Path) 
     assert f"FROM ./{found['file']}\n" in modelfile
     assert 'PARAMETER stop "<|endoftext|>"' in modelfile
     with pytest.raises(UserError, match=r"has no convert_hf_to_gguf\.py"):
-        to_gguf(finished, run / "merged", tmp_path, tmp_path / "gguf")
-    with pytest.raises(UserError, match=r"convert_hf_to_gguf\.py ended with 1: FileNotFoundError"):
-        to_gguf(finished, tmp_path, ROOT / "tests" / "converter", tmp_path / "gguf")
+        checkout(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fails", "error", "said", "hint"),
+    [
+        ("raise NotImplementedError('Architecture')", UserError, "py ended with 1: NotImpl", "newer checkout"),
+        ("import sentencepieces", UserError, "No module named", "`python -m pip install sentencepieces`"),
+        ("raise OSError(28, 'No space left on device')", OSError, "No space left on device", None),
+    ],
+)
+def test_a_conversion_that_fails_leaves_what_was_there(
+    run: Path, tmp_path: Path, fails: str, error: type[Exception], said: str, hint: str | None
+) -> None:
+    writes = "import sys\nfrom pathlib import Path\nPath(sys.argv[-1]).write_text('half')\n"
+    (tmp_path / "convert_hf_to_gguf.py").write_text(writes + fails)
+    (tmp_path / "gguf").mkdir()
+    (tmp_path / "gguf" / "model-f16.gguf").write_text("whole")
+    with pytest.raises(error, match=said) as failed:
+        to_gguf(finished_run(run), run / "merged", checkout(tmp_path), tmp_path / "gguf")
+    assert hint is None or hint in getattr(failed.value, "hint", "")
+    assert [(path.name, path.read_text()) for path in (tmp_path / "gguf").iterdir()] == [("model-f16.gguf", "whole")]
+
+
+def test_an_adapter_s_gguf_holds_its_matrices(run: Path, tmp_path: Path) -> None:
+    found = adapter_to_gguf(finished_run(run), ROOT / "tests" / "converter", tmp_path)
+    tensors = load_file(run / "adapter_model.safetensors")
+    assert found == {
+        "file": "adapter-f32.gguf",
+        "bytes": (tmp_path / found["file"]).stat().st_size,
+        "matrices": len(tensors) // 2,
+    }
+    assert found["matrices"] == 14
+    other = tmp_path / "run"
+    shutil.copytree(run, other, ignore=shutil.ignore_patterns("merged", "checkpoint-*"))
+    save_file({name: tensor * 1.01 for name, tensor in tensors.items()}, other / "adapter_model.safetensors")
+    (tmp_path / "convert_lora_to_gguf.py").write_text(
+        f"import shutil, sys\nshutil.copyfile({str(tmp_path / found['file'])!r}, sys.argv[-1])\n"
+    )
+    assert "unchecked" in adapter_to_gguf(finished_run(other), tmp_path, tmp_path / "other")
+    config = json.loads((other / "adapter_config.json").read_text())
+    (other / "adapter_config.json").write_text(json.dumps(config | {"use_rslora": True}))
+    assert adapter_to_gguf(finished_run(other), tmp_path, tmp_path) == {
+        "refused": "llama.cpp has no place for `use_rslora`"
+    }
+
+
+def test_a_merge_replaces_nothing_but_an_earlier_one(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "other").write_text("dear to somebody")
+    for out in (tmp_path / "models", run, run.parent, tmp_path / "models" / "other"):
+        with pytest.raises(UserError, match="is not empty, and nothing of it shall be lost"):
+            merge(finished_run(run), out)
+    assert (tmp_path / "models" / "other").read_text() == "dear to somebody"
+    before = (run / "merged" / "model.safetensors").stat().st_ino
+    merge(finished_run(run), run / "merged")
+    assert (run / "merged" / "model.safetensors").stat().st_ino != before
+    assert not list(run.glob(".merged*"))
 
 
 def test_a_merge_that_rounding_would_undo_is_refused(run: Path, tmp_path: Path) -> None:
@@ -217,5 +273,5 @@ def test_a_merge_that_rounding_would_undo_is_refused(run: Path, tmp_path: Path) 
     )
     with pytest.raises(UserError, match=r"rounding to torch.bfloat16 would cost \d+ % of what the adapter changes"):
         merge(finished_run(tmp_path / "run"), tmp_path / "merged", "bfloat16")
-    assert not (tmp_path / "merged").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert merge(finished_run(tmp_path / "run"), tmp_path / "merged", "float32")["share_lost_to_rounding"] < 0.01

@@ -1,7 +1,9 @@
 """The hook of `docs/guide.md` in a real repository: it proposes, and neither stops a commit nor touches anybody's words."""
 
 import os
+import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from blocklm.finished import finished_run
 from blocklm.generation import Decoding
 from tests.conftest import ROOT, GitRepository, function, script_environment
 
+GUIDE = (ROOT / "docs" / "guide.md").read_text()
 HOOK = ROOT / "scripts" / "hooks" / "prepare-commit-msg"
 WRITES = "sed -i '1i Words of my own' \"$1\" #"  # an editor in which somebody writes a first line
 Commit = Callable[..., tuple[int, str]]
@@ -54,12 +57,22 @@ def commit(repository: GitRepository) -> Commit:
     return committed
 
 
-def test_a_run_proposes_the_subject(commit: Commit, repository: GitRepository, taught: Path) -> None:
+def test_a_run_proposes_the_subject(
+    commit: Commit, repository: GitRepository, taught: Path, tiny_models: dict[str, Path], tmp_path: Path
+) -> None:
+    """Set as in the guide, with a base that is named from BlockLM's folder, as the quickstart's is."""
     diff = repository.git("diff", "--staged")
     assistant = Assistant(finished_run(taught), Decoding(40))
     (expected,) = assistant.answers([assistant.wording.subject(diff)])
-    words = [sys.executable, str(ROOT / "scripts" / "generate.py"), str(taught)]
-    assert commit(proposer=shlex.join(words)) == (0, expected.text.strip())
+    place = tmp_path / "a folder"
+    shutil.copytree(taught, place / "runs" / "two")
+    (place / "models").symlink_to(tiny_models["llama"].parent)
+    recipe = place / "runs" / "two" / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace(str(tiny_models["llama"]), "models/llama"))
+    (place / "scripts").symlink_to(ROOT / "scripts")
+    (setting,) = re.findall(r'^git .* config blocklm\.generate "(.*)"$', GUIDE, re.MULTILINE)
+    words = setting.replace("$PWD", str(place)).replace(".venv/bin/python", shlex.quote(sys.executable))
+    assert commit(proposer=words) == (0, expected.text.strip())
     assert expected.text.startswith("Add step")
 
 
@@ -103,6 +116,17 @@ def test_a_template_without_words_is_somebody_s_all_the_same(commit: Commit, rep
 
 def test_a_diff_in_the_editor_is_nobody_s_words(commit: Commit) -> None:
     assert commit("--verbose", proposer="echo Words of the model; true") == (0, "Words of the model")
+
+
+def test_comments_begin_as_git_is_told(commit: Commit, repository: GitRepository) -> None:
+    repository.git("config", "core.commentChar", ";")
+    assert commit("--verbose", proposer="echo Words of the model; true") == (0, "Words of the model")
+
+
+def test_the_hook_itself_says_what_the_guide_says() -> None:
+    (commands,) = re.findall(r"```bash\n(cp scripts/hooks/.*?)```", GUIDE, re.DOTALL)
+    for command in commands.splitlines():
+        assert f"#   {command}" in HOOK.read_text()
 
 
 def test_one_line_is_proposed_above_what_git_says(commit: Commit) -> None:

@@ -214,17 +214,17 @@ def test_it_kills_nobody_outside_and_does_not_outlive_its_time(shell: Runs) -> N
 
 
 @installed
-def test_it_dies_with_the_process_that_started_it(place: Path) -> None:
-    mark = f"43{os.getpid()}"
+@pytest.mark.parametrize("begun", [1, 2, 3])
+def test_it_dies_with_the_process_that_started_it_however_far_it_has_come(begun: int, place: Path) -> None:
+    mark = f"43{os.getpid()}{begun}"
     starts = (
         "from pathlib import Path; from blocklm.sandbox import run; from blocklm.warden import Limits; "
         f"run(['sleep', '{mark}'], Path('{place}/tree'), Limits(99, {200 * MIB}, {16 * MIB}))"
     )
     root = Path(__file__).parent.parent
     with subprocess.Popen([sys.executable, "-c", starts], cwd=root, env=script_environment()) as process:
-        while len(running("sleep", mark)) < 2:  # bubblewrap's command line holds it too
+        while len(running("sleep", mark)) < begun:  # bubblewrap's two processes hold it too
             assert process.poll() is None
-            time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
     assert gone("sleep", mark)
 

@@ -1,4 +1,4 @@
-"""A converter with the command line of llama.cpp's, for the tests' Llama alone: its own is not in the package index."""
+"""A converter with the command line of llama.cpp's, for the tests' Llama alone: its own comes in no wheel."""
 
 import argparse
 import json
