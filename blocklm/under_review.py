@@ -46,7 +46,7 @@ class UnderReview:
 
 
 def committed(repositories: Sequence[Repository], rev: str, limits: Limits, context_lines: int) -> UnderReview:
-    """What a commit, or a range such as `main..topic`, changes; of a merge, what it brought to its first parent.
+    """What a commit changes, of a merge what it brought to its first parent; or what `main..topic` did since it left `main`.
 
     Args:
         repositories: the first that has it is meant.
@@ -57,19 +57,16 @@ def committed(repositories: Sequence[Repository], rev: str, limits: Limits, cont
     Raises:
         UserError: there is no such commit, or no text in its diff.
     """
-    if "..." in rev:
-        raise UserError(
-            f"`{rev}` has three dots", f"`{rev.replace('...', '..')}` is what the second has and the first not"
-        )
-    first, dots, last = rev.partition("..")
+    first, dots, last = rev.replace("...", "..").partition("..")
     for repository in repositories:
-        tip = _resolved(repository, (last or "HEAD") if dots else rev)
-        base = _resolved(repository, first or "HEAD") if dots else _parent(repository, tip)
+        tip = _resolved(repository, last or "HEAD" if dots else rev)
+        base = _common(repository, first or "HEAD", tip) if dots else _parent(repository, tip)
         if tip and base:
             break
     else:
         places = ", ".join(str(repository.path) for repository in repositories)
-        raise UserError(f"`{rev}` names no commit in {places}", "`git log --oneline` lists them; `--repo` says where")
+        what = "no two commits with a common past" if dots else "no commit"
+        raise UserError(f"`{rev}` names {what} in {places}", "`git log --oneline` lists them; `--repo` says where")
     name = f"{base[:12]}..{tip[:12]}" if dots else tip[:12]
     with sterile_repository(repository.git_dir, repository.shallow) as environment:
         excluded = [] if base == EMPTY_TREE else [f"^{base}"]
@@ -110,6 +107,13 @@ def _resolved(repository: Repository, rev: str) -> str | None:
     found = git_output(repository.path, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}")
     sha = (found or "").strip()
     return sha if COMMIT.fullmatch(sha) else None
+
+
+def _common(repository: Repository, rev: str, tip: str | None) -> str | None:
+    """Where the way to `tip` leaves that to another commit."""
+    other = _resolved(repository, rev)
+    found = git_output(repository.path, "merge-base", other, tip) if other and tip else None
+    return (found or "").split("\n")[0] or None
 
 
 def _parent(repository: Repository, sha: str | None) -> str | None:

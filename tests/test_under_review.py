@@ -67,6 +67,14 @@ def test_a_commit_a_merge_a_range_and_the_first_commit(house: GitRepository) -> 
     assert lines(first) == {"a b.txt": ["+words of a text"], "src/door.py": ["+door = 1", "+lock = 2"]}
 
 
+@pytest.mark.parametrize("rev", ["main~1..side", "main~1...side"])
+def test_of_a_branch_what_it_did_since_it_left(house: GitRepository, rev: str) -> None:
+    """Not what happened elsewhere meanwhile, taken back."""
+    change = of(house, rev)
+    assert lines(change) == {"src/side.py": ["+side = 1"]}
+    assert change.commits == (house.git("rev-parse", "side").strip(),)
+
+
 def test_what_is_staged_is_read_and_what_is_not_is_not(house: GitRepository) -> None:
     (house.path / "src/door.py").write_text("door = 1\nlock = 4\n")
     house.git("add", "--all")
@@ -120,8 +128,8 @@ def test_no_secret_and_no_generated_file_is_shown(house: GitRepository) -> None:
     [
         ("nowhere", "`nowhere` names no commit in"),
         ("--output=x", "`--output=x` names no commit in"),
-        ("HEAD..nowhere", "names no commit in"),
-        ("main...side", "has three dots"),
+        ("HEAD..nowhere", "names no two commits with a common past in"),
+        ("nowhere..", "names no two commits with a common past in"),
         ("HEAD..HEAD", "changes no text"),
     ],
 )
