@@ -4,7 +4,7 @@ import logging
 import re
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf
 from pathlib import Path
@@ -137,10 +137,16 @@ class Assistant:
 
     def streamed(self, request: Request, base: bool = False) -> Output:
         """The answer to one request, on stdout as it grows; of the base model if `base`."""
-        tokens, tokenizer = self.tokens([request]), self.run.tokenizer
-        shown, dtype = Terminal(tokenizer, request.lines), self.run.precision.dtype
+        return self.spoken(self.tokens([request])[0], base, request.lines)
+
+    def spoken(
+        self, tokens: Sequence[int], base: bool = False, lines: int | None = None, stops: tuple[str, ...] = ()
+    ) -> Output:
+        """What comes after some tokens, as far as `lines` or `stops`, on stdout as it grows; of the base model if `base`."""
+        tokenizer, dtype = self.run.tokenizer, self.run.precision.dtype
+        decoding, shown = replace(self.decoding, stops=stops), Terminal(tokenizer, lines, stops=stops)
         with base_arm(self.model, self.run.base) if base else nullcontext(self.model) as model:
-            (output,) = generate(model, tokenizer, tokens, [request.lines], self.decoding, dtype, streamer=shown)
+            (output,) = generate(model, tokenizer, [tokens], [lines], decoding, dtype, streamer=shown)
         if not output.text:
             logger.info("the model has nothing to write here")
         return output

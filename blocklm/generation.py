@@ -26,13 +26,14 @@ BATCH_TOKENS = 4096  # of prompts and answers, padded: what the cache of a batch
 class Decoding:
     """How answers come about: the likeliest tokens, or drawn at a temperature above 0 by a seed.
 
-    One that may not end is of `max_new_tokens`.
+    One that may not end is of `max_new_tokens`. Each of `stops` ends an answer and is no part of it.
     """
 
     max_new_tokens: int
     temperature: float = 0.0
     seed: int = 0
     may_end: bool = True
+    stops: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,7 @@ def _written(
     rows = [[tokenizer.pad_token_id] * pad + list(prompt) for pad, prompt in zip(padding, prompts, strict=True)]
     ids = torch.tensor(rows, device=next(model.parameters()).device)
     mask = torch.arange(longest, device=ids.device) >= torch.tensor(padding, device=ids.device)[:, None]
-    reader = _Reader(tokenizer, longest, lines)
+    reader = _Reader(tokenizer, longest, lines, decoding.stops)
     torch.manual_seed(decoding.seed)
     generator: Any = model
     written = generator.generate(
@@ -198,11 +199,18 @@ def _config(tokenizer: PreTrainedTokenizerBase, decoding: Decoding) -> Generatio
     )
 
 
+def until(text: str, stops: Sequence[str]) -> str:
+    """The text before the first of some others, or all of it."""
+    return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))]
+
+
 class _Reader(StoppingCriteria):
     """Reads each answer as it grows, and stops it where it goes on beyond the lines that are read."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, start: int, lines: Sequence[int | None]) -> None:
-        self._tokenizer, self._start, self._lines = tokenizer, start, lines
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, start: int, lines: Sequence[int | None], stops: Sequence[str]
+    ) -> None:
+        self._tokenizer, self._start, self._lines, self._stops = tokenizer, start, lines, stops
 
     def __call__(self, input_ids: torch.LongTensor, scores: Any, **kwargs: Any) -> torch.Tensor:
         rows = zip(input_ids.tolist(), self._lines, strict=True)
@@ -211,7 +219,9 @@ class _Reader(StoppingCriteria):
     def output(self, row: list[int], limit: int | None) -> Output:
         """The answer in a row of token ids: of the lines that are read, without its end token."""
         read, ended = self._read(row)
-        text, ids = self._text(read), tuple(read)
+        whole, ids = self._text(read), tuple(read)
+        text = until(whole, self._stops)
+        ended = ended or len(text) < len(whole)
         if limit is None:
             return Output(text, ended, ids)
         lines = text.split("\n", limit)
@@ -220,10 +230,13 @@ class _Reader(StoppingCriteria):
         return Output("".join(f"{line}\n" for line in lines[:limit]), ended and not lines[limit].strip(), ids)
 
     def _goes_beyond(self, row: list[int], limit: int | None) -> bool:
-        if limit is None:
+        if limit is None and not self._stops:
             return False
-        lines = self._text(self._read(row)[0]).split("\n", limit)
-        return len(lines) > limit and bool(lines[limit].strip())
+        text = self._text(self._read(row)[0])
+        if any(stop in text for stop in self._stops):
+            return True
+        lines = text.split("\n", -1 if limit is None else limit)
+        return limit is not None and len(lines) > limit and bool(lines[limit].strip())
 
     def _read(self, row: list[int]) -> tuple[list[int], bool]:
         answer, end = row[self._start :], self._tokenizer.eos_token_id

@@ -14,7 +14,7 @@ from blocklm.families import Family, Prompt
 from blocklm.hygiene import Limits
 from blocklm.pasted import pasted_hunks
 from blocklm.region import region_of
-from blocklm.views import MESSAGE_DIFF_CHARS, SUFFIX_CHARS, HunkText, message
+from blocklm.views import MESSAGE_DIFF_CHARS, SUFFIX_CHARS, HunkText, message, review
 
 UNNAMED = "untitled"  # a file that nobody named: the prompts of files begin with a path
 ROWS = 'each line is {"prompt": ...}, {"prefix": ..., "suffix": ...}, {"before": ..., "instruction": ...} or {"diff": ...}'
@@ -67,11 +67,7 @@ class Wording:
 
     def subject(self, diff: str) -> Request:
         """Say in a line what a diff does."""
-        hunks = [
-            hunk
-            for hunk in pasted_hunks(diff, self._repo(None), self.limits)
-            if not self.broken_by(hunk.path, hunk.diff)
-        ]
+        hunks = self.unbroken(pasted_hunks(diff, self._repo(None), self.limits))
         if not hunks:
             raise UserError("each hunk of the diff holds a special token of the model", "say yourself what it does")
         family = self._family("message")
@@ -79,6 +75,15 @@ class Wording:
         if sample is not None:
             return Request(Prompt(sample.prompt, sample.context), lines=1)
         raise UserError("the lines of the diff are too long to be shown", "give a smaller change")
+
+    def review(self, hunk: HunkText) -> Request:
+        """Say what a later commit will have to mend of a hunk, of which a lesson shows the beginning."""
+        sample = next(review(self._family("review"), hunk, fix=replace(hunk, lines=())))
+        return Request(Prompt(sample.prompt, sample.context))
+
+    def unbroken(self, hunks: Sequence[HunkText]) -> list[HunkText]:
+        """The hunks without a special token of the model."""
+        return [hunk for hunk in hunks if not self.broken_by(hunk.path, hunk.diff)]
 
     def row(self, row: Any) -> Request:
         """What a line of a batch asks; `path` may name the file, and other keys are the user's own.

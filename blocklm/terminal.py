@@ -2,10 +2,13 @@
 
 import re
 import sys
+from collections.abc import Sequence
 from typing import TextIO
 
 import torch
 from transformers import PreTrainedTokenizerBase, TextStreamer
+
+from blocklm.generation import until
 
 # Control characters but line ends and tabs, what turns the direction of text (CVE-2021-42574), line separators that editors
 # disagree on, what has no width, tags, and halves of characters, which cannot be written at all.
@@ -27,11 +30,19 @@ class Terminal(TextStreamer):
         tokenizer: of the model.
         lines: how many lines are shown; None for all.
         to: where.
+        stops: texts that end the answer; one with a space inside may be shown in part.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, lines: int | None = None, to: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        lines: int | None = None,
+        to: TextIO | None = None,
+        stops: Sequence[str] = (),
+    ) -> None:
         super().__init__(tokenizer, skip_prompt=True, clean_up_tokenization_spaces=False)
         self._end, self._left, self._to = tokenizer.eos_token_id, lines, to or sys.stdout
+        self._stops, self._seen = stops, ""
         self._last = "\n"
 
     def put(self, value: torch.Tensor) -> None:
@@ -41,7 +52,8 @@ class Terminal(TextStreamer):
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         """Show some of it: what ends with a space or a line's end, or is all that is left."""
-        shown = printable(self._within(text))
+        before, self._seen = len(until(self._seen, self._stops)), self._seen + text
+        shown = printable(self._within(until(self._seen, self._stops)[before:]))
         self._last = (self._last + shown)[-1]
         self._to.write(shown + ("\n" if stream_end and self._last != "\n" else ""))
         self._to.flush()
