@@ -68,7 +68,7 @@ def mining_table(paths: list[Path], rounds: int) -> Iterator[str]:
 
 
 def hygiene_table(paths: list[Path], rounds: int) -> Iterator[str]:
-    """Yield what rules, secrets, duplicates and the split cost beside reading the history."""
+    """Yield what rules, secrets, duplicates and the split cost beside reading the history, by us and by PyDriller."""
     for path in paths:
         repository = open_repository(path, path)
         runs: dict[str, list[Measured]] = {}
@@ -78,12 +78,15 @@ def hygiene_table(paths: list[Path], rounds: int) -> Iterator[str]:
                 runs.setdefault("mining alone", []).append(_apart(_read, repository))
                 runs.setdefault("with rules, secrets", []).append(_apart(_mine, repository, corpus_dir))
                 runs.setdefault("curation after it", []).append(_apart(_curate, repository, corpus_dir))
-        alone, with_rules, curation = (statistics.median(run.seconds for run in some) for some in runs.values())
+                if number < PYDRILLER_ROUNDS:
+                    runs.setdefault("PyDriller loop", []).append(_apart(_plain, repository))
+        seconds = {name: statistics.median(run.seconds for run in some) for name, some in runs.items()}
+        hygiene = seconds["with rules, secrets"] + seconds["curation after it"] - seconds["mining alone"]
         yield f"{repository.name} at {repository.head[:12]}, median of {rounds} rounds"
         for name, some in runs.items():
-            seconds = statistics.median(run.seconds for run in some)
-            yield f"  {name:22s} {seconds:8.2f} s {max(run.mebibytes for run in some):6.0f} MiB"
-        yield f"  hygiene / mining       {(with_rules + curation - alone) / alone:8.2f}"
+            yield f"  {name:24s} {seconds[name]:8.2f} s {max(run.mebibytes for run in some):6.0f} MiB"
+        for name in ("mining alone", "PyDriller loop"):
+            yield f"  {f'hygiene / {name}':24s} {hygiene / seconds[name]:8.2f}"
 
 
 def rendering_table(paths: list[Path], rounds: int) -> Iterator[str]:

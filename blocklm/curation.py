@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from datasets import Dataset, Features, Value
 
-from blocklm import hunks, hygiene, landing, leakage, shingles, splits, store, units
+from blocklm import hunks, hygiene, landing, leakage, shingles, splits, store, units, verbatim
 from blocklm.changes import Changes
 from blocklm.errors import UserError
 from blocklm.hygiene import funnel
@@ -23,6 +24,7 @@ from blocklm.recipe import MiningArguments
 from blocklm.shingles import Shingled
 from blocklm.splits import NAMES, Cuts, cut_by_time
 from blocklm.units import Landings, Unit, landings_of, units_of
+from blocklm.verbatim import Lines
 
 # Shorter texts are alike by accident; longer ones are compared by their shingles.
 MIN_NEAR_CHARS = 80
@@ -56,7 +58,7 @@ def curate(changes: Changes, mining: MiningArguments) -> Curated:
     """
     disabled = frozenset(mining.disable_rules or ())
     settings = {"changes": changes.report["key"], "test_commits": mining.test_commits, "disabled": sorted(disabled)}
-    modules = (hunks, hygiene, landing, leakage, shingles, splits, store, units, sys.modules[__name__])
+    modules = (hunks, hygiene, landing, leakage, shingles, splits, store, units, verbatim, sys.modules[__name__])
     key = store.data_key(*modules, **settings)
     folder = Path(mining.corpus_dir) / changes.report["repository"]["name"][:100] / f"curated-{key}"
 
@@ -86,7 +88,8 @@ def _judge(units: list[Unit], changes: Changes, test_commits: int | None, disabl
     if "cherry_pick" not in disabled:
         _drop_cherry_picks(units)
     shingled, of_shingled = _compare(units, disabled)
-    _tag_seen_lines(units)
+    lines = Lines([unit.text for unit in units])
+    _tag_seen_lines(units, lines)
     kept = {unit.row for unit in units if unit.reason is None}
     reasons = changes.dataset.data.table["drop_reason"].to_pylist()
     for unit in units:
@@ -100,7 +103,7 @@ def _judge(units: list[Unit], changes: Changes, test_commits: int | None, disabl
         "redactions": _counts(changes.dataset.data.table["redactions"].combine_chunks().flatten()),
         "duplicates": {name: sum(u.reason == name for u in units) for name in ("cherry_pick", "duplicate", "near_duplicate", "leak")},
         "gap_commits": len({unit.commit for unit in units if unit.reason == "purge_gap"}),
-        "leakage": leakage_report(units, shingled, of_shingled, history),
+        "leakage": leakage_report(units, lines, shingled, of_shingled, history),
         "cut": history.last_before(cuts.train_end),
     }  # fmt: skip
 
@@ -157,13 +160,14 @@ def _drop(older: Unit, newer: Unit, reason: str, disabled: frozenset[str]) -> No
         older.reason = reason
 
 
-def _tag_seen_lines(units: list[Unit]) -> None:
+def _tag_seen_lines(units: list[Unit], lines: Lines) -> None:
     """Tag what is asked for and stands in training line by line, so that scores can be told with and without it."""
-    taught = {line.strip() for unit in units if unit.split == "train" and unit.reason is None for line in unit.lines}
-    for unit in units:
-        if unit.split in NAMES[1:]:
-            lines = [text for line in unit.lines if len(text := line.strip()) >= MIN_SEEN_CHARS]
-            unit.seen_lines = all(line in taught for line in lines)
+    taught = np.array([unit.split == "train" and unit.reason is None for unit in units])
+    asked = np.array([unit.split in NAMES[1:] for unit in units])
+    of_unit, seen = lines.standing_in(taught, asked, MIN_SEEN_CHARS)
+    new = set(of_unit[~seen].tolist())
+    for number in np.flatnonzero(asked).tolist():
+        units[number].seen_lines = number not in new
 
 
 def _counts(kinds: pa.Array) -> dict[str, int]:
@@ -171,8 +175,9 @@ def _counts(kinds: pa.Array) -> dict[str, int]:
 
 
 def _batches(units: list[Unit]) -> Iterator[pa.RecordBatch]:
-    rows = [(u.row, u.hunk, u.reason, u.split, u.weight, u.seen_lines) for u in units]
-    yield store.record_batch(rows, VERDICTS.arrow_schema)
+    schema = VERDICTS.arrow_schema
+    columns = [pa.array([getattr(unit, field.name) for unit in units], field.type) for field in schema]
+    yield pa.record_batch(columns, schema=schema)
 
 
 def told(funnel: list[dict[str, Any]]) -> str:

@@ -2,33 +2,46 @@
 
 import re
 
-HEADER = re.compile(r"^@@ .*\n?", re.MULTILINE)
-REMOVED = re.compile(r"^-(.*)", re.MULTILINE)
+# With the line end before it: a fixed text is found faster than the start of a line.
+HEADER = "\n@@ "
+ADDED, REMOVED = re.compile(r"\n\+(.*)"), re.compile(r"\n-(.*)")
 WORD = re.compile(r"[^\W_]")
+# What `str.split` takes for white space, as far as it is ASCII.
+WHITE_SPACE = b" \t\n\v\f\r\x1c\x1d\x1e\x1f"
 MOVED_SHARE = 0.8
 MIN_MOVED_LINES = 3
 MIN_LINE_CHARS = 3  # shorter lines, closing braces mostly, stand everywhere
 
 
 class Hunk:
-    """The lines of one hunk, each with its mark: space, `+` or `-`; `added` and `removed` are without it."""
+    """One hunk with its header; `added` and `removed` are lines without their marks."""
 
-    __slots__ = ("added", "lines", "removed")
+    __slots__ = ("_text", "added", "removed")
 
-    def __init__(self, body: str) -> None:
-        self.lines = body.removesuffix("\n").split("\n")
-        self.added = [line[1:] for line in self.lines if line[:1] == "+"]
-        self.removed = [line[1:] for line in self.lines if line[:1] == "-"]
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self.added: list[str] = ADDED.findall(text)
+        self.removed: list[str] = REMOVED.findall(text)
 
     @property
-    def added_text(self) -> str:
+    def lines(self) -> list[str]:
+        """All lines, each with its mark: space, `+` or `-`."""
+        return self._text.split("\n")[1:]
+
+    @property
+    def added_text(self) -> bytes:
         """All that is added, without white space: equal texts are equal token streams."""
-        return "".join("".join(self.added).split())
+        return _solid("".join(self.added))
 
     @property
-    def removed_text(self) -> str:
+    def removed_text(self) -> bytes:
         """All that is removed, without white space."""
-        return "".join("".join(self.removed).split())
+        return _solid("".join(self.removed))
+
+    @property
+    def whole_text(self) -> bytes:
+        """All lines and their marks, without white space."""
+        return _solid(self._text.partition("\n")[2])
 
     @property
     def says_something(self) -> bool:
@@ -54,7 +67,7 @@ class Hunk:
 
 def hunks_of(diff: str) -> list[Hunk]:
     """Split a unified diff without file header into its hunks."""
-    return [Hunk(body) for body in HEADER.split(diff)[1:]]
+    return [Hunk(text) for text in f"\n{diff}".removesuffix("\n").split(HEADER)[1:]]
 
 
 def removed_lines(diffs: list[str]) -> frozenset[str]:
@@ -62,3 +75,10 @@ def removed_lines(diffs: list[str]) -> frozenset[str]:
     return frozenset(
         text for diff in diffs for line in REMOVED.findall(diff) if len(text := line.strip()) >= MIN_LINE_CHARS
     )
+
+
+def _solid(text: str) -> bytes:
+    """The text without its white space."""
+    if text.isascii():  # which is three times as fast
+        return text.encode().translate(None, WHITE_SPACE)
+    return "".join(text.split()).encode("utf-8", "surrogatepass")

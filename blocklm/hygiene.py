@@ -43,7 +43,7 @@ KEY_FILE = re.compile(
 )
 ENV_EXAMPLE = re.compile(r"\.(example|sample|template|dist)$", re.IGNORECASE)
 ENCODED_MEAN_CHARS = 40
-ENCODED_LINE = re.compile(r"""^[+][\s"',]*[A-Za-z0-9+/=]{60,}[\s"',\\]*$""", re.MULTILINE)
+ENCODED_LINE = re.compile(r"""\n[+][\s"',]*[A-Za-z0-9+/=]{60,}[\s"',\\]*$""", re.MULTILINE)
 # Text that is not code teaches less of a codebase (Salerno et al. 2025: data is also what leaks most).
 WEIGHTS = {"prose": 0.3, "data": 0.3}
 

@@ -4,20 +4,24 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from blocklm.shingles import Shingled
 from blocklm.units import Landings, Unit
+from blocklm.verbatim import Lines
 
 MIN_LINE_CHARS = 20  # shorter lines are alike by accident
 SEED = 42
 
 
 def leakage_report(
-    units: Sequence[Unit], shingled: Shingled, compared: Sequence[Unit], history: Landings
+    units: Sequence[Unit], lines: Lines, shingled: Shingled, compared: Sequence[Unit], history: Landings
 ) -> dict[str, Any]:
     """Percent of test's bytes that are near-duplicates of train's, and of its lines that stand in train word for word.
 
     Args:
         units: all hunks with their splits and reasons.
+        lines: the lines of `units`.
         shingled: the shingles of `compared`.
         compared: the hunks long enough to compare.
         history: where each commit landed.
@@ -39,7 +43,6 @@ def leakage_report(
     def at_random(unit: Unit) -> str | None:
         return None if before(unit) is None else "test" if history.positions[unit.seq] in drawn else "train"
 
-    lines = [[text for line in unit.lines if len(text := line.strip()) >= MIN_LINE_CHARS] for unit in units]
     splits = {"split": kept, "before_removal": before, "random_split": at_random}
     return {
         name: {
@@ -57,7 +60,7 @@ def _near_bytes(shingled: Shingled, parts: Sequence[str | None], compared: Seque
     return round(100 * near_bytes / max(1, test_bytes), 2)
 
 
-def _verbatim_lines(parts: Sequence[str | None], lines: Sequence[Sequence[str]]) -> float:
-    taught = {line for part, some in zip(parts, lines, strict=True) if part == "train" for line in some}
-    asked = [line for part, some in zip(parts, lines, strict=True) if part == "test" for line in some]
-    return round(100 * sum(line in taught for line in asked) / max(1, len(asked)), 2)
+def _verbatim_lines(parts: Sequence[str | None], lines: Lines) -> float:
+    train, test = (np.array([part == name for part in parts]) for name in ("train", "test"))
+    _, seen = lines.standing_in(train, test, MIN_LINE_CHARS)
+    return round(100 * int(seen.sum()) / max(1, len(seen)), 2)

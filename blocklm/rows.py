@@ -1,7 +1,8 @@
 """The columns of the changes dataset, and commits turned into rows and record batches."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +49,7 @@ FEATURES = Features(
 # the history alone, so those of an earlier dataset can be copied whole.
 BATCH_COMMITS = 64
 BATCH_BYTES = 16 << 20
+BATCHES_AHEAD = 1  # read while one is searched
 # Every row of a commit repeats its message: a changelog of a megabyte would be stored once per file. It is cut after it is
 # searched for secrets, or half of one could stay; what is searched has a bound too, far beyond what redaction can shrink.
 MESSAGE_CHARS, SEARCHED_CHARS = 10_000, 1_000_000
@@ -82,20 +84,29 @@ def record_batches(
     Raises:
         UserError: the secret scanner does not start.
     """
-    prepare()
+    with ThreadPoolExecutor(max_workers=1) as aside:  # the scanner lets other threads run
+        waiting: deque[Future[pa.RecordBatch]] = deque()
+        for drafts in _gathered(history, limits, attributes):
+            waiting.append(aside.submit(_batch, drafts, limits, unreadable))
+            if len(waiting) > BATCHES_AHEAD:
+                yield waiting.popleft().result()
+        for batch in waiting:
+            yield batch.result()
+
+
+def _gathered(history: Iterable[Commit], limits: Limits, attributes: AttributeHistory) -> Iterator[list[_Draft]]:
+    """The drafts of one batch after the other."""
     drafts: list[_Draft] = []
     size = 0
     for commit in history:
-        if commit.error is not None:
-            unreadable[commit.sha] = _redacted([commit.error])[commit.error].text
         for draft in _drafts(commit, limits, attributes):
             drafts.append(draft)
             size += sum(map(len, draft.texts))
         if (commit.seq + 1) % BATCH_COMMITS == 0 or size >= BATCH_BYTES:
-            yield _batch(drafts, limits)
+            yield drafts
             drafts, size = [], 0
     if drafts:
-        yield _batch(drafts, limits)
+        yield drafts
 
 
 def _drafts(commit: Commit, limits: Limits, attributes: AttributeHistory) -> Iterator[_Draft]:
@@ -116,8 +127,12 @@ def _drafts(commit: Commit, limits: Limits, attributes: AttributeHistory) -> Ite
         yield _Draft(commit, message, removed, why, change, kind, first=number == 0)
 
 
-def _batch(drafts: list[_Draft], limits: Limits) -> pa.RecordBatch:
+def _batch(drafts: list[_Draft], limits: Limits, unreadable: dict[str, str]) -> pa.RecordBatch:
+    prepare()
     redacted = _redacted([text for draft in drafts for text in draft.texts])
+    for commit in (draft.commit for draft in drafts):
+        if commit.error is not None:
+            unreadable[commit.sha] = _redacted([commit.error])[commit.error].text
     return record_batch([_row(draft, redacted, limits) for draft in drafts], FEATURES.arrow_schema)
 
 

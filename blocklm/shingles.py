@@ -6,6 +6,7 @@ A near-duplicate is a text whose Jaccard index with another is at least 0.7 on t
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
@@ -17,9 +18,10 @@ MIN_JACCARD = 0.7
 # At a Jaccard index of 0.7, 20 bands of 4 rows bring 99.6 % of the pairs together; of 0.3, 15 %.
 BANDS, ROWS = 20, 4
 SEED = 42
-CHUNK_BYTES = 1 << 22  # bounds the arrays, which take some fifty bytes for each of the text
+CHUNK_CHARS = 1 << 17  # the arrays take some forty bytes for each, and should stay in the processor's cache
 
 Hashes = NDArray[np.uint64]
+Sizes = NDArray[np.int64]
 SPACE, WORD, MARK = 0, 1, 2
 
 
@@ -37,6 +39,9 @@ def _classes() -> NDArray[np.uint8]:
 CLASS = _classes()
 _ODD = np.random.Generator(np.random.PCG64(SEED)).integers(1, 1 << 63, 64 + SHINGLE_TOKENS, np.uint64) | np.uint64(1)
 PLACE, TURN = _ODD[:64], _ODD[64:]  # multipliers for a byte's place in its token, and a token's in its shingle
+# What each byte adds to the hash of its token, by its place there; white space belongs to none.
+PART = PLACE[:, None] * np.where(CLASS == SPACE, 0, np.arange(1, 257)).astype(np.uint64)
+_NONE = np.empty(0, np.uint64), np.empty(0, np.int64), np.empty((0, BANDS), np.uint64)
 
 
 class Shingled:
@@ -47,11 +52,11 @@ class Shingled:
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
-        pieces = list(_shingle(texts))
-        self._hashes = np.concatenate([hashes for hashes, _ in pieces]) if pieces else np.empty(0, np.uint64)
-        sizes = np.concatenate([sizes for _, sizes in pieces]) if pieces else np.empty(0, np.int64)
-        self._edges = np.concatenate([[0], np.cumsum(sizes)]).astype(np.uint64)
-        self._bands = self._sign()
+        with ThreadPoolExecutor() as pool:  # NumPy lets other threads run
+            pieces = list(pool.map(_shingle, _chunks(texts)))
+        hashes, sizes, keys = map(np.concatenate, zip(_NONE, *pieces, strict=True))
+        self._hashes, self._edges = hashes, np.concatenate([[0], np.cumsum(sizes)])
+        self._bands = _meetings(keys, sizes)
         self._set = lru_cache(maxsize=1 << 14)(self._distinct)
 
     def __len__(self) -> int:
@@ -60,8 +65,11 @@ class Shingled:
     def jaccard(self, one: int, other: int) -> float:
         """The Jaccard index of two texts."""
         here, there = self._set(one), self._set(other)
-        both = len(np.intersect1d(here, there, assume_unique=True))
-        return both / max(1, len(here) + len(there) - both)
+        total = len(here) + len(there)
+        together = np.concatenate([here, there])
+        together.sort()
+        both = int(np.count_nonzero(together[1:] == together[:-1]))
+        return both / max(1, total - both)
 
     def newer_duplicates(self) -> dict[int, int]:
         """Map each text that a later one repeats to that one; the last of similar texts is not in the map.
@@ -100,66 +108,67 @@ class Shingled:
             index[key].append(text)
 
     def _distinct(self, text: int) -> Hashes:
-        return np.unique(self._hashes[int(self._edges[text]) : int(self._edges[text + 1])])
-
-    def _sign(self) -> list[list[int]]:
-        """For each text the keys of the bands in which it meets another; most texts meet none."""
-        if not len(self):
-            return []
-        digests = rensa.RMinHash.digest_matrix_from_flat_token_hashes(self._hashes, self._edges, BANDS * ROWS, SEED)
-        rows = np.array(digests.to_rows(), np.uint64).reshape(len(self), BANDS, ROWS)
-        keys = (rows * TURN[:ROWS]).sum(axis=2, dtype=np.uint64)
-        some = np.flatnonzero(np.diff(self._edges))
-        meetings: list[list[int]] = [[] for _ in range(len(self))]
-        for band in range(BANDS):
-            _, place, count = np.unique(keys[some, band], return_inverse=True, return_counts=True)
-            for at in np.flatnonzero(count[place] > 1):
-                meetings[some[at]].append(int(place[at]) * BANDS + band)
-        return meetings
+        hashes = np.sort(self._hashes[self._edges[text] : self._edges[text + 1]])
+        first = np.ones(len(hashes), bool)
+        first[1:] = hashes[1:] != hashes[:-1]
+        distinct: Hashes = hashes[first]
+        return distinct
 
 
-def _shingle(texts: Sequence[str]) -> Iterator[tuple[Hashes, NDArray[np.int64]]]:
-    """Yield, for some texts at a time, their shingles one after the other and how many each has."""
-    chunk: list[bytes] = []
-    size = 0
-    for text in texts:
-        chunk.append(text.encode("utf-8", "surrogatepass") + b"\n")
-        size += len(chunk[-1])
-        if size >= CHUNK_BYTES:
-            yield _shingle_chunk(chunk)
-            chunk, size = [], 0
-    if chunk:
-        yield _shingle_chunk(chunk)
+def _chunks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Some neighbouring texts at a time."""
+    start = size = 0
+    for end, text in enumerate(texts, 1):
+        size += len(text)
+        if size >= CHUNK_CHARS:
+            yield texts[start:end]
+            start, size = end, 0
+    if start < len(texts):
+        yield texts[start:]
 
 
-def _shingle_chunk(chunk: list[bytes]) -> tuple[Hashes, NDArray[np.int64]]:
+def _shingle(texts: Sequence[str]) -> tuple[Hashes, Sizes, Hashes]:
+    """The shingles of some texts one after the other, how many each text has, and the key of each of its bands."""
+    chunk = [text.encode("utf-8", "surrogatepass") + b"\n" for text in texts]
     starts, tokens = _tokens(np.frombuffer(b"".join(chunk), np.uint8))
     ends = np.searchsorted(starts, np.cumsum([len(text) for text in chunk]))
     counts = np.diff(ends, prepend=0)
-    sizes = np.maximum(counts - (SHINGLE_TOKENS - 1), 0)
-    if len(tokens) < SHINGLE_TOKENS:
-        return np.empty(0, np.uint64), sizes
-    windows = len(tokens) - (SHINGLE_TOKENS - 1)
+    windows = max(0, len(tokens) - (SHINGLE_TOKENS - 1))
     hashes = np.zeros(windows, np.uint64)
     for turn in range(SHINGLE_TOKENS):
         hashes += tokens[turn : turn + windows] * TURN[turn]
     of_text = np.repeat(np.arange(len(chunk)), counts)
-    within = of_text[:windows] == of_text[SHINGLE_TOKENS - 1 :]
-    return _mixed(hashes[within]), sizes
+    within = of_text[:windows] == of_text[len(tokens) - windows :]
+    hashes, sizes = _mixed(hashes[within]), np.maximum(counts - (SHINGLE_TOKENS - 1), 0)
+    edges = np.concatenate([[0], np.cumsum(sizes)]).astype(np.uint64)
+    digests = rensa.RMinHash.digest_matrix_from_flat_token_hashes(hashes, edges, BANDS * ROWS, SEED)
+    rows = np.array(digests.to_rows(), np.uint64).reshape(len(chunk), BANDS, ROWS)
+    return hashes, sizes, (rows * TURN[:ROWS]).sum(axis=2, dtype=np.uint64)
 
 
-def _tokens(content: NDArray[np.uint8]) -> tuple[NDArray[np.int64], Hashes]:
+def _meetings(keys: Hashes, sizes: Sizes) -> list[list[int]]:
+    """For each text the keys of the bands in which it meets another; most texts meet none."""
+    some = np.flatnonzero(sizes)
+    meetings: list[list[int]] = [[] for _ in sizes]
+    for band in range(BANDS):
+        _, place, count = np.unique(keys[some, band], return_inverse=True, return_counts=True)
+        for at in np.flatnonzero(count[place] > 1):
+            meetings[some[at]].append(int(place[at]) * BANDS + band)
+    return meetings
+
+
+def _tokens(content: NDArray[np.uint8]) -> tuple[Sizes, Hashes]:
     """Where each token starts, and its hash."""
     classes = CLASS[content]
-    inside = (classes == WORD) & (np.concatenate(([SPACE], classes[:-1])) == WORD)
-    begins = (classes != SPACE) & ~inside
+    word, begins = classes == WORD, classes != SPACE
+    begins[1:] &= ~(word[1:] & word[:-1])
     starts = np.flatnonzero(begins)
     if not len(starts):
         return starts, np.empty(0, np.uint64)
-    place = np.arange(len(content)) - starts[np.maximum(np.cumsum(begins) - 1, 0)]
-    parts = (content.astype(np.uint64) + np.uint64(1)) * PLACE[place % len(PLACE)]
-    parts[classes == SPACE] = 0
-    return starts, _mixed(np.add.reduceat(parts, starts))
+    first = starts[0]
+    place = np.arange(first, len(content)) - np.repeat(starts, np.diff(starts, append=len(content)))
+    parts = PART[place & (len(PLACE) - 1), content[first:]]
+    return starts, _mixed(np.add.reduceat(parts, starts - first))
 
 
 def _mixed(hashes: Hashes) -> Hashes:

@@ -18,24 +18,22 @@ from blocklm.landing import landing_positions
 
 @dataclass(slots=True)
 class Unit:
-    """A hunk that hygiene keeps, and what is found out about it; `row` is its change's place in the dataset."""
+    """A hunk that hygiene keeps, and what is found out about it.
+
+    `row` is its change's place in the dataset, `text` all that it adds.
+    """
 
     row: int
     hunk: int
     commit: str
     seq: int
     weight: float
-    lines: list[str]
+    text: str
     key: bytes
     patch: bytes
     split: str | None = None
     reason: str | None = None
     seen_lines: bool = False
-
-    @property
-    def text(self) -> str:
-        """All that it adds."""
-        return "\n".join(self.lines)
 
 
 @dataclass(frozen=True)
@@ -73,12 +71,12 @@ def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
 
 def _unit(row: int, number: int, hunk: Hunk, change: dict[str, Any]) -> Unit:
     key = _digest(hunk.removed_text, hunk.added_text)
-    patch = _digest(change["path"], "".join("\n".join(hunk.lines).split()))
-    return Unit(row, number, change["commit"], change["seq"], change["weight"], hunk.added, key, patch)
+    patch = _digest(change["path"].encode(), hunk.whole_text)
+    return Unit(row, number, change["commit"], change["seq"], change["weight"], "\n".join(hunk.added), key, patch)
 
 
-def _digest(*parts: str) -> bytes:
-    return blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=12).digest()
+def _digest(*parts: bytes) -> bytes:
+    return blake2b(b"\0".join(parts), digest_size=12).digest()
 
 
 def landings_of(dataset: Dataset) -> Landings:

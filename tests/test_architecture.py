@@ -68,9 +68,11 @@ EDGES: dict[str, set[str]] = {
     "landing": set(),
     "units": {"hunks", "hygiene", "landing"},
     "shingles": set(),
-    "leakage": {"shingles", "units"},
+    "verbatim": set(),
+    "leakage": {"shingles", "units", "verbatim"},
     "curation": {
         "changes", "errors", "hunks", "hygiene", "landing", "leakage", "recipe", "shingles", "splits", "store", "units",
+        "verbatim",
     },
     "explain": {"changes", "curation", "errors", "hygiene"},
     "tables": {"hygiene"},

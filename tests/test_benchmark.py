@@ -19,7 +19,10 @@ def test_mining_prints_every_case_with_its_ratios(project: Path, tmp_path: Path)
 def test_hygiene_is_measured_beside_mining(project: Path, tmp_path: Path) -> None:
     done = run_script("benchmark.py", "hygiene", "--repo", project, "--rounds", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    cases = ["project at ", "mining alone", "with rules, secrets", "curation after it", "hygiene / mining"]
+    cases = [
+        "project at ", "mining alone", "with rules, secrets", "curation after it", "PyDriller loop", "hygiene / mining alone",
+        "hygiene / PyDriller loop",
+    ]  # fmt: skip
     assert all(case in line for case, line in zip(cases, done.stdout.splitlines(), strict=True))
 
 
