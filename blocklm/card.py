@@ -6,7 +6,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from blocklm.report import exam_table
+from blocklm.exam_table import exam_table
 
 TEMPLATE = """---
 {card_data}

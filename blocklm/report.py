@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import blocklm
+from blocklm.exam_table import exam_table
 
 SCHEMA_VERSION = 1
 PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "pydriller")
@@ -154,77 +155,6 @@ def summarise(run_dir: Path, manifest: dict[str, Any]) -> str:
         f"curves: tensorboard --logdir {run_dir / 'tensorboard'}",
     ]
     return "\n".join(lines)
-
-
-def exam_table(result: dict[str, Any]) -> str:
-    """The result as the few lines a reader needs."""
-    low, high = result["ci95"]
-    lines = [
-        f"exam on {result['commits']} later commits ({result['items']} edits, {result['added_bytes']} added bytes)",
-        f"  {'arm':<14} bits per byte   tuned against it",
-        _row("base", result["base"]["bits_per_byte"], result),
-    ]
-    for name, arm in result["arms"].items():
-        lines.append(_row(name, arm["bits_per_byte"], arm["tuned_against_it"]))
-    lines.append(_row("tuned", result["tuned"]["bits_per_byte"], None))
-    for name, other in result.get("models", {}).items():
-        lines.append(_row(name, other["bits_per_byte"], other["tuned_against_it"]))
-    if lost := result["forgetting"]:
-        flag = ", more than 3: it forgets" if lost["flagged"] else ""
-        lines.append(f"  general text and code: {lost['rise_percent']:+.1f} % bits{flag}")
-    if result["tasks"]:
-        lines.append(f"  {'task':<14} {'score':<16} base   tuned")
-    for name, task in result["tasks"].items():
-        lines.append(_task_row(name, task))
-    if check := result.get("check"):
-        lines += _checked(check)
-    if needed := result["commits_needed"]:
-        lines.append(
-            f"  about {needed} such commits would be needed to show a change of {result['delta_percent']:+.1f} %"
-        )
-    if result["commits"] < 30:
-        lines.append(
-            f"  the interval rests on {result['commits']} commits and is {high - low:.1f} points wide; more history narrows it"
-        )
-    return "\n".join(lines)
-
-
-def _row(name: str, bits_per_byte: float, change: dict[str, Any] | None) -> str:
-    if change is None:
-        return f"  {name:<14} {bits_per_byte:.4f}"
-    low, high = change["ci95"]
-    said = f"{change['delta_percent']:+.1f} %, 95 % interval [{low:+.1f} %, {high:+.1f} %]: {change['verdict']}"
-    return f"  {name:<14} {bits_per_byte:.4f}          {said}"
-
-
-def _task_row(name: str, task: dict[str, Any]) -> str:
-    score, change = task["score"], task["change"]
-    low, high = change["ci95"]
-    floor = task["base"].get("copy_floor")
-    copied = f"; to leave the lines as they are {floor:.3f}" if floor is not None else ""
-    return (
-        f"  {name:<14} {score:<16} {task['base'][score]:.3f}  {task['tuned'][score]:.3f}   "
-        f"{change['delta']:+.3f} [{low:+.3f}, {high:+.3f}] on {task['items']} of {task['commits']} commits: "
-        f"{change['verdict']}{copied}"
-    )
-
-
-def _checked(check: dict[str, Any]) -> list[str]:
-    """The lines of the repository's own check."""
-    left_out = ", ".join(f"{count} {kind}" for kind, count in check["left_out"].items())
-    said = [f"  left out of the check, because the commit itself does not pass: {left_out}"] if left_out else []
-    if not check["items"]:
-        return [f"  check `{check['command']}`: says nothing, no edit is left", *said]
-    rates = [f"{100 * check[arm]['pass_at'][k]:.0f} %" for k in check["base"]["pass_at"] for arm in ("base", "tuned")]
-    low, high = (100 * edge for edge in check["ci95"])
-    lines = [
-        f"  check `{check['command']}` on {check['items']} edits of {check['commits']} commits: base passes {rates[0]}, tuned "
-        f"{rates[1]}, the lines as they were {100 * check['unchanged']['pass_rate']:.0f} %; {100 * check['delta']:+.0f} "
-        f"points, 95 % interval [{low:+.0f}, {high:+.0f}]: {check['verdict']}"
-    ]
-    if check["samples"] > 1:
-        lines.append(f"  one of {check['samples']} samples passes: base {rates[2]}, tuned {rates[3]}")
-    return lines + said
 
 
 def _environment() -> dict[str, Any]:

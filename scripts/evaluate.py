@@ -17,8 +17,8 @@ from blocklm.check_keys import CheckArguments
 from blocklm.console import console
 from blocklm.errors import UserError
 from blocklm.exam_keys import ARMS, ExamArguments
+from blocklm.exam_table import exam_table
 from blocklm.explain import taken
-from blocklm.report import exam_table
 from blocklm.sandbox import prove
 
 ASKED = {f"--{key.name}" for keys in (ExamArguments, CheckArguments) for key in fields(keys)}

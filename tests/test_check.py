@@ -21,12 +21,12 @@ from blocklm.check_keys import CheckArguments, check_checks
 from blocklm.checkout import Tree, tree_of
 from blocklm.corpus import build_corpus
 from blocklm.errors import UserError
+from blocklm.exam_table import exam_table
 from blocklm.families import prompts_for
 from blocklm.mining import mine
 from blocklm.model import load_tokenizer, model_config, special_tokens
 from blocklm.questions import Question
 from blocklm.recipe import parse_recipe
-from blocklm.report import exam_table
 from blocklm.repository import Repository, open_repository
 from blocklm.sitting import Sitting
 from blocklm.trial import Edit, Trial, Verdict, counted
@@ -274,7 +274,7 @@ def test_a_check_that_its_own_commits_do_not_pass_says_nothing(
 EXAM: dict[str, Any] = {
     "commits": 70, "items": 20, "added_bytes": 900, "base": {"bits_per_byte": 1.0}, "tuned": {"bits_per_byte": 0.9},
     "delta_percent": -10.0, "ci95": [-25.0, -5.0], "verdict": "better", "commits_needed": None, "arms": {}, "forgetting": None,
-    "tasks": {},
+    "tasks": {}, "slices": {},
 }  # fmt: skip
 
 

@@ -64,6 +64,16 @@ def test_bits_per_byte_are_a_ratio_of_sums() -> None:
     assert (result["commits"], result["items"], result["added_bytes"]) == (2, 2, 100)
 
 
+def test_bits_per_byte_are_those_of_the_evaluation_harness() -> None:
+    """`bits_per_byte` of lm_eval 0.4.13, given log-likelihood in nats and bytes of each item."""
+    told = [(41.5, 60), (3.25, 9), (120.0, 131)]
+    items = [
+        Item(str(at), f"c{at}", "x", None, size, Encoded([1], [1], [True], False)) for at, (_, size) in enumerate(told)
+    ]
+    bits = [nats / math.log(2) for nats, _ in told]
+    assert compare(items, {"base": bits, "tuned": bits})["base"]["bits_per_byte"] == pytest.approx(1.1884200399)
+
+
 @pytest.mark.parametrize(
     ("ratio", "noise", "verdict"),
     [(0.8, 0.1, "better"), (1.2, 0.1, "worse"), (1.0, 0.3, "no detectable change")],

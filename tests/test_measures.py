@@ -28,6 +28,20 @@ def test_edit_similarity_counts_substitutions_once() -> None:
     assert edit_similarity("a \n", "a") == edit_similarity("", "") == 1
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "similarity"),
+    [
+        ("return value + 1", "return self.value - 1", 5 / 7),
+        ("größer", "grosser", 4 / 7),
+        ("fn a() -> u8 {", "fn b(x: u8) {", 4 / 7),
+        ("saturday", "sunday", 5 / 8),
+    ],
+)
+def test_edit_similarity_is_what_the_package_levenshtein_counts(one: str, other: str, similarity: float) -> None:
+    """`1 - Levenshtein.distance(one, other) / max(len(one), len(other))` of Levenshtein 0.27.5."""
+    assert edit_similarity(one, other) == pytest.approx(similarity)
+
+
 def test_a_gain_is_counted_from_what_copying_gives() -> None:
     assert gain(0.95, 0.9) == pytest.approx(0.5)
     assert gain(0.8, 0.9) == pytest.approx(-1)

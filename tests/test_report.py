@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from blocklm.interrupts import Interrupted
-from blocklm.report import SECTIONS, Manifest, exam_table, read_manifest, write_json
+from blocklm.report import SECTIONS, Manifest, read_manifest, write_json
 
 
 @pytest.fixture
@@ -64,16 +64,3 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         write_json(tmp_path / "a.json", {"new": object()})
     assert json.loads((tmp_path / "a.json").read_text()) == {"old": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
-
-
-def test_the_exam_says_plainly_how_wide_its_interval_is() -> None:
-    result = {
-        "commits": 7, "items": 20, "added_bytes": 900, "base": {"bits_per_byte": 1.0}, "tuned": {"bits_per_byte": 0.9},
-        "delta_percent": -10.0, "ci95": [-25.0, 5.0], "verdict": "no detectable change", "commits_needed": 60,
-        "arms": {}, "tasks": {}, "forgetting": {"rise_percent": 4.2, "flagged": True},
-    }  # fmt: skip
-    table = exam_table(result)
-    assert "no detectable change" in table
-    assert "7 commits and is 30.0 points wide" in table
-    assert "about 60 such commits would be needed" in table
-    assert "general text and code: +4.2 % bits, more than 3: it forgets" in table

@@ -1,0 +1,102 @@
+"""The exam's result as a person reads it, after a run, in its model card and from `scripts/evaluate.py`."""
+
+from typing import Any
+
+
+def exam_table(result: dict[str, Any]) -> str:
+    """The result as the few lines a reader needs."""
+    lines = [
+        f"exam on {result['commits']} later commits ({result['items']} edits, {result['added_bytes']} added bytes)",
+        *_arms(result),
+        *_parts(result["slices"].get("lines", [])),
+    ]
+    if lost := result["forgetting"]:
+        flag = ", more than 3: it forgets" if lost["flagged"] else ""
+        lines.append(f"  general text and code: {lost['rise_percent']:+.1f} % bits{flag}")
+    if result["tasks"]:
+        lines.append(f"  {'task':<14} {'score':<16} base   tuned")
+    for name, task in result["tasks"].items():
+        lines.append(_task_row(name, task))
+    if check := result.get("check"):
+        lines += _checked(check)
+    return "\n".join(lines + _reach(result))
+
+
+def _arms(result: dict[str, Any]) -> list[str]:
+    """A row for each that answered."""
+    lines = [
+        f"  {'arm':<14} bits per byte   tuned against it",
+        _row("base", result["base"]["bits_per_byte"], result),
+    ]
+    for name, arm in result["arms"].items():
+        lines.append(_row(name, arm["bits_per_byte"], arm["tuned_against_it"]))
+    lines.append(_row("tuned", result["tuned"]["bits_per_byte"], None))
+    for name, other in result.get("models", {}).items():
+        lines.append(_row(name, other["bits_per_byte"], other["tuned_against_it"]))
+    if control := result["arms"].get("control"):
+        lines.append(f"  control against base: {_told(control['against_base'])}")
+    return lines
+
+
+def _parts(parts: list[dict[str, Any]]) -> list[str]:
+    """Edits of which all lines stand in training, and the others: what was learned by heart is told from what was understood."""
+    return [
+        f"  lines {part['name']}: base {part['base']:.4f}, tuned {part['tuned']:.4f} in {part['items']} edits, {_told(part)}"
+        for part in parts
+    ]
+
+
+def _reach(result: dict[str, Any]) -> list[str]:
+    """How far such an exam can see."""
+    low, high = result["ci95"]
+    lines = []
+    if needed := result["commits_needed"]:
+        lines.append(
+            f"  about {needed} such commits would be needed to show a change of {result['delta_percent']:+.1f} %"
+        )
+    if result["commits"] < 30:
+        lines.append(
+            f"  the interval rests on {result['commits']} commits and is {high - low:.1f} points wide; more history narrows it"
+        )
+    return lines
+
+
+def _row(name: str, bits_per_byte: float, change: dict[str, Any] | None) -> str:
+    if change is None:
+        return f"  {name:<14} {bits_per_byte:.4f}"
+    return f"  {name:<14} {bits_per_byte:.4f}          {_told(change)}"
+
+
+def _told(change: dict[str, Any]) -> str:
+    low, high = change["ci95"]
+    return f"{change['delta_percent']:+.1f} %, 95 % interval [{low:+.1f} %, {high:+.1f} %]: {change['verdict']}"
+
+
+def _task_row(name: str, task: dict[str, Any]) -> str:
+    score, change = task["score"], task["change"]
+    low, high = change["ci95"]
+    floor = task["base"].get("copy_floor")
+    copied = f"; to leave the lines as they are {floor:.3f}" if floor is not None else ""
+    return (
+        f"  {name:<14} {score:<16} {task['base'][score]:.3f}  {task['tuned'][score]:.3f}   "
+        f"{change['delta']:+.3f} [{low:+.3f}, {high:+.3f}] on {task['items']} of {task['commits']} commits: "
+        f"{change['verdict']}{copied}"
+    )
+
+
+def _checked(check: dict[str, Any]) -> list[str]:
+    """The lines of the repository's own check."""
+    left_out = ", ".join(f"{count} {kind}" for kind, count in check["left_out"].items())
+    said = [f"  left out of the check, because the commit itself does not pass: {left_out}"] if left_out else []
+    if not check["items"]:
+        return [f"  check `{check['command']}`: says nothing, no edit is left", *said]
+    rates = [f"{100 * check[arm]['pass_at'][k]:.0f} %" for k in check["base"]["pass_at"] for arm in ("base", "tuned")]
+    low, high = (100 * edge for edge in check["ci95"])
+    lines = [
+        f"  check `{check['command']}` on {check['items']} edits of {check['commits']} commits: base passes {rates[0]}, tuned "
+        f"{rates[1]}, the lines as they were {100 * check['unchanged']['pass_rate']:.0f} %; {100 * check['delta']:+.0f} "
+        f"points, 95 % interval [{low:+.0f}, {high:+.0f}]: {check['verdict']}"
+    ]
+    if check["samples"] > 1:
+        lines.append(f"  one of {check['samples']} samples passes: base {rates[2]}, tuned {rates[3]}")
+    return lines + said
