@@ -19,7 +19,6 @@ from blocklm.finished import Finished
 from blocklm.generation import Decoding, generate
 from blocklm.saved import ASKED, logits
 
-DTYPES = ("auto", "bfloat16", "float16", "float32")
 MERGED = "merged"
 # Rounding may take so much of the mean change that training made.
 LOST_AT_MOST = 0.25
