@@ -92,8 +92,9 @@ def _past(assistant: Assistant, change: UnderReview, wanted: int) -> Sequence[Pa
     from blocklm.indexing import change_index  # ten seconds of imports, for those who search
 
     run = assistant.run
+    _, changes = run.history_now
     try:
-        index = change_index(run.changes, run.recipe.retrieval, Path(run.recipe.mining.corpus_dir))
+        index = change_index(changes, run.recipe.retrieval, Path(run.recipe.mining.corpus_dir))
     except UserError as error:
         logger.warning("without past changes: %s (%s)", error, error.hint)
         return ()
@@ -102,4 +103,4 @@ def _past(assistant: Assistant, change: UnderReview, wanted: int) -> Sequence[Pa
         hits = index.search(question, count, before=before)
         return [PastChange(hit.commit, hit.day, hit.subject, hit.path, hit.text, hit.words) for hit in hits]
 
-    return past_changes(change, run.changes.dataset, search, wanted)
+    return past_changes(change, changes.dataset, search, wanted)
