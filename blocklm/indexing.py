@@ -31,7 +31,7 @@ from blocklm.vectors import FileVectors, Made, Vectors
 
 EMBEDDED_AT_ONCE = 512  # between two writes
 NO_WORD = "-"  # of a document without any
-AGAIN = "`--rebuild` makes it anew"
+AGAIN = "`--rebuild` of scripts/search.py makes it anew"
 MODULES = (documents, hunks, store, terms)
 
 logger = logging.getLogger(__name__)
