@@ -1,7 +1,8 @@
 """Our training against TRL's own `sft` script: the same model, adapter, token ids and rows per step, one after the other.
 
-TRL's script pads each batch to its longest row. On samples of a real history, whose lengths have a long tail, more than half
-of what it computes is padding. Which is the better model one seed cannot say: each round has its own, for both.
+TRL's script pads each batch to its longest row: on samples of a real history, whose lengths have a long tail, half of what it
+computes at its default batch of 8 is padding. Both recompute activations, as TRL does unless told otherwise. Which is the
+better model one seed cannot say, because a dozen steps hang on what they happen to hold: each round has its own, for both.
 """
 
 import json
@@ -34,10 +35,12 @@ from blocklm.repository import open_repositories
 RUNTIME = re.compile(r"'train_runtime': '?([\d.]+)")
 SAMPLES, LENGTH, SEED = 96, 1024, 42
 RECIPE = "recipes/quickstart.yaml"
-# Only ours could write samples. TRL's script gets as many samples a step as make as many steps: tokens a step are the same.
-OURS = ["--packing", "auto", "--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "2"]
+# Only ours could write samples. Two rows hold about eight samples, the script's default batch, and it gets as many a step as
+# make as many steps: tokens a step are the same.
+OURS = ["--packing", "auto", "--per_device_train_batch_size", "1", "--gradient_accumulation_steps", "2"]
 OURS += ["--adapter_scales", "1", "--behavioral_items", "0"]
 SHARED = ["--max_length", f"{LENGTH}", "--save_strategy", "no", "--eval_strategy", "no", "--logging_steps", "1"]
+SHARED += ["--gradient_checkpointing", "true"]  # TRL's default: neither may save the time of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class Arm:
     """What one way of training took and gave; `bits` are bits per byte of later commits."""
 
     tokens: int
+    steps: int
     seconds: float
     mebibytes: float
     padding_percent: float
@@ -62,7 +66,7 @@ def training_table(paths: Sequence[Path], rounds: int) -> Iterator[str]:
                 plain, against = _plain(Path(folder) / "ours", Path(folder) / "plain")
             for name, arm in (("BlockLM", ours), ("trl sft", plain)):
                 yield (
-                    f"{f'{name}, seed {seed}':18s} {arm.tokens:6d} tokens {arm.tokens / arm.seconds:5.0f} a second  "
+                    f"{f'{name}, seed {seed}':18s} {arm.tokens:6d} tokens {arm.tokens / arm.seconds:5.0f} a second  {arm.steps:2d} steps  "
                     f"{arm.padding_percent:5.1f} % padding  peak {arm.mebibytes:6.0f} MiB  {arm.bits:.4f} bits per byte"
                 )
             low, high = against["ci95"]
@@ -88,7 +92,8 @@ def _ours(repository: Path, folder: Path, seed: int) -> Arm:
     training, train = manifest["training"], manifest["corpus"]["splits"]["train"]
     full = train["utilisation"] or 1.0
     return Arm(
-        tokens=training["tokens_seen"],
+        tokens=train["tokens"],  # what the trainer counts leaves out the EOS of packed samples where that pads too
+        steps=training["steps"],
         seconds=training["tokens_seen"] / training["tokens_per_second"],
         mebibytes=mebibytes,
         padding_percent=100 * (1 - full),
@@ -126,6 +131,7 @@ def _plain(run: Path, folder: Path) -> tuple[Arm, dict[str, Any]]:
     theirs: dict[str, Any] = json.loads((run / "exam-again.json").read_text())["arms"]["control"]
     arm = Arm(
         tokens=sum(lengths),
+        steps=math.ceil(len(lengths) / rows),
         seconds=float(found[1]),
         mebibytes=mebibytes,
         padding_percent=padding(lengths, rows),

@@ -4,10 +4,12 @@ from typing import Any
 
 from datasets import Dataset
 from transformers import EarlyStoppingCallback
+from transformers.utils.generic import is_flash_attention_requested
 from trl import SFTTrainer
 
 from blocklm.callbacks.watchdog import check_weights
 from blocklm.lora import loraplus
+from blocklm.packing import RowsApart
 from blocklm.reading import InOrder, ReadingList
 from blocklm.watching import Watching
 
@@ -19,15 +21,21 @@ class OrderedTrainer(SFTTrainer):
     """
 
     optimizer: Any
+    data_collator: Any
 
     def __init__(
         self, reading: ReadingList, loraplus_lr_ratio: float | None, watching: Watching, **arguments: Any
     ) -> None:
         self._reading, self._loraplus_lr_ratio, self.watching = reading, loraplus_lr_ratio, watching
         super().__init__(**arguments)
+        if self.args.packing and not is_flash_attention_requested(self.model.config):
+            self.data_collator = RowsApart(self.data_collator.pad_token_id)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], **arguments: Any) -> Any:
         """The loss of a batch, which is counted."""
+        if self.model.training and "position_ids" in inputs:
+            rows, length = inputs["position_ids"].shape  # of which TRL's `num_tokens` counts one
+            self._total_train_tokens += (rows - 1) * length * self.accelerator.num_processes
         found = super().compute_loss(model, inputs, **arguments)
         loss = found[0] if isinstance(found, tuple) else found
         self.watching.tracked.saw(inputs, loss, self.model.training)

@@ -125,7 +125,7 @@ EDGES: dict[str, set[str]] = {
     "callbacks.precision": {"precision"},
     "callbacks.progress": {"callbacks.estimate", "callbacks.hardware"},
     "callbacks.tensorboard": set(),
-    "callbacks.tracked": set(),
+    "callbacks.tracked": {"packing"},
     "callbacks.spike": {"errors", "interrupts"},
     "callbacks.stall": set(),
     "callbacks.watchdog": {"errors"},
@@ -142,7 +142,7 @@ EDGES: dict[str, set[str]] = {
         "callbacks.hardware", "callbacks.progress", "callbacks.stall", "callbacks.tensorboard", "callbacks.tracked",
         "interrupts", "recipe", "report",
     },
-    "trainer": {"callbacks.watchdog", "lora", "reading", "watching"},
+    "trainer": {"callbacks.watchdog", "lora", "packing", "reading", "watching"},
     "training": {
         "callbacks.best", "callbacks.estimate", "callbacks.interrupt", "callbacks.precision", "callbacks.spike",
         "callbacks.watchdog", "checkpoints", "errors", "interrupts", "lora", "model", "outcome", "precision", "preflight",

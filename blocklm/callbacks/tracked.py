@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from blocklm.packing import padded
+
 IGNORED = -100
 MIB = 1 << 20
 
@@ -58,6 +60,8 @@ class TrackedCallback(TrainerCallback):
         self._places += inputs["input_ids"].numel()
         if "attention_mask" in inputs:  # rows without padding come without one
             self._padded.append((inputs["attention_mask"] == 0).sum())
+        elif "position_ids" in inputs:
+            self._padded.append(padded(inputs["position_ids"]).sum())
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
