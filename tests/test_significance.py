@@ -14,7 +14,7 @@ def test_holm_raises_each_chance_by_how_many_are_left() -> None:
 
 def test_holm_is_what_statsmodels_makes_of_it() -> None:
     """`multipletests(method="holm")` of statsmodels 0.15.0."""
-    found = holm(dict(enumerate([0.011, 0.6, 0.004, 0.03, 0.2, 0.049, 0.0005])))
+    found = holm(dict(zip("abcdefg", [0.011, 0.6, 0.004, 0.03, 0.2, 0.049, 0.0005], strict=True)))
     assert list(found.values()) == pytest.approx([0.055, 0.6, 0.024, 0.12, 0.4, 0.147, 0.0035])
 
 
