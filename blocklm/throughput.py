@@ -70,9 +70,9 @@ def training_table(paths: Sequence[Path], rounds: int) -> Iterator[str]:
                     f"{arm.padding_percent:5.1f} % padding  peak {arm.mebibytes:6.0f} MiB  {arm.bits:.4f} bits per byte"
                 )
             low, high = against["ci95"]
-            ratios.append(plain.seconds / ours.seconds)
+            ratios.append(ours.tokens / ours.seconds * plain.seconds / plain.tokens)
             changes.append(against["delta_percent"])
-            yield f"{'ratio of time':18s} {ratios[-1]:6.2f}   ours in bits {changes[-1]:+.2f} % [{low:+.2f}, {high:+.2f}]"
+            yield f"{'ratio of tokens/s':18s} {ratios[-1]:6.2f}   ours in bits {changes[-1]:+.2f} % [{low:+.2f}, {high:+.2f}]"
         yield f"{'mean':18s} {statistics.fmean(ratios):6.2f}   ours in bits {statistics.fmean(changes):+.2f} %"
 
 
