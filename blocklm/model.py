@@ -1,6 +1,5 @@
 """Tokenizer, base model as the recipe quantises it, and a LoRA configuration whose every target exists."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from bitsandbytes.nn import Linear4bit
+from huggingface_hub import constants
 from peft import LoraConfig, PeftModel
 from transformers import (
     AutoConfig,
@@ -207,7 +207,7 @@ def _unreachable(name: str, error: Exception) -> UserError:
         return UserError(
             f"`{name}` is not a causal language model that transformers can load: {said}", "download it again"
         )
-    offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
+    offline = " (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else ""
     folder = f"models/{name.rpartition('/')[2]}"
     return UserError(
         f"`{name}` is not in the local cache and could not be fetched{offline}: {said}",

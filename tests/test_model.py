@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 from trl import ModelConfig
 
 from blocklm.errors import UserError
@@ -72,10 +73,13 @@ def test_a_missing_directory_is_named() -> None:
         load_tokenizer(ModelConfig(model_name_or_path="models/absent"))
 
 
-def test_an_unreachable_model_says_what_to_download_and_where(tmp_path: Path) -> None:
+def test_an_unreachable_model_says_what_to_download_and_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Offline is what the hub's client takes for it, which `HF_HUB_OFFLINE=0` is not."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "" if constants.HF_HUB_OFFLINE else "0")
     with pytest.raises(UserError, match="`nobody/nothing-3b` is not in the local cache") as refused:
         load_tokenizer(ModelConfig(model_name_or_path="nobody/nothing-3b"))
     assert "hf download nobody/nothing-3b --local-dir models/nothing-3b" in refused.value.hint
+    assert ("HF_HUB_OFFLINE is set" in str(refused.value)) == constants.HF_HUB_OFFLINE
 
 
 def test_a_directory_that_is_no_model_is_named(tmp_path: Path) -> None:
