@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel
 
@@ -19,13 +19,15 @@ from blocklm.finished import Finished
 from blocklm.generation import Decoding, Output, generate
 from blocklm.mining import limits_of
 from blocklm.model import base_arm, positions, special_tokens
-from blocklm.recall import Recall
 from blocklm.redaction import PLACEHOLDERS
 from blocklm.request import Request, Wording
 from blocklm.terminal import Terminal
 
 # Halves of characters: how Python shows bytes that are no UTF-8, and what JSON can escape; tokenizers do not take them.
 SURROGATE = re.compile("[\ud800-\udfff]")
+
+if TYPE_CHECKING:
+    from blocklm.recall import Recall
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +74,9 @@ class Assistant:
         )
 
     @cached_property
-    def _recall(self) -> Recall:
+    def _recall(self) -> "Recall":
+        from blocklm.recall import Recall  # seconds of imports, for those who retrieve
+
         return Recall(self.run, self.wording, self.retrieve)
 
     @property

@@ -14,7 +14,6 @@ from trl import ModelConfig
 from blocklm.answers import Answers
 from blocklm.contexts import Contexts, example_contexts, piece_contexts
 from blocklm.corpus import Corpus
-from blocklm.embedding import Embedder
 from blocklm.errors import UserError
 from blocklm.exam import Arm, answered, run_exam
 from blocklm.families import FAMILY
@@ -141,6 +140,8 @@ class Sitting:
         if given == "bm25":
             return self._pieces(items)
         if given == "hybrid":
+            from blocklm.embedding import Embedder  # seconds of imports, for those who ask for it
+
             return self._pieces(items, Embedder(self.recipe.retrieval.embedding_model).embed)
         return {}
 
