@@ -58,6 +58,7 @@ class FileVectors:
     def __init__(self, folder: Path) -> None:
         self.place = str(folder)
         self._folder = folder
+        self._vectors: np.ndarray | None  # None if some were added since they were read
         self._names, self._vectors = self._kept()
 
     def made(self) -> Made | None:
@@ -106,7 +107,7 @@ class FileVectors:
     def _parts(self) -> list[Path]:
         return sorted(self._folder.glob("[0-9]*.npz"))
 
-    def _kept(self) -> tuple[np.ndarray, np.ndarray | None]:
+    def _kept(self) -> tuple[np.ndarray, np.ndarray]:
         parts = [np.load(part) for part in self._parts()]
         if not parts:
             return np.zeros(0, "<U32"), np.zeros((0, 0), np.float32)
