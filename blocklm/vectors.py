@@ -4,7 +4,9 @@ A store knows which model made what it keeps, and for which head of a history it
 """
 
 import json
+import logging
 import os
+import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +15,8 @@ from typing import Protocol
 import numpy as np
 
 MADE = "made.json"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,8 @@ class FileVectors:
     def add(self, names: Sequence[str], vectors: np.ndarray) -> None:
         """Write one more file, which is there whole or not at all."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        part = self._folder / f"{len(self._parts()):06d}.npz"
+        taken = [int(part.stem) for part in self._parts()]  # a damaged one in their midst may have gone
+        part = self._folder / f"{max(taken, default=-1) + 1:06d}.npz"
         with (self._folder / ".part").open("wb") as file:
             np.savez(file, names=np.array(names), vectors=vectors)
             file.flush()
@@ -108,7 +113,15 @@ class FileVectors:
         return sorted(self._folder.glob("[0-9]*.npz"))
 
     def _kept(self) -> tuple[np.ndarray, np.ndarray]:
-        parts = [np.load(part) for part in self._parts()]
-        if not parts:
-            return np.zeros(0, "<U32"), np.zeros((0, 0), np.float32)
-        return np.concatenate([p["names"] for p in parts]), np.concatenate([p["vectors"] for p in parts])
+        names, vectors = [np.zeros(0, "<U32")], list[np.ndarray]()
+        for part in self._parts():
+            try:
+                with np.load(part) as kept:
+                    found = kept["names"], kept["vectors"]
+            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+                logger.warning("%s is damaged (%s): what was in it is embedded again", part, error)
+                part.unlink(missing_ok=True)
+                continue
+            names.append(found[0])
+            vectors.append(found[1])
+        return np.concatenate(names), np.concatenate(vectors) if vectors else np.zeros((0, 0), np.float32)

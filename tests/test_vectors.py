@@ -86,6 +86,17 @@ def test_a_file_that_was_not_finished_is_none(tmp_path: Path) -> None:
     assert FileVectors(tmp_path).known() == set(NAMES[:3])
 
 
+def test_of_a_damaged_file_the_vectors_are_missing_and_nothing_else(tmp_path: Path) -> None:
+    store = FileVectors(tmp_path)
+    for start in (0, 10, 20):
+        store.add(NAMES[start : start + 10], unit_vectors()[start : start + 10])
+    (tmp_path / "000001.npz").write_bytes((tmp_path / "000001.npz").read_bytes()[:100])
+    again = FileVectors(tmp_path)
+    assert again.known() == {*NAMES[:10], *NAMES[20:30]}
+    again.add(NAMES[10:20], unit_vectors()[10:20])
+    assert FileVectors(tmp_path).known() == set(NAMES[:30])
+
+
 def test_a_folder_in_use_is_told(tmp_path: Path) -> None:
     first = QdrantVectors("it", tmp_path)
     with pytest.raises(UserError, match="in use by another process"):
