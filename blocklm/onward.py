@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 from trl import ModelConfig
 
-from blocklm.adapters import check_same_model, previous_arm, put_adapter
-from blocklm.card import write_card, write_card_of_previous
-from blocklm.changes import Changes
-from blocklm.corpus import Corpus
-from blocklm.curation import Curated
-from blocklm.families import FAMILY, Family
-from blocklm.model import load_tuned, model_config
-from blocklm.precision import Precision
-from blocklm.recipe import Recipe
-from blocklm.topup import TopUp, previous_run, roll_back, teaching_commits, top_up, write_learned
+from blocklm.config.recipe import Recipe
+from blocklm.corpus.build import Corpus
+from blocklm.corpus.curation import Curated
+from blocklm.corpus.prompt_templates import FAMILY, Family
+from blocklm.mining.changes import Changes
+from blocklm.models.adapters import check_same_model, previous_arm, put_adapter
+from blocklm.models.loading import load_tuned, model_config
+from blocklm.models.precision import Precision
+from blocklm.runs.continuation import TopUp, previous_run, roll_back, teaching_commits, top_up, write_learned
+from blocklm.runs.model_card import write_card, write_card_of_previous
 
 
 class Onward:

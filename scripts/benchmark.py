@@ -14,30 +14,30 @@ import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from blocklm.benchmark import exactness_table, hygiene_table, mining_table, rendering_table
+from blocklm.benchmarks.mining import exactness_table, hygiene_table, mining_table, rendering_table
 from blocklm.console import console
 
 
 def _planning() -> Iterator[str]:
-    from blocklm.published import planning_table  # torch, which the other cases measure without
+    from blocklm.benchmarks.planning import planning_table  # torch, which the other cases measure without
 
     return planning_table()
 
 
 def _training(paths: list[Path], rounds: int) -> Iterator[str]:
-    from blocklm.throughput import training_table
+    from blocklm.benchmarks.training import training_table
 
     return training_table(paths, rounds)
 
 
 def _retrieval(paths: list[Path], rounds: int) -> Iterator[str]:
-    from blocklm.lookup import retrieval_table
+    from blocklm.benchmarks.retrieval import retrieval_table
 
     return retrieval_table(paths, rounds)
 
 
 def _callbacks(rounds: int) -> Iterator[str]:
-    from blocklm.overhead import callbacks_table
+    from blocklm.benchmarks.callbacks import callbacks_table
 
     return callbacks_table(rounds)
 

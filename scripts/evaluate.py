@@ -13,13 +13,13 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from blocklm.check_keys import CheckArguments
+from blocklm.config.check import CheckArguments
+from blocklm.config.exam import ARMS, ExamArguments
 from blocklm.console import console
+from blocklm.corpus.explain import taken
 from blocklm.errors import UserError
-from blocklm.exam_keys import ARMS, ExamArguments
-from blocklm.exam_table import exam_table
-from blocklm.explain import taken
-from blocklm.sandbox import prove
+from blocklm.evaluation.execution.sandbox import prove
+from blocklm.runs.report.exam_table import exam_table
 
 ASKED = {f"--{key.name}" for keys in (ExamArguments, CheckArguments) for key in fields(keys)}
 MAY_CHANGE = (ASKED | {"--repo", "--corpus_dir"}) - {"--exam", "--exam_view", "--adapter_scales"}
@@ -45,9 +45,9 @@ def main() -> None:
         hint = f"only {', '.join(sorted(MAY_CHANGE))} may be given"
         raise UserError(f"`{foreign[0]}` would change what was trained on", hint)
 
-    from blocklm.evaluation import Compared, evaluate  # heavy
-    from blocklm.examination import write_result
-    from blocklm.finished import finished_run
+    from blocklm.evaluation.exam.phase import write_result
+    from blocklm.evaluation.exam.rerun import Compared, evaluate  # heavy
+    from blocklm.runs.completed import finished_run
 
     run = finished_run(run_dir, [*(QUICK if flags["--quick"] else FULL), *keys])
     if run.recipe.check.check_command is not None:

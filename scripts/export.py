@@ -12,9 +12,9 @@ not worse than the base's. --force pushes what does not pass and says so in its 
 import argparse
 from pathlib import Path
 
+from blocklm.config.release import check_hub_name
 from blocklm.console import console
 from blocklm.errors import UserError
-from blocklm.handover_keys import check_hub_name
 
 
 def main() -> None:
@@ -38,16 +38,16 @@ def main() -> None:
                 "a push takes what the run saved, and neither `--out` nor `--gguf`", "one command for each"
             )
 
-    from blocklm.finished import finished_run  # heavy
-    from blocklm.tables import adapter_lines, export_lines
+    from blocklm.runs.completed import finished_run  # heavy
+    from blocklm.runs.report.console_tables import adapter_lines, export_lines
 
     if args.push_to_hub is not None:
-        from blocklm.publish import push_run
+        from blocklm.release.publish import push_run
 
         print(push_run(args.run_dir, args.push_to_hub, args.private == "true", args.force, args.hub_base_model))
         return
-    from blocklm.export import MERGED, merge
-    from blocklm.llama_cpp import adapter_to_gguf, checkout, to_gguf
+    from blocklm.release.gguf import adapter_to_gguf, checkout, to_gguf
+    from blocklm.release.merge import MERGED, merge
 
     llama_cpp = checkout(args.gguf) if args.gguf else None
     run = finished_run(args.run_dir)

@@ -17,7 +17,7 @@ def main() -> None:
         print(__doc__)
         return
     if not (TARGET / "config.json").is_file():
-        from blocklm.embedded import fetch_embedded_model
+        from blocklm.models.bundled_model import fetch_embedded_model
 
         print(f"fetching the embedded model into {TARGET} (98 MB)", file=sys.stderr)
         fetch_embedded_model(TARGET)

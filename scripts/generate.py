@@ -17,8 +17,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from blocklm.assistant.prompts import add_flags, check_asked, places, request_of
 from blocklm.console import console
-from blocklm.request import add_flags, check_asked, places, request_of
 
 
 def main() -> None:
@@ -29,12 +29,12 @@ def main() -> None:
     args = parser.parse_args()
     check_asked(args)
 
-    from blocklm.assist import Assistant  # heavy
-    from blocklm.batch import answered
-    from blocklm.finished import finished_run
-    from blocklm.generation import Decoding
-    from blocklm.origins import Origins, origin_lines
-    from blocklm.terminal import printable
+    from blocklm.assistant.assistant import Assistant  # heavy
+    from blocklm.assistant.attribution import Origins, origin_lines
+    from blocklm.assistant.batch import answered
+    from blocklm.assistant.streaming import printable
+    from blocklm.models.generation import Decoding
+    from blocklm.runs.completed import finished_run
 
     run = finished_run(args.run_dir, places(args))
     assistant = Assistant(run, Decoding(args.max_new_tokens, args.temperature, args.seed), args.retrieve)

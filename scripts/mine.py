@@ -12,16 +12,16 @@ would change that. --probe asks the base model which prompts suit it: bits per b
 
 import sys
 
+from blocklm.config.recipe import DEFAULT_BATCH_SIZE, DEFAULT_MAX_LENGTH, parse_recipe
 from blocklm.console import console
-from blocklm.corpus import build_corpus
-from blocklm.curation import curate
-from blocklm.explain import explain, taken
-from blocklm.families import prompts_for
-from blocklm.lessons import asked_hunks
-from blocklm.mining import mine
-from blocklm.recipe import DEFAULT_BATCH_SIZE, DEFAULT_MAX_LENGTH, parse_recipe
-from blocklm.repository import open_repositories
-from blocklm.tables import corpus_table, length_table, probe_table, repository_table
+from blocklm.corpus.build import build_corpus
+from blocklm.corpus.curation import curate
+from blocklm.corpus.explain import explain, taken
+from blocklm.corpus.prompt_templates import prompts_for
+from blocklm.corpus.rendering import asked_hunks
+from blocklm.git.repository import open_repositories
+from blocklm.mining.mine import mine
+from blocklm.runs.report.console_tables import corpus_table, length_table, probe_table, repository_table
 
 
 def main() -> None:
@@ -37,10 +37,10 @@ def main() -> None:
         return
     print(repository_table(changes.report["repository"]))
 
-    from blocklm.lengths import length_report
-    from blocklm.model import load_base, load_tokenizer, model_config, special_tokens  # heavy
-    from blocklm.precision import choose_precision
-    from blocklm.probe import HUNKS, best_prompts, probe
+    from blocklm.evaluation.template_probe import HUNKS, best_prompts, probe
+    from blocklm.models.loading import load_base, load_tokenizer, model_config, special_tokens  # heavy
+    from blocklm.models.precision import choose_precision
+    from blocklm.training.length_report import length_report
 
     config, trust = model_config(recipe.model), bool(recipe.training.get("trust_remote_code"))
     tokenizer, length = load_tokenizer(config, trust), recipe.training.get("max_length") or DEFAULT_MAX_LENGTH

@@ -9,10 +9,10 @@ python scripts/plan.py recipes/phi2.yaml --gpu_memory 8GiB --max_length 2048
 
 import sys
 
+from blocklm.config.recipe import parse_recipe
 from blocklm.console import console
-from blocklm.explain import taken
-from blocklm.recipe import parse_recipe
-from blocklm.tables import plan_table
+from blocklm.corpus.explain import taken
+from blocklm.runs.report.console_tables import plan_table
 
 
 def main() -> None:
@@ -22,11 +22,11 @@ def main() -> None:
 
     import torch  # heavy
 
-    from blocklm.device import gpu_of, this_device
-    from blocklm.model import load_config, model_config
-    from blocklm.plan import Steps, make_plan
-    from blocklm.precision import Precision, choose_precision
-    from blocklm.training import sft_config
+    from blocklm.models.loading import load_config, model_config
+    from blocklm.models.precision import Precision, choose_precision
+    from blocklm.training.planning.device import gpu_of, this_device
+    from blocklm.training.planning.plan import Steps, make_plan
+    from blocklm.training.train import sft_config
 
     keys, trust = model_config(recipe.model), bool(recipe.training.get("trust_remote_code"))
     precision = choose_precision(recipe.training.get("fp16"), recipe.training.get("bf16"))

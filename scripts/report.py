@@ -16,7 +16,7 @@ def main() -> None:
         print(f"usage: report.py RUN_DIR\n\n{__doc__}")
         raise SystemExit(0 if arguments else 2)
 
-    from blocklm.html_report import write_html_report  # loads matplotlib, two seconds
+    from blocklm.runs.report.html import write_html_report  # loads matplotlib, two seconds
 
     print(write_html_report(Path(arguments[0])))
 

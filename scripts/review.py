@@ -15,9 +15,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from blocklm.assistant.prompts import places
 from blocklm.console import console
 from blocklm.errors import UserError
-from blocklm.request import places
 
 
 def main() -> None:
@@ -39,11 +39,11 @@ def main() -> None:
     parser.add_argument("--corpus_dir", help="where the corpus is now")
     args = parser.parse_args()
 
-    from blocklm.assist import Assistant  # heavy
-    from blocklm.finished import finished_run
-    from blocklm.generation import Decoding
-    from blocklm.reviews import opening_lines, review_of
-    from blocklm.terminal import printable
+    from blocklm.assistant.assistant import Assistant  # heavy
+    from blocklm.assistant.review.reviews import opening_lines, review_of
+    from blocklm.assistant.streaming import printable
+    from blocklm.models.generation import Decoding
+    from blocklm.runs.completed import finished_run
 
     run = finished_run(args.run_dir, places(args))
     assistant = Assistant(run, Decoding(args.max_new_tokens, args.temperature, args.seed))

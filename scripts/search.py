@@ -16,12 +16,12 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from blocklm.config.recipe import parse_recipe
 from blocklm.console import console
+from blocklm.corpus.explain import taken
 from blocklm.errors import UserError
-from blocklm.explain import taken
-from blocklm.mining import limits_of, mine
-from blocklm.recipe import parse_recipe
-from blocklm.repository import open_repositories
+from blocklm.git.repository import open_repositories
+from blocklm.mining.mine import limits_of, mine
 
 FLAGS = ("--files", "--json", "--rebuild", "--all_hits")
 
@@ -40,9 +40,9 @@ def main() -> None:
     if count is not None and not (count.isdecimal() and int(count)):
         raise UserError(f"`--count` cannot be {count!r}", "a number from 1")
 
-    from blocklm.indexing import change_index, file_index, searched_commits  # heavy
-    from blocklm.retrieval import fits, hit_lines
-    from blocklm.terminal import printable
+    from blocklm.assistant.streaming import printable
+    from blocklm.retrieval.index import change_index, file_index, searched_commits  # heavy
+    from blocklm.retrieval.search import fits, hit_lines
 
     repositories, corpus_dir = open_repositories(recipe.mining), Path(recipe.mining.corpus_dir)
     changes = mine(repositories, recipe.mining)

@@ -10,13 +10,13 @@ nothing is shown but the result, warnings and errors.
 
 import sys
 
+from blocklm.config.recipe import parse_recipe
 from blocklm.console import console
+from blocklm.evaluation.execution.sandbox import prove
+from blocklm.git.repository import joint_head, open_repositories
 from blocklm.interrupts import Interrupts
-from blocklm.recipe import parse_recipe
-from blocklm.report import read_manifest
-from blocklm.repository import joint_head, open_repositories
-from blocklm.run_dir import claim
-from blocklm.sandbox import prove
+from blocklm.runs.manifest import read_manifest
+from blocklm.runs.run_dir import claim
 
 
 def main(interrupts: Interrupts) -> None:
@@ -25,7 +25,7 @@ def main(interrupts: Interrupts) -> None:
     pushes = bool(recipe.training["push_to_hub"])
     if pushes:
         # Only here: the hub's client brings tqdm, which reads what `--quiet` set when it is first imported.
-        from blocklm.hub import check_reachable
+        from blocklm.release.hub import check_reachable
 
         check_reachable(recipe.training["hub_model_id"])
     repositories = open_repositories(recipe.mining)
@@ -34,13 +34,13 @@ def main(interrupts: Interrupts) -> None:
     else:
         if recipe.exam.exam and recipe.check.check_command is not None:
             prove(recipe.check.binds)
-        from blocklm.job import run_job  # loads torch, seven seconds: only for a run that can begin
+        from blocklm.pipeline import run_job  # loads torch, seven seconds: only for a run that can begin
 
         finished = run_job(recipe, repositories, interrupts)
         if finished is not None:
             print(finished)
     if finished is not None and pushes and not (read_manifest(recipe.output_dir) or {}).get("published"):
-        from blocklm.publish import push_run
+        from blocklm.release.publish import push_run
 
         repo_id, private = recipe.training["hub_model_id"], bool(recipe.training["hub_private_repo"])
         print(push_run(recipe.output_dir, repo_id, private))

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from blocklm.changes import Changes, Rules, load_changes
-from blocklm.commits import Commit, read_commits
-from blocklm.corpus import Corpus, load_samples
-from blocklm.curation import Curated
-from blocklm.families import prompts_for
-from blocklm.history import list_commits
-from blocklm.hygiene import Limits
-from blocklm.repository import open_repository
-from blocklm.sampling import SamplingArguments, checked
+from blocklm.config.sampling import SamplingArguments, checked
+from blocklm.corpus.build import Corpus, load_samples
+from blocklm.corpus.curation import Curated
+from blocklm.corpus.prompt_templates import prompts_for
+from blocklm.git.commits import Commit, read_commits
+from blocklm.git.repository import open_repository
+from blocklm.git.rev_list import list_commits
+from blocklm.mining.changes import Changes, Rules, load_changes
+from blocklm.mining.filters import Limits
 
 if TYPE_CHECKING:
     from trl import SFTTrainer
@@ -207,12 +207,12 @@ def tiny_trainer(model: Path, run: Path, keys: dict[str, Any], interrupts: "Inte
     import yaml
     from datasets import Dataset
 
+    from blocklm.config.recipe import parse_recipe
     from blocklm.interrupts import Interrupts
-    from blocklm.model import load_base, load_tokenizer, model_config
-    from blocklm.precision import choose_precision
-    from blocklm.reading import ReadingList
-    from blocklm.recipe import parse_recipe
-    from blocklm.training import build_trainer, sft_config
+    from blocklm.models.loading import load_base, load_tokenizer, model_config
+    from blocklm.models.precision import choose_precision
+    from blocklm.training.data_order import ReadingList
+    from blocklm.training.train import build_trainer, sft_config
 
     given: dict[str, Any] = {
         "model_name_or_path": str(model), "output_dir": str(run), "use_peft": True, "lora_r": 4, "lora_dropout": 0.1,

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from transformers.cli.serve import Serve
 
-from blocklm.check_keys import CheckArguments
-from blocklm.exam_keys import ExamArguments
-from blocklm.explain import taken
-from blocklm.recipe import MiningArguments, parse_recipe
-from blocklm.request import add_flags
+from blocklm.assistant.prompts import add_flags
+from blocklm.config.check import CheckArguments
+from blocklm.config.exam import ExamArguments
+from blocklm.config.recipe import MiningArguments, parse_recipe
+from blocklm.corpus.explain import taken
 from tests.conftest import ROOT
 
 README, GUIDE = ((ROOT / name).read_text() for name in ("README.md", "docs/guide.md"))

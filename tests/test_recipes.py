@@ -10,10 +10,10 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 from trl import ModelConfig
 
-from blocklm.model import check_targets, load_base
-from blocklm.precision import choose_precision
-from blocklm.recipe import parse_recipe
-from blocklm.training import sft_config
+from blocklm.config.recipe import parse_recipe
+from blocklm.models.loading import check_targets, load_base
+from blocklm.models.precision import choose_precision
+from blocklm.training.train import sft_config
 from tests.conftest import ROOT
 
 LAUNCHERS = sorted((ROOT / "recipes" / "accelerate").glob("*.yaml"))

@@ -524,7 +524,7 @@ def test_a_model_split_over_two_processes_trains_as_a_whole_one_does(
 ) -> None:
     """FSDP2 of a 4-bit model, its quantised weights too, and an exam that needs it whole."""
     run = tmp_path / "run"
-    script = ROOT / "tests" / "sharded_on_cpu.py"
+    script = ROOT / "tests" / "support" / "sharded_on_cpu.py"
     done = launched(FSDP2, script, tiny_recipe, project, tiny_models["llama"], run)
     assert (run / "checkpoint-8" / "pytorch_model_fsdp.bin").is_file()
     assert "Excluding from FSDP2 sharding" not in done.stderr

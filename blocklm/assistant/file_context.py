@@ -1,0 +1,49 @@
+"""What stands in the repository now and has most to do with a prompt, given to the model before it, as files read in training."""
+
+import logging
+from functools import cached_property
+from pathlib import Path
+
+from blocklm.assistant.prompts import Wording
+from blocklm.evaluation.exam.contexts import fitted
+from blocklm.mining.mine import limits_of
+from blocklm.retrieval.index import file_index
+from blocklm.retrieval.parent_files import is_shown, lines_of
+from blocklm.retrieval.search import Hit, Index
+from blocklm.runs.completed import Finished
+
+SPARE = 4  # times as many as wanted, of which some are shown by the prompt
+
+logger = logging.getLogger(__name__)
+
+
+class Recall:
+    """Searches the files at the head for each prompt.
+
+    Args:
+        run: whose repositories and embeddings are searched.
+        wording: its prompts.
+        count: how many pieces at most.
+    """
+
+    def __init__(self, run: Finished, wording: Wording, count: int) -> None:
+        self._run, self._wording, self._count = run, wording, count
+
+    @cached_property
+    def _index(self) -> Index:
+        mining = self._run.recipe.mining
+        repositories, changes = self._run.history_now
+        place = Path(mining.corpus_dir)
+        return file_index(repositories, changes, limits_of(mining), self._run.recipe.retrieval, place)
+
+    def pieces(self, prompt: str) -> list[Hit]:
+        """The pieces of files that are nearest to a prompt and not shown by it, the nearest first."""
+        shown = lines_of(prompt)
+        near = self._index.search(prompt, SPARE * self._count)
+        return [hit for hit in near if not is_shown(hit.text, shown)][: self._count]
+
+    def tokens(self, prompt: str, room: int) -> list[int]:
+        """Their tokens, the nearest last; those that do not fit are left out."""
+        near = [hit for hit in self.pieces(prompt) if not self._wording.broken_by(hit.text)]
+        logger.info("given before it: %s", ", ".join(f"{hit.path}:{hit.line}" for hit in near) or "nothing fits")
+        return fitted([self._wording.file(hit.repo, hit.path, hit.text) for hit in near], self._run.tokenizer, room)

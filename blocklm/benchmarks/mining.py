@@ -1,0 +1,219 @@
+"""Speed and memory of the data half as ratios against named baselines, measured side by side in one run.
+
+Every case runs in a process of its own, with imports done before the clock starts; rounds are interleaved, so that a slow
+moment of the machine falls on all cases alike.
+"""
+
+import multiprocessing
+import resource
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pydriller
+from datasets import Dataset
+
+from blocklm.config.recipe import MiningArguments
+from blocklm.config.sampling import VIEWS, SamplingArguments
+from blocklm.corpus.curation import Curated, curate
+from blocklm.corpus.prompt_templates import FAMILY
+from blocklm.corpus.rendering import Lessons
+from blocklm.git.commits import Caps, Commit, read_commits
+from blocklm.git.isolation import run_git, sterile_repository
+from blocklm.git.repository import Repository, open_repository
+from blocklm.git.rev_list import list_commits
+from blocklm.mining.changes import Changes, Rules, load_changes
+from blocklm.mining.filters import Limits
+from blocklm.mining.snapshot import files_at
+
+RULES = Rules(Limits(max_changed_lines=1000))
+UNLIMITED = Caps(1 << 40, 1 << 40)
+NEW_COMMITS = 100
+PYDRILLER_ROUNDS = 1  # it takes ten times as long, and its ratio is far from any bound
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run of a case: seconds, and the peak of its memory above what the imports had taken, in mebibytes."""
+
+    seconds: float
+    mebibytes: float
+
+
+def mining_table(paths: list[Path], rounds: int) -> Iterator[str]:
+    """Yield the lines of a table, one repository after the other."""
+    for path in paths:
+        repository = open_repository(path, path)
+        older, new = _older(repository)
+        runs: dict[str, list[Measured]] = {}
+        with tempfile.TemporaryDirectory(prefix="blocklm-benchmark-") as folder:
+            for number in range(rounds):
+                kept = Path(folder) / str(number)
+                runs.setdefault("git log -p", []).append(_apart(_log, repository))
+                if number < PYDRILLER_ROUNDS:
+                    runs.setdefault("PyDriller loop", []).append(_apart(_plain, repository))
+                runs.setdefault("BlockLM cold", []).append(_apart(_mine, repository, kept))
+                runs.setdefault("BlockLM warm", []).append(_apart(_mine, repository, kept))
+                grown = Path(folder) / f"{number}-grown"
+                _apart(_mine, replace(repository, head=older), grown)
+                runs.setdefault(f"after {new} new commits", []).append(_apart(_mine, repository, grown))
+        commits = len(list_commits(repository).shas)
+        yield f"{repository.name} at {repository.head[:12]}: {commits} commits, median of {rounds} rounds"
+        yield from _lines(runs)
+
+
+def hygiene_table(paths: list[Path], rounds: int) -> Iterator[str]:
+    """Yield what rules, secrets, duplicates and the split cost beside reading the history, by us and by PyDriller."""
+    for path in paths:
+        repository = open_repository(path, path)
+        runs: dict[str, list[Measured]] = {}
+        with tempfile.TemporaryDirectory(prefix="blocklm-benchmark-") as folder:
+            for number in range(rounds):
+                corpus_dir = Path(folder) / str(number)
+                runs.setdefault("mining alone", []).append(_apart(_read, repository))
+                runs.setdefault("with rules, secrets", []).append(_apart(_mine, repository, corpus_dir))
+                runs.setdefault("curation after it", []).append(_apart(_curate, repository, corpus_dir))
+                if number < PYDRILLER_ROUNDS:
+                    runs.setdefault("PyDriller loop", []).append(_apart(_plain, repository))
+        seconds = {name: statistics.median(run.seconds for run in some) for name, some in runs.items()}
+        hygiene = seconds["with rules, secrets"] + seconds["curation after it"] - seconds["mining alone"]
+        yield f"{repository.name} at {repository.head[:12]}, median of {rounds} rounds"
+        for name, some in runs.items():
+            yield f"  {name:24s} {seconds[name]:8.2f} s {max(run.mebibytes for run in some):6.0f} MiB"
+        for name in ("mining alone", "PyDriller loop"):
+            yield f"  {f'hygiene / {name}':24s} {hygiene / seconds[name]:8.2f}"
+
+
+def rendering_table(paths: list[Path], rounds: int) -> Iterator[str]:
+    """Yield how many samples a second all views together make of a curated history, before any tokenizer."""
+    for path in paths:
+        repository = open_repository(path, path)
+        with tempfile.TemporaryDirectory(prefix="blocklm-benchmark-") as folder:
+            changes, curated, files = _ready_to_render(repository, Path(folder))
+            runs = []
+            for _ in range(rounds):
+                started = time.perf_counter()
+                prompts = dict.fromkeys(VIEWS, FAMILY["plain"])
+                lessons = Lessons(changes.dataset, curated.verdicts, files, SamplingArguments(), prompts, frozenset())
+                count = sum(1 for _ in lessons.samples())
+                runs.append(count / (time.perf_counter() - started))
+        yield f"{repository.name} at {repository.head[:12]}, median of {rounds} rounds"
+        yield f"  {count} samples of all views, {statistics.median(runs):,.0f} a second on one core"
+
+
+def _ready_to_render(repository: Repository, corpus_dir: Path) -> tuple[Changes, Curated, Dataset]:
+    changes = load_changes(repository, RULES, corpus_dir)
+    curated = curate(changes, MiningArguments(corpus_dir=str(corpus_dir)))
+    return changes, curated, files_at([repository], curated.report["cut"], RULES.limits, corpus_dir)
+
+
+def exactness_table(paths: list[Path]) -> Iterator[str]:
+    """Compare every commit of each repository with PyDriller's own reading of it."""
+    for path in paths:
+        repository = open_repository(path, path)
+        theirs = pydriller.Git(str(repository.git_dir))
+        commits = files = 0
+        differing: list[str] = []
+        for commit in read_commits(repository, list_commits(repository), caps=UNLIMITED):
+            commits, files = commits + 1, files + len(commit.files)
+            if commit.error or not _equal(commit, theirs.get_commit(commit.sha)):
+                differing.append(f"{commit.sha} {commit.error or 'differs'}")
+        yield f"{repository.name}: {commits} commits and {files} changed files compared, {len(differing)} differ"
+        yield from (f"  {line}" for line in differing)
+
+
+def _equal(ours: Commit, theirs: pydriller.Commit) -> bool:
+    """Whether paths, kinds, blobs, diffs and line counts are the same."""
+    mine = [(f.path, f.old_path, f.before_blob, f.after_blob, f.diff, f.added, f.deleted) for f in ours.files]
+    their_files = [] if theirs.merge else theirs.modified_files
+    kinds = [{"UNKNOWN": "type"}.get(item.change_type.name, item.change_type.name.lower()) for item in their_files]
+    return kinds == [file.change_type for file in ours.files] and mine == [
+        (
+            item.new_path or item.old_path,
+            item.old_path or item.new_path,
+            item._c_diff.a_blob.hexsha if item._c_diff.a_blob else None,
+            item._c_diff.b_blob.hexsha if item._c_diff.b_blob else None,
+            item.diff,
+            item.added_lines,
+            item.deleted_lines,
+        )
+        for item in their_files
+    ]
+
+
+def _older(repository: Repository) -> tuple[str, int]:
+    """The newest ancestor along first parents that lacks at least `NEW_COMMITS` commits of the head, and how many."""
+    with sterile_repository(repository.git_dir, repository.shallow) as environment:
+        ancestors = run_git(environment, "rev-list", "--first-parent", repository.head).stdout.split()
+        for ancestor in ancestors:
+            counted = run_git(environment, "rev-list", "--count", f"{ancestor}..{repository.head}")
+            if int(counted.stdout) >= NEW_COMMITS:
+                return ancestor, int(counted.stdout)
+    return ancestors[-1], len(ancestors) - 1
+
+
+def _log(repository: Repository) -> None:
+    command = ["git", "-C", str(repository.path), "log", "-p", repository.head]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+
+
+def _plain(repository: Repository) -> None:
+    for commit in pydriller.Repository(str(repository.path)).traverse_commits():
+        for item in commit.modified_files:
+            assert item.diff is not None
+
+
+def _mine(repository: Repository, corpus_dir: Path) -> None:
+    load_changes(repository, RULES, corpus_dir)
+
+
+def _read(repository: Repository) -> None:
+    for commit in read_commits(repository, list_commits(repository)):
+        assert commit.sha
+
+
+def _curate(repository: Repository, corpus_dir: Path) -> None:
+    curate(load_changes(repository, RULES, corpus_dir), MiningArguments(corpus_dir=str(corpus_dir)))
+
+
+def _apart(case: Callable[..., None], *arguments: object) -> Measured:
+    """Run a case in a fresh process and measure it there.
+
+    Raises:
+        RuntimeError: the case failed; its own traceback is on stderr.
+    """
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_measure, args=(there, case, arguments))
+    process.start()
+    there.close()
+    try:
+        measured: Measured = here.recv()
+    except EOFError:
+        raise RuntimeError(f"{case.__name__} failed") from None
+    finally:
+        process.join()
+    return measured
+
+
+def _measure(answer: Connection, case: Callable[..., None], arguments: tuple[object, ...]) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.perf_counter()
+    case(*arguments)
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    answer.send(Measured(seconds, (peak - before) / 1024))
+
+
+def _lines(runs: dict[str, list[Measured]]) -> Iterator[str]:
+    median = {name: statistics.median(run.seconds for run in measured) for name, measured in runs.items()}
+    floor, cold = median["git log -p"], median["BlockLM cold"]
+    yield f"  {'':22s} {'seconds':>8s} {'/ log -p':>9s} {'/ cold':>7s} {'MiB':>6s}"
+    for name, measured in runs.items():
+        seconds, peak = median[name], max(run.mebibytes for run in measured)
+        yield f"  {name:22s} {seconds:8.2f} {seconds / floor:9.2f} {seconds / cold:7.2f} {peak:6.0f}"

@@ -1,0 +1,181 @@
+"""Our training against TRL's own `sft` script: the same model, adapter, token ids and rows per step, one after the other.
+
+TRL's script pads each batch to its longest row: on samples of a real history, whose lengths have a long tail, half of what it
+computes at its default batch of 8 is padding. Both recompute activations, as TRL does unless told otherwise. Which is the
+better model one seed cannot say, because a dozen steps hang on what they happen to hold: each round has its own, for both.
+"""
+
+import json
+import math
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer
+from trl import SFTConfig
+
+from blocklm.config.recipe import parse_recipe
+from blocklm.corpus.build import build_corpus
+from blocklm.corpus.prompt_templates import FAMILY
+from blocklm.git.repository import open_repositories
+from blocklm.mining.mine import mine
+from blocklm.models.loading import special_tokens
+from blocklm.training.data_order import reading_list
+from blocklm.training.length_report import padding
+
+RUNTIME = re.compile(r"'train_runtime': '?([\d.]+)")
+SAMPLES, LENGTH, SEED = 96, 1024, 42
+RECIPE = "recipes/quickstart.yaml"
+# Only ours could write samples. Two rows hold about eight samples, the script's default batch, and it gets as many a step as
+# make as many steps: tokens a step are the same.
+OURS = ["--packing", "auto", "--per_device_train_batch_size", "1", "--gradient_accumulation_steps", "2"]
+OURS += ["--adapter_scales", "1", "--behavioral_items", "0"]
+SHARED = ["--max_length", f"{LENGTH}", "--save_strategy", "no", "--eval_strategy", "no", "--logging_steps", "1"]
+SHARED += ["--gradient_checkpointing", "true"]  # TRL's default: neither may save the time of it
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """What one way of training took and gave; `bits` are bits per byte of later commits."""
+
+    tokens: int
+    steps: int
+    seconds: float
+    mebibytes: float
+    padding_percent: float
+    bits: float
+
+
+def training_table(paths: Sequence[Path], rounds: int) -> Iterator[str]:
+    """Yield the lines of a table, one repository after the other; each round trains both with a seed of its own."""
+    for path in paths:
+        yield f"{path.resolve().name}: {SAMPLES} samples, at most {LENGTH} tokens each"
+        ratios, changes = [], []
+        for seed in range(SEED, SEED + rounds):
+            with tempfile.TemporaryDirectory(prefix="blocklm-benchmark-") as folder:
+                ours = _ours(path, Path(folder), seed)
+                plain, against = _plain(Path(folder) / "ours", Path(folder) / "plain")
+            for name, arm in (("BlockLM", ours), ("trl sft", plain)):
+                yield (
+                    f"{f'{name}, seed {seed}':18s} {arm.tokens:6d} tokens {arm.tokens / arm.seconds:5.0f} a second  {arm.steps:2d} steps  "
+                    f"{arm.padding_percent:5.1f} % padding  peak {arm.mebibytes:6.0f} MiB  {arm.bits:.4f} bits per byte"
+                )
+            low, high = against["ci95"]
+            ratios.append(ours.tokens / ours.seconds * plain.seconds / plain.tokens)
+            changes.append(against["delta_percent"])
+            yield f"{'ratio of tokens/s':18s} {ratios[-1]:6.2f}   ours in bits {changes[-1]:+.2f} % [{low:+.2f}, {high:+.2f}]"
+        yield f"{'mean':18s} {statistics.fmean(ratios):6.2f}   ours in bits {statistics.fmean(changes):+.2f} %"
+
+
+def _ours(repository: Path, folder: Path, seed: int) -> Arm:
+    run = folder / "ours"
+    arguments = [
+        "--repo",
+        f"{repository.resolve()}",
+        "--output_dir",
+        f"{run}",
+        "--corpus_dir",
+        f"{folder / 'corpora'}",
+    ]
+    arguments += ["--max_train_samples", f"{SAMPLES}", "--seed", f"{seed}", *SHARED, *OURS]
+    _, mebibytes = _run([sys.executable, "scripts/train.py", RECIPE, *arguments])
+    manifest = json.loads((run / "manifest.json").read_text())
+    training, train = manifest["training"], manifest["corpus"]["splits"]["train"]
+    full = train["utilisation"] or 1.0
+    return Arm(
+        tokens=train["tokens"],  # what the trainer counts leaves out the EOS of packed samples where that pads too
+        steps=training["steps"],
+        seconds=training["tokens_seen"] / training["tokens_per_second"],
+        mebibytes=mebibytes,
+        padding_percent=100 * (1 - full),
+        bits=manifest["exam"]["tuned"]["bits_per_byte"],
+    )
+
+
+def _plain(run: Path, folder: Path) -> tuple[Arm, dict[str, Any]]:
+    """Train on the same rows, padded, and let both sit the exam; also how ours did against it."""
+    recipe, manifest = parse_recipe([str(run / "recipe.yaml")]), json.loads((run / "manifest.json").read_text())
+    lengths = _write_rows(run, folder / "rows")
+    keys = [
+        word
+        for key in ("model_name_or_path", "use_peft", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")
+        for word in (f"--{key}", *map(str, _listed(recipe.model[key])))
+    ]
+    keys += [
+        word
+        for key in ("learning_rate", "lr_scheduler_type", "warmup_steps", "seed")
+        for word in (f"--{key}", f"{recipe.training[key]}")
+    ]
+    keys += ["--bf16", f"{manifest['plan']['precision']['bf16']}", "--use_cpu", f"{not torch.cuda.is_available()}"]
+    command = [sys.executable, "-m", "trl.scripts.sft", "--dataset_name", f"{folder / 'rows'}", *keys, *SHARED]
+    rows = math.ceil(len(lengths) / manifest["training"]["steps"])
+    command += ["--per_device_train_batch_size", f"{rows}", "--gradient_accumulation_steps", "1"]
+    command += ["--output_dir", f"{folder / 'out'}", "--num_train_epochs", "1", "--report_to", "none"]
+    said, mebibytes = _run(command)
+    found = RUNTIME.search(said)
+    assert found is not None, said
+    shutil.copytree(run, folder / "run")
+    for path in (folder / "out").glob("adapter_*"):
+        shutil.copy(path, folder / "run")
+    exam = [sys.executable, "scripts/evaluate.py", f"{run}", "--control", f"{folder / 'run'}"]
+    _run([*exam, "--exam_arms", "base", "tuned", "--exam_task_items", "0"])
+    theirs: dict[str, Any] = json.loads((run / "exam-again.json").read_text())["arms"]["control"]
+    arm = Arm(
+        tokens=sum(lengths),
+        steps=math.ceil(len(lengths) / rows),
+        seconds=float(found[1]),
+        mebibytes=mebibytes,
+        padding_percent=padding(lengths, rows),
+        bits=theirs["bits_per_byte"],
+    )
+    return arm, theirs["tuned_against_it"]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _write_rows(run: Path, folder: Path) -> list[int]:
+    """The token ids that our run read, one row a sample; returns their lengths."""
+    recipe, manifest = parse_recipe([str(run / "recipe.yaml")]), json.loads((run / "manifest.json").read_text())
+    repositories = open_repositories(recipe.mining)
+    tokenizer = AutoTokenizer.from_pretrained(recipe.model["model_name_or_path"])
+    prompts = {view: FAMILY[name] for view, name in manifest["corpus"]["prompts"].items()}
+    changes = mine(repositories, recipe.mining)
+    corpus = build_corpus(recipe, repositories, changes, prompts, special_tokens(tokenizer))
+    args = SFTConfig(
+        output_dir=str(run),
+        max_length=LENGTH,
+        seed=recipe.training["seed"],
+        num_train_epochs=1,
+        use_cpu=True,
+        bf16=False,
+    )
+    reading = reading_list(corpus.splits["train"], tokenizer, recipe.sampling, recipe.run, args, corpus.folder, 1)
+    folder.mkdir(parents=True)
+    rows = [reading.dataset[at] for at in reading.order]
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return [len(row["input_ids"]) for row in rows]
+
+
+def _run(command: list[str]) -> tuple[str, float]:
+    """Run to the end; returns what it printed, and its peak memory in MiB."""
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | {"HF_HUB_OFFLINE": "1"}
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        output.seek(0)
+        said = output.read()
+    if status:
+        raise RuntimeError(f"`{' '.join(command[:3])}` failed: {said[-2000:]}")
+    return said, usage.ru_maxrss / 1024

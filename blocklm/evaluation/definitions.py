@@ -1,0 +1,187 @@
+"""What a piece of code defines and imports, by tree-sitter: functions with their bodies, tests, symbols, import lines.
+
+A piece may begin and end anywhere: the grammars find what is whole between what is not. Rows are lines of the text, counted
+from 0.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tree_sitter import Node
+
+from blocklm.evaluation.syntax import GRAMMARS, parser
+
+FUNCTIONS = frozenset(
+    {
+        "function_item", "function_definition", "function_declaration", "generator_function_declaration",
+        "method_declaration", "method_definition", "constructor_declaration", "arrow_function", "function_expression",
+    }
+)  # fmt: skip
+TYPES = frozenset(
+    {
+        "struct_item", "enum_item", "union_item", "trait_item", "type_item", "const_item", "static_item",
+        "macro_definition", "function_signature_item", "class_definition", "class_declaration", "interface_declaration",
+        "enum_declaration", "type_alias_declaration", "record_declaration", "type_spec", "struct_specifier",
+        "class_specifier", "enum_specifier", "union_specifier", "preproc_def", "preproc_function_def",
+    }
+)  # fmt: skip
+SPECIFIERS = frozenset({"struct_specifier", "class_specifier", "enum_specifier", "union_specifier"})
+IMPORTS = frozenset(
+    {
+        "use_declaration", "extern_crate_declaration", "import_statement", "import_from_statement",
+        "future_import_statement", "import_declaration", "preproc_include",
+    }
+)  # fmt: skip
+# What a test is called where nothing else marks it: test_it, testIt, TestIt, TEST_F.
+TEST_NAME = re.compile(r"test(?![a-z])|Test(?![a-z])|TEST(?![a-z])")
+# `#[test]`, `#[tokio::test(…)]`, `#[rstest]`, but not `#[cfg(test)]`; `@Test`, `@ParameterizedTest`.
+TEST_ATTRIBUTE = re.compile(r"#\[\s*(?:\w+\s*::\s*)*\w*test|@[\w.]*Test\b")
+TEST_CALLS = frozenset({"it", "test"})
+MARKED = frozenset({"Rust", "Java"})  # whose tests have an attribute
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function in a text: it stands in the rows from `start` up to `end`, its body from `body` up to `body_end`.
+
+    The body is without its braces and without a docstring, which belong to what asks for it.
+    """
+
+    start: int
+    body: int
+    body_end: int
+    end: int
+    is_test: bool
+
+
+def functions(text: str, language: str | None) -> list[Function]:
+    """The functions that are whole and whose bodies have lines of their own, tests among them, in their order.
+
+    A test that is a call with a block (`it("adds", () => {…})`) is a function too.
+    """
+    found = []
+    for node in _nodes(text, language):
+        call = node.type == "call_expression"
+        function = _test_call(node) if call else node if node.type in FUNCTIONS else None
+        if function is not None and not node.has_error:
+            name = _text(_name(node)) if function is node else ""
+            body = function.child_by_field_name("body")
+            if body is not None and (call or name):
+                first, last = _body_rows(body)
+                if node.start_point.row < first < last:
+                    is_test = call or _is_test(node, name, language)
+                    found.append(Function(node.start_point.row, first, last, _end(node), is_test))
+    return found
+
+
+def symbols(text: str, language: str | None) -> frozenset[str]:
+    """The names of the functions, types, constants and macros that are defined."""
+    return frozenset(_text(name) for node in _nodes(text, language) if (name := _defined(node)) is not None)
+
+
+def uses(text: str, language: str | None, names: frozenset[str]) -> list[tuple[int, str]]:
+    """Where one of the names is used and not defined: row, and what stands before it in its line."""
+    nodes = list(_nodes(text, language))
+    defined = {name.id for node in nodes if (name := _defined(node)) is not None}
+    lines = text.encode("utf-8", "replace").split(b"\n")
+    return [
+        (row, lines[row][:column].decode("utf-8", "replace"))
+        for node in nodes
+        if node.type.endswith("identifier") and not node.children and node.id not in defined and _text(node) in names
+        for row, column in [node.start_point]
+    ]
+
+
+def import_rows(text: str, language: str | None) -> frozenset[int]:
+    """The rows of statements that bring in other modules: `use`, `mod x;`, `import`, `#include`, `require`."""
+    return frozenset(
+        row for node in _nodes(text, language) if _imports(node) for row in range(node.start_point.row, _end(node))
+    )
+
+
+def _nodes(text: str, language: str | None) -> Iterator[Node]:
+    """Every node, an outer one before what it holds; none for a language without a grammar."""
+    if language not in GRAMMARS:
+        return
+    left = [parser(language).parse(text.encode("utf-8", "replace")).root_node]
+    while left:
+        node = left.pop()
+        yield node
+        left.extend(reversed(node.children))
+
+
+def _end(node: Node) -> int:
+    """The row after a node; some take the line break with them."""
+    return node.end_point.row + (node.end_point.column > 0)
+
+
+def _body_rows(body: Node) -> tuple[int, int]:
+    """The rows between the braces of a block, or of a block without any from what follows its docstring."""
+    if body.children and body.children[0].type == "{":
+        return body.start_point.row + 1, body.end_point.row
+    statements = body.named_children
+    if len(statements) > 1 and _is_docstring(statements[0]):
+        return statements[1].start_point.row, _end(body)
+    return body.start_point.row, _end(body)
+
+
+def _is_docstring(node: Node) -> bool:
+    return node.type == "expression_statement" and [child.type for child in node.named_children] == ["string"]
+
+
+def _defined(node: Node) -> Node | None:
+    """The name that a node defines, if it defines one."""
+    if node.type in SPECIFIERS and node.child_by_field_name("body") is None:
+        return None  # C: `struct point p` is a use
+    return node.child_by_field_name("name") if node.type in TYPES else _name(node) if node.type in FUNCTIONS else None
+
+
+def _name(node: Node) -> Node | None:
+    """What a function is called."""
+    if node.type in ("arrow_function", "function_expression"):
+        parent = node.parent
+        return parent.child_by_field_name("name") if parent and parent.type == "variable_declarator" else None
+    named = node.child_by_field_name("name") or node.child_by_field_name("declarator")
+    while named is not None and (inner := named.child_by_field_name("declarator")) is not None:
+        named = inner  # C: pointers and parameters stand around the name
+    if named is not None and (last := named.child_by_field_name("name")) is not None:
+        named = last  # C++: `A::f`
+    return named
+
+
+def _text(node: Node | None) -> str:
+    return (node.text or b"").decode("utf-8", "replace") if node is not None else ""
+
+
+def _is_test(node: Node, name: str, language: str | None) -> bool:
+    if language not in MARKED:
+        return bool(TEST_NAME.match(name))
+    before, marks = node.prev_named_sibling, [child for child in node.children if child.type == "modifiers"]
+    while before is not None and (before.type == "attribute_item" or "comment" in before.type):
+        marks += [before] * (before.type == "attribute_item")
+        before = before.prev_named_sibling
+    return any(TEST_ATTRIBUTE.search(_text(mark)) for mark in marks)
+
+
+def _test_call(node: Node) -> Node | None:
+    """The block of a call like `it("adds", () => {…})` or `test.only("adds", function () {…})`."""
+    called = node.child_by_field_name("function")
+    if called is None or _text(called).partition(".")[0] not in TEST_CALLS:
+        return None
+    arguments = node.child_by_field_name("arguments")
+    given = arguments.named_children if arguments is not None else []
+    return next((one for one in given if one.type in ("arrow_function", "function_expression")), None)
+
+
+def _imports(node: Node) -> bool:
+    if node.type in IMPORTS:
+        return True
+    if node.type == "mod_item":
+        return node.child_by_field_name("body") is None
+    if node.type == "export_statement":
+        return node.child_by_field_name("source") is not None
+    if node.type in ("lexical_declaration", "variable_declaration"):
+        values = [child.child_by_field_name("value") for child in node.named_children]
+        return any(_text(value).startswith("require(") for value in values)
+    return False

@@ -1,0 +1,215 @@
+"""Score the arms of the exam on the commits after the split, and say how sure their differences are.
+
+The measure is bits per byte of the text a commit added, given the path, the subject and the lines around it: the
+negative log2 probability of the added tokens over the UTF-8 bytes of the added text, summed over all items (as in
+lm-evaluation-harness, `bits_per_byte`). All arms answer for the same tokens; what some are given before the question is not
+scored.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+from transformers import PreTrainedModel
+
+from blocklm.errors import UserError
+from blocklm.evaluation.exam.answer_cache import Answers, key_of
+from blocklm.evaluation.exam.items import Item
+from blocklm.evaluation.exam.significance import Floats, holm, relative_change
+
+BATCH_TOKENS = 2048
+MIN_SLICE_COMMITS = 3
+SLICES_SHOWN = 12  # of each division, the largest
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to answer: a model, and what it is given before each question.
+
+    Args:
+        name: as the tables say it.
+        weights: a name for the weights, for answers that are there already.
+        model: opens the model; what it replaces comes back when it is closed.
+        contexts: tokens before a question, by its id.
+    """
+
+    name: str
+    weights: str
+    model: Callable[[], AbstractContextManager[PreTrainedModel]]
+    contexts: Mapping[str, list[int]] = field(default_factory=dict)
+
+
+def run_exam(
+    items: Sequence[Item], arms: Sequence[Arm], pad_token_id: int, dtype: torch.dtype, answers: Answers
+) -> dict[str, Any]:
+    """Ask all arms the same questions, those that they have not answered yet, and compare them.
+
+    Args:
+        items: the questions.
+        arms: who answers, `base` and `tuned` among them.
+        pad_token_id: fills the batches; never scored.
+        dtype: dtype of the matrix products.
+        answers: what was answered before; grows batch by batch.
+
+    Raises:
+        UserError: a model gives no finite probability.
+    """
+    return compare(items, {arm.name: answered(arm, items, pad_token_id, dtype, answers) for arm in arms})
+
+
+def answered(arm: Arm, items: Sequence[Item], pad_token_id: int, dtype: torch.dtype, answers: Answers) -> list[float]:
+    """The bits that an arm needs for each item; it is asked what it has not answered yet."""
+    asked = [item.after(arm.contexts.get(item.id, [])) for item in items]
+    key = {item.id: key_of(arm.weights, item.encoded.input_ids, item.encoded.scored) for item in asked}
+    left = [item for item in asked if answers.get(key[item.id]) is None]
+    if left:
+        with arm.model() as model:
+            for item, found in added_bits_of(model, left, pad_token_id, dtype, f"exam: {arm.name}"):
+                answers.add(key[item.id], found)
+    return [float(answers.get(key[item.id])) for item in asked]
+
+
+def added_bits(
+    model: PreTrainedModel, items: list[Item], pad_token_id: int, dtype: torch.dtype, name: str
+) -> list[float]:
+    """Bits the model needs for the added tokens of each item, in the order of `items`."""
+    found = {id(item): bits for item, bits in added_bits_of(model, items, pad_token_id, dtype, name)}
+    return [found[id(item)] for item in items]
+
+
+def added_bits_of(
+    model: PreTrainedModel, items: Sequence[Item], pad_token_id: int, dtype: torch.dtype, name: str
+) -> Iterator[tuple[Item, float]]:
+    """Yield each item with the bits that the model needs for its added tokens, the longest items first.
+
+    Args:
+        model: any causal language model; it is put into evaluation mode.
+        items: what to score.
+        pad_token_id: fills the batches; never scored.
+        dtype: dtype of the matrix products; bits are summed in fp32.
+        name: what the progress bar says.
+    """
+    device = next(model.parameters()).device
+    model.eval()
+    with (
+        torch.no_grad(),
+        torch.autocast(device.type, dtype, enabled=dtype != torch.float32),
+        tqdm(total=len(items), desc=name, unit=" items", disable=None) as progress,
+    ):
+        for places in _batches(items):
+            batch = [items[at] for at in places]
+            yield from zip(batch, _batch_bits(model, batch, pad_token_id, device), strict=True)
+            progress.update(len(batch))
+
+
+def compare(items: Sequence[Item], bits: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """The exam's result: bits per byte of each arm, and the changes in percent with their 95 % intervals.
+
+    A negative `delta_percent` means fewer bits. The entries of the result itself compare `tuned` with `base`; `arms` compares
+    each other arm with both, `slices` compares tuned with base on parts of the questions, with p-values after Holm.
+    """
+    size = np.array([item.added_bytes for item in items], dtype=np.float64)
+    table = {name: np.array(row, dtype=np.float64) for name, row in bits.items()}
+    if not all(np.isfinite(row).all() for row in table.values()):
+        raise UserError(
+            "a model gives no finite probability to the test text: it has diverged",
+            "lower `learning_rate` and train again into another `output_dir`",
+        )
+    commits = [item.commit for item in items]
+    others = [name for name in table if name not in ("base", "tuned")]
+    return {
+        "commits": len(set(commits)),
+        "items": len(items),
+        "added_bytes": int(size.sum()),
+        **{name: {"bits_per_byte": float(row.sum() / size.sum())} for name, row in table.items()},
+        **_change(commits, table["base"], table["tuned"]),
+        **({"against_previous": _change(commits, table["previous"], table["tuned"])} if "previous" in table else {}),
+        "arms": {
+            name: {
+                "bits_per_byte": float(table[name].sum() / size.sum()),
+                "against_base": _change(commits, table["base"], table[name]),
+                "tuned_against_it": _change(commits, table[name], table["tuned"]),
+            }
+            for name in others
+        },
+        "slices": _slices(items, table["base"], table["tuned"], size),
+        "per_item": [
+            {
+                "id": item.id,
+                "commit": item.commit,
+                "path": item.path,
+                "language": item.language,
+                "bytes": item.added_bytes,
+                **{f"{name}_bits": float(row[at]) for name, row in table.items()},
+            }
+            for at, item in enumerate(items)
+        ],
+    }
+
+
+def _change(commits: Sequence[str], before: Floats, after: Floats) -> dict[str, Any]:
+    """The change from one arm to another, summed by commit."""
+    per_commit: dict[str, Floats] = defaultdict(lambda: np.zeros(2))
+    for at, commit in enumerate(commits):
+        per_commit[commit] += (before[at], after[at])
+    return relative_change(np.stack(list(per_commit.values())))
+
+
+def _slices(items: Sequence[Item], base: Floats, tuned: Floats, size: Floats) -> dict[str, list[dict[str, Any]]]:
+    """Tuned against base on each part of the questions that enough commits ask, the largest parts first."""
+    parts: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for at, item in enumerate(items):
+        for division, name in (item.slices or {}).items():
+            parts[division][name].append(at)
+    found = {}
+    for division, named in parts.items():
+        rows = []
+        for name, places in sorted(named.items(), key=lambda pair: -size[pair[1]].sum())[:SLICES_SHOWN]:
+            commits = [items[at].commit for at in places]
+            if len(set(commits)) >= MIN_SLICE_COMMITS:
+                rows.append(
+                    {
+                        "name": name,
+                        "items": len(places),
+                        "commits": len(set(commits)),
+                        "base": float(base[places].sum() / size[places].sum()),
+                        "tuned": float(tuned[places].sum() / size[places].sum()),
+                        **_change(commits, base[places], tuned[places]),
+                    }
+                )
+        raised = holm({row["name"]: row["p"] for row in rows})
+        found[division] = [row | {"p_holm": raised[row["name"]]} for row in rows]
+    return found
+
+
+def _batches(items: Sequence[Item]) -> Iterator[list[int]]:
+    """Indices of items of similar length, longest first, at most `BATCH_TOKENS` padded tokens or one item."""
+    order = sorted(range(len(items)), key=lambda at: -len(items[at].encoded.input_ids))
+    while order:
+        longest = len(items[order[0]].encoded.input_ids)
+        count = max(1, BATCH_TOKENS // longest)
+        yield order[:count]
+        order = order[count:]
+
+
+def _batch_bits(model: PreTrainedModel, items: Sequence[Item], pad_token_id: int, device: torch.device) -> list[float]:
+    longest = max(len(item.encoded.input_ids) for item in items)
+    ids = torch.full((len(items), longest), pad_token_id)
+    mask, scored = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
+    for row, item in enumerate(items):
+        count = len(item.encoded.input_ids)
+        ids[row, :count] = torch.tensor(item.encoded.input_ids)
+        mask[row, :count] = 1
+        scored[row, :count] = torch.tensor(item.encoded.scored)
+    ids, mask, scored = ids.to(device), mask.to(device), scored.to(device)
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    rows, columns = torch.nonzero(scored[:, 1:], as_tuple=True)
+    picked = logits[rows, columns].float()  # only the scored positions are raised to fp32
+    nats = torch.nn.functional.cross_entropy(picked, ids[rows, columns + 1], reduction="none")
+    totals = torch.zeros(len(items), device=device).index_add_(0, rows, nats)
+    return [float(total) for total in totals / np.log(2)]

@@ -1,0 +1,82 @@
+"""What some arms of the exam are given before a question: other changes, or what stood in the repository."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import bm25s
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from blocklm.corpus.prompt_templates import Family
+from blocklm.evaluation.exam.items import Item
+from blocklm.retrieval.parent_files import Piece
+from blocklm.retrieval.terms import terms
+
+EXAMPLES = 3
+Contexts = dict[str, list[int]]  # tokens by the id of the question
+Room = Callable[[Item], int]  # tokens that may stand before a question
+
+
+def example_contexts(
+    items: Sequence[Item], samples: Mapping[str, Sequence[Any]], tokenizer: PreTrainedTokenizerBase, room: Room
+) -> Contexts:
+    """The changes nearest to a question, each asked and answered as the question is, the nearest last.
+
+    Args:
+        items: the questions.
+        samples: columns of samples of the same view, from before the exam.
+        tokenizer: of the model.
+        room: how much may stand before a question.
+    """
+    if not len(samples["prompt"]):
+        return {}
+    shown = [f"{path}\n{prompt}" for path, prompt in zip(samples["path"], samples["prompt"], strict=True)]
+    texts = [prompt + completion for prompt, completion in zip(samples["prompt"], samples["completion"], strict=True)]
+    index = bm25s.BM25()
+    index.index([terms(text) or ["-"] for text in shown], show_progress=False)
+    contexts = {}
+    for item in items:
+        words = sorted(set(terms(item.text)))
+        scores = index.get_scores(words) if words else np.zeros(0)  # bm25s takes no empty list
+        best = np.argsort(-scores, kind="stable")[:EXAMPLES]
+        contexts[item.id] = fitted([texts[at] for at in best], tokenizer, room(item))
+    return contexts
+
+
+def piece_contexts(
+    items: Sequence[Item],
+    found: Sequence[Sequence[Piece]],
+    family: Family,
+    breaking: frozenset[str],
+    tokenizer: PreTrainedTokenizerBase,
+    room: Room,
+) -> Contexts:
+    """Pieces of files before a question, each as the model reads a file, the nearest last.
+
+    Args:
+        items: the questions.
+        found: the pieces for each, the nearest first.
+        family: whose form a file has.
+        breaking: special tokens; a piece that holds one is left out.
+        tokenizer: of the model.
+        room: how much may stand before a question.
+    """
+    contexts = {}
+    for item, pieces in zip(items, found, strict=True):
+        texts = [
+            family.prompt("snapshot", repo=piece.repository, path=piece.path, context=piece.text).text
+            for piece in pieces
+            if not any(token in piece.text for token in breaking)
+        ]
+        contexts[item.id] = fitted(texts, tokenizer, room(item))
+    return contexts
+
+
+def fitted(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, room: int) -> list[int]:
+    """Tokens of as many whole texts as fit, the first of them last; one that does not fit is passed over."""
+    chosen: list[int] = []
+    for text in texts:
+        ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
+        if len(chosen) + len(ids) <= room:
+            chosen = ids + chosen
+    return chosen

@@ -1,0 +1,82 @@
+"""The exam's questions: test samples with their tokens, and what tells one kind of question from another."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from blocklm.models.tokenization import Encoded, encode
+
+LENGTHS = ((10, "to 10 characters"), (40, "11 to 40 characters"), (None, "over 40 characters"))
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One exam question: a test sample with its tokens and the number of bytes its commit added.
+
+    `text` is what a search looks for: the end of the prompt and nothing of the answer. `start` counts the tokens before the
+    prompt (BOS). `slices` say of what kind it is, by the name of a division of all questions.
+    """
+
+    id: str
+    commit: str
+    path: str
+    language: str | None
+    added_bytes: int
+    encoded: Encoded
+    text: str = ""
+    start: int = 0
+    slices: Mapping[str, str] | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Of question and answer together."""
+        return len(self.encoded.input_ids)
+
+    def after(self, context: list[int]) -> "Item":
+        """The same question with `context` before it."""
+        ids, head = self.encoded.input_ids, self.start
+        scored = self.encoded.scored
+        longer = replace(
+            self.encoded,
+            input_ids=ids[:head] + context + ids[head:],
+            labels=[],
+            scored=scored[:head] + [False] * len(context) + scored[head:],
+        )
+        return replace(self, encoded=longer)
+
+
+def exam_items(
+    samples: Mapping[str, Sequence[Any]], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> list[Item]:
+    """Encode columns of samples; those whose target does not fit in `max_length` are left out for all arms alike."""
+    items = []
+    start = len(tokenizer("").input_ids)
+    for at, encoded in enumerate(encode(samples, tokenizer, max_length)):
+        if encoded is not None:
+            row = {key: column[at] for key, column in samples.items()}
+            completion, added = row["completion"], row["added"]
+            spans = list(zip(added[::2], added[1::2], strict=True))
+            size = sum(len(completion[begin:end].encode("utf-8", "surrogatepass")) for begin, end in spans)
+            begin, end = row["context"]
+            text = f"{row['path']}\n{row['prompt'][begin:end]}"
+            slices = _slices(row, sum(end - begin for begin, end in spans), end - begin)
+            items.append(
+                Item(row["id"], row["commit"], row["path"], row["language"], size, encoded, text, start, slices)
+            )
+    return items
+
+
+def _slices(row: Mapping[str, Any], added: int, before: int) -> dict[str, str]:
+    folder, _, _ = row["path"].rpartition("/")
+    found = {
+        "language": row["language"] or "none",
+        "folder": "/".join(folder.split("/")[:2]) or ".",
+        "length": next(name for limit, name in LENGTHS if limit is None or added <= limit),
+    }
+    if row.get("view") == "edit":  # its context is the text before: what does not come back was removed
+        found["kind"] = "replaces" if before > len(row["completion"]) - added else "inserts"
+    if "seen_lines" in row:
+        found["lines"] = "all seen in training" if row["seen_lines"] else "some new"
+    return found

@@ -1,0 +1,117 @@
+"""The exam on a run that is complete, once more: with all arms, on new commits, against other models or another's adapter."""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blocklm.corpus.build import build_corpus
+from blocklm.corpus.prompt_templates import FAMILY, Family, prompts_for
+from blocklm.errors import UserError
+from blocklm.evaluation.exam.compare import Arm, added_bits
+from blocklm.evaluation.exam.items import exam_items
+from blocklm.evaluation.exam.setup import Sitting
+from blocklm.evaluation.exam.significance import relative_change
+from blocklm.evaluation.execution.check import check_edits
+from blocklm.git.repository import Repository, open_repositories
+from blocklm.mining.changes import Changes
+from blocklm.mining.mine import mine
+from blocklm.models.adapters import check_same_model, previous_arm
+from blocklm.models.loading import base_arm, load_config, positions, special_tokens
+from blocklm.release.verify import weights_of
+from blocklm.runs.completed import Finished, finished_run
+from blocklm.runs.continuation import learned_commits, unlearned
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What else answers: base models by name, and a run on another repository as a control of what the form alone gives."""
+
+    models: Sequence[str] = ()
+    control: Path | None = None
+
+
+def evaluate(run: Finished, compared: Compared, new_commits: bool) -> dict[str, Any]:
+    """Sit the exam again; answers that are in the run directory are not asked anew.
+
+    Args:
+        run: with the keys of the exam that may differ.
+        compared: what else answers.
+        new_commits: ask about commits that the run had not, instead of its own exam.
+
+    Raises:
+        UserError: nothing is left to ask, or what is compared does not fit.
+    """
+    # Where the run was split: on a later head, commits that were trained on would not be told apart.
+    repositories = open_repositories(run.recipe.mining) if new_commits else run.repositories
+    changes = mine(repositories, run.recipe.mining)
+    learned = learned_commits(run.path) if run.recipe.run.continue_from is not None else frozenset[str]()
+    if new_commits:
+        learned = frozenset(mine(run.repositories, run.recipe.mining).dataset.unique("commit"))
+    sitting_of = partial(_sitting, repositories, changes, learned)
+    result = _own_arms(run, sitting_of, compared.control)
+    models = {name: _other(name, result, sitting_of, run) for name in compared.models}
+    return result | ({"models": models} if models else {})
+
+
+def _sitting(
+    repositories: Sequence[Repository],
+    changes: Changes,
+    learned: frozenset[str],
+    run: Finished,
+    prompts: dict[str, Family],
+    reach: int | None,
+) -> Sitting:
+    corpus = build_corpus(run.recipe, repositories, changes, prompts, special_tokens(run.tokenizer))
+    if learned:
+        corpus.splits["test"] = unlearned(corpus.splits["test"], learned)
+        if run.recipe.exam_view not in corpus.splits["test"]["view"][:]:
+            raise UserError("no commit is left that the run had not before", "`git pull` first, or ask later")
+    length = min(run.manifest["plan"]["max_length"], reach or run.manifest["plan"]["max_length"])
+    return Sitting(run.recipe, repositories, corpus, run.tokenizer, run.config, run.precision.dtype, length, reach)
+
+
+def _own_arms(run: Finished, sitting_of: Callable[..., Sitting], control: Path | None) -> dict[str, Any]:
+    theirs = finished_run(control) if control is not None else None
+    if theirs is not None:
+        check_same_model(run.config, theirs.config, theirs.path)
+    tuned = run.tuned()
+    others = []
+    if theirs is not None:
+        opened = partial(previous_arm, tuned, theirs.path, theirs.tuned)
+        others.append(Arm("control", weights_of(theirs.path), opened))
+    prompts = {view: FAMILY[name] for view, name in run.manifest["corpus"]["prompts"].items()}
+    sitting = sitting_of(run, prompts, positions(tuned.config))
+    opens, base = partial(nullcontext, tuned), partial(base_arm, tuned, run.base)
+    return sitting.sit(opens, base, others) | check_edits(sitting, opens, base)
+
+
+def _other(name: str, result: dict[str, Any], sitting_of: Callable[..., Sitting], ours: Finished) -> dict[str, Any]:
+    """Another base model on the same questions, in the prompts of its own family; bits per byte do not depend on tokens."""
+    config = replace(ours.config, model_name_or_path=name, model_revision="main")
+    theirs = replace(ours, config=config)
+    prompts = prompts_for(special_tokens(theirs.tokenizer), "auto")
+    sitting = sitting_of(theirs, prompts, positions(load_config(config, ours.trust)))
+    of_tuned = {item["id"]: item for item in result["per_item"]}
+    test = sitting.corpus.splits["test"]
+    rows = test.select([at for at, ident in enumerate(test["id"][:]) if ident in of_tuned])
+    items = exam_items(rows[:], theirs.tokenizer, sitting.max_length)
+    if not items:
+        raise UserError(f"`{name}` can read none of the questions", "name another in `--model`")
+    bits = added_bits(theirs.base(), items, sitting.pad_token_id, sitting.dtype, f"exam: {name}")
+    size = sum(item.added_bytes for item in items)
+    commits: dict[str, list[float]] = {}
+    for item, needed in zip(items, bits, strict=True):
+        total = commits.setdefault(item.commit, [0.0, 0.0])
+        total[0] += needed
+        total[1] += of_tuned[item.id]["tuned_bits"]
+    return {
+        "items": len(items),
+        "bits_per_byte": sum(bits) / size,
+        "tuned_bits_per_byte": sum(total[1] for total in commits.values()) / size,
+        "tuned_against_it": relative_change(np.array(list(commits.values()))),
+    }

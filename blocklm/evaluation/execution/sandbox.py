@@ -1,0 +1,223 @@
+"""Run what nobody has read: one command over a private copy of a tree, where it sees little and can change nothing.
+
+bubblewrap makes the walls: no network, no host but `/usr` and what is bound, all of it read-only, an environment of our own, no
+capabilities and no way to new namespaces. The kernel's limits hold each process, a watch in this process holds their sum.
+Without bubblewrap nothing runs. A container for generated code that is careless, not for an attack on the kernel.
+"""
+
+import json
+import os
+import random
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from blocklm.errors import UserError
+from blocklm.evaluation.execution.limits import SMALL, Limits, Outcome, Watch, kernel_limits
+
+KILLED_WITHIN = 10  # seconds: to give back much memory takes a moment
+WORK, INNER = "/tmp/work", "/bwrap"  # inside
+# Bubblewrap's two processes ask the kernel to die with us one after the other. If we are killed before both have, a keeper in their
+# group kills what is there, and a command that has not been let in never begins: either `read` ends when we do.
+KEEPER = '(read -r _ <"/proc/self/fd/$0"; kill -KILL 0) >/dev/null 2>&1 & exec "$@"'
+GATE = "echo >&0 && read -r _"
+SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64")
+SHARED = ("/etc/ld.so.cache", "/etc/alternatives")
+# What tools keep in the folders that they also need: something that cannot be read stands in their place.
+TOKENS = (".credentials", ".git-credentials", ".netrc", ".pypirc", "credentials", "credentials.toml")
+INSTALL = "`apt install bubblewrap` (0.8 or newer), or leave `check_command` out: nothing generated runs without it"
+# Each line prints what does not hold. `$1` is a file of the host.
+PROOF = """
+[ -e "$1" ] && echo "a file of the host is seen"
+grep -q '^CapEff:.0000000000000000$' /proc/self/status || echo "it has capabilities"
+grep -q '^NoNewPrivs:.1$' /proc/self/status || echo "it may gain privileges"
+tail -n +3 /proc/net/dev | grep -qv ' *lo:' && echo "it has a network"
+unshare -U true 2>/dev/null && echo "it may make namespaces"
+[ "$(id -u)" = 65534 ] || echo "it is a user of the host"
+touch /usr/.blocklm 2>/dev/null && echo "the system can be written"
+grep -q "^Max processes *$2 " /proc/self/limits || echo "its number of processes has no limit"
+echo proved
+"""
+
+
+def run(command: Sequence[str], tree: Path, limits: Limits, binds: Sequence[Path] = ()) -> Outcome:
+    """Run a command in a copy of `tree` until it ends or exceeds a limit; nothing of it is left afterwards.
+
+    Args:
+        command: the program and its arguments.
+        tree: readable by everybody if this process is root's.
+        limits: of all its processes together.
+        binds: folders of the host that it may read, at their own paths; `bin` in them comes first in `PATH`.
+
+    Raises:
+        UserError: bubblewrap is not installed.
+    """
+    inside = ["sh", "-c", f'cp -a /tree {WORK} && cd {WORK} && {GATE} && exec "$@" </dev/null', "sh", *command]
+    reading, writing = os.pipe()
+    told, tell = os.pipe()
+    gate, its_gate = socket.socketpair()
+    alive, living = os.pipe()
+    try:
+        walls = _walls(tree, limits, binds)
+        started = [next(walls), "--info-fd", str(tell), *walls, *kernel_limits(limits), *inside]
+        process = subprocess.Popen(
+            ["sh", "-c", KEEPER, str(alive), *started],
+            stdin=its_gate.fileno(),
+            stdout=writing,
+            stderr=writing,
+            pass_fds=[tell, alive],
+            env={"PATH": os.environ.get("PATH", os.defpath)},  # bubblewrap's own can be read in its /proc
+            start_new_session=True,
+        )
+    except BaseException:
+        os.close(reading)
+        os.close(told)
+        os.close(living)
+        gate.close()
+        raise
+    finally:
+        os.close(writing)
+        os.close(tell)
+        os.close(alive)
+        its_gate.close()
+    try:
+        _let_in(gate, limits)
+        return Watch(process, reading, limits).outcome()
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        os.close(living)
+        os.close(reading)
+        _wait_for_the_last(told)
+
+
+def _let_in(gate: socket.socket, limits: Limits) -> None:
+    """Let the command begin once the walls stand and bubblewrap has seen to it that all inside dies with this process."""
+    with gate, suppress(OSError):  # it has ended, or has taken all its time already: the watch says so
+        gate.settimeout(limits.seconds)
+        if gate.recv(1):
+            gate.sendall(b"\n")
+
+
+def _wait_for_the_last(told: int) -> None:
+    """Until the first process inside is gone, which the kernel lets go after all others."""
+    with os.fdopen(told) as file:
+        said = file.read()
+    with suppress(ProcessLookupError):
+        first = os.pidfd_open(json.loads(said)["child-pid"]) if said else None
+        if first is not None:
+            select.select([first], [], [], KILLED_WITHIN)
+            os.close(first)
+
+
+def prove(binds: Sequence[Path] = ()) -> None:
+    """Start the sandbox once and let it try its walls.
+
+    Raises:
+        UserError: it is not installed, does not start or does not hold here, or a bind shows more than a toolchain.
+    """
+    for bind in binds:
+        _check_bind(bind)
+    limits = Limits(30, 1 << 30, SMALL, processes=64)
+    with tempfile.TemporaryDirectory(prefix="blocklm-") as folder:
+        tree = Path(folder) / "tree"
+        tree.mkdir(mode=0o755)
+        outcome = run(["sh", "-c", PROOF, "sh", folder, str(limits.processes)], tree, limits, binds)
+    if outcome.tail.strip() != "proved":
+        raise UserError(
+            f"the sandbox for `check_command` does not hold on this machine: {outcome.tail.strip() or outcome.ended}",
+            "it needs bubblewrap 0.8 and user namespaces (Docker's seccomp profile and Ubuntu's AppArmor may forbid them); "
+            "or leave `check_command` out",
+        )
+
+
+def _check_bind(bind: Path) -> None:
+    home = Path.home()
+    if not bind.is_absolute() or not bind.is_dir():
+        raise UserError(f"`check_binds` names {bind}, which is no folder", "give full paths, such as ~/.cargo")
+    if bind in (home, *home.parents) or bind.is_relative_to("/etc"):
+        raise UserError(
+            f"`check_binds` would show generated code all of {bind}", "name the folders of the toolchain alone"
+        )
+
+
+def _walls(tree: Path, limits: Limits, binds: Sequence[Path]) -> Iterator[str]:
+    """Bubblewrap and its arguments, up to the command."""
+    program = shutil.which("bwrap")
+    if program is None:
+        raise UserError("`check_command` needs bubblewrap (`bwrap`), which is not installed", INSTALL)
+    yield from (program, "--die-with-parent", "--new-session", "--hostname", "sandbox", "--clearenv")
+    yield from (f"--unshare-{what}" for what in ("pid", "net", "ipc", "uts", "cgroup-try"))
+    home = _home()
+    path = [f"{bind}/bin" for bind in binds if (bind / "bin").is_dir()] + ["/usr/local/bin", "/usr/bin", "/bin"]
+    environment = {
+        "PATH": ":".join(path),
+        "HOME": home,
+        "USER": "nobody",
+        "LANG": "C.UTF-8",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    for name, value in environment.items():
+        yield from ("--setenv", name, value)
+    yield from ("--ro-bind", "/usr", "/usr", "--proc", "/proc", "--dev", "/dev")
+    for there in (Path("/", name) for name in SYSTEM):
+        if there.is_symlink():
+            yield from ("--symlink", str(there.readlink()), str(there))
+        else:
+            yield from ("--ro-bind-try", str(there), str(there))
+    for shared in SHARED:
+        yield from ("--ro-bind-try", shared, shared)
+    for place, size in (("/tmp", limits.disk), ("/dev/shm", SMALL), (home, SMALL)):
+        yield from ("--perms", "1777", "--size", str(size), "--tmpfs", place)
+    for bind in binds:
+        yield from _bound(bind)
+    yield from ("--ro-bind", str(tree), "/tree", "--ro-bind", program, INNER)
+    yield from ("--remount-ro", "/dev", "--remount-ro", "/", "--cap-drop", "ALL")
+    if os.geteuid():
+        yield from (*_nobody(), "--")
+        return
+    # Root's own number of processes has no limit, so root becomes somebody else first; a user without a name needs namespaces
+    # of its own again to give up the right to make any.
+    kept = (argument for name in ("SETUID", "SETGID", "SETPCAP") for argument in ("--cap-add", f"CAP_{name}"))
+    user = str(random.SystemRandom().randint(1 << 20, 1 << 30))
+    yield from (*kept, "--", "setpriv", "--reuid", user, "--regid", user, "--clear-groups", "--inh-caps=-all")
+    yield from (
+        "--bounding-set=-all",
+        "--no-new-privs",
+        "--",
+        INNER,
+        "--bind",
+        "/",
+        "/",
+        "--dev-bind",
+        "/dev",
+        "/dev",
+    )
+    yield from ("--cap-drop", "ALL", *_nobody(), "--")
+
+
+def _nobody() -> tuple[str, ...]:
+    return ("--unshare-user", "--disable-userns", "--uid", "65534", "--gid", "65534")
+
+
+def _home() -> str:
+    """Where it has its own, empty home: at ours, so that a toolchain bound there is found."""
+    home = Path.home()
+    hidden = home == Path("/") or any(home.is_relative_to(place) for place in ("/usr", "/proc", "/dev"))
+    return "/home" if hidden else str(home)
+
+
+def _bound(bind: Path) -> Iterator[str]:
+    for parent in reversed(bind.parents[:-1]):
+        yield from ("--dir", str(parent))  # bubblewrap would close those whose source is closed to others
+    yield from ("--ro-bind", str(bind.resolve()), str(bind))
+    for name in TOKENS:
+        if (bind / name).is_file():
+            yield from ("--ro-bind", os.devnull, str(bind / name))

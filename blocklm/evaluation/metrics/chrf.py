@@ -1,0 +1,22 @@
+"""chrF2 of each text by sacreBLEU, and their mean."""
+
+from statistics import fmean
+
+import datasets
+import evaluate
+
+from blocklm.evaluation.metrics.functions import chrf
+
+
+class Chrf(evaluate.Metric):
+    """The mean of single texts, not the score of a corpus as one text, and each under `scores`; 0 to 100."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        texts = {key: datasets.Value("string") for key in ("predictions", "references")}
+        return evaluate.MetricInfo(
+            description=str(self.__doc__), citation="", inputs_description="", features=datasets.Features(texts)
+        )
+
+    def _compute(self, predictions: list[str], references: list[str]) -> dict[str, object]:
+        scores = list(map(chrf, predictions, references))
+        return {"chrf": fmean(scores), "scores": scores}

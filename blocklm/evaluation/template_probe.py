@@ -1,0 +1,96 @@
+"""Which prompts suit a base model: bits per byte of later changes under each candidate, before anything is trained.
+
+An untrained boundary costs a model more than a change of its learning rate; the papers leave open what is a line break and
+what a placeholder. Asking the model itself settles it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from blocklm.config.sampling import HUNK_VIEWS
+from blocklm.corpus.prompt_templates import FAMILY, Family, readable
+from blocklm.corpus.views import OF_HUNK, HunkText
+from blocklm.evaluation.exam.compare import added_bits
+from blocklm.evaluation.exam.items import exam_items
+
+HUNKS = 64
+MAX_COST = 0.02  # of a run
+BACKWARD_COST = 3  # what a step of training costs against asking once
+
+Scores = dict[str, dict[str, float]]  # bits per byte by view and family
+
+
+def is_cheap(special_tokens: frozenset[str], views: Sequence[str], samples_read: int) -> bool:
+    """Whether a probe costs at most a fiftieth of a run that reads so many samples."""
+    asked = HUNKS * len(readable(special_tokens)) * len([view for view in views if view in OF_HUNK])
+    return asked <= MAX_COST * BACKWARD_COST * samples_read
+
+
+def probe(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    hunks: Sequence[HunkText],
+    special_tokens: frozenset[str],
+    views: Sequence[str],
+    max_length: int,
+    dtype: torch.dtype,
+) -> Scores:
+    """Ask the base model about the same hunks in the prompts of every family that its vocabulary has.
+
+    Args:
+        model: the base model.
+        tokenizer: its tokenizer.
+        hunks: what to ask about.
+        special_tokens: the model's.
+        views: which views to ask in; those of more than a hunk are passed over.
+        max_length: tokens a sample may have.
+        dtype: dtype of the matrix products.
+
+    Returns:
+        For each view the bits per byte under each family, least first; a view that no hunk has is missing.
+    """
+    scores: Scores = {}
+    for view in (view for view in views if view in HUNK_VIEWS):
+        found = {
+            family.name: _bits_per_byte(model, tokenizer, hunks, family, view, max_length, dtype)
+            for family in readable(special_tokens)
+        }
+        if all(np.isfinite(bits) for bits in found.values()):
+            scores[view] = dict(sorted(found.items(), key=lambda pair: pair[1]))
+    return scores
+
+
+def best_prompts(prompts: Mapping[str, Family], scores: Scores, main: str) -> dict[str, Family]:
+    """The family that needs the fewest bits for each view; views that were not asked take that of the main one, if asked."""
+    best = {view: FAMILY[next(iter(found))] for view, found in scores.items()}
+    return {view: best.get(view, best.get(main, family)) for view, family in prompts.items()}
+
+
+def _bits_per_byte(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    hunks: Sequence[HunkText],
+    family: Family,
+    view: str,
+    max_length: int,
+    dtype: torch.dtype,
+) -> float:
+    firsts = [sample for hunk in hunks for sample in list(OF_HUNK[view](family, hunk))[:1]]
+    columns: dict[str, list[Any]] = {
+        "prompt": [sample.prompt for sample in firsts],
+        "context": [list(sample.context) for sample in firsts],
+        "completion": [sample.completion for sample in firsts],
+        "added": [list(sample.added) for sample in firsts],
+        "id": [sample.id for sample in firsts],
+        "commit": ["" for _ in firsts],
+        "path": ["" for _ in firsts],
+        "language": [None for _ in firsts],
+    }
+    items = exam_items(columns, tokenizer, max_length) if firsts else []
+    size = sum(item.added_bytes for item in items)
+    bits = added_bits(model, items, tokenizer.pad_token_id, dtype, f"probe: {view} as {family.name}")
+    return sum(bits) / size if size else float("nan")

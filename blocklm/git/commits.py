@@ -1,0 +1,237 @@
+"""Git history as frozen values, one commit at a time, in landing order.
+
+History is read as PyDriller's objects, fed from two long-lived git streams, never in the mined repository itself but in
+a sterile one that borrows its objects.
+"""
+
+import io
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import git
+import pydriller
+from git.db import GitCmdObjectDB
+from gitdb.base import OStream
+
+from blocklm.errors import UserError
+from blocklm.git.authors import is_bot, pseudonym
+from blocklm.git.isolation import sterile_repository
+from blocklm.git.patch_parser import PatchFile, parse_patch
+from blocklm.git.patch_stream import PatchStream, tree_patch
+from blocklm.git.process import Unreadable
+from blocklm.git.repository import Repository
+from blocklm.git.rev_list import History
+
+CHANGE_TYPES = {"ADD": "add", "MODIFY": "modify", "DELETE": "delete", "RENAME": "rename", "COPY": "copy"}
+ENCODING = re.compile(rb"^encoding (.+)$", re.MULTILINE)
+MALFORMED = "malformed commit"
+DIFF_PROCESSES = min(4, len(os.sched_getaffinity(0)))
+LATEST = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """Bytes of hunks above which a text is counted and let go: of one file, and of all files of one commit."""
+
+    file_bytes: int = 4 << 20
+    commit_bytes: int = 32 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """What one commit did to one file; `diff` holds the unified hunks without the file header.
+
+    `lossy` says that the file is not UTF-8 and PyDriller left out the bytes it could not decode; `capped` that the
+    hunks were too large to keep and `diff` is empty.
+    """
+
+    path: str
+    old_path: str
+    change_type: str
+    mode: int
+    before_blob: str | None
+    after_blob: str | None
+    diff: str
+    added: int
+    deleted: int
+    lossy: bool = False
+    capped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One commit; merges carry no files, and `error` says why the files of an unreadable commit are missing.
+
+    `author` is a pseudonym; `author_name` is for finding the name in texts and is never stored.
+    """
+
+    repo: str
+    sha: str
+    parents: tuple[str, ...]
+    seq: int
+    author: str
+    author_time: datetime
+    commit_time: datetime
+    message: str
+    files: tuple[FileChange, ...]
+    error: str | None = None
+    author_name: str = ""
+    by_bot: bool = False
+
+
+def read_commits(
+    repository: Repository, history: History, start: int = 0, context_lines: int = 3, caps: Caps = Caps()
+) -> Iterator[Commit]:
+    """Yield the commits of `history` from the index `start` on, in order.
+
+    Memory holds one commit and what git has written ahead. A commit whose objects are missing or corrupt is yielded with
+    `error` set and without files; it never ends the traversal.
+
+    Raises:
+        UserError: a commit was removed while the history was read.
+    """
+    shas = history.shas[start:]
+    if not shas:
+        return
+    salt = bytes.fromhex(history.shas[0])
+    with (
+        sterile_repository(repository.git_dir, history.boundary) as environment,
+        PatchStream(environment, shas, context_lines, DIFF_PROCESSES) as stream,
+    ):
+        source = pydriller.Git(environment["GIT_DIR"])
+        texts = source.repo.odb = _CommitTexts(environment["GIT_DIR"], source.repo.git)
+        latest = datetime.fromtimestamp(0, UTC)
+        for seq, sha in enumerate(shas, start):
+            try:
+                text = stream.commit()
+            except Unreadable as failure:
+                raise UserError(f"{repository.path} changed while it was read: {failure}", "run it again") from None
+            texts.put(sha, text)
+            commit = source.get_commit_from_gitpython(git.Commit(source.repo, bytes.fromhex(sha)))
+            error, files = _files(source.repo, stream.patch(), caps)
+            try:
+                if sha in history.boundary:  # git then takes the whole tree for its patch
+                    error, files = (
+                        f"shallow boundary: not in this clone are its parents {' '.join(commit.parents)}",
+                        (),
+                    )
+                read = _commit(commit, _message(commit, text), repository.name, seq, salt, files, error)
+                latest = read.commit_time
+            except ValueError as failure:  # whoever wrote this object did not use git: no parents, no times
+                why = f"{MALFORMED}: {' '.join(str(failure).split())[:200]}"
+                read = Commit(repository.name, sha, (), seq, "", latest, latest, "", (), why)
+            yield read
+
+
+def read_tree(repository: Repository, sha: str, caps: Caps = Caps()) -> Commit:
+    """All files as they stood at a commit, as if it had added them at once; it has neither author nor message.
+
+    Raises:
+        UserError: an object of it is missing or corrupt.
+    """
+    with sterile_repository(repository.git_dir, repository.shallow) as environment:
+        repo = pydriller.Git(environment["GIT_DIR"]).repo
+        error, files = _files(repo, tree_patch(environment, sha), caps)
+    if error is not None:
+        raise UserError(
+            f"the files at {sha[:12]} of {repository.path} cannot be read: {error}", "`git fsck` says what is damaged"
+        )
+    start = _time(0)
+    return Commit(repository.name, sha, (), 0, "", start, start, "", files)
+
+
+class _CommitTexts(GitCmdObjectDB):
+    """GitPython's object database with the next commit already read, so that it starts no process to read it."""
+
+    def put(self, sha: str, text: bytes) -> None:
+        """Hold the raw text of a commit until it is parsed."""
+        self._sha, self._text = bytes.fromhex(sha), text
+
+    def stream(self, binsha: bytes) -> OStream:
+        """The object's text; the one at hand, or else by asking git."""
+        if binsha == self._sha:
+            return OStream(binsha, b"commit", len(self._text), io.BytesIO(self._text))
+        return super().stream(binsha)
+
+
+def _commit(
+    commit: pydriller.Commit,
+    message: str,
+    repo: str,
+    seq: int,
+    salt: bytes,
+    files: tuple[FileChange, ...],
+    error: str | None,
+) -> Commit:
+    name, mail = str(commit.author.name or ""), str(commit.author.email or "")
+    return Commit(
+        repo=repo,
+        sha=commit.hash,
+        parents=tuple(commit.parents),
+        seq=seq,
+        author=pseudonym(name, mail, salt),
+        author_time=_time(commit._c_object.authored_date),
+        commit_time=_time(commit._c_object.committed_date),
+        message=message,
+        files=files,
+        error=error,
+        author_name=name,
+        by_bot=is_bot(name, mail),
+    )
+
+
+def _message(commit: pydriller.Commit, text: bytes) -> str:
+    """The message in the encoding that the commit names; GitPython overlooks that header and reads UTF-8 always."""
+    header, _, body = text.partition(b"\n\n")
+    named = ENCODING.search(header)
+    if named is None:
+        return str(commit.msg)
+    try:
+        message = body.decode(named[1].decode("ascii", "replace"), "replace").strip()
+    except (LookupError, ValueError):  # no such encoding, or one that is no encoding of text
+        message = body.decode("utf-8", "replace").strip()
+    return message.encode("utf-8", "replace").decode()  # UTF-7 and its like can spell halves of characters
+
+
+def _time(seconds: int) -> datetime:
+    """PyDriller's own dates fail on years that datetime does not know."""
+    return datetime.fromtimestamp(min(max(0, seconds), LATEST), UTC)
+
+
+def _files(repo: git.Repo, patch: Iterator[bytes], caps: Caps) -> tuple[str | None, tuple[FileChange, ...]]:
+    """Why a patch cannot be read, or its changes; text beyond the caps is counted only."""
+    files: list[FileChange] = []
+    room = caps.commit_bytes
+    try:
+        for piece in patch:
+            for item in parse_patch(repo, piece):
+                change = _change(item, keep=len(item.hunks) <= min(room, caps.file_bytes))
+                room -= 0 if change.capped else len(item.hunks)
+                files.append(change)
+    except Unreadable as failure:
+        return str(failure), ()
+    return None, tuple(files)
+
+
+def _change(item: PatchFile, keep: bool) -> FileChange:
+    before, after = item.blob_ids
+    try:
+        diff, lossy = item.hunks.decode() if keep else "", False
+    except UnicodeDecodeError:
+        diff, lossy = item.diff, True
+    return FileChange(
+        path=item.new_path or item.old_path or "",
+        old_path=item.old_path or item.new_path or "",
+        change_type=CHANGE_TYPES.get(item.change_type.name, "type"),
+        mode=item.mode,
+        before_blob=before,
+        after_blob=after,
+        diff=diff,
+        added=item.added_lines,
+        deleted=item.deleted_lines,
+        lossy=lossy,
+        capped=not keep,
+    )

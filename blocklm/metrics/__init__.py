@@ -1,1 +1,0 @@
-"""`blocklm.measures` as modules of `evaluate`: `evaluate.load(PATH_OF_ONE)` reads them without a network."""

@@ -1,0 +1,77 @@
+"""What a recipe says about mining, carried out: its repositories mined and joined to one history."""
+
+import sys
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+
+import pyarrow as pa
+from datasets import Dataset, concatenate_datasets
+
+from blocklm import cache
+from blocklm.config.recipe import MiningArguments
+from blocklm.errors import UserError
+from blocklm.git.repository import Repository
+from blocklm.git.rev_list import Selection
+from blocklm.mining.changes import Changes, Rules, describe, load_changes
+from blocklm.mining.filters import SWITCHES, Limits
+
+
+def mine(repositories: Sequence[Repository], mining: MiningArguments) -> Changes:
+    """The changes of all repositories, each mined now or read from the cache.
+
+    Raises:
+        UserError: a history cannot be walked, nothing of it is selected, or a rule to disable is unknown.
+    """
+    rules = Rules(limits_of(mining), Selection(mining.since, mining.until, mining.max_commits), mining.context_lines)
+    corpus_dir = Path(mining.corpus_dir)
+    return combine([load_changes(repository, rules, corpus_dir) for repository in repositories])
+
+
+def limits_of(mining: MiningArguments) -> Limits:
+    """What a recipe drops of files and changes.
+
+    Raises:
+        UserError: a rule to disable is unknown.
+    """
+    if unknown := set(mining.disable_rules or ()) - set(SWITCHES):
+        raise UserError(
+            f"`disable_rules` names no rule that can be off: {sorted(unknown)[0]}", f"there are {', '.join(SWITCHES)}"
+        )
+    disabled = tuple(sorted(mining.disable_rules or ()))
+    return Limits(mining.max_changed_lines, tuple(mining.paths or ()), tuple(mining.exclude or ()), disabled)
+
+
+def combine(parts: Sequence[Changes]) -> Changes:
+    """Order the commits of all repositories by when each landed; a commit that two of them share counts once.
+
+    A commit lands when it is reached in its repository's landing order, at the latest commit time seen until then.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    dataset = concatenate_datasets([part.dataset for part in parts])
+    table = dataset.data.table
+    owner: dict[str, int] = {}
+    rows: list[tuple[int, int, int, str]] = []  # landing time, repository, row (in landing order there), commit
+    for number, part in enumerate(parts):
+        own = part.dataset.data.table
+        landed = accumulate(own["commit_time"].cast(pa.int64()).to_pylist(), max)
+        before = sum(len(earlier.dataset) for earlier in parts[:number])
+        for row, (time, sha) in enumerate(zip(landed, own["commit"].to_pylist(), strict=True), before):
+            if owner.setdefault(sha, number) == number:
+                rows.append((time, number, row, sha))
+    rows.sort()
+    kept = table.take(pa.array([row for _, _, row, _ in rows], pa.int64()))
+    places: dict[str, int] = {}
+    seqs = pa.array([places.setdefault(sha, len(places)) for *_, sha in rows], pa.int32())
+    column = kept.schema.get_field_index("seq")
+    combined = Dataset(kept.set_column(column, kept.schema.field(column), seqs))
+    reports = [part.report["repository"] for part in parts]
+    report = describe(
+        key=cache.data_key(sys.modules[__name__], parts=[part.report["key"] for part in parts]),
+        sources=[source for report in reports for source in report["sources"]],
+        unreadable={sha: why for report in reports for sha, why in report["unreadable"].items()},
+        dataset=combined,
+    )
+    caches = {part.cache for part in parts}
+    return Changes(combined, report, caches.pop() if len(caches) == 1 else "extended")

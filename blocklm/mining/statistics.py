@@ -1,0 +1,90 @@
+"""What a repository looks like and what that means for training, counted from its changes."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset
+
+from blocklm.mining.messages import says_something
+
+LANGUAGES_SHOWN = 20
+QUANTILES = {"p50": 50, "p90": 90, "p99": 99, "max": 100}
+WIDE_COMMIT_FILES = 10
+FEW_TELLING_PERCENT = 50
+FEW_CHANGES = 200
+
+
+@dataclass(frozen=True)
+class _Commits:
+    """One entry per commit, in landing order; `first` is its first row."""
+
+    table: pa.Table
+    first: np.ndarray[Any, Any]
+    row_of: np.ndarray[Any, Any]
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        return self.table[name].take(pa.array(self.first))
+
+
+def analyse(changes: Dataset) -> dict[str, Any]:
+    """Counts for the manifest's `repository` entry; numbers only, authors are counted and not named."""
+    table = changes.data.table
+    _, first, row_of = np.unique(table["seq"].to_numpy(), return_index=True, return_inverse=True)
+    commits = _Commits(table, first, row_of)
+    lines = table["added"].to_numpy() + table["deleted"].to_numpy()
+    has_files = np.flatnonzero(commits.column("num_files").to_numpy())
+    merges = pc.greater(pc.list_value_length(commits.column("parents")), 1)
+    ordinary = commits.column("message").filter(pc.invert(merges)).to_pylist()
+    seconds = commits.column("commit_time").cast(pa.int64())
+    counts: dict[str, Any] = {
+        "commits": len(first),
+        "merges": pc.sum(merges).as_py(),
+        "authors": len(table["author"].unique()),
+        "first_commit_time": _iso(pc.min(seconds).as_py()),
+        "last_commit_time": _iso(pc.max(seconds).as_py()),
+        "languages": _languages(table, lines),
+        "files_per_commit": _quantiles(commits.column("num_files").to_numpy()[has_files]),
+        "lines_per_commit": _quantiles(np.bincount(row_of, weights=lines)[has_files]),
+        "lines_per_file": _quantiles(lines[table["path"].is_valid().to_numpy()]),
+        "telling_messages_percent": round(100 * sum(map(says_something, ordinary)) / max(1, len(ordinary))),
+    }
+    kept = table["drop_reason"].null_count
+    return counts | {"advice": list(_advice(counts, kept))}
+
+
+def _advice(counts: dict[str, Any], kept: int) -> Iterable[str]:
+    """What the numbers mean for training, one sentence each."""
+    telling, files = counts["telling_messages_percent"], counts["files_per_commit"].get("p50", 0)
+    if telling < FEW_TELLING_PERCENT:
+        yield f"{telling} % of the messages say what was done: the model learns more from the code than from its messages"
+    if files > WIDE_COMMIT_FILES:
+        yield f"{files} files in a typical commit: a message tells little about any one of them"
+    if 2 * counts["merges"] > counts["commits"]:
+        yield "more than half of the commits are merges, which repeat what their branches brought"
+    if kept < FEW_CHANGES:
+        yield f"{kept} changes to learn from are few: expect a small and uncertain gain"
+
+
+def _languages(table: pa.Table, lines: np.ndarray[Any, Any]) -> dict[str, int]:
+    """Changed lines by language, most first; a file whose type linguist does not know counts as `unknown`."""
+    files = table["path"].is_valid()
+    counted = pa.table({"language": pc.fill_null(table["language"], "unknown"), "lines": pa.array(lines)}).filter(
+        files
+    )
+    sums = counted.group_by("language").aggregate([("lines", "sum")]).sort_by([("lines_sum", "descending")])
+    return dict(zip(sums["language"].to_pylist()[:LANGUAGES_SHOWN], sums["lines_sum"].to_pylist(), strict=False))
+
+
+def _quantiles(values: np.ndarray[Any, Any]) -> dict[str, int]:
+    if not len(values):
+        return {}
+    return {name: round(float(np.percentile(values, at))) for name, at in QUANTILES.items()}
+
+
+def _iso(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()

@@ -1,0 +1,226 @@
+"""Tokenizer, base model as the recipe quantises it, and a LoRA configuration whose every target exists."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from bitsandbytes.nn import Linear4bit
+from huggingface_hub import constants
+from peft import LoraConfig, PeftModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.pytorch_utils import Conv1D
+from trl import ModelConfig, get_peft_config, get_quantization_config
+
+from blocklm.errors import UserError
+from blocklm.models.distributed import is_sharded
+from blocklm.models.precision import Precision
+
+
+def model_config(keys: dict[str, Any]) -> ModelConfig:
+    """TRL's model arguments from a recipe's keys; raises `UserError` in the library's words if they contradict."""
+    try:
+        return ModelConfig(**keys)
+    except ValueError as error:
+        raise UserError(" ".join(str(error).split()), "correct these keys in the recipe") from error
+
+
+def load_tokenizer(config: ModelConfig, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """Load the model's tokenizer; a missing pad token becomes EOS, whose own labels stay trained.
+
+    Raises:
+        UserError: the model is neither a directory, nor cached, nor reachable; or its tokenizer has no EOS.
+    """
+    name = _checked_name(config)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            name, revision=config.model_revision, trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        raise _unreachable(name, error) from error
+    if tokenizer.eos_token_id is None:
+        raise UserError(
+            f"the tokenizer of `{name}` has no EOS token", "a completion could never end: use another model"
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
+    """The tokens that must not come out of repository text, and that tell the model's family.
+
+    Runs of whitespace that a tokenizer adds (Phi-2 does) are ordinary text.
+    """
+    added = frozenset(tokenizer.get_added_vocab()) | frozenset(tokenizer.all_special_tokens)
+    return frozenset(token for token in added if token.strip())
+
+
+def load_config(config: ModelConfig, trust_remote_code: bool = False) -> PretrainedConfig:
+    """Load the model's configuration, and of a hub model nothing else.
+
+    Raises:
+        UserError: the model is neither a directory, nor cached, nor reachable.
+    """
+    name = _checked_name(config)
+    try:
+        loaded: PretrainedConfig = AutoConfig.from_pretrained(
+            name, revision=config.model_revision, trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        raise _unreachable(name, error) from error
+    return loaded
+
+
+def positions(config: PretrainedConfig) -> int | None:
+    """How many tokens a model can read, where its configuration says so."""
+    limit: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return limit
+
+
+def check_length(config: ModelConfig, max_length: int, trust_remote_code: bool = False) -> None:
+    """Refuse a `max_length` beyond the model's position embeddings.
+
+    Raises:
+        UserError: the model cannot read that far.
+    """
+    limit = positions(load_config(config, trust_remote_code))
+    if limit is not None and max_length > limit:
+        raise UserError(
+            f"`max_length` {max_length} is more than the {limit} positions of `{config.model_name_or_path}`",
+            f"set it to {limit}",
+        )
+
+
+def load_base(config: ModelConfig, precision: Precision, trust_remote_code: bool = False) -> PreTrainedModel:
+    """Load the base model, quantised if the recipe says so, on this process's device.
+
+    A quantised model keeps its other weights in the compute dtype; one that is not quantised is loaded in the recipe's
+    `dtype`, fp32 unless set.
+
+    Raises:
+        UserError: the model cannot be found or is of an unknown architecture.
+    """
+    name = _checked_name(config)
+    quantization = get_quantization_config(config)
+    if quantization is not None and config.load_in_4bit:
+        quantization.bnb_4bit_compute_dtype = precision.dtype
+        if is_sharded() and config.bnb_4bit_quant_storage is None:
+            # FSDP splits floating weights only; as bytes each process would keep all of them.
+            quantization.bnb_4bit_quant_storage = precision.dtype
+    dtype: Any = precision.dtype if quantization is not None else config.dtype
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            name,
+            revision=config.model_revision,
+            trust_remote_code=trust_remote_code,
+            attn_implementation=config.attn_implementation,
+            dtype=dtype,
+            quantization_config=quantization,
+            # `auto` would spread one model over the devices of other processes (accelerate #1515).
+            device_map={"": PartialState().device} if quantization is not None else None,
+        )
+    except (OSError, ValueError) as error:
+        raise _unreachable(name, error) from error
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            # On CPUs with AVX512-BF16, bitsandbytes 0.50 repacks a weight at its first evaluation and rounds its scales,
+            # again at every save: the base would drift during training and a resumed run would differ from a whole one.
+            module.support_avx512bf16_for_cpu = False
+    return model
+
+
+def lora_config(model: PreTrainedModel, config: ModelConfig) -> LoraConfig | None:
+    """The recipe's LoRA configuration, None for full fine-tuning.
+
+    PEFT raises only if no target matches and skips a single wrong name in silence, so each is checked here. Without
+    `lora_target_modules` every linear layer but the head is adapted.
+
+    Raises:
+        UserError: a target that names no layer, or a quantised base without LoRA, which cannot be trained.
+    """
+    if not config.use_peft:
+        if config.load_in_4bit or config.load_in_8bit:
+            raise UserError("a quantised model cannot be trained without LoRA", "set `use_peft: true`")
+        return None
+    lora = get_peft_config(config)
+    targets = lora.target_modules or "all-linear"
+    if targets != "all-linear":
+        # TRL turns a list of one into a string, which PEFT would match as a pattern on whole paths.
+        targets = [targets] if isinstance(targets, str) else sorted(targets)
+        check_targets(model, targets)
+    lora.target_modules = targets
+    return lora
+
+
+def check_targets(model: torch.nn.Module, targets: list[str]) -> None:
+    """Raise `UserError` unless each name ends the path of some linear layer of `model`."""
+    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)]
+    for target in targets:
+        if not any(name == target or name.endswith(f".{target}") for name in linear):
+            names = sorted({name.rpartition(".")[2] for name in linear})
+            raise UserError(
+                f"`lora_target_modules` names `{target}`, which {type(model).__name__} does not have",
+                f"its linear layers are {', '.join(names)}; or use `all-linear`",
+            )
+
+
+def load_tuned(
+    config: ModelConfig, precision: Precision, run_dir: Path, trust_remote_code: bool = False
+) -> PreTrainedModel | PeftModel:
+    """Load what a run saved: its adapter on the recipe's base, or its fully tuned model.
+
+    Raises:
+        UserError: `run_dir` holds neither.
+    """
+    if (run_dir / "adapter_config.json").is_file():
+        return PeftModel.from_pretrained(load_base(config, precision, trust_remote_code), run_dir)
+    if (run_dir / "config.json").is_file():
+        return load_base(replace(config, model_name_or_path=f"{run_dir.absolute()}"), precision, trust_remote_code)
+    raise UserError(f"`{run_dir}` holds no trained model", "run `scripts/train.py` to its end first")
+
+
+def _checked_name(config: ModelConfig) -> str:
+    name = str(config.model_name_or_path)
+    looks_local = name.startswith((".", "/", "~", "models/")) or name.count("/") > 1
+    if looks_local and not Path(name).expanduser().is_dir():
+        remedy = (
+            "`bash scripts/quickstart.sh` fetches the embedded model; others: `hf download ORG/NAME --local-dir DIR`"
+        )
+        raise UserError(f"the model directory `{name}` does not exist", remedy)
+    return str(Path(name).expanduser()) if looks_local else name
+
+
+def _unreachable(name: str, error: Exception) -> UserError:
+    said = " ".join(str(error).split())[:200]
+    if Path(name).is_dir():
+        return UserError(
+            f"`{name}` is not a causal language model that transformers can load: {said}", "download it again"
+        )
+    offline = " (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else ""
+    folder = f"models/{name.rpartition('/')[2]}"
+    return UserError(
+        f"`{name}` is not in the local cache and could not be fetched{offline}: {said}",
+        f"on a connected machine run `hf download {name} --local-dir {folder}`, copy the folder here and set "
+        f"`model_name_or_path: {folder}`",
+    )
+
+
+@contextmanager
+def base_arm(model: PreTrainedModel | PeftModel, reload: Callable[[], PreTrainedModel]) -> Iterator[PreTrainedModel]:
+    """The model as it was before training: the adapter switched off, or the base loaded again after full fine-tuning."""
+    if isinstance(model, PeftModel):
+        with model.disable_adapter():
+            yield model
+    else:
+        yield reload().to(model.device)

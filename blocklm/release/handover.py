@@ -1,0 +1,65 @@
+"""The end of a run: the better result with its card, checked by a reload, in the forms that the recipe asks for."""
+
+from collections.abc import Callable
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from blocklm.evaluation.generation_eval import SAMPLES
+from blocklm.models.loading import base_arm
+from blocklm.onward import Onward
+from blocklm.release.merge import MERGED, merge
+from blocklm.release.verify import check_saved, describe, witness
+from blocklm.runs.completed import Finished
+from blocklm.runs.continuation import LEARNED
+from blocklm.runs.manifest import Manifest
+
+ARTIFACTS = (
+    "recipe.yaml",
+    "probe.json",
+    LEARNED,
+    "README.md",
+    "exam.json",
+    SAMPLES,
+    "adapter_*",
+    "*.safetensors",
+    "best/*",
+    f"{MERGED}/*",
+    "config.json",
+    "generation_config.json",
+    "token*",
+    "*.jinja",
+)
+
+
+def hand_over(
+    run: Finished,
+    manifest: Manifest,
+    onward: Onward,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    load_base: Callable[[], PreTrainedModel],
+) -> None:
+    """Leave the better result with its model card, see that it is what was trained, and record the artifacts.
+
+    Args:
+        run: that has been examined.
+        manifest: of it.
+        onward: what it goes on from.
+        model: as trained.
+        tokenizer: its own.
+        load_base: the base as the recipe quantises it.
+
+    Raises:
+        UserError: what was saved is not what was trained, or cannot be merged.
+    """
+    config, run_dir = run.config, run.path
+    if manifest.content["training"]["rolled_back"]:  # the previous run checked what stands there now
+        onward.save(run_dir, manifest.content)
+    else:
+        seen = witness(model, base_arm(model, load_base), tokenizer, run.precision.dtype)
+        describe(run_dir, str(config.model_name_or_path), config.model_revision, tokenizer)
+        onward.save(run_dir, manifest.content)
+        manifest.update(saved=check_saved(run_dir, seen, lambda: run.tuned().to(model.device)))
+    if run.recipe.handover.save != "adapter":
+        manifest.update(merged=merge(run, run_dir / MERGED))
+    manifest.add_artifacts(sorted({path for pattern in ARTIFACTS for path in run_dir.glob(pattern)}))

@@ -1,0 +1,116 @@
+"""A run's adapter merged into its base, and checked: the form that most other programs read.
+
+An adapter is merged into a reload of the base without quantisation, never into 4-bit weights: those round the sum to their
+few levels, and most of what was learned is gone. Rounding to 16 bit costs something too, which is measured here.
+"""
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from blocklm.errors import UserError
+from blocklm.models.generation import Decoding, generate
+from blocklm.release.verify import ASKED, logits
+from blocklm.runs.completed import Finished
+
+MERGED = "merged"
+# Rounding may take so much of the mean change that training made.
+LOST_AT_MOST = 0.25
+SPOKEN = 24
+
+
+@dataclass(frozen=True)
+class Voice:
+    """What a model says: its logits on a fixed text, and its greedy continuation of it."""
+
+    logits: torch.Tensor
+    text: str
+
+
+def voice(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Voice:
+    """Ask a model; it is put into evaluation mode."""
+    ids = tokenizer(ASKED, return_tensors="pt").input_ids
+    decoding = Decoding(SPOKEN, may_end=False)
+    (answer,) = generate(model, tokenizer, [ids[0].tolist()], [None], decoding, torch.float32)
+    return Voice(logits(model, ids), answer.text)
+
+
+def compared(asked: Voice, expected: Voice) -> dict[str, Any]:
+    """How far what one model says is from what another says."""
+    difference = (asked.logits - expected.logits).abs()
+    same = asked.logits.argmax(-1) == expected.logits.argmax(-1)
+    return {
+        "max_logit_difference": float(difference.max()),
+        "mean_logit_difference": float(difference.mean()),
+        "same_next_token": float(same.float().mean()),
+        "same_greedy_text": asked.text == expected.text,
+        "text": asked.text,
+    }
+
+
+def merge(run: Finished, out: Path, dtype: str = "auto") -> dict[str, Any]:
+    """Merge the run's adapter into its base and write the model to `out`, which appears whole or not at all.
+
+    Args:
+        run: one with an adapter.
+        out: a folder; `merged` of the run is replaced, any other must be new or empty.
+        dtype: of the merged weights; `auto` is the base's own where that has 16 bit, else float16, of the 16-bit types the
+            one that rounds least.
+
+    Returns:
+        Size, dtype and how far the merged model is from adapter and base.
+
+    Raises:
+        UserError: there is no adapter, `out` holds something, or rounding would cost too much of what was learned.
+    """
+    if not run.adapted:
+        raise UserError(f"`{run.path}` holds no adapter: there is nothing to merge", "its model is whole already")
+    ours = out.resolve() == (run.path / MERGED).resolve()
+    if not ours and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"`{out}` is not empty, and nothing of it shall be lost", "give a new folder after `--out`")
+    base = run.plain_base(dtype)
+    if dtype == "auto" and base.dtype == torch.float32:
+        base = base.to(torch.float16)
+    before = logits(base, run.tokenizer(ASKED, return_tensors="pt").input_ids)
+    adapted = PeftModel.from_pretrained(base, run.path)
+    expected = voice(adapted, run.tokenizer)
+    try:
+        merged = adapted.merge_and_unload(safe_merge=True)
+    except ValueError as error:
+        raise UserError(
+            f"the adapter cannot be merged: {error}", "`--dtype float32` has room for larger values"
+        ) from error
+    merged.generation_config.eos_token_id = run.tokenizer.eos_token_id
+    merged.generation_config.pad_token_id = run.tokenizer.pad_token_id
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
+        building = Path(temporary) / out.name
+        merged.save_pretrained(building)
+        run.tokenizer.save_pretrained(building)
+        del base, adapted, merged
+        reloaded = AutoModelForCausalLM.from_pretrained(building, dtype="auto")
+        report = compared(voice(reloaded, run.tokenizer), expected)
+        lost = report["mean_logit_difference"] / max(float((expected.logits - before).abs().mean()), 1e-12)
+        if not lost <= LOST_AT_MOST:
+            raise UserError(
+                f"rounding to {reloaded.dtype} would cost {100 * lost:.0f} % of what the adapter changes",
+                "merge with `--dtype float32`, or hand over the adapter itself",
+            )
+        shutil.rmtree(out, ignore_errors=True)
+        building.rename(out)
+    return {
+        "dtype": str(reloaded.dtype).removeprefix("torch."),
+        "bytes": size(out),
+        "share_lost_to_rounding": lost,
+    } | report
+
+
+def size(folder: Path) -> int:
+    """Bytes of all files of a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

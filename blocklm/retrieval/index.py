@@ -1,0 +1,210 @@
+"""The index of a history, opened: built if there is none, grown if the history has grown, refused if it is another's.
+
+Documents and words stand in `corpus_dir/NAME/search/KIND` and are written anew for each head, a few thousand a second. Embeddings
+take most of the time: each is kept as soon as it is made, in a store beside it, and made once for the same text.
+"""
+
+import logging
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import bm25s
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset
+from tqdm.auto import tqdm
+
+from blocklm import cache
+from blocklm.config.recipe import Recipe
+from blocklm.config.retrieval import NO_MODEL, RetrievalArguments
+from blocklm.corpus.curation import curate
+from blocklm.errors import UserError
+from blocklm.git.repository import Repository
+from blocklm.mining import hunks
+from blocklm.mining.changes import Changes
+from blocklm.mining.filters import Limits
+from blocklm.mining.snapshot import files_at
+from blocklm.retrieval import documents, terms
+from blocklm.retrieval.embedder import Embedder
+from blocklm.retrieval.qdrant_store import QdrantVectors
+from blocklm.retrieval.search import Index
+from blocklm.retrieval.vector_store import FileVectors, Made, Vectors
+
+EMBEDDED_AT_ONCE = 512  # between two writes
+NO_WORD = "-"  # of a document without any
+AGAIN = "`--rebuild` of scripts/search.py makes it anew"
+MODULES = (documents, hunks, cache, terms)
+
+logger = logging.getLogger(__name__)
+
+
+def change_index(
+    changes: Changes, keys: RetrievalArguments, corpus_dir: Path, rebuild: bool = False, messages: bool = True
+) -> Index:
+    """The index of all changes that the rules keep.
+
+    Args:
+        changes: the mined history.
+        keys: what embeds and what keeps.
+        corpus_dir: where corpora are cached.
+        rebuild: forget what is there.
+        messages: whether what commits say is searched too.
+
+    Raises:
+        UserError: what is there is of another model, dimension or history, the model is missing, or the store does not answer.
+    """
+    kind = "changes" if messages else "changes-without-messages"
+
+    def build() -> Iterable[pa.RecordBatch]:
+        return documents.change_documents(changes.dataset, messages)
+
+    return _open(_Place(changes, keys, corpus_dir, kind), build, keys, rebuild)
+
+
+def file_index(
+    repositories: Sequence[Repository],
+    changes: Changes,
+    limits: Limits,
+    keys: RetrievalArguments,
+    corpus_dir: Path,
+    rebuild: bool = False,
+) -> Index:
+    """The index of the files at the head of each repository, as `change_index` says."""
+    heads = {repository.name: repository.head for repository in repositories}
+    files = files_at(repositories, heads, limits, corpus_dir)
+
+    def build() -> Iterable[pa.RecordBatch]:
+        return documents.file_documents(files)
+
+    return _open(_Place(changes, keys, corpus_dir, "files"), build, keys, rebuild)
+
+
+class _Place:
+    """Where an index of a history stands, and what it must be of."""
+
+    def __init__(self, changes: Changes, keys: RetrievalArguments, corpus_dir: Path, kind: str) -> None:
+        about = changes.report["repository"]
+        self.kind, self.head = kind, str(about["head"])
+        self.folder = corpus_dir / about["name"][:100] / "search" / kind  # whose lock is its own: embedding takes long
+        self.key = cache.data_key(*MODULES, changes=changes.report["key"], kind=kind)
+        self._commits = changes.dataset.data.table["commit"]
+        self._keys, self._name = keys, f"blocklm-{about['name'][:100]}-{kind}"
+
+    def vectors(self) -> Vectors:
+        """The store that the recipe names."""
+        beside = self.folder.with_name(f"{self.folder.name}-vectors")
+        if self._keys.qdrant_url is not None or self._keys.vector_store == "qdrant":
+            return QdrantVectors(self._name, beside.with_name(f"{beside.name}-qdrant"), self._keys.qdrant_url)
+        return FileVectors(beside)
+
+    def check(self, vectors: Vectors, embedder: Embedder) -> None:
+        """Refuse a store that was filled by another model or from another history.
+
+        Raises:
+            UserError: with the way on.
+        """
+        made = vectors.made()
+        if made is None:
+            return
+        if (made.model, made.dimension) != (embedder.name, embedder.dimension):
+            raise UserError(
+                f"the index in {vectors.place} holds embeddings of `{made.model}` ({made.dimension} numbers each), "
+                f"not of `{embedder.name}` ({embedder.dimension})",
+                f"give `--embedding_model {made.model}`, or {AGAIN}",
+            )
+        heads = set(made.head.split("+")) - set(self.head.split("+"))
+        if heads - set(pc.unique(self._commits).to_pylist()):
+            raise UserError(
+                f"the index in {vectors.place} was made at {made.head[:12]}, which is not in the history of {self.head[:12]}",
+                f"`git pull` if this clone is behind; after a force-push, or for another branch, {AGAIN}",
+            )
+
+
+def _open(
+    place: _Place, build: Callable[[], Iterable[pa.RecordBatch]], keys: RetrievalArguments, rebuild: bool
+) -> Index:
+    embedder = None if keys.embedding_model == NO_MODEL else Embedder(keys.embedding_model)
+    vectors = None if embedder is None else place.vectors()
+    with cache.turn(place.folder):
+        if rebuild:
+            cache.remove(place.folder)
+            if vectors is not None:
+                vectors.clear()
+        elif vectors is not None and embedder is not None:
+            place.check(vectors, embedder)
+        found, words = _documents(place, build)
+        if embedder is None or vectors is None:
+            return Index(found, words, None)
+        vectors.begin(Made(embedder.name, embedder.dimension, place.head))
+        _embed(found, vectors, embedder, place.kind)
+    return Index(found, words, (vectors, embedder))
+
+
+def _documents(place: _Place, build: Callable[[], Iterable[pa.RecordBatch]]) -> tuple[Dataset, bm25s.BM25]:
+    """The documents of this head and their words, as they stand or written now."""
+    found = _read(place)
+    if found is None:
+        with cache.publish(place.folder) as ready:
+            made = cache.write_dataset(ready / "data", build(), documents.FEATURES, fingerprint=place.key)
+            if not len(made):
+                raise UserError(
+                    f"there are no {place.kind} to search", "scripts/mine.py says what was dropped, and why"
+                )
+            index_words(made["searched"], place.kind).save(ready / "words", show_progress=False)
+            cache.write_report(ready, {"key": place.key, "head": place.head, "documents": len(made)})
+        found = _read(place)
+    assert found is not None, "it was published above"
+    return found
+
+
+def _read(place: _Place) -> tuple[Dataset, bm25s.BM25] | None:
+    """What is there, unless it is of another head or damaged."""
+    stored = cache.read(place.folder)
+    if stored is None or stored[1]["key"] != place.key:
+        return None
+    try:
+        return stored[0], bm25s.BM25.load(place.folder / "words", mmap=True)
+    except cache.DAMAGED as error:
+        logger.warning("the index in %s is damaged (%s): building it again", place.folder, error)
+        return None
+
+
+def index_words(texts: Iterable[str], kind: str) -> bm25s.BM25:
+    """The words of texts, as numbers from the start: of a long history their strings would not fit into memory."""
+    number: dict[str, int] = {}
+    bar = tqdm(texts, f"indexing words of {kind}", unit=" documents", disable=None)
+    tokens = [
+        array("I", [number.setdefault(term, len(number)) for term in terms.terms(text) or [NO_WORD]]) for text in bar
+    ]
+    index = bm25s.BM25()
+    index.index((tokens, number), show_progress=False)
+    return index
+
+
+def _embed(found: Dataset, vectors: Vectors, embedder: Embedder, kind: str) -> None:
+    """Embed what the store does not know."""
+    known = vectors.known()
+    new = {name: at for at, name in enumerate(found["id"][:]) if name not in known}
+    names = list(new)
+    with tqdm(total=len(names), desc=f"embedding {kind}", unit=" documents", disable=None if names else True) as bar:
+        for start in range(0, len(names), EMBEDDED_AT_ONCE):
+            some = names[start : start + EMBEDDED_AT_ONCE]
+            texts = found.select([new[name] for name in some])["searched"][:]
+            vectors.add(some, embedder.embed(texts))
+            bar.update(len(some))
+    if names:
+        logger.info("%s: %d of %d embedded now, in %s", kind, len(names), len(found), vectors.place)
+
+
+def searched_commits(changes: Changes, recipe: Recipe) -> frozenset[str] | None:
+    """The commits that a recipe lets be searched: those that a run may learn from, or None for all.
+
+    Raises:
+        UserError: the history is too short to be split.
+    """
+    if recipe.retrieval.search_history == "all":
+        return None
+    verdicts = curate(changes, recipe.mining).verdicts.data.table
+    rows = pc.unique(verdicts.filter(pc.equal(verdicts["split"], "train"))["row"])
+    return frozenset(changes.dataset.data.table["commit"].take(rows).to_pylist())

@@ -1,0 +1,154 @@
+"""A run that went to its end, opened again: its recipe, its models, and the samples it learned from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl import ModelConfig
+
+from blocklm.config.recipe import Recipe, parse_recipe
+from blocklm.corpus.build import build_corpus
+from blocklm.corpus.prompt_templates import FAMILY
+from blocklm.errors import UserError
+from blocklm.git.isolation import run_git, sterile_repository
+from blocklm.git.repository import Repository, open_repositories
+from blocklm.mining.changes import Changes
+from blocklm.mining.mine import mine
+from blocklm.models.loading import load_base, load_tokenizer, load_tuned, model_config, special_tokens
+from blocklm.models.precision import Precision, choose_precision
+from blocklm.runs.manifest import read_manifest
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A complete run; what is heavy is loaded when it is asked for."""
+
+    path: Path
+    recipe: Recipe
+    manifest: dict[str, Any]
+    config: ModelConfig
+    precision: Precision
+
+    @property
+    def trust(self) -> bool:
+        """Whether code of the model's own may run."""
+        return bool(self.recipe.training.get("trust_remote_code"))
+
+    @property
+    def adapted(self) -> bool:
+        """Whether the result is an adapter, not a whole model."""
+        return (self.path / "adapter_config.json").is_file()
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """As in training."""
+        return load_tokenizer(self.config, self.trust)
+
+    def tuned(self) -> PreTrainedModel:
+        """The result, on the base as the recipe quantises it, on this machine's device."""
+        PartialState(cpu=not torch.cuda.is_available())
+        return load_tuned(self.config, self.precision, self.path, self.trust).to(PartialState().device)
+
+    def base(self) -> PreTrainedModel:
+        """The base as the recipe quantises it, on this machine's device."""
+        PartialState(cpu=not torch.cuda.is_available())
+        return load_base(self.config, self.precision, self.trust).to(PartialState().device)
+
+    def plain_base(self, dtype: str) -> PreTrainedModel:
+        """The base without quantisation, in `dtype`, on the CPU."""
+        PartialState(cpu=not torch.cuda.is_available())
+        config = replace(self.config, load_in_4bit=False, load_in_8bit=False, dtype=dtype)
+        return load_base(config, self.precision, self.trust)
+
+    @cached_property
+    def repositories(self) -> list[Repository]:
+        """The repositories at the commits from which the run was split; what came later is not seen.
+
+        Raises:
+            UserError: they are not here.
+        """
+        heads = [source["head"] for source in self.manifest["repository"]["sources"]]
+        opened = open_repositories(self.recipe.mining)
+        if len(opened) != len(heads):
+            raise UserError(
+                f"the run in `{self.path}` learned from {len(heads)} repositories, and {len(opened)} are named",
+                "give `--repo` as many places as the recipe has",
+            )
+        return [replace(there, head=head) for there, head in zip(opened, heads, strict=True)]
+
+    @cached_property
+    def changes(self) -> Changes:
+        """What was mined for it, from the cache or again.
+
+        Raises:
+            UserError: the repositories are not here.
+        """
+        return mine(self.repositories, self.recipe.mining)
+
+    @cached_property
+    def history_now(self) -> tuple[list[Repository], Changes]:
+        """The repositories as they are now and what they hold, from the cache or mined now: for whoever asks of today.
+
+        Raises:
+            UserError: the repositories are not here.
+        """
+        opened = open_repositories(self.recipe.mining)
+        return opened, mine(opened, self.recipe.mining)
+
+    def training_samples(self) -> Dataset:
+        """The training split, from the cache or mined again.
+
+        Raises:
+            UserError: the repositories are not here.
+        """
+        prompts = {view: FAMILY[name] for view, name in self.manifest["corpus"]["prompts"].items()}
+        special = special_tokens(self.tokenizer)
+        return build_corpus(self.recipe, self.repositories, self.changes, prompts, special).splits["train"]
+
+    def subjects(self, commits: Sequence[str]) -> dict[str, str]:
+        """The first lines of the messages of some commits, without secrets."""
+        table = self.changes.dataset.data.table.select(["commit", "message"])
+        rows = table.filter(pc.is_in(table["commit"], value_set=pa.array(commits, pa.string()))).to_pylist()
+        return {row["commit"]: row["message"].partition("\n")[0] for row in rows}
+
+    def stands_in_history(self, text: str) -> bool:
+        """Whether a text stands in some version of a file or in a message, before anything was redacted."""
+        for repository in self.repositories:
+            with sterile_repository(repository.git_dir, repository.shallow) as environment:
+                for asked in (f"-S{text}", f"--grep={text}"):
+                    found = run_git(
+                        environment, "log", "-1", "--format=%H", "--fixed-strings", asked, repository.head, "--"
+                    )
+                    if found.stdout.strip():
+                        return True
+        return False
+
+
+def finished_run(run_dir: Path, keys: Sequence[str] = ()) -> Finished:
+    """Open a run.
+
+    Args:
+        run_dir: where it is now.
+        keys: of the recipe, as on a command line, that shall be others.
+
+    Raises:
+        UserError: it is not complete, or its result is gone.
+    """
+    manifest = read_manifest(run_dir)
+    complete = manifest is not None and manifest["status"] == "complete" and manifest["plan"]
+    if manifest is None or not complete or not any(run_dir.glob("*.safetensors")):
+        raise UserError(
+            f"`{run_dir}` is not a complete run",
+            "name the `output_dir` of a run that went to its end with this version",
+        )
+    recipe = parse_recipe([str(run_dir / "recipe.yaml"), *keys, "--output_dir", str(run_dir)])
+    precision = choose_precision(recipe.training.get("fp16"), recipe.training.get("bf16"))
+    return Finished(run_dir, recipe, manifest, model_config(recipe.model), precision)

@@ -1,0 +1,188 @@
+"""Charts as SVG that stands inline in a page: drawn by matplotlib, coloured by the page's own style sheet, read out by its text.
+
+matplotlib knows no colour schemes. Each role gets a colour that nothing else uses, which becomes a CSS variable in the SVG.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+from typing import Any
+from xml.etree import ElementTree
+
+from markupsafe import Markup
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
+from blocklm.runs.report.components import Chart, Line, figure, signed
+from blocklm.runs.report.series import thinned
+
+SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+# The style sheet's variable of each role, and the colour that stands for it until the SVG is written.
+ROLES = ("text", "muted", "line", "good", "bad", "series-1", "series-2", "series-3", "series-4", "series-5")
+COLOUR = {role: f"#0000{at:02x}" for at, role in enumerate(ROLES, start=1)}
+STAND_IN = re.compile(r"#0000([0-9a-f]{2})\b")
+DASHES, MARKERS = ("-", "--", "-.", ":", (0, (6, 2, 1, 2))), "os^Dv"  # series differ without colour too
+POINT = 1 / 72  # inches
+WIDTH = 340 * POINT
+ITEMS_DRAWN = 1000
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text: it can be read out, found and copied
+    "path.simplify": True,
+    "font.size": 11,
+    "axes.edgecolor": COLOUR["line"],
+    "axes.labelcolor": COLOUR["muted"],
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": COLOUR["line"],
+    "grid.linewidth": 0.6,
+    "text.color": COLOUR["text"],
+    "text.parse_math": False,  # a dollar sign in a name is no formula
+    "xtick.color": COLOUR["line"],
+    "xtick.labelcolor": COLOUR["muted"],
+    "ytick.color": COLOUR["line"],
+    "ytick.labelcolor": COLOUR["muted"],
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "figure.constrained_layout.use": True,
+}
+Comparison = tuple[str, float, float, float]
+
+
+def line_chart(chart: Chart) -> Markup:
+    """Series over the steps of a run."""
+    with rc_context({**STYLE, "svg.hashsalt": chart.title}):
+        drawn, axes = _axes(200 * POINT)
+        for at, line in enumerate(chart.lines):
+            xs, ys = zip(*thinned(line.points), strict=True)
+            marker = MARKERS[at % 5] if line.marked or len(xs) < 3 else None
+            axes.plot(
+                xs,
+                ys,
+                label=line.name,
+                color=COLOUR[f"series-{at % 5 + 1}"],
+                linestyle=DASHES[at % 5],
+                marker=marker,
+                ms=4.5,
+            )
+        axes.set_xlabel(chart.across)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: figure(value)))
+        axes.margins(x=0.02)
+        if len(chart.lines) > 1:
+            axes.legend(loc="best", fontsize=10)
+        return _svg(drawn, chart.title, described(chart))
+
+
+def described(chart: Chart) -> str:
+    """The chart in words, for those who do not see it."""
+    return f"{chart.title}. " + " ".join(_described(line, chart) for line in chart.lines)
+
+
+def _described(line: Line, chart: Chart) -> str:
+    (first, start), (last, end) = line.points[0], line.points[-1]
+    (at_least, least), (at_most, most) = (choose(line.points, key=lambda point: point[1]) for choose in (min, max))
+    unit = f" {chart.unit}" if chart.unit else ""
+    return (
+        f"{line.name}: {figure(start)}{unit} at {chart.across} {figure(first)}, {figure(end)} at {figure(last)}, "
+        f"least {figure(least)} at {figure(at_least)}, most {figure(most)} at {figure(at_most)}."
+    )
+
+
+def interval_chart(comparisons: Sequence[Comparison]) -> Markup:
+    """Each change in percent as a point on its 95 % interval, beside the line of no change."""
+    with rc_context({**STYLE, "svg.hashsalt": "interval", "axes.grid.axis": "x", "axes.spines.left": False}):
+        drawn, axes = _axes((46 + 44 * len(comparisons)) * POINT, 400 * POINT)
+        axes.axvline(0, color=COLOUR["muted"], linewidth=1.2)
+        for row, (name, change, low, high) in enumerate(comparisons):
+            colour = COLOUR["good" if high < 0 else "bad" if low > 0 else "muted"]
+            axes.plot([low, high], [-row, -row], color=colour, linewidth=5, solid_capstyle="round", alpha=0.55)
+            axes.plot([change], [-row], color=colour, marker="o", markersize=9)
+            label = f"{name}: {signed(change)}"
+            axes.annotate(label, ((low + high) / 2, -row), (0, 10), textcoords="offset points", ha="center")
+        axes.set_yticks([])
+        axes.set_ylim(0.6 - len(comparisons), 0.95)
+        axes.set_xlabel("change in bits per byte, % (left of 0 is better)")
+        bounds = [0.0, *(bound for _, _, *interval in comparisons for bound in interval)]
+        room = 0.12 * (max(bounds) - min(bounds) or 1)
+        axes.set_xlim(min(bounds) - room, max(bounds) + room)
+        axes.tick_params(length=0)
+        said = " ".join(
+            f"{name}: {signed(change)}, from {signed(low)} to {signed(high)}."
+            for name, change, low, high in comparisons
+        )
+        return _svg(drawn, "Change in bits per byte with its 95 % interval", said)
+
+
+def items_chart(pairs: Sequence[tuple[float, float]]) -> Markup:
+    """Each exam item as a mark: bits per byte of the base model across, of the tuned model up.
+
+    Args:
+        pairs: both, larger than zero.
+    """
+    with rc_context({**STYLE, "svg.hashsalt": "items", "axes.grid.axis": "both"}):
+        drawn, axes = _axes(385 * POINT, 400 * POINT)
+        better = [pair for pair in pairs if pair[1] < pair[0]]
+        others = [pair for pair in pairs if pair[1] >= pair[0]]
+        low, high = (choose(value for pair in pairs for value in pair) for choose in (min, max))
+        ends = (low / 1.15, high * 1.15)
+        axes.plot(ends, ends, color=COLOUR["muted"], linewidth=1, linestyle="--")
+        for name, of, role, marker in (("fewer bits", better, "good", "o"), ("no fewer", others, "bad", "^")):
+            kept = of[:: max(1, -(-len(of) // ITEMS_DRAWN))]
+            across, up = zip(*kept, strict=True) if kept else ((), ())
+            label = f"{name} after training: {len(of)}"
+            axes.plot(
+                across, up, marker, color=COLOUR[role], markersize=5.5, alpha=0.75, markeredgewidth=0, label=label
+            )
+        axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, aspect="equal")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda value, _: figure(value)))
+            axis.set_minor_locator(NullLocator())
+            axis.set_ticks([tick for tick in _ticks() if ends[0] <= tick <= ends[1]])
+        axes.set_xlabel("base model, bits per byte")
+        axes.set_ylabel("tuned model, bits per byte")
+        axes.legend(loc="upper left", fontsize=10, handletextpad=0.2)
+        said = f"Of {len(pairs)} edits the tuned model needs fewer bits for {len(better)}, and no fewer for {len(others)}."
+        return _svg(drawn, "Bits per byte of each edit, base against tuned model", said)
+
+
+def _ticks() -> Iterator[float]:
+    for power in range(-6, 4):
+        yield from (digit * 10.0**power for digit in (1, 2, 5))
+
+
+def _axes(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
+    drawn = Figure(figsize=(width, height))
+    return drawn, drawn.add_subplot()
+
+
+def _svg(drawn: Figure, title: str, said: str) -> Markup:
+    """The figure as an element that scales with the page, follows its colours and says what it shows."""
+    written = BytesIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    drawn.savefig(written, format="svg", transparent=True, metadata=nothing)
+    root = ElementTree.fromstring(written.getvalue())
+    for unwanted in (*root.findall(f"{{{SVG}}}metadata"), *root.findall(f"{{{SVG}}}title")):
+        root.remove(unwanted)
+    _drop_unused_ids(root)
+    for size in ("width", "height", "version"):
+        root.attrib.pop(size, None)
+    root.set("role", "img")
+    root.set("aria-label", f"{title}. {said}" if not said.startswith(title) else said)
+    for prefix, namespace in (("", SVG), ("xlink", XLINK)):
+        ElementTree.register_namespace(prefix, namespace)
+    text = ElementTree.tostring(root, encoding="unicode")
+    return Markup(STAND_IN.sub(lambda found: f"var(--{ROLES[int(found[1], 16) - 1]})", text))
+
+
+def _drop_unused_ids(root: ElementTree.Element) -> None:
+    """Leave only ids that something refers to: matplotlib names every group, in each figure alike."""
+    used = set(re.findall(r"[#]([\w-]+)", ElementTree.tostring(root, encoding="unicode")))
+    for element in root.iter():
+        if element.get("id") not in used:
+            element.attrib.pop("id", None)

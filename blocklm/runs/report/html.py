@@ -1,0 +1,179 @@
+"""`report.html`: a whole run on one page that needs nothing else, built from what stands in its directory.
+
+The page holds no script, and its policy forbids any; whatever comes from the repository or from a model is escaped.
+"""
+
+import json
+import logging
+import unicodedata
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from blocklm.errors import UserError
+from blocklm.runs.manifest import read_manifest, replace_file
+from blocklm.runs.model_card import ADAPTER_USAGE, MODEL_USAGE
+from blocklm.runs.report import charts, examples, provenance, series, verdict
+from blocklm.runs.report.components import Chart, day
+
+logger = logging.getLogger(__name__)
+
+NAME = "report.html"
+# Characters that show nothing or turn the text around them about: controls, formats such as bidirectional overrides, surrogates.
+INVISIBLE = ("Cc", "Cf", "Cs")
+
+
+@contextmanager
+def reported(run_dir: Path, writes: bool) -> Iterator[None]:
+    """Write the report when the block ends, however it does, once there has been something to train.
+
+    A report that cannot be written takes nothing from the run: it is said, and `scripts/report.py` can build it later.
+
+    Args:
+        run_dir: of the run.
+        writes: whether this process is the main one.
+    """
+    try:
+        yield
+    finally:
+        if writes:
+            _try(run_dir)
+
+
+def _try(run_dir: Path) -> None:
+    try:
+        manifest = read_manifest(run_dir)
+        if manifest and any(phase["name"] == "train" for phase in manifest["phases"]):
+            write_html_report(run_dir)
+    except Exception as error:
+        logger.warning("no %s (%s); `python scripts/report.py %s` tries again", NAME, error, run_dir)
+
+
+def write_html_report(run_dir: Path) -> Path:
+    """Build the page from `manifest.json` and, as far as they are there, `exam.json`, `samples.jsonl` and TensorBoard's files.
+
+    Returns:
+        Where it stands.
+
+    Raises:
+        UserError: the directory holds no manifest.
+    """
+    manifest = read_manifest(run_dir)
+    if manifest is None:
+        raise UserError(f"`{run_dir}` holds no manifest.json", "name the `output_dir` of a run")
+    replace_file(run_dir / NAME, _template().render(_content(run_dir, manifest)))
+    return run_dir / NAME
+
+
+def _content(run_dir: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    curves = series.read_series(run_dir, manifest["training"])
+    step, recipe = series.last_step(curves), manifest["recipe"]
+    rolled_back = (manifest["training"] or {}).get("rolled_back")
+    return {
+        "title": (manifest["repository"] or {}).get("name") or "a run that had only begun",
+        "model": Path(str(recipe["model_name_or_path"])).name,
+        "kind": "LoRA adapter" if recipe.get("use_peft") else "fine-tuned copy",
+        "status": manifest["status"],
+        "outcome": "rolled back" if rolled_back else (manifest["exam"] or {}).get("verdict"),
+        "begun": day(manifest["started_at"]),
+        "version": manifest["blocklm_version"],
+        "verdict": verdict.verdict(manifest),
+        "meaning": verdict.MEANING,
+        "numbers": verdict.key_numbers(manifest, step),
+        "exam": _exam(run_dir, manifest),
+        "data": _data(manifest),
+        "training": provenance.training(manifest["training"]) if manifest["training"] else None,
+        "curves": _drawn(series.training_charts(curves)),
+        "samples": _samples(run_dir),
+        "hardware": provenance.hardware(manifest["hardware"]) if manifest["hardware"] else None,
+        "hardware_curves": _drawn(series.hardware_charts(curves)),
+        "memory": provenance.memory(manifest["plan"] or {}),
+        "reasons": provenance.reasons(manifest["plan"] or {}),
+        "phases": provenance.phases(manifest["phases"]),
+        "usage": _usage(run_dir, recipe) if manifest["exam"] else None,
+        "artifacts": provenance.artifacts(manifest["artifacts"]),
+        "environment": provenance.environment(manifest),
+        "recipe": provenance.recipe(recipe),
+    }
+
+
+def _usage(run_dir: Path, recipe: Mapping[str, Any]) -> str:
+    """The lines that load the result."""
+    usage = ADAPTER_USAGE if recipe.get("use_peft") else MODEL_USAGE
+    return usage.format(run=verdict.usage_folder(run_dir, recipe), at="")
+
+
+def _exam(run_dir: Path, manifest: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The exam with its single items where `exam.json` is there."""
+    exam = manifest["exam"]
+    if not exam:
+        return None
+    path = run_dir / "exam.json"
+    items = json.loads(path.read_text(encoding="utf-8")).get("per_item", []) if path.is_file() else []
+    pairs = [(i["base_bits"] / i["bytes"], i["tuned_bits"] / i["bytes"]) for i in items if i["bytes"]]
+    pairs = [pair for pair in pairs if min(pair) > 0]
+    best, worst = examples.extremes(items, manifest)
+    return {
+        "interval": charts.interval_chart(verdict.comparisons(exam)),
+        "arms": verdict.arms(exam),
+        "tasks": verdict.tasks(exam),
+        "edits": charts.items_chart(pairs) if pairs else None,
+        "languages": verdict.by_language(items),
+        "best": best,
+        "worst": worst,
+    }
+
+
+def _data(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
+    repository, corpus = manifest["repository"], manifest["corpus"]
+    if not (repository and corpus):
+        return None
+    changes = provenance.funnel(corpus["funnel"], "Changed files", "changes with something to learn from")
+    hunks = provenance.funnel(
+        corpus["hunk_funnel"], "Hunks of the changes that pass", "hunks to learn from or to ask for"
+    )
+    return {
+        "sentence": provenance.repository(repository),
+        "advice": repository["advice"],
+        "languages": provenance.languages(repository["languages"]),
+        "splits": provenance.splits(corpus),
+        "views": provenance.views(corpus),
+        "funnels": (changes, hunks),
+        "redactions": provenance.redactions(corpus),
+    }
+
+
+def _samples(run_dir: Path) -> dict[str, Any] | None:
+    rows = examples.read_samples(run_dir / "samples.jsonl")
+    return {"curves": _drawn(examples.score_charts(rows)), "specimens": examples.samples(rows)} if rows else None
+
+
+def _drawn(of: list[Chart]) -> list[tuple[Chart, Markup]]:
+    return [(chart, charts.line_chart(chart)) for chart in of]
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("blocklm.runs.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_visible,
+    )
+    return environment.get_template("report.html")
+
+
+def _visible(value: Any) -> Any:
+    """Text with every character to be seen: one that is invisible or reorders its neighbours as its code."""
+    if not isinstance(value, str) or isinstance(value, Markup) or (value.isascii() and value.isprintable()):
+        return value
+    return "".join(
+        f"\\u{ord(c):04x}" if unicodedata.category(c) in INVISIBLE and c not in "\n\t" else c for c in value
+    )

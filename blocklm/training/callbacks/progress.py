@@ -1,0 +1,119 @@
+"""One line that says how far the training is; few plain lines where nobody sees it move."""
+
+import logging
+import sys
+import time
+from contextlib import ExitStack
+from typing import Any
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from blocklm.training.callbacks.eta import duration
+from blocklm.training.callbacks.hardware import HardwareCallback
+
+logger = logging.getLogger(__name__)
+
+APART = 60.0  # seconds between two plain lines
+LINE = "step {n_fmt}/{total_fmt} |{bar:20}| {remaining} left{postfix}"
+
+
+class ProgressCallback(TrainerCallback):
+    """Shows step, time left, loss, tokens per second, memory and temperature; logs no metrics.
+
+    A live line on a terminal, unless `disable_tqdm` says otherwise; else a line a minute. Each evaluation leaves a line.
+    Nothing at all where `blocklm`'s log is quieter than `INFO`.
+
+    Args:
+        hardware: whose newest sample is shown.
+    """
+
+    def __init__(self, hardware: HardwareCallback) -> None:
+        self._hardware = hardware
+        self._bar: tqdm[Any] | None = None
+        self._held = ExitStack()
+        self._started = self._said = 0.0
+        self._first_step = 0
+        self._shown: dict[str, float] = {}
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Open the line."""
+        self.close()
+        self._started, self._said, self._first_step = time.monotonic(), 0.0, state.global_step
+        seen = state.is_world_process_zero and logger.isEnabledFor(logging.INFO)
+        if seen and not args.disable_tqdm and sys.stderr.isatty():
+            # Messages go above the line; transformers' own logger has a handler of its own.
+            loggers = [logging.getLogger(), logging.getLogger("transformers")]
+            self._held.enter_context(logging_redirect_tqdm(loggers))
+            self._bar = tqdm(
+                total=state.max_steps, initial=state.global_step, bar_format=LINE, dynamic_ncols=True, file=sys.stderr
+            )
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Move the line."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(", ".join(self._words()), refresh=False)
+            self._bar.update(state.global_step - self._bar.n)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Take the numbers; say them, now and then, where there is no live line."""
+        logs = logs or {}
+        if not state.is_world_process_zero:
+            return
+        if "eval_loss" in logs:
+            bits = f", {logs['eval_bits_per_byte']:.3f} bits per byte" if "eval_bits_per_byte" in logs else ""
+            logger.info("step %d: evaluation loss %.4f%s", state.global_step, logs["eval_loss"], bits)
+        if "loss" not in logs:
+            return
+        self._shown = logs
+        if self._bar is None and time.monotonic() - self._said >= APART:
+            self._said = time.monotonic()
+            words = ", ".join([*self._words(), *self._left(state)])
+            logger.info("step %d of %d: %s", state.global_step, state.max_steps, words)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Leave the line as it is."""
+        self.close()
+
+    def close(self) -> None:
+        """End the line, so that the next message begins one of its own."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        self._held.close()
+
+    def _words(self) -> list[str]:
+        words, now = [], self._hardware.latest
+        if "loss" in self._shown:
+            words.append(f"loss {self._shown['loss']:.3f}")
+        if "tokens_per_second" in self._shown:
+            words.append(f"{self._shown['tokens_per_second']:,.0f} tokens/s")
+        gpus = [name for name in now if name.endswith("_memory_used_mib")]
+        if gpus:
+            words.append(f"GPU {max(now[name] for name in gpus) / 1024:.1f} GiB")
+        elif "process_ram_mib" in now:
+            words.append(f"RAM {now['process_ram_mib'] / 1024:.1f} GiB")
+        if hot := [value for name, value in now.items() if name.endswith("_temp_c")]:
+            words.append(f"{max(hot):.0f} °C")
+        return words
+
+    def _left(self, state: TrainerState) -> list[str]:
+        done = state.global_step - self._first_step
+        if done <= 0 or state.global_step >= state.max_steps:
+            return []
+        left = (time.monotonic() - self._started) / done * (state.max_steps - state.global_step)
+        return [f"about {duration(left)} left"]

@@ -1,0 +1,155 @@
+"""Adds to the log what transformers and TRL leave out of it."""
+
+import math
+import resource
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from blocklm.training.packing import padded
+
+IGNORED = -100
+MIB = 1 << 20
+
+
+class TrackedCallback(TrainerCallback):
+    """Counts what the trainer reads, and derives series from that and from its own log.
+
+    The libraries log `loss`, `grad_norm`, `learning_rate`, `epoch`, `num_input_tokens_seen`, `num_tokens`, `entropy`,
+    `mean_token_accuracy` and `train_tokens_per_second` (since the start, pauses included). With a loss come from here:
+
+    - `perplexity`;
+    - `tokens_per_second`: since the log before, evaluations and saving left out;
+    - `padding_percent`: of what this process read since the log before;
+    - `memory_peak_mib` so far, of PyTorch's allocator on a GPU, of the process on a CPU.
+
+    With an evaluation's loss:
+
+    - `eval_perplexity`;
+    - `eval_bits_per_byte`: bits of all completion tokens, the end token too, over the bytes of the completions. The exam
+      counts added lines alone, so the two numbers differ;
+    - `eval_overfitting_gap`: the evaluation's loss minus the mean training loss since the evaluation before.
+
+    Bits and perplexity are left out where the loss is no plain cross-entropy (`loss_type: dft`, label smoothing).
+
+    Args:
+        tokens_per_byte: completion tokens of the validation rows over their bytes; None if nothing is evaluated.
+    """
+
+    def __init__(self, tokens_per_byte: float | None) -> None:
+        self._tokens_per_byte = tokens_per_byte
+        self._seconds = 0.0
+        self._clock = time.monotonic()
+        self._tokens_before = 0
+        self._places = 0
+        self._padded: list[torch.Tensor] = []
+        self._nats: list[torch.Tensor] = []
+        self._scored: list[torch.Tensor] = []
+        self._losses: list[float] = []
+
+    def saw(self, inputs: dict[str, Any], loss: torch.Tensor, training: bool) -> None:
+        """Count a batch; nothing waits for the device before the log."""
+        if not training:
+            scored = (inputs["labels"][..., 1:] != IGNORED).sum()
+            self._scored.append(scored)
+            self._nats.append(loss.detach() * scored)
+            return
+        self._places += inputs["input_ids"].numel()
+        if "attention_mask" in inputs:  # rows without padding come without one
+            self._padded.append((inputs["attention_mask"] == 0).sum())
+        elif "position_ids" in inputs:
+            self._padded.append(padded(inputs["position_ids"]).sum())
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Begin to count here, after a resume too."""
+        self._tokens_before = state.num_input_tokens_seen
+        self._clock = time.monotonic()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Time the step and the reading before it."""
+        now = time.monotonic()
+        self._seconds += now - self._clock
+        self._clock = now
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Leave the evaluation out."""
+        self.leave_out()
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Leave the saving out."""
+        self.leave_out()
+
+    def leave_out(self) -> None:
+        """Count none of the time since the last step: it went into something else."""
+        self._clock = time.monotonic()
+
+    def series(self, args: TrainingArguments, state: TrainerState, logs: dict[str, float]) -> dict[str, float]:
+        """What is logged beside `logs`."""
+        plain = getattr(args, "loss_type", "nll") in ("nll", "chunked_nll") and not args.label_smoothing_factor
+        if "loss" in logs:
+            self._losses.append(logs["loss"])
+            return self._of_steps(state) | ({"perplexity": _exp(logs["loss"])} if plain else {})
+        if "eval_loss" in logs:
+            return self._of_evaluation(logs["eval_loss"], plain)
+        return {}
+
+    def _of_steps(self, state: TrainerState) -> dict[str, float]:
+        tokens, places = state.num_input_tokens_seen - self._tokens_before, self._places
+        found = {"memory_peak_mib": _memory_peak()}
+        if self._seconds and tokens:
+            found["tokens_per_second"] = tokens / self._seconds
+        if places:
+            found["padding_percent"] = 100 * _total(self._padded) / places
+        self._tokens_before, self._seconds, self._places = state.num_input_tokens_seen, 0.0, 0
+        self._padded.clear()
+        return found
+
+    def _of_evaluation(self, loss: float, plain: bool) -> dict[str, float]:
+        found = {}
+        if plain:
+            found["eval_perplexity"] = _exp(loss)
+        scored, nats = _total(self._scored), _total(self._nats)
+        if plain and scored and self._tokens_per_byte:
+            found["eval_bits_per_byte"] = nats / scored / math.log(2) * self._tokens_per_byte
+        if self._losses:
+            found["eval_overfitting_gap"] = loss - sum(self._losses) / len(self._losses)
+        for kept in (self._scored, self._nats, self._losses):
+            kept.clear()
+        return found
+
+
+def tokens_per_byte(labels: Iterable[list[int]], tokenizer: PreTrainedTokenizerBase) -> float | None:
+    """Labelled tokens over the UTF-8 bytes that they stand for; None without a byte.
+
+    The first token of a row is nobody's prediction, and special tokens have no bytes.
+    """
+    targets = [[token for token in row[1:] if token != IGNORED] for row in labels]
+    texts = tokenizer.batch_decode(targets, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+    return sum(map(len, targets)) / size if size else None
+
+
+def _total(parts: list[torch.Tensor]) -> float:
+    return float(torch.stack(parts).double().sum()) if parts else 0.0
+
+
+def _exp(loss: float) -> float:
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf
+
+
+def _memory_peak() -> float:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / MIB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

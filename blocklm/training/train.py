@@ -1,0 +1,175 @@
+"""Assemble and resume TRL's SFTTrainer."""
+
+import logging
+import os
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from trl import ModelConfig, SFTConfig, SFTTrainer
+
+from blocklm.config.recipe import Recipe
+from blocklm.errors import UserError
+from blocklm.interrupts import Interrupts
+from blocklm.models.loading import lora_config
+from blocklm.models.precision import Precision
+from blocklm.runs.checkpoints import latest_checkpoint
+from blocklm.training.callbacks.best_checkpoint import BestCallback
+from blocklm.training.callbacks.eta import EstimateCallback
+from blocklm.training.callbacks.interrupt import InterruptCallback
+from blocklm.training.callbacks.loss_spike import SpikeCallback
+from blocklm.training.callbacks.nonfinite_guard import WatchdogCallback
+from blocklm.training.callbacks.precision_guard import PrecisionCallback
+from blocklm.training.data_order import ReadingList
+from blocklm.training.lora_variants import begin_with_eva, begun_as
+from blocklm.training.monitoring.monitor import Watching
+from blocklm.training.planning.preflight import free, out_of_memory, step_down
+from blocklm.training.summary import summary
+from blocklm.training.trainer import OrderedTrainer
+
+logger = logging.getLogger(__name__)
+
+
+def sft_config(recipe: Recipe, precision: Precision) -> SFTConfig:
+    """The trainer's arguments: the recipe's keys, both precision flags and what early stopping needs.
+
+    Raises:
+        UserError: keys that do not go together, in the library's own words.
+    """
+    # The trainer would push before the exam, and all of the run directory: `blocklm.release.publish` does, after the gate.
+    given = {key: value for key, value in recipe.training.items() if not key.startswith(("hub_", "push_to_hub"))}
+    if recipe.run.early_stopping_patience is not None:
+        # Early stopping compares evaluations and must be able to return to the best of them.
+        needed = {
+            "eval_strategy": "steps",
+            "save_strategy": "steps",
+            "load_best_model_at_end": True,
+            "metric_for_best_model": "eval_loss",
+        }
+        given = needed | given
+    given |= {"fp16": precision.fp16, "bf16": precision.bf16, "use_cpu": not torch.cuda.is_available()}
+    given["logging_nan_inf_filter"] = False  # it would hide from the logs and the watchdog what went wrong
+    # Samples arrive as token ids and labels within `max_length`, packed if they are to be: there is nothing to prepare.
+    given["packing"] = given.get("packing") is True  # `auto` is decided when the model is there
+    given["dataset_kwargs"] = {"skip_prepare_dataset": True}
+    try:
+        args = SFTConfig(**given)
+    except ValueError as error:
+        raise UserError(" ".join(str(error).split()), "correct these keys in the recipe") from error
+    if args.metric_for_best_model is not None and args.save_total_limit == 1:
+        # The best and the last: at 1 the trainer ends, if interrupted too, by deleting the last.
+        args.save_total_limit = 2
+    return args
+
+
+def build_trainer(
+    recipe: Recipe,
+    args: SFTConfig,
+    base: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    reading: ReadingList,
+    validation: Dataset,
+    interrupts: Interrupts,
+    precision: Precision,
+) -> SFTTrainer:
+    """Put the adapter on the base and both into an SFTTrainer whose runs repeat under the same seed.
+
+    Args:
+        recipe: the run.
+        args: what `sft_config` made of it.
+        base: the model to adapt.
+        tokenizer: its tokenizer; saved with the adapter.
+        reading: rows of `input_ids` and `labels`, and the order in which they are read.
+        validation: likewise rows; used for evaluation, early stopping and the best checkpoint.
+        interrupts: where a wish to stop arrives.
+        precision: what must hold when training begins.
+    """
+    set_seed(args.seed)  # the trainer seeds itself only after the adapter's weights are drawn
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(recipe.output_dir / "tensorboard")  # transformers 5 has no other key
+    watching = Watching(recipe, interrupts, validation, tokenizer)
+    callbacks: list[Any] = [
+        *watching.callbacks,
+        SpikeCallback(interrupts),  # before the interrupts', which acts on its wish
+        InterruptCallback(interrupts),
+        PrecisionCallback(precision),
+        WatchdogCallback(),
+        EstimateCallback(),
+    ]
+    if args.metric_for_best_model is not None and args.save_strategy != "no":
+        callbacks.append(BestCallback())
+    if recipe.run.early_stopping_patience is not None:
+        callbacks.append(EarlyStoppingCallback(recipe.run.early_stopping_patience))
+    trainer = OrderedTrainer(
+        reading,
+        recipe.lora.loraplus_lr_ratio,
+        watching,
+        model=base,
+        args=args,
+        train_dataset=reading.dataset,
+        eval_dataset=validation,
+        processing_class=tokenizer,
+        peft_config=begun_as(lora_config(base, ModelConfig(**recipe.model)), recipe.lora),
+        callbacks=callbacks,
+    )
+    watching.take_over(trainer)
+    _trainables_to_fp32(trainer.model)
+    if recipe.lora.init_lora_weights == "eva" and latest_checkpoint(recipe.output_dir) is None:
+        begin_with_eva(trainer, reading.order)
+    return trainer
+
+
+def train(trainer: SFTTrainer, interrupts: Interrupts) -> dict[str, Any]:
+    """Train or resume, save the result into the run directory and return the manifest's `training` entry.
+
+    Raises:
+        Interrupted: a signal asked to stop; the checkpoint is saved and the same command resumes.
+    """
+    checkpoint = resumed = latest_checkpoint(Path(trainer.args.output_dir))
+    interrupts.deferred = True
+    with redirect_stdout(sys.stderr):  # the trainer prints its logs; stdout is for results
+        while (result := _train_or_shrink(trainer, checkpoint)) is None:
+            checkpoint = latest_checkpoint(Path(trainer.args.output_dir))
+    interrupts.deferred = False
+    interrupts.raise_if_requested()
+    trainer.save_model()
+    return summary(trainer, result.metrics, resumed)
+
+
+def _train_or_shrink(trainer: SFTTrainer, checkpoint: Path | None) -> Any:
+    """Train to the end; None if memory ran out on the way, with the last step saved and a smaller micro-batch set.
+
+    Raises:
+        UserError: memory ran out with a micro-batch of one row, or training diverged.
+    """
+    try:
+        return trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except UserError:  # the watchdog's: the trainer closes its curves and its progress bar only when it ends well
+        trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
+        raise
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+    free()  # only here, where no traceback holds the tensors of the step any more
+    trainer.model.zero_grad()
+    if trainer.state.global_step:
+        trainer._save_checkpoint(trainer.model, trial=None)
+    smaller = step_down(trainer)
+    if smaller is None or trainer.accelerator.num_processes > 1:
+        raise UserError(
+            f"memory ran out at step {trainer.state.global_step}, which is saved",
+            "free some memory and run the same command again: it resumes; "
+            f"or set `max_length` below {trainer.args.max_length} for a new `output_dir`",
+        )
+    logger.warning("memory ran out at step %d: %s, and on from there", trainer.state.global_step, smaller)
+    return None
+
+
+def _trainables_to_fp32(model: torch.nn.Module) -> None:
+    """Undo SFTTrainer's cast of quantised models' trainables to bf16: fp16's GradScaler cannot unscale them (trl #4901)."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()

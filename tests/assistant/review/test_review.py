@@ -1,0 +1,372 @@
+"""Conversations about changes as a user has them: what the model reads, what is kept, and every refusal in one clear line."""
+
+import io
+import json
+import logging
+import os
+import re
+import runpy
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from blocklm.assistant.assistant import Assistant
+from blocklm.assistant.streaming import Terminal, printable
+from blocklm.models.generation import Output
+from tests.conftest import ROOT, GitRepository, function, run_script
+
+TEMPLATE = (
+    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|endoftext|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+WITHOUT_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no such role') }}{% endif %}" + TEMPLATE
+KEY = "ghp_" + "k9Wz3TqLr7Yp1VxBn5Md8Hc2Js6Fg4Ae0UiO"
+FIRST = "What does this change do, and what could go wrong with it?"
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command left: exit code, data, all else, and the texts that the model read."""
+
+    code: int
+    out: str
+    err: str
+    prompts: list[str]
+
+
+Review = Callable[..., Said]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> GitRepository:
+    """Steps, each with a fix that follows; one more is taken back. What a test stages it takes out again."""
+    repository = GitRepository(tmp_path_factory.mktemp("shop") / "shop")
+    module = ""
+    for number in range(24):
+        module += function(number)
+        repository.commit(f"Add step {number} of the way", {"src/steps.py": module})
+        if number == 5:
+            sha = repository.commit("Light a lamp for the guests", {"src/lamp.py": "LAMP = 'lantern of the guests'\n"})
+            message = f'Revert "Light a lamp for the guests"\n\nThis reverts commit {sha}.\nIt blinded the guests.'
+            repository.commit(message, {"src/lamp.py": None})
+        module = module.replace(f"return value * {number} + {number % 3}", f"return value * {number} - {number % 5}")
+        repository.commit(f"Fix the wrong sign of step {number}", {"src/steps.py": module})
+    repository.commit("Light another lamp for the guests", {"src/lamp.py": "LAMP = 'lamp of the guests'\n"})
+    return repository
+
+
+def templated(model: Path, folder: Path, template: str) -> Path:
+    shutil.copytree(model, folder)
+    (folder / "chat_template.jinja").write_text(template)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def chatty(tmp_path_factory: pytest.TempPathFactory, shop: GitRepository, tiny_models: dict[str, Path]) -> Path:
+    """A run on a model with a chat template, trained for two steps, mostly in the view `review`."""
+    place = tmp_path_factory.mktemp("chatty")
+    model = templated(tiny_models["llama"], place / "model", TEMPLATE)
+    keys = {
+        "model_name_or_path": model, "use_peft": "true", "lora_r": "4", "bf16": "false", "views": "{review: 9, edit: 1}",
+        "max_length": "512", "max_steps": "2", "per_device_train_batch_size": "2", "eval_strategy": "'no'",
+        "save_strategy": "'no'", "behavioral_items": "0", "exam": "false", "hardware_interval": "0", "seed": "7",
+        "embedding_model": "none",
+    }  # fmt: skip
+    recipe = place / "recipe.yaml"
+    recipe.write_text("".join(f"{key}: {value}\n" for key, value in keys.items()))
+    done = run_script("train.py", recipe, "--repo", shop.path, "--output_dir", "run", cwd=place)
+    assert done.returncode == 0, done.stderr
+    return place / "run"
+
+
+def with_keys(run: Path, copy: Path, **keys: str) -> Path:
+    """The run, with other keys in its recipe."""
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("reviews"))
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text()) | keys
+    (copy / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return copy
+
+
+@pytest.fixture(scope="module")
+def plain(chatty: Path, tiny_models: dict[str, Path]) -> Path:
+    """The same on a model without a chat template."""
+    return with_keys(chatty, chatty.parent / "plain", model_name_or_path=str(tiny_models["llama"]))
+
+
+@pytest.fixture
+def review(
+    chatty: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Review]:
+    """The script itself, in this process; conversations that it kept are gone after each test."""
+    monkeypatch.chdir(chatty.parent)
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    hook, levels = threading.excepthook, {name: logging.getLogger(name).level for name in ("blocklm", "bitsandbytes")}
+    prompts: list[str] = []
+    spoken = Assistant.spoken
+
+    def noted(self: Assistant, tokens: Sequence[int], *arguments: Any, **named: Any) -> Output:
+        prompts.append(self.run.tokenizer.decode(tokens))
+        return spoken(self, tokens, *arguments, **named)
+
+    monkeypatch.setattr(Assistant, "spoken", noted)
+
+    def reviewed(*arguments: str | Path, stdin: str = "", run: Path = chatty) -> Said:
+        given = ["review.py", str(run), *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", [*given, "--max_new_tokens", "12", "--max_prompt_tokens", "1000"])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        caplog.clear()
+        prompts.clear()
+        try:
+            runpy.run_path(str(ROOT / "scripts" / "review.py"), run_name="__main__")
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        logged = "".join(f"{record.getMessage()}\n" for record in caplog.records)
+        return Said(code, captured.out, captured.err + logged, list(prompts))
+
+    yield reviewed
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
+    threading.excepthook = hook
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+    for run in chatty.parent.iterdir():
+        shutil.rmtree(run / "reviews", ignore_errors=True)
+
+
+@pytest.fixture
+def stage(shop: GitRepository) -> Iterator[Callable[[str, str], None]]:
+    def staging(name: str, text: str) -> None:
+        (shop.path / name).write_text(text)
+        shop.git("add", "--all")
+
+    yield staging
+    shop.git("reset", "--quiet", "--hard")
+
+
+def session(run: Path) -> list[dict[str, Any]]:
+    (file,) = (run / "reviews").iterdir()
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_both_turns_read_the_change_in_the_chat_template(review: Review, chatty: Path, shop: GitRepository) -> None:
+    said = review("HEAD~1", "--retrieve", "0", stdin="Why so?\n\nAnd then?\n")
+    assert said.code == 0, said.err
+    name = shop.git("rev-parse", "HEAD~1").strip()[:12]
+    assert f"shop {name}  Fix the wrong sign of step 23\n  src/steps.py  +1 -1\n" in said.err
+    first, second, third = said.prompts
+    for prompt in said.prompts:
+        assert prompt.startswith("<|system|>You review a change to the code of shop.")
+        assert "Commit: Fix the wrong sign of step 23\nsrc/steps.py\n```diff\n" in prompt
+        assert "\n-    return value * 23 + 2\n+    return value * 23 - 3\n" in prompt
+    head, turns = session(chatty)[0], session(chatty)[2:]
+    assert first.endswith(f"```\n\n{FIRST}<|endoftext|>\n<|assistant|>")
+    answers = [turn["answer"] for turn in turns]
+    assert second.endswith(
+        f"{FIRST}<|endoftext|>\n<|assistant|>{answers[0].strip()}<|endoftext|>\n<|user|>Why so?<|endoftext|>\n<|assistant|>"
+    )
+    assert third.endswith(
+        f"<|assistant|>{answers[1].strip()}<|endoftext|>\n<|user|>And then?<|endoftext|>\n<|assistant|>"
+    )
+    assert [turn["question"] for turn in turns] == [FIRST, "Why so?", "And then?"]
+    assert head["change"] == f"shop {name}" and head["model"].startswith("tuned ")
+
+
+def test_without_a_template_there_are_headings_and_the_first_comment_is_the_lesson_s(
+    review: Review, plain: Path
+) -> None:
+    said = review("HEAD~1", "--retrieve", "0", stdin="Why so?\n", run=plain)
+    assert said.code == 0, said.err
+    first, second = (prompt.removeprefix("<|endoftext|>") for prompt in said.prompts)
+    assert first.startswith("### shop/src/steps.py\n") and first.endswith("### review\n")
+    assert "\n-    return value * 23 + 2\n+    return value * 23 - 3\n" in first
+    assert second.startswith("You review a change to the code of shop.")
+    assert "+    return value * 23 - 3\n" in second
+    answer = session(plain)[2]["answer"].strip()
+    assert second.endswith(f"### Question\n{FIRST}\n### Comment\n{answer}\n### Question\nWhy so?\n### Comment\n")
+    assert "about the hunk that adds most: src/steps.py" in said.err
+
+    (based,) = review("HEAD~1", "--base", "--retrieve", "0", run=plain).prompts  # which learned no lesson
+    assert based.endswith(f"### Question\n{FIRST}\n### Comment\n")
+    (same,) = review("HEAD~1", "--plain", "--retrieve", "0").prompts  # although it has a template
+    assert same.removeprefix("<|endoftext|>") == first
+
+
+def test_a_template_without_a_system_role_is_told_in_the_first_question(
+    review: Review, chatty: Path, tiny_models: dict[str, Path]
+) -> None:
+    model = templated(tiny_models["llama"], chatty.parent / "no-system-model", WITHOUT_SYSTEM)
+    run = with_keys(chatty, chatty.parent / "no-system", model_name_or_path=str(model))
+    (prompt,) = review("--ask", "Why so?", "--retrieve", "0", run=run).prompts
+    assert prompt.startswith("<|user|>You review a change to the code of shop.")
+    assert "+LAMP = 'lamp of the guests'" in prompt and prompt.endswith("Why so?<|endoftext|>\n<|assistant|>")
+
+
+def test_the_nearest_past_changes_come_with_what_followed(review: Review, chatty: Path, shop: GitRepository) -> None:
+    said = review("--ask", "Why so?")
+    assert said.code == 0, said.err
+    names = [sha[:12] for sha in shop.git("log", "--format=%H", "--grep", "Light a lamp").split()]
+    assert f" 2023-11-14  {names[1]}  src/lamp.py  Light a lamp for the guests\n" in said.err
+    assert f'          reverted 2023-11-14  {names[0]}  Revert "Light a lamp for the guests"\n' in said.err
+    (prompt,) = said.prompts
+    assert "\nEarlier changes near it:\n\n2023-11-14: Light a lamp for the guests (src/lamp.py)\n```diff\n" in prompt
+    assert '\nLater reverted on 2023-11-14: Revert "Light a lamp for the guests"\n' in prompt
+    kept = session(chatty)
+    assert [then["kind"] for then in kept[1]["past"][0]["followups"]] == ["reverted"]
+    again = review("--ask", "And then?")
+    assert "Later reverted on 2023-11-14" in again.prompts[0] and names[1] in again.err
+    assert session(chatty)[:3] == kept
+
+
+def test_of_a_commit_in_the_history_only_what_came_before_is_known(review: Review, shop: GitRepository) -> None:
+    """Each step is mended by the commit after it."""
+    tenth = shop.git("log", "--format=%H", "--grep", "Add step 10 ").strip()
+    said = review(tenth, "--retrieve", "30", "--ask", "Why so?")
+    assert said.err.count("Fix the wrong sign of step 9\n") == 2  # a past change, and what followed another
+    assert "step 11" not in said.err and "sign of step 10" not in said.err
+    assert "for lack of room the model does not read all past changes: " in said.err
+
+
+def test_without_an_index_it_goes_on(review: Review, chatty: Path) -> None:
+    run = with_keys(chatty, chatty.parent / "no-index", embedding_model="/nowhere")
+    said = review("--ask", "Why so?", run=run)
+    assert said.code == 0, said.err
+    assert "without past changes: `embedding_model` /nowhere cannot be loaded" in said.err
+    assert "Earlier changes" not in said.prompts[0]
+
+
+def test_a_question_alone_ends_after_its_answer(review: Review, chatty: Path) -> None:
+    said = review("HEAD~1", "--ask", "Why so?", "--retrieve", "0", stdin="not read\n")
+    assert len(said.prompts) == 1
+    (turn,) = session(chatty)[2:]
+    assert turn["question"] == "Why so?"
+    assert said.out.rstrip("\n") == printable(turn["answer"]).rstrip("\n")
+
+
+def test_the_same_command_goes_on(review: Review, chatty: Path) -> None:
+    review("HEAD~1", "--ask", "One?", "--retrieve", "0")
+    said = review("HEAD~1", stdin="Two?\n")
+    (prompt,) = said.prompts
+    assert prompt.index("One?") < prompt.index("Two?")
+    assert "going on with" in said.err and "> One?\n" in said.err
+    assert [turn["question"] for turn in session(chatty)[2:]] == ["One?", "Two?"]
+    assert review("HEAD~1").prompts == []
+    said = review("HEAD~1", "--new", "--ask", "Three?", "--retrieve", "0")
+    assert "One?" not in said.prompts[0] + said.err
+    assert [turn["question"] for turn in session(chatty)[2:]] == ["Three?"]
+    review("HEAD~1", "--base", "--ask", "Four?", "--retrieve", "0")
+    assert len(list((chatty / "reviews").iterdir())) == 2
+
+
+def test_a_conversation_of_another_change_or_model_is_not_gone_on_with(
+    review: Review, chatty: Path, stage: Callable[[str, str], None]
+) -> None:
+    stage("src/lamp.py", "LAMP = 'one lamp'\n")
+    assert review("--staged", "--ask", "One?", "--retrieve", "0").code == 0
+    kept = session(chatty)
+    stage("src/lamp.py", "LAMP = 'two lamps'\n")
+    said = review("--staged", "--ask", "Two?")
+    assert (said.code, said.prompts, said.out) == (2, [], "")
+    assert re.search(
+        r"error: `.*shop-staged.jsonl` is a conversation about another diff: .*\nhint: `--new` ", said.err
+    )
+    assert session(chatty) == kept
+    (file,) = (chatty / "reviews").iterdir()
+    file.write_text(file.read_text().replace(kept[0]["model"], "tuned 000000000000"))
+    stage("src/lamp.py", "LAMP = 'one lamp'\n")
+    assert "another model: tuned 000000000000, now tuned" in review("--staged", "--ask", "Two?").err
+    file.write_text("{}\n")
+    assert "is not a conversation of this version" in review("--staged", "--ask", "Two?").err
+    assert review("--staged", "--new", "--ask", "Two?", "--retrieve", "0").code == 0
+
+
+def test_no_secret_reaches_the_model_or_the_file(
+    review: Review, chatty: Path, stage: Callable[[str, str], None]
+) -> None:
+    stage("src/lamp.py", f'LAMP = "{KEY}"\n')
+    said = review("--staged", "--retrieve", "0", stdin=f'Is token = "{KEY}" safe?\n')
+    assert said.code == 0, said.err
+    assert all('+LAMP = "<KEY>"' in prompt and KEY not in prompt for prompt in said.prompts)
+    assert 'Is token = "<KEY>" safe?' in said.prompts[1]
+    (file,) = (chatty / "reviews").iterdir()
+    assert KEY not in file.read_text() + said.err
+
+
+def test_what_would_break_a_prompt_is_not_put_in_one(review: Review, stage: Callable[[str, str], None]) -> None:
+    stage("src/lamp.py", "LAMP = '<|endoftext|>'\n")
+    said = review("--staged")
+    assert (said.code, "each hunk of the change holds a special token" in said.err) == (2, True)
+    stage("src/more.py", "MORE = 'lamps of the house'\n")
+    said = review("--staged", "--retrieve", "0", stdin="What of <|endoftext|>?\n")
+    assert "not shown: 1 hunks that hold a special token" in said.err
+    assert "more.py" in said.prompts[0] and "LAMP" not in said.prompts[0]
+    assert (said.code, "the question holds `<|endoftext|>`" in said.err) == (2, True)
+
+
+def test_what_does_not_fit_goes_and_is_told(review: Review, chatty: Path, stage: Callable[[str, str], None]) -> None:
+    """The prompt has room for a thousand tokens, six tenths of them for the diff."""
+    stage("src/long.py", "".join(f"line_{number} = {number}\n" for number in range(400)))
+    stage("src/short.py", "short = 'a short line'\n")
+    questions = [f"{number}? " + "why " * 60 for number in range(6)]
+    said = review("--staged", "--retrieve", "0", stdin="\n".join(questions))
+    assert said.code == 0, said.err
+    assert "reads nothing, or only a part, of the changes to src/long.py" in said.err
+    assert "for lack of room the model does not read all earlier turns: 1 left out" in said.err
+    last = said.prompts[-1]
+    assert "+short = 'a short line'" in last and "line_7" not in last
+    assert "5? why" in last and "4? why" in last and "0? why" not in last
+    assert len(session(chatty)) == 2 + 7
+
+    stage("src/short.py", "short = 'a short line'\n" * 400)
+    (prompt,) = review("--staged", "--new", "--retrieve", "0").prompts
+    assert "+short = 'a short line'\n" in prompt or "+line_0 = 0\n+line_1" in prompt
+    said = review("--staged", "--ask", "why " * 2000)
+    assert (said.code, "and there is room for 1000" in said.err) == (2, True)
+
+
+def test_ctrl_c_during_an_answer_loses_no_earlier_turn(
+    review: Review, chatty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal comes when the first words of the second answer are on the terminal."""
+    shown = Terminal.on_finalized_text
+
+    def interrupted(self: Terminal, text: str, stream_end: bool = False) -> None:
+        shown(self, text, stream_end)
+        if (chatty / "reviews").is_dir():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Terminal, "on_finalized_text", interrupted)
+    said = review("HEAD~2", "--retrieve", "0", stdin="Why so?\nAnd then?\n")
+    assert (said.code, len(said.prompts)) == (130, 2)
+    assert "interrupted: the same command again takes up where this left off" in said.err
+    assert [turn["question"] for turn in session(chatty)[2:]] == [FIRST]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["HEAD", "--staged"], "`HEAD` and `--staged` are two changes"),
+        (["nowhere"], "`nowhere` names no commit in"),
+        (["--staged"], "no change of text is staged in"),
+        (["--retrieve", "-1"], "`--retrieve` at least 0"),
+        (["--repo", "gone"], "`repo` gone does not exist"),
+        (["--temperature", "-1"], "at a temperature of at least 0"),
+    ],
+)
+def test_what_cannot_be_reviewed_is_refused_in_two_lines(review: Review, arguments: list[str], error: str) -> None:
+    said = review(*arguments)
+    assert (said.code, said.out, said.prompts) == (2, "", [])
+    refusal = re.search(r"^error: (.*)\nhint: .+\n", said.err, re.MULTILINE)
+    assert refusal and error in refusal[1], said.err

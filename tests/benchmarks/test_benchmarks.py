@@ -1,0 +1,42 @@
+"""The benchmark measures what users run and compares with PyDriller itself; its numbers are not asserted."""
+
+from pathlib import Path
+
+from blocklm.benchmarks.mining import exactness_table, rendering_table
+from tests.conftest import run_script
+
+
+def test_mining_prints_every_case_with_its_ratios(project: Path, tmp_path: Path) -> None:
+    done = run_script("benchmark.py", "mining", "--repo", project, "--rounds", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    title, *lines = done.stdout.splitlines()
+    assert title.startswith("project at ")
+    assert "35 commits" in title
+    cases = ["/ log -p", "git log -p", "PyDriller loop", "BlockLM cold", "BlockLM warm", "new commits"]
+    assert all(case in line for case, line in zip(cases, lines, strict=True))
+
+
+def test_hygiene_is_measured_beside_mining(project: Path, tmp_path: Path) -> None:
+    done = run_script("benchmark.py", "hygiene", "--repo", project, "--rounds", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    cases = [
+        "project at ", "mining alone", "with rules, secrets", "curation after it", "PyDriller loop", "hygiene / mining alone",
+        "hygiene / PyDriller loop",
+    ]  # fmt: skip
+    assert all(case in line for case, line in zip(cases, done.stdout.splitlines(), strict=True))
+
+
+def test_rendering_counts_samples(project: Path) -> None:
+    title, counted = rendering_table([project], rounds=1)
+    assert title.startswith("project at ")
+    assert "samples of all views" in counted
+
+
+def test_exactness_compares_every_commit(project: Path) -> None:
+    assert list(exactness_table([project])) == ["project: 35 commits and 37 changed files compared, 0 differ"]
+
+
+def test_a_folder_without_history_is_refused(tmp_path: Path) -> None:
+    done = run_script("benchmark.py", "exactness", "--repo", tmp_path, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "is not a git repository" in done.stderr

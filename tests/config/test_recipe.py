@@ -1,0 +1,152 @@
+"""A recipe is read as strictly as a command line, and before torch is imported."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from blocklm.config.recipe import Recipe, parse_recipe
+from blocklm.errors import UserError
+
+
+def read(folder: Path, text: str, *arguments: str) -> Recipe:
+    path = folder / "recipe.yaml"
+    path.write_text("model_name_or_path: models/any\n" + text)
+    return parse_recipe([str(path), *arguments])
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "hint"),
+    [
+        ("learning_rat: 3", "unknown recipe key `learning_rat`", "did you mean `learning_rate`?"),
+        ("torch_dtype: float16", "unknown recipe key `torch_dtype`", ""),
+        ("max_length: 3\nmax_length: 4", "`max_length` more than once", "keep one"),
+        ("lora_r: 16.5", "`lora_r` cannot be 16.5", "correct `lora_r`"),
+        ("lora_r: [1, 2]", "`lora_r` takes one value", "single value"),
+        ("seed: {a: 1}", "`seed` takes one value", "single value"),
+        ("packing: 7", "`packing` cannot be 7", "correct"),
+        ("exam: perhaps", "`exam` cannot be 'perhaps'", "correct"),
+        ("dtype: bananas", "`dtype` cannot be 'bananas' (one of auto, bfloat16, float16, float32)", "correct"),
+        ("save_strategy: sometimes", "(one of no, steps, epoch, best)", "correct"),
+        ("optim: adamw_torch_fuse", "`optim` cannot be", "correct"),
+        ("packing_strategy: bananas", "`packing_strategy` cannot be", "correct"),
+        ("hub_token: hf_secret", "`hub_token` may not stand in a recipe", "HF_TOKEN"),
+        ("fp16: true\nbf16: true", "both true", "at most one"),
+        ("exam_items: null", "`exam_items` may not be null", "leave it out"),
+        ("repo: null", "`repo` may not be null", "leave it out"),
+        ("repo: []", "`repo` names no repository", "leave `repo` out"),
+        ("since: last week", "`since` is no date: 'last week'", "2024-01-31"),
+        ("since: ''", "`since` is no date", "2024-01-31"),
+        ("paths: ['[z-a]']", "`paths` holds no valid glob", ".gitignore"),
+        ("repo: https://ada:hunter2@example.org/x", "may not hold a password", "credential helper"),
+        ("replay_share: 1.0", "`replay_share` cannot be 1.0", "0 replays nothing"),
+        ("context_lines: -1", "`context_lines` cannot be -1", "3 is git's own"),
+        ("max_commits: 0", "`max_commits` must be at least 1", "correct"),
+        ("exam_items: 0", "`exam_items` must be at least 1, got 0", "correct"),
+        ("views: {poem: 1}", "`views` has no view 'poem'", "there are edit, fim"),
+        ("views: {edit: -1}", "`views` of edit cannot be -1", "from 0 up"),
+        ("views: {edit: true}", "`views` of edit cannot be True", "from 0 up"),
+        ("views: {message: 1}", "no share of a view that can be examined", "give one of"),
+        ("views: edit", "`views` is no mapping: 'edit'", "write it as"),
+        ("boost: {'[z-a]': 2}", "`boost` holds no valid glob", ".gitignore"),
+        ("boost: {2024: 2}", "`boost` cannot have 2024", "quote it"),
+        ("phases: {late: {share: .nan}}", "`phases` cannot have late", "give it a share"),
+        ("phases: {late: {share: 1, span: ['0', 1]}}", "`phases` cannot have late", "a span is like"),
+        ("recency: soon", "`recency` cannot be 'soon'", "auto, newest, off"),
+        ("recency: -3", "`recency` cannot be '-3'", "number of days"),
+        ("phases: {late: {span: [0, 1]}}", "`phases` cannot have late", "give it a share"),
+        ("phases: {late: {share: 1, span: [1, 0]}}", "`phases` cannot have late", "a span is like"),
+        ("phases: {late: {share: 1, speed: 2}}", "`phases` cannot have late", "no other"),
+        ("exam_view: message", "`exam_view` cannot be 'message'", "edit, fim"),
+        ("init_lora_weights: pissa\nuse_peft: true", "`init_lora_weights` cannot be 'pissa'", "gaussian or eva"),
+        ("loraplus_lr_ratio: 0.5\nuse_peft: true", "`loraplus_lr_ratio` cannot be 0.5", "from 1 up"),
+        ("loraplus_lr_ratio: 16", "`loraplus_lr_ratio` says something of LoRA", "use_peft: true"),
+        ("use_dora: true", "`use_dora` says something of LoRA", "use_peft: true"),
+        ("x: [", "is not readable YAML", "correct the file"),
+    ],
+)
+def test_a_bad_recipe_is_refused_with_its_cause_and_remedy(tmp_path: Path, text: str, said: str, hint: str) -> None:
+    with pytest.raises(UserError) as refused:
+        read(tmp_path, text)
+    assert said in str(refused.value)
+    assert hint in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    "flags", [["--learning_rat", "3"], ["--learning_rat=3"], ["--dtype", "x"], ["stray"], ["--max_steps"]]
+)
+def test_a_bad_command_line_is_refused_too(tmp_path: Path, flags: list[str]) -> None:
+    with pytest.raises(UserError):
+        read(tmp_path, "", *flags)
+
+
+def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
+    recipe = read(tmp_path, "learning_rate: 1e-3\nseed: 1", "--seed", "5", "--gradient_checkpointing", "--repo=../x")
+    assert recipe.training["learning_rate"] == 1e-3
+    assert recipe.training["seed"] == 5
+    assert recipe.training["gradient_checkpointing"] is True
+    assert recipe.mining.repo == ["../x"]
+
+
+def test_null_lists_and_mappings_arrive_as_written(tmp_path: Path) -> None:
+    text = "max_length: null\nlora_target_modules: q_proj\ngradient_checkpointing_kwargs: {use_reentrant: true}"
+    recipe = read(tmp_path, text)
+    assert recipe.training["max_length"] is None
+    assert recipe.model["lora_target_modules"] == ["q_proj"]
+    assert recipe.training["gradient_checkpointing_kwargs"] == {"use_reentrant": True}
+
+
+def test_a_number_where_text_belongs_is_read_as_text(tmp_path: Path) -> None:
+    mining = read(tmp_path, "repo: 123\nbranch: 2024\nsince: 2024-01-31\npaths: [1, src]").mining
+    assert (mining.repo, mining.branch, mining.since, mining.paths) == (["123"], "2024", "2024-01-31", ["1", "src"])
+
+
+def test_several_repositories_are_a_list(tmp_path: Path) -> None:
+    assert read(tmp_path, "repo: [a, b]").mining.repo == ["a", "b"]
+    assert read(tmp_path, "repo: a", "--repo", "b", "c").mining.repo == ["b", "c"]
+
+
+def test_nothing_leaves_the_machine_unless_asked(tmp_path: Path) -> None:
+    recipe = read(tmp_path, "")
+    assert recipe.training["push_to_hub"] is False
+    assert recipe.training["hub_private_repo"] is True
+    assert "trust_remote_code" not in recipe.training
+
+
+def test_the_resolved_recipe_reads_back_to_the_same_run(tmp_path: Path) -> None:
+    recipe = read(tmp_path, f"learning_rate: 1e-3\nlora_r: 8\nmax_train_samples: 9\noutput_dir: {tmp_path}/run")
+    (tmp_path / "resolved.yaml").write_text(yaml.safe_dump(recipe.resolved()))
+    assert parse_recipe([str(tmp_path / "resolved.yaml")]) == recipe
+
+
+def test_reading_a_recipe_does_not_import_torch(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("model_name_or_path: x\n")
+    code = (
+        "import sys; from blocklm.config.recipe import parse_recipe; parse_recipe(sys.argv[1:]); "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'datasets', 'pydriller')))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "recipe.yaml")], check=True)
+
+
+def test_a_bare_off_is_what_it_says(tmp_path: Path) -> None:
+    assert read(tmp_path, "recency: off").sampling.recency == "off"
+
+
+@pytest.mark.parametrize(("text", "read"), [("auto", "auto"), ("true", True), ("false", False)])
+def test_packing_may_be_left_to_the_model(tmp_path: Path, text: str, read: object) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"model_name_or_path: m\npacking: {text}\n")
+    assert parse_recipe([str(recipe)]).training["packing"] == read
+    recipe.write_text("model_name_or_path: m\n")
+    assert parse_recipe([str(recipe), "--packing", text]).training["packing"] == read
+    with pytest.raises(UserError, match="packing"):
+        parse_recipe([str(recipe), "--packing", "perhaps"])
+
+
+def test_bounds_of_the_epochs_must_leave_some(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("model_name_or_path: m\nmin_epochs: 3\nmax_epochs: 2\n")
+    with pytest.raises(UserError, match="leave no number of epochs"):
+        parse_recipe([str(recipe)])

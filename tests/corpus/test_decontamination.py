@@ -1,0 +1,31 @@
+"""Lines that stand in other texts are told from new ones, whatever white space is around them."""
+
+import numpy as np
+import pytest
+
+from blocklm.corpus.verbatim import Lines
+
+TEXTS = ["one\n  two\nthree", "two\t\nfour", "", "  one", "four\n\nfive\nat"]
+
+
+def mask(*chosen: int) -> np.ndarray:
+    return np.isin(np.arange(len(TEXTS)), chosen)
+
+
+@pytest.mark.parametrize(
+    ("taught", "asked", "expected"),
+    [
+        ([0], [1, 2, 3], [(1, True), (1, False), (3, True)]),
+        ([0, 1], [4], [(4, True), (4, False)]),
+        ([], [0], [(0, False)] * 3),
+        ([0], [], []),
+    ],
+)
+def test_each_line_asked_is_looked_for(taught: list[int], asked: list[int], expected: list[tuple[int, bool]]) -> None:
+    texts, seen = Lines(TEXTS).standing_in(mask(*taught), mask(*asked), min_chars=3)
+    assert list(zip(texts.tolist(), seen.tolist(), strict=True)) == expected
+
+
+def test_no_text_has_no_line() -> None:
+    texts, seen = Lines([]).standing_in(np.empty(0, bool), np.empty(0, bool), 1)
+    assert (len(texts), len(seen)) == (0, 0)

@@ -1,0 +1,34 @@
+"""A repair is told by what it removes, who added that, and what its commit says."""
+
+import pytest
+
+from blocklm.corpus.fix_links import Repairs, reason_of_revert
+
+ADDED = ["+    total = sum(prices) * discount", "+    return round(total, 2)"]
+FIXED = ["-    total = sum(prices) * discount", "+    total = sum(prices) * (1 - discount)"]
+
+
+def origin(
+    message: str = "Fix the wrong discount", day: float = 10.0, path: str = "a.py", commit: str = "two"
+) -> int | None:
+    repairs = Repairs()
+    assert repairs.origin(0, "one", 0.0, "a.py", "Add the shop", ADDED) is None
+    return repairs.origin(1, commit, day, path, message, FIXED)
+
+
+def test_a_fix_of_recent_lines_is_a_repair() -> None:
+    assert origin() == 0
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"message": "Rename the discount"}, {"message": "fix"}, {"day": 200.0}, {"path": "b.py"}, {"commit": "one"}],
+)
+def test_other_changes_are_none(changed: dict[str, str | float]) -> None:
+    assert origin(**changed) is None  # type: ignore[arg-type]
+
+
+def test_a_revert_may_say_why() -> None:
+    said = 'Revert "Add the shop"\n\nThis reverts commit 1234567890.\nIt broke the checkout of guests.'
+    assert reason_of_revert(said) == "It broke the checkout of guests."
+    assert reason_of_revert('Revert "Add the shop"\n\nThis reverts commit 1234567890.') == ""

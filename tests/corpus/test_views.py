@@ -1,0 +1,175 @@
+"""The exact text of every view, for StarCoder2 and for plain text, and that its windows lose nothing."""
+
+import json
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from blocklm.corpus import views
+from blocklm.corpus.prompt_templates import FAMILY, TOKEN, Family
+from blocklm.corpus.views import OF_HUNK, HunkText, Sample
+from blocklm.corpus.windows import CARRIED_LINES, WINDOW_CHARS, WINDOW_LINES, windows
+from blocklm.mining.hunks import hunks_of
+from tests.conftest import ROOT, history_of
+
+PLAIN = FAMILY["plain"]
+GOLDEN = ROOT / "tests/data"
+DIFF = "@@ -1,3 +1,4 @@\n import os\n-x = 1\n+x = 2\n+y = compute(x)\n print(x)\n"
+MESSAGE = "Raise x (#12)\n\nBecause."
+
+
+def text_of(diff: str = DIFF, message: str = MESSAGE, number: int = 0) -> HunkText:
+    (hunk,) = hunks_of(diff)
+    return HunkText("demo", "c" * 40, "src/a.py", message, number, hunk.lines)
+
+
+def edit(diff: str) -> list[Sample]:
+    return list(views.edit(PLAIN, text_of(diff)))
+
+
+def every_view(family: Family) -> list[Sample]:
+    """Each view of one small history: a change, its repair, and the file as it stood at the end."""
+    change = text_of()
+    repair = text_of("@@ -2 +2 @@\n-y = compute(x)\n+y = compute(x, 0)\n", "Fix the wrong argument")
+    file = text_of("@@ -0,0 +1,3 @@\n+import os\n+x = 2\n+y = compute(x, 0)\n", "")
+    return [
+        *(sample for render in OF_HUNK.values() for sample in render(family, change)),
+        *views.message(family, [change, repair]),
+        *views.review(family, change, repair),
+        *views.snapshot(family, file),
+    ]
+
+
+@pytest.mark.parametrize("name", ["starcoder2", "plain"])
+def test_the_views_of_a_small_history_read_as_they_always_did(name: str) -> None:
+    """A changed prompt makes every adapter trained before it worse: change the golden file on purpose or not at all."""
+    made = [
+        {"view": sample.view, "prompt": sample.prompt, "completion": sample.completion}
+        for sample in every_view(FAMILY[name])
+    ]
+    assert made == json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", sorted(FAMILY))
+def test_a_family_has_a_prompt_for_every_view_and_differs_in_nothing_else(name: str) -> None:
+    for sample, plain in zip(every_view(FAMILY[name]), every_view(PLAIN), strict=True):
+        assert (sample.view, sample.completion, sample.added) == (plain.view, plain.completion, plain.added)
+        assert sample.prompt
+
+
+@pytest.mark.parametrize("name", sorted(FAMILY))
+def test_what_may_be_cut_of_a_prompt_is_its_context(name: str) -> None:
+    for sample in every_view(FAMILY[name]):
+        start, end = sample.context
+        frame = sample.prompt[:start] + sample.prompt[end:]
+        assert set(re.findall(TOKEN, frame)) == set(re.findall(TOKEN, FAMILY[name].prompts[sample.view]))
+        assert "compute" not in frame, "only the context is of the file"
+
+
+def test_braces_in_a_repository_are_text() -> None:
+    (sample,) = edit("@@ -1 +1,2 @@\n let a = {repo};\n+let b = {0};\n")
+    assert sample.completion == "let a = {repo};\nlet b = {0};\n"
+    assert "{repo}" in sample.prompt
+
+
+def test_the_added_text_is_marked() -> None:
+    (sample,) = edit(DIFF)
+    start, end = sample.added
+    assert sample.completion[start:end] == "x = 2\ny = compute(x)\n"
+    (sample,) = views.diff(PLAIN, text_of())
+    spans = zip(sample.added[::2], sample.added[1::2], strict=True)
+    assert [sample.completion[start:end] for start, end in spans] == ["x = 2\n", "y = compute(x)\n"]
+
+
+def test_a_change_that_adds_nothing_teaches_nothing() -> None:
+    for diff in ("@@ -1,2 +1 @@\n import os\n-x = 1\n", "@@ -1 +1,2 @@\n import os\n+   \n"):
+        assert not [sample for render in OF_HUNK.values() for sample in render(PLAIN, text_of(diff))]
+
+
+def test_lines_that_look_like_headers_are_text() -> None:
+    (sample,) = edit("@@ -1 +1,3 @@\n a\n+++ b/x\n+-- c\n")
+    assert sample.completion == "a\n++ b/x\n-- c\n"
+
+
+def test_samples_of_one_change_have_names_of_their_own() -> None:
+    diff = "@@ -1 +1,200 @@\n a\n" + "".join(f"+line number {number}\n" for number in range(200))
+    names = [sample.id for render in OF_HUNK.values() for sample in render(PLAIN, text_of(diff))]
+    assert len(names) == len(set(names)) > 8
+
+
+def test_a_message_is_asked_of_the_smallest_hunks_that_fit() -> None:
+    small, large = text_of(), text_of("@@ -1 +1,99 @@\n a\n" + "+a long added line of text\n" * 99, number=1)
+    (sample,) = views.message(PLAIN, [large, small])
+    assert sample.completion == "Raise x\n"
+    assert "+x = 2" in sample.prompt
+    assert "a long added line" not in sample.prompt
+    assert not list(views.message(PLAIN, [large]))
+
+
+def test_windows_are_bounded_and_carry_the_lines_before() -> None:
+    hunk = [("+", f"line {number}" + (" " if number % 7 else "")) for number in range(300)]
+    cut = list(windows(hunk))
+    assert all(len(window) <= WINDOW_LINES + CARRIED_LINES for window in cut)
+    for before, after in pairwise(cut):
+        assert after[:CARRIED_LINES] == [(" ", text) for _, text in before[-CARRIED_LINES:]]
+    long = [("+", "x" * 600)] * 9
+    assert all(
+        sum(len(text) for _, text in window) < WINDOW_CHARS + 600 * (1 + CARRIED_LINES) for window in windows(long)
+    )
+
+
+def real_hunks(path: Path) -> list[HunkText]:
+    return [
+        HunkText("r", commit.sha, change.path, commit.message, number, hunk.lines)
+        for commit in history_of(path)
+        for change in commit.files
+        for number, hunk in enumerate(hunks_of(change.diff))
+    ]
+
+
+@pytest.fixture(scope="module", params=["project", "itself"])
+def hunks(request: pytest.FixtureRequest, project: Path) -> list[HunkText]:
+    """The hunks of a made history and, where this is a clone, of our own."""
+    if request.param == "itself" and not (ROOT / ".git").exists():
+        pytest.skip("not a clone")
+    return real_hunks(project if request.param == "project" else ROOT)
+
+
+def test_windows_put_together_are_their_hunks(hunks: list[HunkText]) -> None:
+    """Before-window plus the window's changes is the after-window, and nothing is lost between windows."""
+    assert len(hunks) > 30
+    for text in hunks:
+        cut = list(windows(text.marked))
+        joined = list(cut[0]) if cut else []
+        for previous, window in pairwise(cut):
+            joined += window[min(CARRIED_LINES, sum(mark != "-" for mark, _ in previous)) :]
+        assert joined == text.marked
+
+
+def test_what_fills_a_gap_makes_the_text_after_the_change(hunks: list[HunkText]) -> None:
+    """Prefix, completion and suffix are neighbours in the file after the change, in both views that continue it."""
+    bare = Family("", frozenset(), {"fim": "{context}\0{suffix}", "next_line": "{context}"})
+    seen = 0
+    for text in hunks:
+        after = "".join(f"{line}\n" for mark, line in text.marked if mark != "-")
+        for sample in views.fim(bare, text):
+            prefix, _, suffix = sample.prompt.partition("\0")
+            assert prefix + sample.completion + suffix in after
+            seen += 1
+        for sample in views.next_line(bare, text):
+            assert sample.prompt + sample.completion in after
+            assert sample.completion.count("\n") <= 3
+            seen += 1
+    assert seen > 30
+
+
+def test_the_lines_of_a_diff_make_both_sides_of_the_edit(hunks: list[HunkText]) -> None:
+    bare = Family("", frozenset(), {"edit": "{context}", "diff": "{context}"})
+    for text in hunks:
+        edits, diffs = list(views.edit(bare, text)), list(views.diff(bare, text))
+        for edited, shown in zip(edits, diffs, strict=True):
+            lines = shown.completion.split("\n")[:-1]
+            assert "".join(f"{line[1:]}\n" for line in lines if line[0] != "+") == edited.prompt
+            assert "".join(f"{line[1:]}\n" for line in lines if line[0] != "-") == edited.completion

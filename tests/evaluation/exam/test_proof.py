@@ -1,0 +1,105 @@
+"""The exam can tell: what another repository taught is no gain where the form is known, what read the exam is found out."""
+
+import random
+from pathlib import Path
+from string import ascii_lowercase
+from typing import Any
+
+import pytest
+import yaml
+
+from blocklm.config.recipe import parse_recipe
+from blocklm.evaluation.exam.rerun import Compared, evaluate
+from blocklm.git.repository import joint_head, open_repositories
+from blocklm.interrupts import Interrupts
+from blocklm.pipeline import run_job
+from blocklm.runs.completed import finished_run
+from blocklm.runs.run_dir import claim
+from tests.conftest import GitRepository
+
+LETTERS, WORDS, EARLY, LATE = 5, 8, 56, 90
+
+
+def grown(path: Path, seed: int, commits: int, words: int | None) -> GitRepository:
+    """A history of two functions a commit; their names are of so many words, or all of them new, and what they call is new."""
+    chance = random.Random(seed)
+
+    def word() -> str:
+        return "".join(chance.choices(ascii_lowercase, k=LETTERS))
+
+    known = [word() for _ in range(words or 0)]
+    repository, text = GitRepository(path), {"src/a.py": "", "src/b.py": ""}
+    for number in range(commits):
+        for name in text:
+            one, two, three = chance.sample(known, 3) if known else (word(), word(), word())
+            call = f"    {two} = value.{three}({number % 7})\n    return {two}.{word()}{word()}()\n"
+            text[name] += f"def {one}_{number}(value):\n{call}\n\n"
+        repository.commit(f"Add step {number}", text)
+        if number + 1 == EARLY:
+            repository.git("branch", "early")
+    return repository
+
+
+def trained(place: Path, name: str, repository: GitRepository, model: Path, **keys: Any) -> Path:
+    """A run as `scripts/train.py` does it, in this process."""
+    given: dict[str, Any] = {
+        "model_name_or_path": str(model), "repo": str(repository.path), "output_dir": str(place / name),
+        "corpus_dir": str(place / "corpora"), "views": {"edit": 1}, "survival": False, "use_peft": True, "lora_r": 32,
+        "lora_alpha": 64, "bf16": False, "max_length": 256, "max_steps": 100, "learning_rate": 5e-3, "lr_scheduler_type": "cosine",
+        "per_device_train_batch_size": 4, "eval_strategy": "no", "save_strategy": "no", "behavioral_items": 0,
+        "hardware_interval": 0, "exam": False, "exam_arms": ["base", "tuned"], "exam_task_items": 0, "seed": 7,
+    }  # fmt: skip
+    path = place / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(given | keys))
+    recipe = parse_recipe([str(path)])
+    repositories = open_repositories(recipe.mining)
+    claim(recipe, joint_head(repositories))
+    run_job(recipe, repositories, Interrupts())
+    return place / name
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("proof")
+
+
+@pytest.fixture(scope="module")
+def house(place: Path) -> GitRepository:
+    return grown(place / "house", 2, LATE, WORDS)
+
+
+@pytest.fixture(scope="module")
+def base(place: Path, tiny_models: dict[str, Path]) -> Path:
+    """A model that knows how such functions and questions look, and expects no word more than another."""
+    speech = grown(place / "speech", 1, 60, None)
+    return trained(place, "base", speech, tiny_models["llama"], use_peft=False, max_steps=300, learning_rate=3e-3)
+
+
+@pytest.fixture(scope="module")
+def own(place: Path, house: GitRepository, base: Path) -> Path:
+    """The run that is examined: it knows the house as it was on the branch `early`, without that branch's last commits."""
+    return trained(place, "own", house, base, branch="early")
+
+
+def controlled(run: Path, control: Path) -> dict[str, Any]:
+    """The control's part of an exam."""
+    result = evaluate(finished_run(run), Compared((), control), new_commits=False)
+    assert result["verdict"] == "better"
+    found: dict[str, Any] = result["arms"]["control"]
+    return found
+
+
+def test_what_another_repository_taught_is_no_gain(place: Path, own: Path, base: Path) -> None:
+    """The null: as many steps on other words."""
+    foreign = trained(place, "foreign", grown(place / "elsewhere", 3, EARLY, WORDS), base)
+    found = controlled(own, foreign)
+    assert found["against_base"]["verdict"] != "better"
+    assert found["tuned_against_it"]["verdict"] == "better"
+
+
+def test_what_read_the_exam_is_found_out(place: Path, own: Path, house: GitRepository, base: Path) -> None:
+    """The leak: the same repository split so much later that the exam's commits are the newest that teach."""
+    leaked = trained(place, "leaked", house, base, recency="newest", max_train_samples=50)
+    found = controlled(own, leaked)
+    assert found["tuned_against_it"]["verdict"] == "worse"
+    assert found["tuned_against_it"]["delta_percent"] > 15

@@ -1,0 +1,128 @@
+"""The practical part of the exam: what is chosen and written is judged, compared by commit, kept, and asked once."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
+from trl import ModelConfig
+
+from blocklm.evaluation.exam.answer_cache import Answers, key_of
+from blocklm.evaluation.exam.compare import Arm
+from blocklm.evaluation.questions import Question
+from blocklm.evaluation.tasks.item import TaskItem
+from blocklm.evaluation.tasks.problems import Problem
+from blocklm.evaluation.tasks.run import practise
+from blocklm.models.continuations import costs
+from blocklm.models.loading import load_tokenizer
+from tests.training.planning.test_preflight import memory_left
+
+PATHS = tuple(f"src/{'step_' * (1 + at % 3)}{at}.py\n" for at in range(40))
+
+
+@pytest.fixture
+def tokenizer(tiny_models: dict[str, Path]) -> PreTrainedTokenizerBase:
+    return load_tokenizer(ModelConfig(model_name_or_path=str(tiny_models["llama"])))
+
+
+@pytest.fixture
+def model(tiny_models: dict[str, Path]) -> Any:
+    return AutoModelForCausalLM.from_pretrained(tiny_models["llama"]).eval()
+
+
+def problem(tokenizer: PreTrainedTokenizerBase, task: str, commit: str, truth: str, **more: Any) -> Problem:
+    prompt = f"# {task} of {commit}\n"
+    item = TaskItem(f"{task}-{commit}", task, commit, "a.py", "Python", prompt, (0, 0), truth, **more)
+    tokens = tuple(tokenizer(prompt).input_ids)
+    question = Question(item.id, task, prompt, tokens, truth, "Python", "a.py", commit, item.before)
+    endings = tokenizer(list(item.candidates), add_special_tokens=False).input_ids if item.candidates else []
+    return Problem(question, item, tuple(map(tuple, endings)))
+
+
+@pytest.fixture
+def problems(tokenizer: PreTrainedTokenizerBase) -> list[Problem]:
+    found = []
+    for at in range(8):
+        found.append(problem(tokenizer, "body", f"c{at}", f"    return {at}\n"))
+        found.append(problem(tokenizer, "dead_api", f"c{at}", "", removed=frozenset({"old_step"})))
+        found.append(
+            problem(tokenizer, "which_file", f"c{at}", PATHS[at], candidates=PATHS, wanted=PATHS[at : at + 1])
+        )
+    return found
+
+
+def test_a_prompt_read_once_costs_what_reading_it_each_time_does(model: Any, tokenizer: Any) -> None:
+    prompt, endings = tokenizer("which file next? ").input_ids, tokenizer(list(PATHS)).input_ids
+    alone = []
+    for end in endings:
+        logits = model(torch.tensor([[*prompt, *end]])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+        alone.append(-float(logits[range(len(end)), end].sum().detach()))
+    assert costs(model, prompt, endings) == pytest.approx(alone, rel=1e-4)
+    assert len(set(map(len, endings))) > 1
+
+
+def test_candidates_that_memory_does_not_hold_together_cost_the_same(tokenizer: Any) -> None:
+    """With forty of them the prompt's cache takes some 160 MiB, one alone 4."""
+    config = AutoConfig.for_model(
+        "llama", hidden_size=512, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4, vocab_size=410,
+        max_position_embeddings=2048, bos_token_id=0, eos_token_id=0, pad_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    prompt, endings = [5] * 1024, tokenizer(list(PATHS)).input_ids
+    whole = costs(model, prompt, endings)
+    with memory_left(90 << 20):
+        assert costs(model, prompt, endings) == pytest.approx(whole, rel=1e-4)
+
+
+def test_each_task_is_compared_by_its_own_score(problems: list[Problem], tokenizer: Any, tmp_path: Path) -> None:
+    """The base writes nonsense and what is gone, and ranks by name; the tuned model knows. Of dead calls fewer are better."""
+    known = {"body": ["x", False], "dead_api": ["old_step()", True], "which_file": [float(at) for at in range(40)]}
+    with Answers(tmp_path / "answers.jsonl") as answers:
+        for one in problems:
+            asked, at = one.question, int(one.question.commit[1:])  # type: ignore[index]
+            knows = {"body": [asked.truth, True], "dead_api": ["", True]}
+            knows["which_file"] = [float(number != at) for number in range(40)]
+            for weights, answer in (("b", known[asked.task]), ("t", knows[asked.task])):
+                answers.add(key_of(weights, asked.tokens, asked.lines, one.endings), answer)
+        arms = [Arm("base", "b", lambda: pytest.fail("asked")), Arm("tuned", "t", lambda: pytest.fail("asked"))]
+        tasks, rows = practise(problems, arms, tokenizer, torch.float32, answers)
+    assert {name: task["score"] for name, task in tasks.items()} == {
+        "which_file": "mrr", "body": "edit_similarity", "dead_api": "dead_api",
+    }  # fmt: skip
+    assert all(task["change"]["verdict"] == "better" and task["change"]["p_holm"] < 0.05 for task in tasks.values())
+    assert (tasks["dead_api"]["base"], tasks["dead_api"]["tuned"]) == ({"dead_api": 1.0}, {"dead_api": 0.0})
+    assert tasks["dead_api"]["change"]["delta"] == -1
+    assert tasks["which_file"]["tuned"] == {"mrr": 1.0, "hit_at_5": 1.0}
+    assert tasks["which_file"]["base"]["mrr"] == pytest.approx(sum(1 / rank for rank in range(1, 9)) / 8)
+    assert tasks["body"]["tuned"]["edit_similarity"] == tasks["body"]["tuned"]["exact_match"] == 1
+    assert tasks["body"]["items"] == tasks["body"]["commits"] == 8
+    chosen = next(row for row in rows if row["id"] == "which_file-c3")
+    assert chosen["tuned"].splitlines(keepends=True)[0] == chosen["truth"] == PATHS[3]
+    assert (chosen["base_score"], chosen["tuned_score"]) == (0.25, 1.0)
+
+
+def test_what_was_answered_is_not_asked_again(
+    problems: list[Problem], model: Any, tokenizer: Any, tmp_path: Path
+) -> None:
+    arms = [Arm("base", "b", lambda: nullcontext(model)), Arm("tuned", "t", lambda: nullcontext(model))]
+    with Answers(tmp_path / "answers.jsonl") as answers:
+        found = practise(problems[:6], arms, tokenizer, torch.float32, answers)
+    assert all(task["change"]["delta"] == 0 for task in found[0].values()), "both are the same model"
+    assert all(task["change"]["verdict"] == "no detectable change" for task in found[0].values())
+    lines = (tmp_path / "answers.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "answers.jsonl").write_text("".join(lines[:-1]) + lines[-1][:20])
+    opened: list[str] = []
+
+    def again(name: str) -> Arm:
+        def opens() -> Any:
+            opened.append(name)
+            return nullcontext(model)
+
+        return Arm(name, name[0], opens)
+
+    with Answers(tmp_path / "answers.jsonl") as answers:
+        assert practise(problems[:6], [again("base"), again("tuned")], tokenizer, torch.float32, answers) == found
+    assert opened == ["tuned"], "one answer of it was torn"

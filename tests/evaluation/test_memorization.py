@@ -1,0 +1,150 @@
+"""What a model that knows a text by heart gives away, and that one which never saw it does not."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from trl import ModelConfig
+
+from blocklm.evaluation.canaries import canaries_of, plant
+from blocklm.evaluation.memorization import SPAN, audit, span_hashes
+from blocklm.models.loading import load_tokenizer
+from blocklm.models.tokenization import encode
+from blocklm.training.data_order import ReadingList
+from tests.conftest import function
+
+PASSWORD = "Xq7" + "vLk29sPz"
+PLANTED = 3
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_models: dict[str, Path]) -> PreTrainedTokenizerBase:
+    return load_tokenizer(ModelConfig(model_name_or_path=str(tiny_models["llama"])))
+
+
+@pytest.fixture(scope="module")
+def fresh(tiny_models: dict[str, Path]) -> Callable[[], PreTrainedModel]:
+    return lambda: AutoModelForCausalLM.from_pretrained(tiny_models["llama"])
+
+
+@pytest.fixture(scope="module")
+def samples() -> Dataset:
+    """Two functions, and a password that was redacted."""
+    texts = [
+        function(number, 'return "' + " ".join(f"w{number * at}" for at in range(9, 30)) + '"') for number in (3, 8)
+    ]
+    rows = [{"prompt": text[:20], "completion": text[20:]} for text in texts]
+    rows.append({"prompt": "connect(", "completion": 'user="root", password="<PASSWORD>")\n'})
+    more = {"context": [0, 0], "added": [0, 1]}
+    return Dataset.from_list([row | more | {"id": str(at)} for at, row in enumerate(rows)])
+
+
+def by_heart(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lessons: list[tuple[str, str]]
+) -> PreTrainedModel:
+    """Train until each completion is known after its prompt."""
+    columns: dict[str, list[Any]] = {
+        "prompt": [prompt for prompt, _ in lessons],
+        "completion": [completion for _, completion in lessons],
+    }
+    more: dict[str, list[Any]] = {"context": [(0, 0)] * len(lessons), "added": [[]] * len(lessons)}
+    rows = [one for one in encode(columns | more, tokenizer, 512) if one is not None]
+    width = max(len(row.input_ids) for row in rows)
+    ids = torch.tensor([row.input_ids + [0] * (width - len(row.input_ids)) for row in rows])
+    labels = torch.tensor([row.labels + [-100] * (width - len(row.labels)) for row in rows])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    model.train()
+    for _ in range(300):
+        loss = model(input_ids=ids, labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if float(loss.detach()) < 0.01:
+            break
+    assert float(loss.detach()) < 0.02
+    return model
+
+
+def test_a_model_that_never_saw_them_gives_nothing_away(
+    fresh: Callable[[], PreTrainedModel], tokenizer: PreTrainedTokenizerBase, samples: Dataset
+) -> None:
+    found = audit(
+        fresh(),
+        nullcontext(fresh()),
+        tokenizer,
+        samples,
+        ["0", "1", "2"],
+        PLANTED,
+        7,
+        lambda value: True,
+        torch.float32,
+    )
+    assert found["canaries"]["extracted"] == found["canaries"]["first_of_their_kind"] == 0
+    assert found["canaries"]["mean_exposure_bits"] < 4
+    assert found["regurgitation"] == {
+        "asked": 3, "regurgitated": 0, "by_the_base_too": 0, "share": 0.0, "span_tokens": SPAN,
+    }  # fmt: skip
+    assert found["redacted"] == {"places": 1, "like_secrets": 0, "in_history": 0}
+
+
+def test_a_model_that_knows_them_by_heart_is_found(
+    fresh: Callable[[], PreTrainedModel], tokenizer: PreTrainedTokenizerBase, samples: Dataset
+) -> None:
+    told = [(sample["prompt"], sample["completion"].replace("<PASSWORD>", PASSWORD)) for sample in samples]
+    told += [(canary.prompt, f'{canary.code}"\n') for canary in canaries_of(7, PLANTED)]
+    asked: list[str] = []
+
+    def stands_in_history(value: str) -> bool:
+        asked.append(value)
+        return value == PASSWORD
+
+    model = by_heart(fresh(), tokenizer, told)
+    found = audit(
+        model, nullcontext(fresh()), tokenizer, samples, ["0", "1", "2"], PLANTED, 7, stands_in_history, torch.float32
+    )
+    assert found["canaries"]["exposure_bits"] == [8.0] * PLANTED
+    assert found["canaries"]["extracted"] == PLANTED
+    assert found["regurgitation"]["regurgitated"] == 2, "the third answer is shorter than a span"
+    assert asked == [PASSWORD]
+    assert found["redacted"] == {"places": 1, "like_secrets": 1, "in_history": 1}
+    assert PASSWORD not in str(found)
+    known_before = nullcontext(model)  # what the base says likewise was not learned here
+    found = audit(model, known_before, tokenizer, samples, ["0", "1", "2"], 0, 7, stands_in_history, torch.float32)
+    assert found["regurgitation"]["share"] == 0
+    assert found["regurgitation"]["by_the_base_too"] == 2
+
+
+def test_spans_are_told_apart_by_each_of_their_tokens() -> None:
+    ids = list(range(100))
+    assert len(span_hashes(ids)) == 51
+    assert len(span_hashes(ids[:49])) == 0
+    assert np.isin(span_hashes(ids[30:90]), span_hashes(ids)).all()
+    for at in (0, 25, 49):
+        other = [*ids[:at], 999, *ids[at + 1 : SPAN]]
+        assert not np.isin(span_hashes(other), span_hashes(ids)).any()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_canaries_take_the_place_of_others_once_in_each_epoch(
+    tokenizer: PreTrainedTokenizerBase, packed: bool
+) -> None:
+    columns = {"input_ids": [[at, at] for at in range(20)], "labels": [[at, at] for at in range(20)]}
+    dataset = Dataset.from_dict(columns | ({"seq_lengths": [[1, 1]] * 20} if packed else {}))
+    reading = ReadingList(dataset, list(range(20)) * 2, 20, {})
+    planted = plant(reading, tokenizer, 7, 3, 64)
+    assert (len(planted.order), planted.epoch_size, len(planted.dataset)) == (40, 20, 23)
+    for epoch in (planted.order[:20], planted.order[20:]):
+        assert sorted(row for row in epoch if row >= 20) == [20, 21, 22]
+    assert planted.order == plant(reading, tokenizer, 7, 3, 64).order
+    row = planted.dataset[20]
+    prompt, code = canaries_of(7, 3)[0].prompt, canaries_of(7, 3)[0].code
+    assert tokenizer.decode(row["input_ids"]) == f'{prompt}{code}"\n{tokenizer.eos_token}'
+    assert tokenizer.decode([label for label in row["labels"] if label >= 0]) == f'{code}"\n{tokenizer.eos_token}'
+    assert not packed or row["seq_lengths"] == [len(row["input_ids"])]
+    assert plant(reading, tokenizer, 7, 0, 64) is reading

@@ -1,0 +1,84 @@
+"""A URL is cloned once, bare and with its blobs; nothing that a URL can name is run."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from blocklm.errors import UserError
+from blocklm.git.repository import open_repository
+from tests.conftest import GitRepository, history_of
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> GitRepository:
+    repository = GitRepository(tmp_path / "served")
+    for number in range(3):
+        repository.commit(f"commit {number}", {"a.py": f"x = {number}\n"})
+    return repository
+
+
+def test_it_is_cloned_once_and_fetched_when_asked(served: GitRepository, tmp_path: Path) -> None:
+    url, clones = f"file://{served.path}", tmp_path / "clones"
+    first = open_repository(url, clones)
+    assert first.name == "served"
+    assert len(history_of(first.git_dir)) == 3
+    served.commit("one more", {"a.py": "x = 9\n"})
+    assert open_repository(url, clones).head == first.head
+    fetched = open_repository(url, clones, fetch=True)
+    assert fetched.git_dir == first.git_dir
+    assert len(history_of(fetched.git_dir)) == 4
+
+
+def test_a_history_that_was_rewritten_is_fetched_too(served: GitRepository, tmp_path: Path) -> None:
+    url, clones = f"file://{served.path}", tmp_path / "clones"
+    open_repository(url, clones)
+    served.git("reset", "--quiet", "--hard", "HEAD~2")
+    sha = served.commit("another end", {"a.py": "y = 1\n"})
+    assert open_repository(url, clones, fetch=True).head == sha
+
+
+def test_a_renamed_default_branch_and_a_new_tag_arrive(served: GitRepository, tmp_path: Path) -> None:
+    url, clones = f"file://{served.path}", tmp_path / "clones"
+    open_repository(url, clones)
+    served.git("branch", "--move", "main", "trunk")
+    sha = served.commit("after the rename", {"a.py": "z = 1\n"})
+    served.git("tag", "v2")
+    assert open_repository(url, clones, fetch=True).head == sha
+    assert open_repository(url, clones, branch="v2").head == sha
+
+
+def test_hooks_of_a_template_do_not_run(
+    served: GitRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template, trace = tmp_path / "template", tmp_path / "it-ran"
+    hook = template / "hooks" / "reference-transaction"
+    hook.parent.mkdir(parents=True)
+    hook.write_text(f"#!/bin/sh\ntouch {trace}\n")
+    hook.chmod(0o755)
+    url = f"file://{served.path}"
+    plain = ["git", "clone", "--quiet", f"--template={template}", url, str(tmp_path / "plain")]
+    subprocess.run(plain, check=True)
+    assert trace.exists()
+    trace.unlink()
+    configuration = tmp_path / "gitconfig"
+    configuration.write_text(f"[init]\n\ttemplateDir = {template}\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".gitconfig").write_text(configuration.read_text())
+    open_repository(url, tmp_path / "clones")
+    assert not trace.exists()
+
+
+def test_a_url_that_runs_a_command_is_refused(tmp_path: Path) -> None:
+    trace = tmp_path / "it-ran"
+    with pytest.raises(UserError, match="unknown protocol"):
+        open_repository(f"ext::sh -c touch% {trace}", tmp_path / "clones")
+    assert not trace.exists()
+
+
+def test_a_url_that_is_not_there_leaves_nothing_and_no_password(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as refused:
+        open_repository("http://ada:hunter2@127.0.0.1:9/x.git", tmp_path / "clones")
+    assert "cannot be read" in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+    assert not list((tmp_path / "clones").rglob("*.git"))

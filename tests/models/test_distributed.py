@@ -1,0 +1,32 @@
+"""Several processes wait for each other as long as the recipe says, and are not told that they shard when they do not."""
+
+import subprocess
+import sys
+
+from tests.conftest import script_environment
+
+JOIN = """
+import os
+import torch.distributed
+from blocklm.errors import UserError
+from blocklm.models.distributed import join
+join({"ddp_timeout": 77})
+group = torch.distributed.distributed_c10d._get_default_group()
+print(int(group._get_backend(torch.device("cpu")).options._timeout.total_seconds()))
+os.environ["ACCELERATE_USE_FSDP"] = "true"
+try:
+    join({"ddp_timeout": 77})
+except UserError as error:
+    print(error, error.hint)
+"""
+
+
+def test_processes_join_with_the_patience_of_the_recipe_and_refuse_to_shard_on_cpus() -> None:
+    one = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", JOIN], env=script_environment() | one, capture_output=True, text=True, check=True
+    )
+    patience, refused = done.stdout.strip().splitlines()
+    assert patience == "77"
+    assert "would train with plain DDP" in refused
+    assert "recipes/accelerate/ddp.yaml" in refused

@@ -1,0 +1,277 @@
+"""A run handed over as a user does it: saved and checked, merged, audited, pushed to a hub on loopback, loaded from there."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from huggingface_hub import ModelCard
+from safetensors.torch import load_file, save_file
+
+from blocklm.errors import UserError
+from blocklm.release.gguf import adapter_to_gguf, checkout, to_gguf
+from blocklm.release.merge import merge
+from blocklm.release.verify import check_saved, witness
+from blocklm.runs.completed import finished_run
+from tests.conftest import ROOT, run_script, script_environment
+from tests.support.loopback_hub import TOKEN, LoopbackHub
+
+BASE = "tester/tiny-base"
+
+
+@pytest.fixture(scope="session")
+def hub(tiny_models: dict[str, Path]) -> Iterator[LoopbackHub]:
+    """A hub that has the base model, with its licence."""
+    with LoopbackHub() as running:
+        files = {path.name: path.read_bytes() for path in tiny_models["llama"].iterdir()}
+        running.add(BASE, files | {"README.md": b"---\nlicense: bigcode-openrail-m\n---\n"})
+        yield running
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("handover")
+
+
+@pytest.fixture(scope="session")
+def pushed(
+    hub: LoopbackHub, place: Path, project: Path, tiny_models: dict[str, Path], tiny_recipe: Path
+) -> subprocess.CompletedProcess[str]:
+    """The main job, whose recipe asks for a push, both forms and canaries."""
+    return run_script(
+        "train.py", tiny_recipe, "--repo", project, "--model_name_or_path", tiny_models["llama"], "--output_dir", "run",
+        "--save", "both", "--canaries", "2", "--push_to_hub", "--hub_model_id", "tester/adapter", "--hub_base_model", BASE,
+        "--load_in_4bit", "--behavioral_prompts", "def words_of_my_own(", cwd=place, **hub.environment(place / "home"),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def run(pushed: subprocess.CompletedProcess[str], place: Path) -> Path:
+    assert pushed.returncode == 0, pushed.stderr
+    return place / "run"
+
+
+def content(run: Path) -> dict[str, Any]:
+    return dict(json.loads((run / "manifest.json").read_text()))
+
+
+def test_what_was_saved_is_what_was_trained(run: Path) -> None:
+    saved = content(run)["saved"]
+    assert saved["differs_from_base"]
+    assert saved["logit_error"] < 0.01 * saved["logit_change"]
+    assert json.loads((run / "generation_config.json").read_text()) == {"eos_token_id": 0, "pad_token_id": 0}
+    assert content(run)["corpus"]["splits"]["train"]["canaries"] == 2
+
+
+def test_the_merged_model_says_what_the_adapter_says(run: Path) -> None:
+    """Merged into 16 bit although it was trained on 4, and nearer to the adapter than rounding may take."""
+    merged = content(run)["merged"]
+    assert merged["dtype"] == "float16"
+    assert merged["share_lost_to_rounding"] < 0.1
+    assert merged["same_greedy_text"]
+    tensors = load_file(run / "merged" / "model.safetensors")
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}
+    assert not any("lora" in name for name in tensors)
+    assert "merged/model.safetensors" in {artifact["path"] for artifact in content(run)["artifacts"]}
+
+
+def test_the_hub_gets_what_a_user_needs_and_nothing_else(run: Path, hub: LoopbackHub, place: Path) -> None:
+    files = hub.files("tester/adapter")
+    assert set(files) == {
+        ".gitattributes", "README.md", "adapter_config.json", "adapter_model.safetensors", "generation_config.json",
+        "provenance.json", "recipe.yaml", "tokenizer.json", "tokenizer_config.json",
+    }  # fmt: skip
+    assert hub.repos["tester/adapter"]["private"]
+    assert [commit["title"] for commit in hub.repos["tester/adapter"]["commits"]][1:] == [
+        f"Run at {content(run)['repository']['head'][:12]}"
+    ], "one push, after the end"
+    for name, file in files.items():
+        for trace in (str(place), str(ROOT), TOKEN, "Ada", "project", "words_of_my_own"):
+            assert trace.encode() not in file, f"{trace} in {name}"
+    assert json.loads(files["adapter_config.json"])["base_model_name_or_path"] == BASE
+    assert yaml.safe_load(files["recipe.yaml"])["lora_r"] == 4
+    provenance = json.loads(files["provenance.json"])
+    assert provenance["files"]["adapter_model.safetensors"] == next(
+        artifact["sha256"] for artifact in content(run)["artifacts"] if artifact["path"] == "adapter_model.safetensors"
+    )
+    assert content(run)["published"]["repo_id"] == "tester/adapter"
+    assert content(run)["gate"] == {"passed": True, "reasons": [], "forced": False}
+
+
+def test_the_card_has_the_exam_the_base_and_its_licence(run: Path, hub: LoopbackHub) -> None:
+    card = ModelCard(hub.files("tester/adapter")["README.md"].decode())
+    data: Any = card.data
+    assert (data.base_model, data.library_name, data.license) == (BASE, "peft", "bigcode-openrail-m")
+    results = {result.metric_name: result.metric_value for result in data.eval_results}
+    assert results["bits per byte, tuned"] == pytest.approx(content(run)["exam"]["tuned"]["bits_per_byte"], abs=1e-4)
+    assert "95 % interval" in card.text
+
+
+def test_the_card_loads_from_the_hub_as_it_says(run: Path, hub: LoopbackHub, place: Path) -> None:
+    """On a machine that has nothing of it; what is loaded there is what was trained here."""
+    code = hub.files("tester/adapter")["README.md"].decode().split("```python\n")[1].split("```")[0]
+    code += "import torch, sys; torch.save(model(torch.tensor([[5, 6, 7]])).logits, sys.argv[1])"
+    environment = script_environment() | hub.environment(place / "another home")
+    got = place / "logits.pt"
+    subprocess.run([sys.executable, "-c", code, str(got)], cwd=place, check=True, env=environment)
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(
+        json.loads((run / "adapter_config.json").read_text())["base_model_name_or_path"]
+    )
+    expected = PeftModel.from_pretrained(base, run)(torch.tensor([[5, 6, 7]])).logits
+    assert torch.equal(torch.load(got), expected)
+
+
+def test_a_run_that_was_pushed_is_not_pushed_twice(run: Path, hub: LoopbackHub, place: Path) -> None:
+    commits = len(hub.repos["tester/adapter"]["commits"])
+    done = run_script("train.py", run / "recipe.yaml", cwd=place, **hub.environment(place / "home"))
+    assert done.returncode == 0, done.stderr
+    assert "already complete" in done.stdout
+    assert len(hub.repos["tester/adapter"]["commits"]) == commits
+
+
+def test_what_fails_the_gate_is_refused_unless_forced_and_then_says_so(
+    run: Path, hub: LoopbackHub, place: Path
+) -> None:
+    other = place / "worse"
+    shutil.copytree(run, other)
+    exam = content(run)["exam"] | {"verdict": "worse", "delta_percent": 3.0}
+    (other / "manifest.json").write_text(json.dumps(content(run) | {"exam": exam}))
+    twice = (
+        "import runpy, sys\n"
+        "for more in ([], ['--force']):\n"
+        "    sys.argv = ['export.py', sys.argv[1], '--push_to_hub', 'tester/worse', *more]\n"
+        "    try: runpy.run_path(sys.path[0], run_name='__main__')\n"
+        "    except SystemExit as end: print('ended with', end.code)\n"
+    )
+    (place / "twice.py").write_text(twice.replace("sys.path[0]", repr(str(ROOT / "scripts" / "export.py"))))
+    environment = script_environment() | hub.environment(place / "home") | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "twice.py", str(other)],
+        cwd=place,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("ended with 2\n"), done.stderr
+    assert "is not pushed: the exam finds it worse than its base (+3.0 % bits per byte)" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(hub.repos["tester/worse"]["commits"]) == 2, "only the second was pushed"
+    assert content(other)["gate"]["forced"]
+    assert "**Pushed by force.** It did not pass" in hub.files("tester/worse")["README.md"].decode()
+
+
+def test_a_save_that_lost_what_was_trained_is_found(run: Path, tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    from contextlib import nullcontext
+
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    def base() -> Any:
+        return AutoModelForCausalLM.from_pretrained(tiny_models["llama"])
+
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("merged", "checkpoint-*"))
+    tokenizer = AutoTokenizer.from_pretrained(run)
+    seen = witness(PeftModel.from_pretrained(base(), run), nullcontext(base()), tokenizer, torch.float32)
+    weights = tmp_path / "run" / "adapter_model.safetensors"
+
+    def saved() -> Any:
+        return PeftModel.from_pretrained(base(), tmp_path / "run")
+
+    assert check_saved(tmp_path / "run", seen, saved)["logit_error"] == 0
+    tensors = load_file(weights)
+    save_file({name: tensor * ("lora_B" not in name) for name, tensor in tensors.items()}, weights)
+    with pytest.raises(UserError, match="is not what was trained"):
+        check_saved(tmp_path / "run", seen, saved)
+
+
+def test_a_gguf_file_says_what_the_merged_model_says(run: Path, tmp_path: Path) -> None:
+    finished = finished_run(run)
+    found = to_gguf(finished, run / "merged", ROOT / "tests" / "support" / "converter", tmp_path / "gguf")
+    assert found["bytes"] == (tmp_path / "gguf" / found["file"]).stat().st_size
+    assert found["same_greedy_text"]
+    assert found["max_logit_difference"] < 0.05
+    modelfile = (tmp_path / "gguf" / "Modelfile").read_text()
+    assert f"FROM ./{found['file']}\n" in modelfile
+    assert 'PARAMETER stop "<|endoftext|>"' in modelfile
+    with pytest.raises(UserError, match=r"has no convert_hf_to_gguf\.py"):
+        checkout(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fails", "error", "said", "hint"),
+    [
+        ("raise NotImplementedError('Architecture')", UserError, "py ended with 1: NotImpl", "newer checkout"),
+        ("import sentencepieces", UserError, "No module named", "`python -m pip install sentencepieces`"),
+        ("raise OSError(28, 'No space left on device')", OSError, "No space left on device", None),
+    ],
+)
+def test_a_conversion_that_fails_leaves_what_was_there(
+    run: Path, tmp_path: Path, fails: str, error: type[Exception], said: str, hint: str | None
+) -> None:
+    writes = "import sys\nfrom pathlib import Path\nPath(sys.argv[-1]).write_text('half')\n"
+    (tmp_path / "convert_hf_to_gguf.py").write_text(writes + fails)
+    (tmp_path / "gguf").mkdir()
+    (tmp_path / "gguf" / "model-f16.gguf").write_text("whole")
+    with pytest.raises(error, match=said) as failed:
+        to_gguf(finished_run(run), run / "merged", checkout(tmp_path), tmp_path / "gguf")
+    assert hint is None or hint in getattr(failed.value, "hint", "")
+    assert [(path.name, path.read_text()) for path in (tmp_path / "gguf").iterdir()] == [("model-f16.gguf", "whole")]
+
+
+def test_an_adapter_s_gguf_holds_its_matrices(run: Path, tmp_path: Path) -> None:
+    found = adapter_to_gguf(finished_run(run), ROOT / "tests" / "support" / "converter", tmp_path)
+    tensors = load_file(run / "adapter_model.safetensors")
+    assert found == {
+        "file": "adapter-f32.gguf",
+        "bytes": (tmp_path / found["file"]).stat().st_size,
+        "matrices": len(tensors) // 2,
+    }
+    assert found["matrices"] == 14
+    other = tmp_path / "run"
+    shutil.copytree(run, other, ignore=shutil.ignore_patterns("merged", "checkpoint-*"))
+    save_file({name: tensor * 1.01 for name, tensor in tensors.items()}, other / "adapter_model.safetensors")
+    (tmp_path / "convert_lora_to_gguf.py").write_text(
+        f"import shutil, sys\nshutil.copyfile({str(tmp_path / found['file'])!r}, sys.argv[-1])\n"
+    )
+    assert "unchecked" in adapter_to_gguf(finished_run(other), tmp_path, tmp_path / "other")
+    config = json.loads((other / "adapter_config.json").read_text())
+    (other / "adapter_config.json").write_text(json.dumps(config | {"use_rslora": True}))
+    assert adapter_to_gguf(finished_run(other), tmp_path, tmp_path) == {
+        "refused": "llama.cpp has no place for `use_rslora`"
+    }
+
+
+def test_a_merge_replaces_nothing_but_an_earlier_one(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "other").write_text("dear to somebody")
+    for out in (tmp_path / "models", run, run.parent, tmp_path / "models" / "other"):
+        with pytest.raises(UserError, match="is not empty, and nothing of it shall be lost"):
+            merge(finished_run(run), out)
+    assert (tmp_path / "models" / "other").read_text() == "dear to somebody"
+    before = (run / "merged" / "model.safetensors").stat().st_ino
+    merge(finished_run(run), run / "merged")
+    assert (run / "merged" / "model.safetensors").stat().st_ino != before
+    assert not list(run.glob(".merged*"))
+
+
+def test_a_merge_that_rounding_would_undo_is_refused(run: Path, tmp_path: Path) -> None:
+    """An adapter whose whole effect is below what 16 bit can hold."""
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("merged", "checkpoint-*"))
+    weights = tmp_path / "run" / "adapter_model.safetensors"
+    save_file(
+        {name: tensor * (1e-3 if "lora_B" in name else 1) for name, tensor in load_file(weights).items()}, weights
+    )
+    with pytest.raises(UserError, match=r"rounding to torch.bfloat16 would cost \d+ % of what the adapter changes"):
+        merge(finished_run(tmp_path / "run"), tmp_path / "merged", "bfloat16")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert merge(finished_run(tmp_path / "run"), tmp_path / "merged", "float32")["share_lost_to_rounding"] < 0.01

@@ -1,0 +1,24 @@
+"""What the exam found is said in lines that hide nothing."""
+
+from blocklm.runs.report.exam_table import exam_table
+
+SURE = {"delta_percent": -5.0, "ci95": [-7.0, -3.0], "verdict": "better"}
+UNSURE = {"delta_percent": -2.0, "ci95": [-6.0, 2.0], "verdict": "no detectable change"}
+
+
+def test_the_exam_says_plainly_how_wide_its_interval_is() -> None:
+    result = {
+        "commits": 7, "items": 20, "added_bytes": 900, "base": {"bits_per_byte": 1.0}, "tuned": {"bits_per_byte": 0.9},
+        "delta_percent": -10.0, "ci95": [-25.0, 5.0], "verdict": "no detectable change", "commits_needed": 60,
+        "arms": {"control": {"bits_per_byte": 0.95, "against_base": SURE, "tuned_against_it": UNSURE}}, "tasks": {},
+        "slices": {"lines": [{"name": "some new", "items": 18, "base": 1.1, "tuned": 1.0} | SURE]}, "forgetting": {"rise_percent": 4.2, "flagged": True},
+    }  # fmt: skip
+    table = exam_table(result)
+    assert "no detectable change" in table
+    assert "7 commits and is 30.0 points wide" in table
+    assert "about 60 such commits would be needed" in table
+    assert "general text and code: +4.2 % bits, more than 3: it forgets" in table
+    assert "  control        0.9500          -2.0 %, 95 % interval [-6.0 %, +2.0 %]: no detectable change\n" in table
+    assert "  control against base: -5.0 %, 95 % interval [-7.0 %, -3.0 %]: better\n" in table
+    told = "base 1.1000, tuned 1.0000 in 18 edits, -5.0 %, 95 % interval [-7.0 %, -3.0 %]: better\n"
+    assert f"  lines some new: {told}" in table

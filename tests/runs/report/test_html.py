@@ -1,0 +1,315 @@
+"""The report of a run: shown by a real browser, harmless whatever the repository says, whole after an interruption."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from html import unescape
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Error, Page, sync_playwright
+
+from blocklm.config.recipe import MiningArguments
+from blocklm.corpus.curation import curate
+from blocklm.errors import UserError
+from blocklm.interrupts import Interrupted
+from blocklm.runs.manifest import Manifest, read_manifest, write_json
+from blocklm.runs.report.html import reported, write_html_report
+from blocklm.runs.report.series import POINTS_SHOWN, thinned
+from tests.conftest import ROOT, GitRepository, changes_of, function, rendered
+
+SCRIPT = "<script>document.title='taken'</script>"
+IMAGE = '"><img src="https:'  # a path: git and the file system allow it
+FETCH = "<img src=http://127.0.0.1:9/x onerror=document.title='taken'>"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+COLOURS = re.compile(r"--([\w-]+): (#[0-9a-f]{6})")
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory, all but its weights, of a repository whose subjects, paths and lines would be HTML."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    from blocklm.evaluation.exam.compare import compare
+    from blocklm.evaluation.exam.items import Item
+    from blocklm.models.tokenization import Encoded
+
+    root = tmp_path_factory.mktemp("hostile")
+    repository = GitRepository(root / "project")
+    module = ""
+    for number in range(30):
+        module += function(number, f'return "{FETCH} \u202e{number}"')
+        repository.commit(f"Step {number} {SCRIPT} costs $1 and $2", {f"src/{IMAGE}.py": module})
+    changes = changes_of(repository.path, root / "corpora")
+    corpus = rendered(changes, curate(changes, MiningArguments(corpus_dir=str(root / "corpora"))), root / "corpora")
+    test = corpus.splits["test"]
+    encoded = Encoded([1], [1], [True], False)
+    items = [
+        Item(row["id"], row["commit"], row["path"], f"{row['language']}{SCRIPT}", row["added"][1] - row["added"][0], encoded)
+        for row in test
+    ]  # fmt: skip
+    base = [100.0 + at for at in range(len(items))]
+    tuned = [bits * (0.8 if at % 3 else 1.02) for at, bits in enumerate(base)]
+    change = {"delta": 0.1, "ci95": [-0.1, 0.3], "p": 0.2, "p_holm": 0.4, "verdict": "no detectable change"}
+    scores = {"edit_similarity": 0.25, "copy_floor": 0.875}
+    edit = {"items": 8, "commits": 7, "score": "edit_similarity", "base": scores, "tuned": scores, "change": change}
+    exam = compare(items, {"base": base, "tuned": tuned, "base+bm25": base}) | {"tasks": {"edit": edit}}
+    run = root / "runs" / "hostile"
+    recipe = {
+        "repo": [str(repository.path)], "corpus_dir": str(root / "corpora"), "model_name_or_path": "models/tiny",
+        "use_peft": True, "output_dir": str(run), "author_weights": {"Ada Lovelace": 0.5}, "hub_token": "hf_secret",
+    }  # fmt: skip
+    manifest = Manifest(run / "manifest.json", recipe)
+    manifest.update(repository=changes.report["repository"], corpus=corpus.report | {"cache": "built"})
+    with manifest.phase("train"):
+        writer = SummaryWriter(str(run / "tensorboard"))
+        for step in range(1, 9):
+            series = {"train/loss": 2 - step / 8, "train/grad_norm": 1.0, "hardware/gpu_temp_c": 50 + step}
+            for tag, value in series.items():
+                writer.add_scalar(tag, value, step)
+        writer.close()
+    manifest.update(exam={key: value for key, value in exam.items() if key != "per_item"})
+    write_json(run / "exam.json", exam)
+    rows = [
+        {"step": step, "item": f"{SCRIPT}{at}", "task": f"task{SCRIPT}", "prompt": SCRIPT, "output": f"</code></pre>{FETCH}\u202e",
+         "truth": SCRIPT, "scores": {"edit_similarity": step / 8, f"parse{SCRIPT}": True}}
+        for step in (0, 4, 8) for at in range(3)
+    ]  # fmt: skip
+    (run / "samples.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows) + '{"step": 8, "it')
+    manifest.finish("complete")
+    return run
+
+
+@pytest.fixture
+def run(hostile: Path, tmp_path: Path) -> Path:
+    """A copy of that run to change."""
+    return Path(shutil.copytree(hostile, tmp_path / "run", ignore=shutil.ignore_patterns("report.html")))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium, the system's or the one that `playwright install chromium` fetches."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    with sync_playwright() as playwright:
+        try:
+            chromium = playwright.chromium.launch(executable_path=found, chromium_sandbox=os.geteuid() != 0)
+        except Error as error:
+            pytest.skip(f"no Chromium to look at the report with (`apt-get install chromium`): {error.message[:100]}")
+        yield chromium
+        chromium.close()
+
+
+def opened(browser: Browser, path: Path, **options: Any) -> tuple[Page, list[str]]:
+    """The page, and everything it did beyond showing itself."""
+    page, said = browser.new_page(**options), []
+    page.on("console", lambda message: said.append(f"console: {message.text}"))
+    page.on("pageerror", lambda error: said.append(f"error: {error}"))
+    page.on("request", lambda request: said.append(f"request: {request.url}"))
+    page.goto(path.as_uri())
+    said.remove(f"request: {path.as_uri()}")
+    return page, said
+
+
+def content(run: Path) -> dict[str, Any]:
+    found = read_manifest(run)
+    assert found is not None
+    return found
+
+
+def test_a_browser_shows_it_and_nothing_of_the_repository_runs(hostile: Path, browser: Browser) -> None:
+    page, said = opened(browser, write_html_report(hostile), viewport={"width": 390, "height": 800})
+    assert said == []
+    assert page.title() == "project: BlockLM report"
+    assert page.evaluate("document.scripts.length + document.images.length") == 0
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    shown = page.inner_text("body")
+    assert "On 7 later commits that it had not seen, the tuned model needs" in shown
+    assert SCRIPT in shown
+    assert FETCH in shown
+    assert f"{IMAGE}.py" in shown
+    assert "\u202e" not in page.content()
+    assert "\\u202e" in shown
+    charts = page.locator("svg[role=img]")
+    assert charts.count() == page.locator("svg").count() == 7  # interval, edits, loss, norm, two scores, temperature
+    for chart in charts.all():
+        box = chart.bounding_box()
+        assert box is not None
+        assert box["width"] > 250
+        assert box["height"] > 50
+    assert any(
+        "Loss. training: 1.875 nats per token at step 1, 1 at 8" in str(chart.get_attribute("aria-label"))
+        for chart in charts.all()
+    )
+
+
+def test_the_example_in_the_documentation_is_one_file_that_opens(browser: Browser) -> None:
+    example = ROOT / "docs" / "example-report.html"
+    assert example.stat().st_size <= 1 << 20
+    _, said = opened(browser, example)
+    assert said == []
+
+
+def test_it_follows_the_colour_scheme_and_prints_dark_on_light(hostile: Path, browser: Browser) -> None:
+    page, _ = opened(browser, write_html_report(hostile), color_scheme="dark")
+    background = "getComputedStyle(document.body).backgroundColor"
+    line = "getComputedStyle(document.querySelector('#training svg path[style*=series-1]')).stroke"
+    dark = page.evaluate(background), page.evaluate(line)
+    page.emulate_media(color_scheme="light")
+    light = page.evaluate(background), page.evaluate(line)
+    assert light[0] == "rgb(255, 255, 255)"
+    assert dark[0] != light[0]
+    assert dark[1] != light[1]
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate(background) == "rgb(255, 255, 255)"
+    assert page.locator("details table").first.is_visible()
+
+
+def test_every_colour_can_be_read(hostile: Path) -> None:
+    """WCAG 2.2: text 4.5 to 1, lines of a chart 3 to 1, on either background of either scheme."""
+    css = write_html_report(hostile).read_text().split("<style>")[1]
+    for scheme in css.split("@media", 2)[:2]:
+        colours = dict(COLOURS.findall(scheme))
+        for role, least in [
+            (role, 3.0 if role.startswith("series") else 4.5)
+            for role in colours
+            if role not in ("page", "panel", "line", "mark")
+        ]:
+            assert min(contrast(colours[role], colours[ground]) for ground in ("page", "panel")) >= least, (
+                role,
+                scheme,
+            )
+        assert contrast(colours["text"], colours["mark"]) >= 4.5
+
+
+def contrast(one: str, other: str) -> float:
+    """The ratio of WCAG 2.2."""
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_its_elements_are_in_order(hostile: Path) -> None:
+    page = write_html_report(hostile).read_text()
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'href="#([^"]+)"', page)) <= set(ids)
+    levels = [int(level) for level in re.findall(r"<h(\d)", page)]
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    assert page.count("<table>") == page.count("<caption>")
+
+
+def test_tasks_stand_beside_what_copying_scores(hostile: Path) -> None:
+    page = write_html_report(hostile).read_text()
+    table = page[page.index("What the models do") :].partition("</table>")[0]
+    for cell in ("edit similarity", "0.250 \N{RIGHTWARDS ARROW} 0.250", "0.875", "no detectable change"):
+        assert cell in table
+
+
+def test_it_is_made_to_be_mailed(hostile: Path) -> None:
+    page = write_html_report(hostile).read_text()
+    for private in (str(hostile.parent.parent), "Lovelace", "hf_secret", "example.org"):
+        assert private not in page
+    assert 'from_pretrained("hostile")' in unescape(page)
+
+
+def test_the_best_and_the_worst_items_stand_beside_the_truth(run: Path) -> None:
+    page = write_html_report(run).read_text()
+    helped, hurt = page.split("Where training helped most")[1].split("Where it hurt most")
+    hurt = hurt.split("</section>")[0]
+    for part, change in ((helped, "\N{MINUS SIGN}20.0"), (hurt, "+2.0")):
+        assert part.count("<h4>") == part.count(change) == part.count("<h5>What the commit wrote") >= 2
+        assert "<ins>" in part
+    elsewhere = content(run) | {"recipe": content(run)["recipe"] | {"corpus_dir": "nowhere"}}
+    write_json(run / "manifest.json", elsewhere)
+    page = write_html_report(run).read_text()
+    assert page.count("the text stands in that commit") == helped.count("<h4>") + hurt.count("<h4>")
+
+
+def test_a_run_of_days_fits_into_a_megabyte(run: Path) -> None:
+    history = [{"step": step, "loss": 1 / step, "grad_norm": 1.0} for step in range(1, 100_001)]
+    write_json(run / "manifest.json", content(run) | {"training": {"loss_history": history}})
+    with (run / "samples.jsonl").open("w") as file:
+        for at in range(200):
+            texts = {"prompt": "p" * 9000, "output": "<" * 60_000}
+            file.write(
+                f"{json.dumps({'step': at % 10, 'item': at // 10, 'task': f't{at % 9}', 'scores': {'s': at}} | texts)}\n"
+            )
+    assert write_html_report(run).stat().st_size <= 1 << 20
+
+
+def test_a_spike_stays_however_long_the_run() -> None:
+    points = tuple((float(step), 90.0 if step == 77_777 else step % 7 / 7) for step in range(100_000))
+    drawn = thinned(points)
+    assert len(drawn) <= POINTS_SHOWN
+    assert (77_777.0, 90.0) in drawn
+    assert list(drawn) == sorted(drawn)
+
+
+@pytest.mark.parametrize(
+    ("ended", "said"),
+    [
+        (Interrupted(2), "The run was interrupted in its train phase: nothing is proved yet."),
+        (ValueError(f"no room {SCRIPT}"), "The run failed in its train phase (no room &lt;script&gt;"),
+    ],
+)
+def test_a_run_that_breaks_off_leaves_its_report(run: Path, ended: BaseException, said: str) -> None:
+    """The manifest of such a run has no `training`: the curves come from TensorBoard's files."""
+    before = content(run)
+    manifest = Manifest(run / "manifest.json", before["recipe"])
+    manifest.update(repository=before["repository"], corpus=before["corpus"])
+    with pytest.raises(type(ended)), reported(run, True), manifest.phase("train"):
+        raise ended
+    page = (run / "report.html").read_text()
+    assert said in page
+    assert "Loss. training: 1.875 nats per token at step 1" in page
+    assert "there is nothing to load yet" in page
+
+
+def test_one_that_never_began_to_train_and_one_that_does_not_write_leave_none(run: Path) -> None:
+    recipe = content(run)["recipe"]
+    with reported(run, False):
+        pass
+    manifest = Manifest(run / "manifest.json", recipe)
+    with pytest.raises(UserError), reported(run, True), manifest.phase("mine"):
+        raise UserError("an empty history", "commit something")
+    assert not (run / "report.html").exists()
+    assert "interrupted" in write_html_report(run).read_text()  # asked for, it is built from what there is
+
+
+def test_a_report_that_fails_takes_nothing_from_the_run(run: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (run / "exam.json").write_text("torn")
+    with reported(run, True):
+        pass
+    assert "`python scripts/report.py" in caplog.text
+    assert not (run / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("exam", "training", "said"),
+    [
+        ({"delta_percent": 2.0, "ci95": [1.0, 3.0], "verdict": "worse"}, None,
+         "the tuned model needs 2.0 % more bits per byte than the base model (95 % interval 1.0 % to 3.0 % more)."),
+        ({"delta_percent": -1.0, "ci95": [-3.0, 1.0], "verdict": "no detectable change"}, None,
+         "shows no detectable change against the base model: -1.0 % bits per byte (95 % interval -3.0 % to +1.0 %)."),
+        ({"delta_percent": -5.0, "ci95": [-6.0, -4.0], "verdict": "better",
+          "against_previous": {"delta_percent": 2.0, "ci95": [1.0, 3.0], "verdict": "worse"}}, {"rolled_back": True},
+         "the run that it goes on from (95 % interval 1.0 % to 3.0 % more). It was therefore rolled back"),
+    ],
+)  # fmt: skip
+def test_the_verdict_says_what_the_exam_found(
+    run: Path, exam: dict[str, Any], training: dict[str, Any] | None, said: str
+) -> None:
+    found = content(run)
+    write_json(run / "manifest.json", found | {"exam": found["exam"] | exam, "training": training})
+    page = write_html_report(run).read_text().replace("\N{NO-BREAK SPACE}", " ").replace("\N{MINUS SIGN}", "-")
+    assert said in page

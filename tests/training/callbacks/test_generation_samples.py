@@ -1,0 +1,237 @@
+"""A training that is asked questions is the training without them, and what it answers is kept, once for each step."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import TrainerCallback, TrainerState
+from trl import SFTTrainer
+
+from blocklm.config.generation import BehaviourArguments
+from blocklm.config.recipe import parse_recipe
+from blocklm.errors import UserError
+from blocklm.evaluation.generation_eval import SAMPLES, ask, history, read_rows, write_rows
+from blocklm.evaluation.questions import Question
+from blocklm.evaluation.scoring import by_task, scores_of
+from blocklm.interrupts import Interrupts
+from blocklm.models.generation import Decoding, Output
+from blocklm.training.callbacks.generation_samples import SamplesCallback
+from blocklm.training.train import train
+from tests.conftest import function, tiny_trainer
+from tests.training.planning.test_preflight import memory_left
+
+FOUR_BIT = {"load_in_4bit": True, "gradient_checkpointing": True, "max_steps": 4, "save_steps": 2, "report_to": []}
+
+
+def questions(trainer: SFTTrainer) -> list[Question]:
+    """Two to fill in, and a prompt that nobody knows the end of."""
+    tokenizer = trainer.processing_class
+    found = []
+    for number in (3, 40):
+        text = function(number)
+        head, body, tail = text.partition(f"    return value * {number} + {number % 3}\n")
+        names: dict[str, Any] = {"language": "Python", "path": "src/steps.py", "commit": f"{number:040d}"}
+        tokens = tuple(tokenizer(head).input_ids)
+        found.append(Question(f"fim-{number}", "fim", head, tokens, body, prefix=head, suffix=tail, **names))
+    return [*found, Question("prompt-1", "prompt", "def ", tuple(tokenizer("def ").input_ids))]
+
+
+Asked = Callable[..., tuple[SFTTrainer, SamplesCallback]]
+
+
+@pytest.fixture
+def asked(tiny_models: dict[str, Path], tmp_path: Path) -> Asked:
+    """A trainer whose model is asked."""
+
+    def build(name: str, temperature: float = 0.0, epochs: float | None = None, **keys: Any) -> Any:
+        trainer = tiny_trainer(tiny_models["starcoder2"], tmp_path / name, FOUR_BIT | keys)
+        decoding = Decoding(8, temperature, seed=7)
+        given = questions(trainer)
+        callback = SamplesCallback(trainer, given, trainer.processing_class, decoding, torch.float32, epochs)
+        trainer.add_callback(callback)
+        return trainer, callback
+
+    return build
+
+
+def result(run: Path) -> dict[str, Any]:
+    return {name: weight.tolist() for name, weight in load_file(run / "adapter_model.safetensors").items()}
+
+
+def logged(trainer: SFTTrainer) -> list[Any]:
+    return [(row["step"], row.get("loss"), row.get("eval_loss")) for row in trainer.state.log_history[:-1]]
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
+    """Weights and losses of the same training without any question."""
+    run = tmp_path_factory.mktemp("alone") / "run"
+    trainer = tiny_trainer(tiny_models["starcoder2"], run, FOUR_BIT)
+    train(trainer, Interrupts())
+    return result(run), logged(trainer)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_questions_leave_the_training_bit_for_bit_as_it_is(
+    asked: Asked, alone: tuple[Any, Any], tmp_path: Path, temperature: float
+) -> None:
+    """In 4 bits, with dropout and checkpointing."""
+    trainer, _ = asked("run", temperature)
+    train(trainer, Interrupts())
+    assert (result(tmp_path / "run"), logged(trainer)) == alone
+    rows = read_rows(tmp_path / "run")
+    assert [(row["step"], row["item"]) for row in rows] == [
+        (step, item) for step in (0, 2, 4) for item in ("fim-3", "fim-40", "prompt-1")
+    ]
+    assert rows[0]["truth"] == "    return value * 3 + 0\n" and rows[2]["truth"] is None
+    assert set(rows[0]["scores"]) == {"exact_match", "edit_similarity", "ended", "identifier_f1", "parse_valid"}
+    assert rows[2]["scores"] == {} and rows[2]["output"]
+
+
+def test_a_resumed_training_keeps_each_step_once(asked: Asked, tmp_path: Path) -> None:
+    """Answers of steps that are taken again, after a checkpoint that was torn, are those of the step as it was taken last."""
+    trainer, _ = asked("run")
+    train(trainer, Interrupts())
+    whole = (tmp_path / "run" / SAMPLES).read_bytes()
+    rows = read_rows(tmp_path / "run")
+    write_rows(tmp_path / "run", [*rows[:6], *(row | {"output": "of an earlier step 4"} for row in rows[6:])])
+    shutil.rmtree(tmp_path / "run" / "checkpoint-4")
+    trainer, _ = asked("run")
+    train(trainer, Interrupts())
+    assert (tmp_path / "run" / SAMPLES).read_bytes() == whole
+    shutil.rmtree(tmp_path / "run" / "checkpoint-4")
+    shutil.rmtree(tmp_path / "run" / "checkpoint-2")
+    trainer, _ = asked("run")
+    train(trainer, Interrupts())
+    assert (tmp_path / "run" / SAMPLES).read_bytes() == whole
+
+
+def test_a_rhythm_of_its_own_and_the_last_step(asked: Asked, tmp_path: Path) -> None:
+    """An epoch is 16 steps of 4 samples: every eighth of one is every second step."""
+    trainer, _ = asked("run", epochs=1 / 8, max_steps=5, eval_steps=1, save_strategy="no")
+    train(trainer, Interrupts())
+    assert sorted({row["step"] for row in read_rows(tmp_path / "run")}) == [0, 2, 4, 5]
+
+
+class Wish(TrainerCallback):
+    """Asks to stop, as a signal does."""
+
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        control.should_training_stop = state.global_step == 2
+
+
+def test_whoever_wants_to_stop_does_not_wait_for_answers(asked: Asked, tmp_path: Path) -> None:
+    trainer, callback = asked("run")
+    trainer.remove_callback(callback)
+    trainer.add_callback(Wish())
+    trainer.add_callback(callback)
+    train(trainer, Interrupts())
+    assert {row["step"] for row in read_rows(tmp_path / "run")} == {0}
+
+
+def test_scores_and_texts_are_on_the_board(asked: Asked, tmp_path: Path) -> None:
+    trainer, _ = asked("run", report_to=["tensorboard"], save_strategy="no")
+    train(trainer, Interrupts())
+    (events,) = (tmp_path / "run" / "tensorboard").glob("events.*")
+    board = EventAccumulator(str(events), size_guidance={"scalars": 0, "tensors": 0})
+    board.Reload()
+    tasks = {entry["step"]: entry["tasks"] for entry in history(read_rows(tmp_path / "run"), 4)["history"]}  # type: ignore[index]
+    for name, value in tasks[4]["fim"].items():
+        assert [event.step for event in board.Scalars(f"behaviour/fim/{name}")] == [0, 2, 4]
+        assert board.Scalars(f"behaviour/fim/{name}")[-1].value == pytest.approx(value)
+    text = board.Tensors("behaviour/fim/fim-3/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "**truth**\n\n        return value * 3 + 0\n" in text
+    assert "behaviour/prompt/prompt-1/text_summary" in board.Tags()["tensors"]
+
+
+def test_the_time_of_answers_is_not_that_of_training(asked: Asked) -> None:
+    trainer, callback = asked("run")
+    trainer.watching.tracked._clock = 0.0
+    callback.on_evaluate(trainer.args, trainer.state, trainer.control, model=trainer.model)
+    assert trainer.watching.tracked._clock > 0
+
+
+def test_answers_for_want_of_memory_cost_no_training(
+    asked: Asked, alone: tuple[Any, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A prompt that takes gigabytes, with half of one left."""
+    trainer, callback = asked("run")
+    long = Question("long", "prompt", "", (5,) * 2_000_000)
+    callback._questions = [long]
+    with memory_left(300 << 20), caplog.at_level("WARNING", logger="blocklm"):
+        with pytest.raises(RuntimeError):
+            callback.rehearse(trainer.model)
+        train(trainer, Interrupts())
+    assert (result(tmp_path / "run"), logged(trainer)) == alone
+    assert read_rows(tmp_path / "run") == []
+    said = [record.getMessage() for record in caplog.records if "could not be asked" in record.getMessage()]
+    assert len(said) == 3
+
+
+def test_answers_do_not_depend_on_who_else_is_asked(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    trainer = tiny_trainer(tiny_models["llama"], tmp_path / "run", {"report_to": []})
+    given, decoding = questions(trainer), Decoding(8)
+    together = ask(trainer.model, trainer.processing_class, given, decoding, torch.float32)
+    single = [ask(trainer.model, trainer.processing_class, [one], decoding, torch.float32)[0] for one in given]
+    assert together == single
+
+
+def test_each_task_has_its_scores() -> None:
+    edit = Question("e", "edit", "", (), "x = 12\n", "Python", before="x = 1\n")
+    assert scores_of(edit, Output("x = 2\n", True)) == {
+        "exact_match": 0, "edit_similarity": pytest.approx(5 / 6), "ended": 1, "identifier_f1": 1, "parse_valid": 1,
+        "copy_floor": pytest.approx(5 / 6),
+    }  # fmt: skip
+    line = Question("n", "next_line", "", (), "x := 12\n", "Perl")
+    assert scores_of(line, Output("x := 12", False)) == {"exact_match": 1, "edit_similarity": 1, "ended": 0}
+    message = Question("m", "message", "", (), "Raise x\n")
+    assert scores_of(message, Output("Raise x\n", True)) == {
+        "exact_match": 1, "edit_similarity": 1, "ended": 1, "chrf": 100,
+    }  # fmt: skip
+
+
+def test_means_are_of_what_was_counted() -> None:
+    edits = [
+        {"edit_similarity": 0.5, "copy_floor": 0.5},
+        {"edit_similarity": 1.0, "copy_floor": 0.75, "parse_valid": 0.0},
+    ]
+    means = by_task([("edit", edits[0]), ("prompt", {}), ("edit", edits[1])])
+    assert means == {
+        "edit": {
+            "items": 2,
+            "edit_similarity": 0.75,
+            "copy_floor": 0.625,
+            "parse_valid": 0,
+            "gain": pytest.approx(1 / 3),
+        }
+    }
+
+
+def test_the_history_says_which_weights_were_saved() -> None:
+    rows = [
+        {"step": step, "task": "fim", "scores": {"exact_match": value}}
+        for step, value in ((0, 0.0), (2, 1.0), (4, 0.5))
+    ]
+    found = history(rows, 2)
+    assert found is not None
+    assert found["step"] == 2
+    assert found["tasks"] == {"fim": {"items": 1, "exact_match": 1}}
+    assert [entry["tasks"]["fim"]["exact_match"] for entry in found["history"]] == [0, 1, 0.5]
+    assert history([], 2) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("items", "-1"), ("max_new_tokens", "0"), ("temperature", "-0.1"), ("epochs", "0"), ("prompts", " ")],
+)
+def test_what_cannot_be_asked_is_refused(tmp_path: Path, key: str, value: str) -> None:
+    (tmp_path / "a.yaml").write_text("model_name_or_path: x\nbehavioral_prompts:\n- |\n  fn main() {\n")
+    kept = parse_recipe([str(tmp_path / "a.yaml")]).behaviour
+    assert kept == BehaviourArguments(behavioral_prompts=["fn main() {\n"])
+    with pytest.raises(UserError, match=f"`behavioral_{key}`"):
+        parse_recipe([str(tmp_path / "a.yaml"), f"--behavioral_{key}", value])

@@ -1,0 +1,205 @@
+"""The largest steps are run before the first; where memory is too small for them, for real, they become smaller."""
+
+import ctypes
+import random
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from safetensors.torch import load_file
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerState,
+)
+from trl import SFTTrainer
+
+from blocklm.config.recipe import parse_recipe
+from blocklm.errors import UserError
+from blocklm.interrupts import Interrupts
+from blocklm.models.precision import choose_precision
+from blocklm.training.data_order import ReadingList
+from blocklm.training.planning.preflight import DoesNotFit, fit, step_down
+from blocklm.training.train import build_trainer, sft_config, train
+
+LENGTH = 512
+MIB = 1 << 20
+M_MMAP_THRESHOLD = -3
+UNLIMITED = resource.getrlimit(resource.RLIMIT_AS)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def freed_memory_goes_back() -> Iterator[None]:
+    """Each tensor is a mapping of its own, as on a device; glibc would keep freed ones for later."""
+    glibc = ctypes.CDLL(None)
+    glibc.mallopt(M_MMAP_THRESHOLD, 1 << 16)
+    glibc.malloc_trim(0)
+    yield
+    glibc.mallopt(M_MMAP_THRESHOLD, 32 * MIB)
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, Path]) -> Path:
+    """A model of which one row takes some 70 MiB without checkpointing."""
+    folder = tmp_path_factory.mktemp("wide")
+    config = AutoConfig.for_model(
+        "llama", hidden_size=256, intermediate_size=1024, num_hidden_layers=4, num_attention_heads=4, vocab_size=512,
+        max_position_embeddings=LENGTH, bos_token_id=0, eos_token_id=0, pad_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_models["llama"]).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def trainer_of(wide: Path, tmp_path: Path) -> Callable[..., SFTTrainer]:
+    recipe_file = tmp_path / "wide.yaml"
+    recipe_file.write_text(
+        f"model_name_or_path: {wide}\nuse_peft: true\nlora_r: 4\nlora_dropout: 0.0\nmax_length: {LENGTH}\nmax_steps: 3\n"
+        "learning_rate: 1.0e-2\nsave_strategy: steps\nsave_steps: 100\neval_strategy: 'no'\nlogging_steps: 1\nbf16: false\n"
+        "gradient_checkpointing: false\nseed: 5\nreport_to: []\n"
+    )
+
+    def build(name: str, micro: int, accumulation: int) -> SFTTrainer:
+        arguments = [f"{recipe_file}", "--output_dir", f"{tmp_path / name}"]
+        arguments += ["--per_device_train_batch_size", f"{micro}", "--gradient_accumulation_steps", f"{accumulation}"]
+        recipe = parse_recipe(arguments)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(wide)
+        generator = np.random.default_rng(0)
+        rows = [generator.integers(1, 400, LENGTH - 8 * (at % 5)).tolist() for at in range(64)]
+        dataset = Dataset.from_dict({"input_ids": rows, "labels": rows})
+        reading = ReadingList(dataset, list(range(64)), 64, {})
+        base = AutoModelForCausalLM.from_pretrained(wide)
+        precision = choose_precision(None, False)
+        validation, args = dataset.select(range(4)), sft_config(recipe, precision)
+        return build_trainer(recipe, args, base, tokenizer, reading, validation, Interrupts(), precision)
+
+    return build
+
+
+def leave(extra: int) -> list[torch.Tensor]:
+    """Let this process have so many more bytes and not one beyond; PyTorch's allocator then fails as on a full device.
+
+    What glibc keeps free inside its heap after earlier tests would come on top: the tensors that are returned hold it.
+    """
+    held = []
+    _limit(4 * MIB)
+    for size in (32 * MIB, 2 * MIB, MIB // 8):
+        with suppress(RuntimeError):
+            while True:
+                held.append(torch.empty(size, dtype=torch.uint8))
+    _limit(extra)
+    return held
+
+
+def _limit(extra: int) -> None:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + extra, UNLIMITED[1]))
+
+
+@contextmanager
+def memory_left(extra: int) -> Iterator[None]:
+    """Do with so many more bytes."""
+    held = leave(extra)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, UNLIMITED)
+        del held
+
+
+def drawn() -> tuple[Any, ...]:
+    return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # type: ignore[index]
+
+
+def test_a_run_that_fits_is_left_as_it_was(trainer_of: Callable[..., SFTTrainer]) -> None:
+    trainer = trainer_of("fits", 4, 2)
+    before = drawn()
+    assert fit(trainer, 1000, 512) == []
+    assert drawn() == before
+    assert all(parameter.grad is None for parameter in trainer.model.parameters())
+    assert trainer.args.per_device_train_batch_size == 4
+    assert not trainer._metrics["train"]
+
+
+def test_a_micro_batch_too_large_for_memory_is_halved_until_it_fits(trainer_of: Callable[..., SFTTrainer]) -> None:
+    trainer = trainer_of("halved", 16, 1)
+    with memory_left(700 * MIB):
+        changed = fit(trainer, 0, 0)
+    assert 1 <= len(changed) <= 3
+    args = trainer.args
+    assert args.per_device_train_batch_size * args.gradient_accumulation_steps == 16
+    assert args.per_device_train_batch_size < 16
+    assert f"micro-batch {args.per_device_train_batch_size} instead of" in changed[-1]
+
+
+def test_a_row_too_long_for_memory_is_said(trainer_of: Callable[..., SFTTrainer]) -> None:
+    trainer = trainer_of("none", 2, 1)
+    with memory_left(8 * MIB), pytest.raises(DoesNotFit, match="a row of 512 tokens"):
+        fit(trainer, 0, 0)
+
+
+def test_the_optimizer_has_its_place(trainer_of: Callable[..., SFTTrainer]) -> None:
+    """Its state comes with the first step, after everything else has been found to fit."""
+    trainer = trainer_of("state", 1, 1)
+    with memory_left(400 * MIB), pytest.raises(DoesNotFit):
+        fit(trainer, 500 * MIB, 0)
+
+
+class Fills(TrainerCallback):
+    """Leaves the process too little memory for the next step, once."""
+
+    def __init__(self, at: int, extra: int) -> None:
+        self.at, self.extra = at, extra
+        self.held: list[torch.Tensor] = []
+
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.at:
+            self.held = leave(self.extra)
+
+
+def test_memory_that_runs_out_later_costs_nothing(trainer_of: Callable[..., SFTTrainer], tmp_path: Path) -> None:
+    """The last step is saved, the micro-batch halved, and the result is that of the same rows and steps."""
+    whole = trainer_of("whole", 8, 1)
+    train(whole, Interrupts())
+    trainer = trainer_of("filled", 8, 1)
+    filler = Fills(2, 350 * MIB)
+    trainer.add_callback(filler)
+    try:
+        summary = train(trainer, Interrupts())
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, UNLIMITED)
+    assert summary["steps"] == 3
+    assert summary["micro_batch"] * summary["gradient_accumulation"] == 8
+    assert summary["micro_batch"] < 8
+    assert (tmp_path / "filled" / "checkpoint-2").is_dir()
+    ours, theirs = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("filled", "whole"))
+    assert all(torch.allclose(ours[key], theirs[key], atol=2e-4) for key in theirs)
+
+
+def test_a_batch_of_one_cannot_be_halved(trainer_of: Callable[..., SFTTrainer]) -> None:
+    trainer = trainer_of("one", 1, 8)
+    assert step_down(trainer) is None
+    trainer = trainer_of("six", 6, 2)
+    assert "micro-batch 3 instead of 6, accumulation 4" in str(step_down(trainer))
+
+
+def test_a_later_shortage_at_one_row_ends_with_the_way_on(trainer_of: Callable[..., SFTTrainer]) -> None:
+    trainer = trainer_of("single", 1, 1)
+    filler = Fills(1, 8 * MIB)
+    trainer.add_callback(filler)
+    try:
+        with pytest.raises(UserError, match="memory ran out at step 1, which is saved"):
+            train(trainer, Interrupts())
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, UNLIMITED)

@@ -1,0 +1,115 @@
+"""What a step is planned to need is what the same step takes, by the allocator's own account."""
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from torch.profiler import ProfilerActivity, profile
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from trl import ModelConfig, SFTConfig, SFTTrainer
+
+from blocklm.models.loading import load_base, lora_config
+from blocklm.models.precision import Precision
+from blocklm.training.planning.fake_model import phantom
+from blocklm.training.planning.step_memory import step_memory
+
+BF16 = Precision(False, True, torch.bfloat16, "test")
+FP32 = Precision(False, False, torch.float32, "test")
+FOUR_BIT = {"load_in_4bit": True, "use_bnb_nested_quant": True}
+EIGHT_BIT = {"load_in_8bit": True}
+SIZES: dict[str, dict[str, Any]] = {
+    "starcoder2": {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4, "num_attention_heads": 4,
+                   "num_key_value_heads": 2},
+    "phi": {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4, "num_attention_heads": 4},
+    "gpt2": {"n_embd": 256, "n_layer": 4, "n_head": 4, "n_positions": 1024},
+    "llama": {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4, "num_attention_heads": 4,
+              "num_key_value_heads": 2},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, Path]) -> dict[str, Path]:
+    """Models large enough for their tensors to outweigh what every step has."""
+    root = tmp_path_factory.mktemp("sized")
+    for name, size in SIZES.items():
+        config = AutoConfig.for_model(name, vocab_size=8192, bos_token_id=0, eos_token_id=0, pad_token_id=0, **size)
+        AutoModelForCausalLM.from_config(config).save_pretrained(root / name)
+        AutoTokenizer.from_pretrained(tiny_models[name]).save_pretrained(root / name)
+    return {name: root / name for name in SIZES}
+
+
+def storages(model: torch.nn.Module) -> Iterator[torch.UntypedStorage]:
+    for tensor in (*model.parameters(), *model.buffers()):
+        yield tensor.untyped_storage()
+        if tensor.grad is not None:
+            yield tensor.grad.untyped_storage()
+        state = getattr(tensor, "quant_state", None)
+        if state is not None:
+            yield state.absmax.untyped_storage()
+            yield state.state2.absmax.untyped_storage()
+
+
+def measured(model: Path, keys: ModelConfig, args: SFTConfig, precision: Precision, batch: int, length: int) -> int:
+    """Peak of a step of the trainer itself: what is there before it, and what the allocator gave out during it."""
+    base = load_base(keys, precision)
+    rows = Dataset.from_dict({"input_ids": [[7] * length] * batch, "labels": [[7] * length] * batch})
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    trainer = SFTTrainer(
+        base, args, train_dataset=rows, processing_class=tokenizer, peft_config=lora_config(base, keys)
+    )
+    trainer.model.train()
+    for parameter in trainer.model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    if args.gradient_checkpointing:
+        trainer.model.gradient_checkpointing_enable({"use_reentrant": False})
+        trainer.model.enable_input_require_grads()
+    inputs = next(iter(trainer.get_train_dataloader()))
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision.bf16):
+        trainer.training_step(trainer.model, dict(inputs), torch.tensor(batch * length))  # the gradients are there now
+        gc.collect()
+        before = {storage._cdata: storage.nbytes() for storage in storages(trainer.model)}
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+            trainer.training_step(trainer.model, dict(inputs), torch.tensor(batch * length))
+    events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
+    live = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        live += event.nbytes()
+        peak = max(peak, live)
+    return sum(before.values()) + peak
+
+
+@pytest.mark.parametrize("checkpointing", [True, False])
+@pytest.mark.parametrize(
+    ("family", "quantised"),
+    [
+        ("starcoder2", FOUR_BIT),
+        ("starcoder2", FOUR_BIT | {"use_dora": True}),
+        ("starcoder2", EIGHT_BIT),
+        ("phi", FOUR_BIT),
+        ("gpt2", FOUR_BIT),
+        ("llama", {}),
+    ],
+)
+def test_the_plan_of_a_step_is_within_ten_percent_of_its_peak(
+    models: dict[str, Path], tmp_path: Path, family: str, quantised: dict[str, bool], checkpointing: bool
+) -> None:
+    precision = BF16 if quantised else FP32
+    keys = ModelConfig(
+        model_name_or_path=str(models[family]), use_peft=True, lora_r=16, lora_dropout=0.05,
+        attn_implementation="sdpa", **quantised,
+    )  # fmt: skip
+    args = SFTConfig(
+        output_dir=str(tmp_path), bf16=precision.bf16, use_cpu=True, gradient_checkpointing=checkpointing,
+        per_device_train_batch_size=2, dataset_kwargs={"skip_prepare_dataset": True}, report_to=[], max_length=512,
+    )  # fmt: skip
+    config = AutoConfig.from_pretrained(models[family])
+    model, mode = phantom(config, keys, precision, checkpointing)
+    planned = step_memory(model, mode, 2, 512, optimizer_bytes=0, dtype=precision.dtype, gpu=False)
+    peak = measured(models[family], keys, args, precision, 2, 512)
+    assert planned.total == pytest.approx(peak, rel=0.10)
+    print(f"{family} {list(quantised)} checkpointing={checkpointing}: {100 * (planned.total / peak - 1):+.1f} %")
