@@ -19,8 +19,8 @@ from blocklm.evaluation.memorization import audit
 from blocklm.models.loading import base_arm
 from blocklm.release.gate import reasons_against
 from blocklm.release.hub import check_reachable, licence_of, upload
-from blocklm.release.verify import weights_of
 from blocklm.runs.completed import Finished, finished_run
+from blocklm.runs.fingerprint import weights_of
 from blocklm.runs.manifest import add_to_manifest, digest, write_json
 from blocklm.runs.model_card import Shown, card_text
 

@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.hub import resolve_revision
 
 from blocklm.errors import UserError
-from blocklm.runs.manifest import digest, write_json
+from blocklm.runs.manifest import write_json
 
 ASKED = "def read(path):\n    with open(path) as file:\n        return file.read()\n\nfn main() {\n"
 # Of the change that training made: the same weights on the same base differ by rounding alone.
 TOLERANCE = 0.01
-ACTS = ("r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern")  # how an adapter's weights act
 
 
 @dataclass(frozen=True)
@@ -91,16 +89,6 @@ def check_saved(run_dir: Path, seen: Witness, reload: Callable[[], PreTrainedMod
         )
     moved = seen.change > 0 and _b_is_not_zero(run_dir)
     return {"logit_error": error, "logit_change": seen.change, "differs_from_base": moved}
-
-
-def weights_of(run_dir: Path) -> str:
-    """A name for what a run saved: a digest of its weights, and of an adapter's shape and strength."""
-    found = sha256()
-    for path in sorted(run_dir.glob("*.safetensors")):
-        found.update(digest(path).encode())
-    adapter = _json(run_dir / "adapter_config.json")
-    found.update(json.dumps({key: adapter.get(key) for key in ACTS}).encode())
-    return found.hexdigest()
 
 
 def _b_is_not_zero(run_dir: Path) -> bool:

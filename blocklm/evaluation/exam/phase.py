@@ -15,7 +15,7 @@ from blocklm.evaluation.exam.compare import Arm
 from blocklm.evaluation.exam.setup import Sitting
 from blocklm.evaluation.execution.check import check_edits
 from blocklm.models.loading import base_arm
-from blocklm.release.verify import weights_of
+from blocklm.runs.fingerprint import weights_of
 from blocklm.runs.manifest import Manifest, write_json
 
 SINGLE = {"per_item", "per_problem"}

@@ -22,9 +22,9 @@ from blocklm.mining.changes import Changes
 from blocklm.mining.mine import mine
 from blocklm.models.adapters import check_same_model, previous_arm
 from blocklm.models.loading import base_arm, load_config, positions, special_tokens
-from blocklm.release.verify import weights_of
 from blocklm.runs.completed import Finished, finished_run
 from blocklm.runs.continuation import learned_commits, unlearned
+from blocklm.runs.fingerprint import weights_of
 
 
 @dataclass(frozen=True)

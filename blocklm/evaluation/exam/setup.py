@@ -26,8 +26,8 @@ from blocklm.evaluation.tasks.run import practise
 from blocklm.git.repository import Repository
 from blocklm.mining.redaction import PLACEHOLDERS
 from blocklm.models.loading import special_tokens
-from blocklm.release.verify import weights_of
 from blocklm.retrieval.parent_files import Embed, Question, nearest_before
+from blocklm.runs.fingerprint import weights_of
 
 SEED = 0  # of the choice of questions: the same for every run on the same commits
 PIECES = 5

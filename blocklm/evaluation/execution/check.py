@@ -22,7 +22,7 @@ from blocklm.evaluation.execution.runner import Edit, Trial, counted
 from blocklm.evaluation.execution.sandbox import prove
 from blocklm.evaluation.questions import Question, questions_of
 from blocklm.models.generation import Decoding, generate
-from blocklm.release.verify import weights_of
+from blocklm.runs.fingerprint import weights_of
 
 CHECKS = "exam-checks.jsonl"
 ANSWER_TOKENS = 256  # a longer edit is not asked; less where the model reads little
