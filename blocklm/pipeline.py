@@ -14,7 +14,6 @@ from blocklm.corpus.prompt_templates import prompts_for
 from blocklm.corpus.rendering import asked_hunks
 from blocklm.corpus.splits import spread_over_commits
 from blocklm.errors import UserError
-from blocklm.evaluation.canaries import plant
 from blocklm.evaluation.exam.phase import examine
 from blocklm.evaluation.exam.setup import Sitting
 from blocklm.evaluation.generation_eval import history, read_rows
@@ -33,6 +32,7 @@ from blocklm.runs.completed import Finished
 from blocklm.runs.manifest import Manifest, read_manifest, summarise, write_json
 from blocklm.runs.report.html import reported
 from blocklm.training.callbacks.generation_samples import add_samples
+from blocklm.training.canaries import plant
 from blocklm.training.data_order import ReadingList, reading_list
 from blocklm.training.monitoring.monitor import watched
 from blocklm.training.planning.planner import Fitting

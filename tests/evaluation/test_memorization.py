@@ -12,10 +12,11 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from trl import ModelConfig
 
-from blocklm.evaluation.canaries import canaries_of, plant
+from blocklm.evaluation.canaries import canaries_of
 from blocklm.evaluation.memorization import SPAN, audit, span_hashes
 from blocklm.models.loading import load_tokenizer
 from blocklm.models.tokenization import encode
+from blocklm.training.canaries import plant
 from blocklm.training.data_order import ReadingList
 from tests.conftest import function
 

@@ -1,0 +1,49 @@
+"""Canaries put among the training samples: lines with made-up codes, which the audit asks for later."""
+
+import random
+from dataclasses import replace
+from typing import Any
+
+from datasets import Dataset, concatenate_datasets
+from transformers import PreTrainedTokenizerBase
+
+from blocklm.evaluation.canaries import canaries_of
+from blocklm.models.tokenization import encode
+from blocklm.training.data_order import ReadingList
+
+
+def plant(
+    reading: ReadingList, tokenizer: PreTrainedTokenizerBase, seed: int, count: int, max_length: int
+) -> ReadingList:
+    """Put each canary once into every epoch, in the place of another row, so that steps and schedule stay.
+
+    A last epoch that is cut short may miss some.
+    """
+    if not count:
+        return reading
+    found = canaries_of(seed, count)
+    encoded = encode(
+        {
+            "prompt": [canary.prompt for canary in found],
+            "context": [(0, 0)] * count,
+            "completion": [f'{canary.code}"\n' for canary in found],
+            "added": [[]] * count,
+        },
+        tokenizer,
+        max_length,
+    )
+    rows: dict[str, list[Any]] = {"input_ids": [], "labels": []}
+    for one in encoded:
+        assert one is not None, "a canary is short"
+        rows["input_ids"].append(one.input_ids)
+        rows["labels"].append(one.labels)
+    if "seq_lengths" in reading.dataset.column_names:  # packed: the row is a document alone
+        rows["seq_lengths"] = [[len(ids)] for ids in rows["input_ids"]]
+    planted = concatenate_datasets([reading.dataset, Dataset.from_dict(rows, features=reading.dataset.features)])
+    chance, order = random.Random(f"places of {seed}"), list(reading.order)
+    for start in range(0, len(order), reading.epoch_size):
+        places = range(start, min(start + reading.epoch_size, len(order)))
+        chosen = chance.sample(places, min(count, len(places)))
+        for at, place in enumerate(chosen):
+            order[place] = len(reading.dataset) + at
+    return replace(reading, dataset=planted, order=order, report=reading.report | {"canaries": count})
