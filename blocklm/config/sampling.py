@@ -19,6 +19,7 @@ GivenMapping = dict | str | None  # type: ignore[type-arg]
 # The views of one hunk, in which an exam can ask, and those of a whole commit, of two commits and of a tree.
 HUNK_VIEWS = ("edit", "fim", "next_line", "diff")
 VIEWS = (*HUNK_VIEWS, "message", "review", "snapshot")
+OF_NO_AGE = ("snapshot",)  # files as they stand, which no single commit wrote
 DEFAULT_VIEWS = {"edit": 0.45, "fim": 0.25, "next_line": 0.1, "message": 0.1, "diff": 0.05, "snapshot": 0.05}
 MAPPINGS = ("views", "boost", "author_weights", "phases")
 

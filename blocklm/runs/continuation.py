@@ -17,10 +17,10 @@ from datasets import Dataset, DatasetDict
 from numpy.typing import NDArray
 
 from blocklm.config.recipe import Recipe, parse_recipe
+from blocklm.config.sampling import OF_NO_AGE
 from blocklm.corpus.splits import NAMES
 from blocklm.errors import UserError
 from blocklm.runs.manifest import read_manifest, replace_file
-from blocklm.training.curriculum import OF_NO_AGE
 
 LEARNED = "learned.txt"
 REJECTED = "rejected"

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-OF_NO_AGE = ("snapshot",)
+from blocklm.config.sampling import OF_NO_AGE
+
 MAX_REPEATS = 2.0  # of a sample of a rare view in one pass: beyond, it would be learned by heart
 
 Floats = NDArray[np.float64]
