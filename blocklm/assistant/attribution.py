@@ -14,8 +14,8 @@ from ahocorasick_rs import AhoCorasick
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from blocklm.evaluation.memorization import SPAN
 from blocklm.retrieval.terms import terms
+from blocklm.retrieval.verbatim import SPAN
 
 SHOWN = 5
 WHOLE_FILES = "snapshot"  # the view of files as they stood: its samples name no commit that wrote them

@@ -5,8 +5,8 @@ from functools import cached_property
 from pathlib import Path
 
 from blocklm.assistant.prompts import Wording
-from blocklm.evaluation.exam.contexts import fitted
 from blocklm.mining.mine import limits_of
+from blocklm.models.tokenization import fitted
 from blocklm.retrieval.index import file_index
 from blocklm.retrieval.parent_files import is_shown, lines_of
 from blocklm.retrieval.search import Hit, Index

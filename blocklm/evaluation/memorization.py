@@ -14,19 +14,17 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from blocklm.evaluation.canaries import DIGITS, OTHERS, canaries_of, exposures
 from blocklm.mining.redaction import PLACEHOLDERS, secrets_of
 from blocklm.models.generation import Decoding, generate
 from blocklm.models.tokenization import IGNORED, encode
+from blocklm.retrieval.verbatim import SPAN, Hashes, span_hashes
 
-SPAN = 50  # tokens in a row, as in Carlini et al. 2023
 ANSWER = 64
 ASKED = 32  # training prompts, and places of secrets
 PROMPT_TOKENS = 256
-Hashes = NDArray[np.uint64]
 Ask = Callable[..., list[list[int]]]  # a model and prompts to the ids of its likeliest answers
 
 logger = logging.getLogger(__name__)
@@ -149,17 +147,6 @@ class _Known:
             for prompt, completion in zip(prompts, completions, strict=True):
                 known.append(np.intersect1d(span_hashes(prompt + completion), spans))
         return np.unique(np.concatenate(known))
-
-
-def span_hashes(ids: Sequence[int]) -> Hashes:
-    """A hash of each run of `SPAN` tokens."""
-    count = len(ids) - SPAN + 1
-    if count < 1:
-        return np.empty(0, np.uint64)
-    tokens, hashes = np.asarray(ids, np.uint64) + np.uint64(1), np.zeros(count, np.uint64)
-    for at in range(SPAN):
-        hashes = hashes * np.uint64(0x9E3779B97F4A7C15) + tokens[at : at + count]
-    return hashes
 
 
 def _redacted(

@@ -143,3 +143,13 @@ def _within(offsets: list[tuple[int, int]], added: list[int]) -> list[bool]:
     spans = list(zip(added[::2], added[1::2], strict=True))
     begins = [0, *accumulate((end for _, end in offsets), max)]
     return [any(start <= begin < end for start, end in spans) for begin in begins[: len(offsets)]]
+
+
+def fitted(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, room: int) -> list[int]:
+    """Tokens of as many whole texts as fit, the first of them last; one that does not fit is passed over."""
+    chosen: list[int] = []
+    for text in texts:
+        ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
+        if len(chosen) + len(ids) <= room:
+            chosen = ids + chosen
+    return chosen

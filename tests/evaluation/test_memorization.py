@@ -13,9 +13,10 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from trl import ModelConfig
 
 from blocklm.evaluation.canaries import canaries_of
-from blocklm.evaluation.memorization import SPAN, audit, span_hashes
+from blocklm.evaluation.memorization import audit
 from blocklm.models.loading import load_tokenizer
 from blocklm.models.tokenization import encode
+from blocklm.retrieval.verbatim import SPAN, span_hashes
 from blocklm.training.canaries import plant
 from blocklm.training.data_order import ReadingList
 from tests.conftest import function

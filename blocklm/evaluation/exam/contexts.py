@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from blocklm.corpus.prompt_templates import Family
 from blocklm.evaluation.exam.items import Item
+from blocklm.models.tokenization import fitted
 from blocklm.retrieval.parent_files import Piece
 from blocklm.retrieval.terms import terms
 
@@ -70,13 +71,3 @@ def piece_contexts(
         ]
         contexts[item.id] = fitted(texts, tokenizer, room(item))
     return contexts
-
-
-def fitted(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, room: int) -> list[int]:
-    """Tokens of as many whole texts as fit, the first of them last; one that does not fit is passed over."""
-    chosen: list[int] = []
-    for text in texts:
-        ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
-        if len(chosen) + len(ids) <= room:
-            chosen = ids + chosen
-    return chosen
