@@ -8,11 +8,10 @@ import logging
 import re
 from collections.abc import Iterator
 
-from git.diff import decode_path
-
 from blocklm.corpus.views import HunkText
 from blocklm.errors import UserError
 from blocklm.git.commits import FileChange
+from blocklm.git.patch_parser import unquote_path
 from blocklm.mining.file_types import kind_of
 from blocklm.mining.filters import Limits, screen, screen_hunks
 from blocklm.mining.hunks import hunks_of, removed_lines
@@ -100,7 +99,4 @@ def _path(before: str, after: str) -> str:
 
 
 def _plain(name: str) -> str:
-    name = name.rstrip("\r").partition("\t")[0]
-    if not name.startswith('"'):
-        return name
-    return (decode_path(name.encode(), False) or b"").decode(errors="replace")
+    return unquote_path(name.rstrip("\r").partition("\t")[0])

@@ -151,6 +151,13 @@ def _path(line: bytes) -> bytes | None:
     return line[2:].removesuffix(b"\t")
 
 
+def unquote_path(name: str) -> str:
+    """A path as a diff names it; git puts one with unusual characters in quotes, and those as escapes."""
+    if not name.startswith('"'):
+        return name
+    return (decode_path(name.encode(), False) or b"").decode(errors="replace")
+
+
 def _equal_paths(line: bytes) -> tuple[bytes | None, bytes | None]:
     """Split `a/x b/x`, whose two paths are known to be equal, where neither a rename nor a hunk names them."""
     if line.startswith(b'"'):
