@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset
 from tqdm import tqdm
 
@@ -59,6 +60,12 @@ class Changes:
     dataset: Dataset
     report: dict[str, Any]
     cache: str
+
+    def subjects(self, commits: Sequence[str]) -> dict[str, str]:
+        """The first lines of the messages of some commits, without secrets."""
+        table = self.dataset.data.table.select(["commit", "message"])
+        rows = table.filter(pc.is_in(table["commit"], value_set=pa.array(commits, pa.string()))).to_pylist()
+        return {row["commit"]: row["message"].partition("\n")[0] for row in rows}
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from accelerate import PartialState
 from datasets import Dataset
@@ -18,8 +16,8 @@ from blocklm.config.recipe import Recipe, parse_recipe
 from blocklm.corpus.build import build_corpus
 from blocklm.corpus.prompt_templates import FAMILY
 from blocklm.errors import UserError
-from blocklm.git.isolation import run_git, sterile_repository
 from blocklm.git.repository import Repository, open_repositories
+from blocklm.git.search_history import stands_in_history
 from blocklm.mining.changes import Changes
 from blocklm.mining.mine import mine
 from blocklm.models.loading import load_base, load_tokenizer, load_tuned, model_config, special_tokens
@@ -113,23 +111,9 @@ class Finished:
         special = special_tokens(self.tokenizer)
         return build_corpus(self.recipe, self.repositories, self.changes, prompts, special).splits["train"]
 
-    def subjects(self, commits: Sequence[str]) -> dict[str, str]:
-        """The first lines of the messages of some commits, without secrets."""
-        table = self.changes.dataset.data.table.select(["commit", "message"])
-        rows = table.filter(pc.is_in(table["commit"], value_set=pa.array(commits, pa.string()))).to_pylist()
-        return {row["commit"]: row["message"].partition("\n")[0] for row in rows}
-
     def stands_in_history(self, text: str) -> bool:
         """Whether a text stands in some version of a file or in a message, before anything was redacted."""
-        for repository in self.repositories:
-            with sterile_repository(repository.git_dir, repository.shallow) as environment:
-                for asked in (f"-S{text}", f"--grep={text}"):
-                    found = run_git(
-                        environment, "log", "-1", "--format=%H", "--fixed-strings", asked, repository.head, "--"
-                    )
-                    if found.stdout.strip():
-                        return True
-        return False
+        return stands_in_history(self.repositories, text)
 
 
 def finished_run(run_dir: Path, keys: Sequence[str] = ()) -> Finished:

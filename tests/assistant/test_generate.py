@@ -434,7 +434,7 @@ def test_the_nearest_commit_is_the_one_that_added_it(run: Finished, samples: Dat
     """Later commits show the same lines as context."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(taught.parent)
-        origins = Origins(samples, run.tokenizer, run.subjects)
+        origins = Origins(samples, run.tokenizer, run.changes.subjects)
         subjects = [origins.of("", f"def step_{number}(value):\n").nearest[0].subject for number in (2, 7, 9)]
         assert subjects == ["Add step 2", "Add step 7", "Add step 9"]
         assert [one.subject for one in origins.of("", "8").nearest] == ["Add step 8"]
