@@ -1,8 +1,9 @@
 """The main job, phase by phase: mine, curate, render, train, exam, save."""
 
-import json
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import partial
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTTrainer
@@ -10,30 +11,27 @@ from trl import SFTTrainer
 from blocklm.config.recipe import Recipe
 from blocklm.corpus.build import Corpus, build_corpus
 from blocklm.corpus.curation import Curated, curate
-from blocklm.corpus.prompt_templates import prompts_for
+from blocklm.corpus.prompt_templates import FAMILY, prompts_for
 from blocklm.corpus.rendering import asked_hunks
-from blocklm.corpus.splits import spread_over_commits
-from blocklm.errors import UserError
 from blocklm.evaluation.exam.phase import examine
 from blocklm.evaluation.exam.setup import Sitting
 from blocklm.evaluation.generation_eval import history, read_rows
-from blocklm.evaluation.template_probe import HUNKS, Scores, best_prompts, is_cheap, probe
+from blocklm.evaluation.template_probe import HUNKS, Scores, best_prompts, is_asked, load_or_probe, probe
 from blocklm.git.repository import Repository
 from blocklm.interrupts import Interrupts
 from blocklm.mining.changes import Changes
 from blocklm.mining.mine import mine
+from blocklm.models.adapters import previous_arm, put_adapter
 from blocklm.models.distributed import is_sharded, join
 from blocklm.models.loading import load_base, load_tokenizer, load_tuned, model_config, positions, special_tokens
 from blocklm.models.precision import choose_precision
-from blocklm.models.tokenization import EncodedSplit, encode_split
-from blocklm.onward import Onward
 from blocklm.release.handover import hand_over
 from blocklm.runs.completed import Finished
-from blocklm.runs.manifest import Manifest, read_manifest, summarise, write_json
+from blocklm.runs.continuation import TopUp, previous_run, teaching_commits, top_up, write_learned
+from blocklm.runs.manifest import Manifest, read_manifest, summarise
 from blocklm.runs.report.html import reported
 from blocklm.training.callbacks.generation_samples import add_samples
-from blocklm.training.canaries import plant
-from blocklm.training.data_order import ReadingList, reading_list
+from blocklm.training.data import TrainingData, training_data
 from blocklm.training.monitoring.monitor import watched
 from blocklm.training.planning.planner import Fitting
 from blocklm.training.planning.preflight import free
@@ -51,19 +49,36 @@ def run_job(recipe: Recipe, repositories: list[Repository], interrupts: Interrup
     with reported(recipe.output_dir, job.processes.is_main_process):
         with job.manifest.phase("plan"):
             job.fitting.plan(job.earlier)
-        tokenizer, corpus = job.prepare()
+        data = job.prepare()
         with job.manifest.phase("train"):
-            model = job.train(tokenizer, corpus)
+            model = job.train(data)
         job.processes.wait_for_everyone()
         if not job.processes.is_main_process:
             return None
         if recipe.exam.exam:
             with job.manifest.phase("exam"):
-                job.examine(model, tokenizer, corpus)
+                job.examine(model, data)
         with job.manifest.phase("save"):
-            job.save(model, tokenizer)
+            job.save(model, data.tokenizer)
         job.manifest.finish("complete")
     return summarise(recipe.output_dir, job.manifest.content)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What is trained on and asked.
+
+    Attributes:
+        tokenizer: the model's.
+        corpus: the samples; in a top-up without those of the later splits that the previous run learned.
+        learned: the commits that the result may have learned, those of the previous runs included.
+        topup: what is new since the previous run; None in a run that begins anew.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    corpus: Corpus
+    learned: frozenset[str]
+    topup: TopUp | None
 
 
 class _Job:
@@ -78,7 +93,8 @@ class _Job:
         self.trust_remote_code = bool(recipe.training.get("trust_remote_code", False))
         self.precision = choose_precision(recipe.training.get("fp16"), recipe.training.get("bf16"))
         self.args = sft_config(recipe, self.precision)
-        self.onward = Onward(recipe, self.model_config, self.precision, self.trust_remote_code)
+        named = recipe.run.continue_from
+        self.previous = None if named is None else previous_run(named, self.model_config)
         self.earlier = read_manifest(recipe.output_dir)
         self.processes.wait_for_everyone()  # all must have read it before the main process begins a new one
         self.manifest = Manifest(
@@ -89,7 +105,7 @@ class _Job:
         )
         self.fitting = Fitting(recipe, self.model_config, self.args, self.precision, self.manifest)
 
-    def prepare(self) -> tuple[PreTrainedTokenizerBase, Corpus]:
+    def prepare(self) -> _Data:
         """Build the corpus on the main process; the others wait and then read it."""
         with self.manifest.phase("mine"):
             tokenizer = load_tokenizer(self.model_config, self.trust_remote_code)
@@ -99,58 +115,56 @@ class _Job:
         with self.manifest.phase("curate"), self.processes.main_process_first():
             curated = curate(changes, self.recipe.mining)
         with self.manifest.phase("render"), self.processes.main_process_first():
-            scores = self.ask_base(tokenizer, changes, curated, special)
+            scores = {} if self.previous is not None else self.probe(tokenizer, changes, curated, special)
             prompts = best_prompts(prompts_for(special, self.recipe.sampling.template), scores, self.recipe.exam_view)
-            prompts = self.onward.prompts(prompts)
+            if self.previous is not None:
+                learned = self.previous.manifest["corpus"]["prompts"]
+                prompts = {view: FAMILY[learned.get(view, family.name)] for view, family in prompts.items()}
             corpus = build_corpus(self.recipe, self.repositories, changes, prompts, special)
-            corpus = self.onward.divide(changes, curated, corpus)
+            commits, topup = teaching_commits(changes.dataset, curated.verdicts), None
+            if self.previous is not None:
+                commits |= self.previous.learned
+                topup = top_up(self.previous, changes.dataset, corpus.splits, self.recipe)
+                corpus = replace(corpus, splits=topup.splits)
         corpus.report["probe"] = scores
         self.manifest.update(repository=changes.report["repository"], corpus=corpus.report | {"cache": corpus.cache})
-        return tokenizer, corpus
+        return _Data(tokenizer, corpus, commits, topup)
 
-    def ask_base(
+    def probe(
         self, tokenizer: PreTrainedTokenizerBase, changes: Changes, curated: Curated, special: frozenset[str]
     ) -> Scores:
-        """Bits per byte of the base model by view and family, where the recipe or its size asks for them.
-
-        They are kept in the run directory, so that every process and a resumed run take the same prompts.
-        """
-        sampling, known = self.recipe.sampling, self.recipe.output_dir / "probe.json"
-        views = self.recipe.views
-        cheap = sampling.template == "auto" and is_cheap(special, views, self.samples_read(curated))
-        if self.onward.previous is not None or (sampling.template != "probe" and not cheap):
+        """Bits per byte of the base model by view and family, where the recipe or its size asks for them."""
+        views, whole = self.recipe.views, curated.verdicts["split"][:].count("train")
+        if not is_asked(self.recipe.sampling.template, special, views, self.samples_read(whole)):
             return {}
-        asked = {
-            "corpus": curated.report["key"],
-            "model": self.recipe.model,
-            "tokens": sorted(special),
-            "views": views,
-        }
-        earlier = _read(known)
-        if earlier.get("asked") == asked:
-            return dict(earlier["scores"])
+        corpus = curated.report["key"]
+        question = {"corpus": corpus, "model": self.recipe.model, "tokens": sorted(special), "views": views}
         hunks = asked_hunks(changes.dataset, curated.verdicts, HUNKS)
-        scores = probe(self.load_base(), tokenizer, hunks, special, views, self.args.max_length, self.precision.dtype)
-        write_json(known, {"asked": asked, "scores": scores})
-        return scores
+        length, dtype = self.args.max_length, self.precision.dtype
+        return load_or_probe(
+            self.recipe.output_dir / "probe.json",
+            question,
+            lambda: probe(self.load_base(), tokenizer, hunks, special, views, length, dtype),
+        )
 
-    def samples_read(self, curated: Curated) -> int:
-        """About how many samples the run reads."""
+    def samples_read(self, whole: int) -> int:
+        """About how many samples the run reads, of a training split of `whole`."""
         if self.args.max_steps > 0:
             per_step = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
             return int(self.args.max_steps * per_step * self.processes.num_processes)
-        whole = curated.verdicts["split"][:].count("train")
         return int(self.args.num_train_epochs * (self.recipe.run.max_train_samples or whole))
 
-    def train(self, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> PreTrainedModel:
+    def train(self, data: _Data) -> PreTrainedModel:
         """Encode what is trained on, then train or resume; a run that ended in its exam has nothing left to train."""
         if self.earlier and self.earlier["training"]:
             self.manifest.update(corpus=self.earlier["corpus"], training=self.earlier["training"])
             return self.load_tuned()
-        while (trainer := self.fitting_trainer(tokenizer, corpus)) is None:
+        while (trainer := self.fitting_trainer(data)) is None:
             free()
         with watched(trainer, self.manifest):
-            self.manifest.update(training=train(trainer, self.interrupts) | self.onward.report)
+            continued = None if data.topup is None else data.topup.report
+            report = train(trainer, self.interrupts)
+            self.manifest.update(training=report | {"continued_from": continued, "rolled_back": False})
         if not is_sharded():
             return trainer.accelerator.unwrap_model(trainer.model)
         # In the exam the main process is alone and cannot ask the others' shards: it loads what was saved.
@@ -159,61 +173,46 @@ class _Job:
         self.processes.wait_for_everyone()
         return self.load_tuned()
 
-    def fitting_trainer(self, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> SFTTrainer | None:
+    def fitting_trainer(self, data: _Data) -> SFTTrainer | None:
         """A trainer whose largest steps have been run, None if they did not fit and the samples must be shorter."""
-        base = self.onward.start(self.load_base)
+        continues, adapts = self.previous is not None, self.model_config.use_peft
+        # A whole model goes on as the previous run left it; an adapter is put on the base that the trainer has made ready.
+        base = self.load_previous() if continues and not adapts else self.load_base()
         self.fitting.pack(base)
         with self.processes.main_process_first():
-            reading, validation = self.read(tokenizer, corpus)
+            read = self.read(data)
         if self.processes.is_main_process:
-            self.onward.write_learned()
-        trainer = build_trainer(
-            self.recipe, self.args, base, tokenizer, reading, validation.dataset, self.interrupts, self.precision
-        )
-        self.onward.take_up(trainer.model)
-        asked, prompts = corpus.splits["validation"], corpus.report["prompts"]
-        add_samples(trainer, asked, prompts, tokenizer, self.recipe, self.precision.dtype)
+            write_learned(self.recipe.output_dir, data.learned)  # before the first of them is
+        tokenizer, rows, stops = data.tokenizer, read.validation.dataset, self.interrupts
+        trainer = build_trainer(self.recipe, self.args, base, tokenizer, read.reading, rows, stops, self.precision)
+        if self.previous is not None and adapts:
+            put_adapter(trainer.model, self.previous.path)
+        asked, prompts = data.corpus.splits["validation"], data.corpus.report["prompts"]
+        add_samples(trainer, asked, prompts, data.tokenizer, self.recipe, self.precision.dtype)
         return trainer if self.fitting.holds(trainer) else None
 
-    def read(self, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> tuple[ReadingList, EncodedSplit]:
+    def read(self, data: _Data) -> TrainingData:
         """Encode what is trained on and what guides it, and put both into the manifest."""
-        run, count = self.recipe.run, self.processes.num_processes
-        samples, sampling, new = corpus.splits["train"], self.recipe.sampling, self.onward.new
-        reading = reading_list(samples, tokenizer, sampling, run, self.args, corpus.folder, count, new)
-        if reading.report["utilisation"] is not None and self.fitting.unpack(reading.report["utilisation"]):
-            reading = reading_list(samples, tokenizer, sampling, run, self.args, corpus.folder, count, new)
-        reading = plant(reading, tokenizer, self.args.seed, self.recipe.handover.canaries, self.args.max_length)
-        asked = corpus.splits["validation"]
-        asked = asked.select([at for at, view in enumerate(asked["view"][:]) if view == self.recipe.exam_view])
-        heard = spread_over_commits(asked["commit"][:], run.max_validation_samples, len(asked), self.args.seed)
-        validation = encode_split(asked.select(heard), tokenizer, self.args.max_length, corpus.folder)
-        if not len(validation.dataset):
-            raise UserError(
-                f"no validation sample fits into `max_length` {self.args.max_length}",
-                "raise `max_length` in the recipe",
-            )
-        self.fitting.reads(len(reading.order) / reading.epoch_size, len(reading.order), count)
-        corpus.report["splits"]["train"] |= reading.report
-        corpus.report["splits"]["validation"] |= {
-            "used": len(validation.dataset),
-            "tokens": validation.tokens,
-            "too_long": validation.too_long,
-        }
-        corpus.report["truncated"] = reading.report["trimmed"] + validation.trimmed
-        self.manifest.update(corpus=corpus.report | {"cache": corpus.cache})
-        return reading, validation
+        new, processes = None if data.topup is None else data.topup.new, self.processes.num_processes
+        found = training_data(data.corpus, data.tokenizer, self.recipe, self.args, processes, new)
+        utilisation = found.reading.report["utilisation"]
+        if utilisation is not None and self.fitting.unpack(utilisation):
+            found = training_data(data.corpus, data.tokenizer, self.recipe, self.args, processes, new)
+        order = found.reading.order
+        self.fitting.reads(len(order) / found.reading.epoch_size, len(order), processes)
+        self.manifest.update(corpus=found.report | {"cache": data.corpus.cache})
+        return found
 
-    def examine(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> None:
+    def examine(self, model: PreTrainedModel, data: _Data) -> None:
         """Sit the exam, unless it was decided before a kill that the previous result comes back."""
         training = self.manifest.content["training"]
         if self.earlier and training.get("rolled_back"):
             self.manifest.update(exam=self.earlier["exam"])
             return
-        length, reach = self.args.max_length, positions(model.config)
-        sitting = Sitting(
-            self.recipe, self.repositories, corpus, tokenizer, self.model_config, self.precision.dtype, length, reach
-        )
-        examine(self.manifest, sitting, model, self.load_base, self.onward.arm(model))
+        lengths, (corpus, tokenizer) = (self.args.max_length, positions(model.config)), (data.corpus, data.tokenizer)
+        keys, dtype = self.model_config, self.precision.dtype
+        sitting = Sitting(self.recipe, self.repositories, corpus, tokenizer, keys, dtype, *lengths)
+        examine(self.manifest, sitting, model, self.load_base, self.previous_opener(model))
 
     def save(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         """Record what was written while it trained, and hand over the better result."""
@@ -222,7 +221,18 @@ class _Job:
         step = (self.args.load_best_model_at_end and training["best_step"]) or training["steps"]
         self.manifest.update(generation=history(read_rows(self.recipe.output_dir), step))
         run = Finished(self.recipe.output_dir, self.recipe, content, self.model_config, self.precision)
-        hand_over(run, self.manifest, self.onward, model, tokenizer, self.load_base)
+        hand_over(run, self.manifest, self.previous, model, tokenizer, self.load_base)
+
+    def previous_opener(self, model: PreTrainedModel) -> Callable[[], AbstractContextManager[PreTrainedModel]] | None:
+        """What opens the exam's arm of the previous run."""
+        if self.previous is None:
+            return None
+        return partial(previous_arm, model, self.previous.path, self.load_previous)
+
+    def load_previous(self) -> PreTrainedModel:
+        """What the previous run saved."""
+        assert self.previous is not None, "there is one"
+        return load_tuned(self.model_config, self.precision, self.previous.path, self.trust_remote_code)
 
     def load_tuned(self) -> PreTrainedModel:
         """What the run saved."""
@@ -231,8 +241,3 @@ class _Job:
     def load_base(self) -> PreTrainedModel:
         """The base model as the recipe quantises it."""
         return load_base(self.model_config, self.precision, self.trust_remote_code)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return found

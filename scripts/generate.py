@@ -39,7 +39,7 @@ def main() -> None:
     run = finished_run(args.run_dir, places(args))
     assistant = Assistant(run, Decoding(args.max_new_tokens, args.temperature, args.seed), args.retrieve)
     request = None if args.batch else request_of(args, assistant.wording)
-    origins = Origins(run.training_samples(), run.tokenizer, run.subjects) if args.why else None
+    origins = Origins(run.training_samples(), run.tokenizer, run.changes.subjects) if args.why else None
     arms = {None: ["tuned"], "only": ["base"], "too": ["tuned", "base"]}[args.base]
     if request is None:
         for line in answered(assistant, arms, sys.stdin.buffer, origins):

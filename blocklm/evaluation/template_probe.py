@@ -4,7 +4,9 @@ An untrained boundary costs a model more than a change of its learning rate; the
 what a placeholder. Asking the model itself settles it.
 """
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from blocklm.corpus.prompt_templates import FAMILY, Family, readable
 from blocklm.corpus.views import OF_HUNK, HunkText
 from blocklm.evaluation.exam.compare import added_bits
 from blocklm.evaluation.exam.items import exam_items
+from blocklm.runs.manifest import write_json
 
 HUNKS = 64
 MAX_COST = 0.02  # of a run
@@ -24,7 +27,25 @@ BACKWARD_COST = 3  # what a step of training costs against asking once
 Scores = dict[str, dict[str, float]]  # bits per byte by view and family
 
 
-def is_cheap(special_tokens: frozenset[str], views: Sequence[str], samples_read: int) -> bool:
+def is_asked(template: str, special_tokens: frozenset[str], views: Sequence[str], samples_read: int) -> bool:
+    """Whether the base is asked: the recipe's `template` says so, or leaves it open and the probe costs little of the run."""
+    return template == "probe" or (template == "auto" and _is_cheap(special_tokens, views, samples_read))
+
+
+def load_or_probe(path: Path, question: Mapping[str, Any], ask: Callable[[], Scores]) -> Scores:
+    """The scores that `path` keeps for the same question, else those of a probe now, kept there.
+
+    So that every process and a resumed run take the same prompts.
+    """
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if kept.get("asked") == question:
+        return dict(kept["scores"])
+    scores = ask()
+    write_json(path, {"asked": question, "scores": scores})
+    return scores
+
+
+def _is_cheap(special_tokens: frozenset[str], views: Sequence[str], samples_read: int) -> bool:
     """Whether a probe costs at most a fiftieth of a run that reads so many samples."""
     asked = HUNKS * len(readable(special_tokens)) * len([view for view in views if view in OF_HUNK])
     return asked <= MAX_COST * BACKWARD_COST * samples_read

@@ -6,12 +6,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from blocklm.evaluation.generation_eval import SAMPLES
 from blocklm.models.loading import base_arm
-from blocklm.onward import Onward
 from blocklm.release.merge import MERGED, merge
 from blocklm.release.verify import check_saved, describe, witness
 from blocklm.runs.completed import Finished
-from blocklm.runs.continuation import LEARNED
+from blocklm.runs.continuation import LEARNED, Previous, roll_back
 from blocklm.runs.manifest import Manifest
+from blocklm.runs.model_card import write_card, write_card_of_previous
 
 ARTIFACTS = (
     "recipe.yaml",
@@ -34,7 +34,7 @@ ARTIFACTS = (
 def hand_over(
     run: Finished,
     manifest: Manifest,
-    onward: Onward,
+    previous: Previous | None,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     load_base: Callable[[], PreTrainedModel],
@@ -44,7 +44,7 @@ def hand_over(
     Args:
         run: that has been examined.
         manifest: of it.
-        onward: what it goes on from.
+        previous: the run that it goes on from, whose result comes back if this one is worse.
         model: as trained.
         tokenizer: its own.
         load_base: the base as the recipe quantises it.
@@ -53,12 +53,13 @@ def hand_over(
         UserError: what was saved is not what was trained, or cannot be merged.
     """
     config, run_dir = run.config, run.path
-    if manifest.content["training"]["rolled_back"]:  # the previous run checked what stands there now
-        onward.save(run_dir, manifest.content)
+    if previous is not None and manifest.content["training"]["rolled_back"]:
+        roll_back(run_dir, previous.path)  # that run checked what stands there now
+        write_card_of_previous(run_dir, manifest.content, previous.path, str(previous.recipe.output_dir))
     else:
         seen = witness(model, base_arm(model, load_base), tokenizer, run.precision.dtype)
         describe(run_dir, str(config.model_name_or_path), config.model_revision, tokenizer)
-        onward.save(run_dir, manifest.content)
+        write_card(run_dir, manifest.content)
         manifest.update(saved=check_saved(run_dir, seen, lambda: run.tuned().to(model.device)))
     if run.recipe.handover.save != "adapter":
         manifest.update(merged=merge(run, run_dir / MERGED))

@@ -15,11 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict
 from numpy.typing import NDArray
+from trl import ModelConfig
 
 from blocklm.config.recipe import Recipe, parse_recipe
 from blocklm.config.sampling import OF_NO_AGE
 from blocklm.corpus.splits import NAMES
 from blocklm.errors import UserError
+from blocklm.models.adapters import check_same_model
+from blocklm.models.loading import model_config
 from blocklm.runs.manifest import read_manifest, replace_file
 
 LEARNED = "learned.txt"
@@ -47,11 +50,15 @@ class TopUp:
     report: dict[str, Any]
 
 
-def previous_run(named: str) -> Previous:
+def previous_run(named: str, config: ModelConfig) -> Previous:
     """Read the run that `continue_from` names.
 
+    Args:
+        named: its directory.
+        config: the model of the run that goes on from it.
+
     Raises:
-        UserError: it is not complete, its result is gone, or it does not say what it learned.
+        UserError: it is not complete, its result is gone, it does not say what it learned, or it is of another model.
     """
     path = Path(named).expanduser()
     manifest = read_manifest(path)
@@ -64,7 +71,9 @@ def previous_run(named: str) -> Previous:
         raise UserError(
             f"the adapter of `{named}` is gone", "name another run in `continue_from`, or train anew without it"
         )
-    return Previous(path, parse_recipe([str(path / "recipe.yaml")]), manifest, learned_commits(path))
+    recipe = parse_recipe([str(path / "recipe.yaml")])
+    check_same_model(config, model_config(recipe.model), path)
+    return Previous(path, recipe, manifest, learned_commits(path))
 
 
 def learned_commits(run_dir: Path) -> frozenset[str]:

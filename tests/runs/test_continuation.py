@@ -23,10 +23,9 @@ from blocklm.corpus.build import Corpus
 from blocklm.corpus.curation import curate
 from blocklm.errors import UserError
 from blocklm.mining.changes import Changes
-from blocklm.models.adapters import check_same_model
-from blocklm.models.loading import load_base, model_config
+from blocklm.models.adapters import check_same_model, previous_arm
+from blocklm.models.loading import load_base, load_tuned, model_config
 from blocklm.models.precision import choose_precision
-from blocklm.onward import Onward
 from blocklm.runs import continuation
 from blocklm.runs.continuation import Previous, learned_commits, previous_run, roll_back, teaching_commits, top_up
 from tests.conftest import ROOT, GitRepository, changes_of, function, rendered, run_script, script_environment
@@ -190,15 +189,16 @@ def test_an_earlier_run_can_be_asked_about_what_came_since(place: Place) -> None
 
 
 def test_a_run_to_continue_from_is_complete(place: Place, worse: Path, tmp_path: Path) -> None:
+    config = model_config(parse_recipe([str(worse / "recipe.yaml")]).model)
     with pytest.raises(UserError, match="is not a complete run"):
-        previous_run(str(tmp_path))
+        previous_run(str(tmp_path), config)
     shutil.copytree(worse, tmp_path / "run")
     (tmp_path / "run" / "adapter_model.safetensors").unlink()
     with pytest.raises(UserError, match=r"the adapter of .* is gone"):
-        previous_run(str(tmp_path / "run"))
+        previous_run(str(tmp_path / "run"), config)
     (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest(worse) | {"status": "interrupted"}))
     with pytest.raises(UserError, match="is not a complete run"):
-        previous_run(str(tmp_path / "run"))
+        previous_run(str(tmp_path / "run"), config)
 
 
 @pytest.mark.parametrize(
@@ -357,13 +357,12 @@ def test_a_full_model_goes_on_from_the_whole_of_it(
     (run / "recipe.yaml").write_text(yaml.safe_dump(first.resolved()))
     continuation.write_learned(run, ["a" * 40])
     recipe = parse_recipe([str(tiny_recipe), *keys, "--continue_from", str(run)])
-    onward = Onward(recipe, model_config(recipe.model), fp32, trust_remote_code=False)
-    started = onward.start(lambda: pytest.fail("the base is not where it goes on from"))
+    config = model_config(recipe.model)
+    before = previous_run(str(recipe.run.continue_from), config)
+    started = load_tuned(config, fp32, before.path)
     assert torch.equal(started.lm_head.weight, saved.lm_head.weight)
     with torch.no_grad():
         started.lm_head.weight += 1
-    opens = onward.arm(started)
-    assert opens is not None
-    with opens() as previous:
+    with previous_arm(started, before.path, lambda: load_tuned(config, fp32, before.path)) as previous:
         assert torch.equal(previous.lm_head.weight, saved.lm_head.weight)
     assert torch.equal(started.lm_head.weight, saved.lm_head.weight + 1)
