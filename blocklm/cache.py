@@ -10,9 +10,9 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
@@ -28,13 +28,24 @@ ROWS_PER_BATCH = 1000
 Stored = tuple[Any, dict[str, Any]]  # a Dataset or DatasetDict, and its report
 
 
-def data_key(*modules: ModuleType, **settings: Any) -> str:
+def data_key(*sources: str, **settings: Any) -> str:
     """A short hash of the settings and of the source code that turns them into data.
 
     Hashing the code costs a rebuild after an upgrade and can never serve rows of older rules.
+
+    Args:
+        sources: packages or modules of BlockLM by their dotted names, such as `mining`; a package counts with all its files.
+        settings: whatever else decides what the data holds; JSON must be able to say it.
     """
-    code = "".join(Path(str(module.__file__)).read_text(encoding="utf-8") for module in modules)
-    return sha256((json.dumps(settings, sort_keys=True) + code).encode()).hexdigest()[:16]
+    return sha256((json.dumps(settings, sort_keys=True) + "".join(map(_code, sources))).encode()).hexdigest()[:16]
+
+
+@lru_cache
+def _code(source: str) -> str:
+    """The source code of a package or module."""
+    place = Path(__file__).parent / source.replace(".", "/")
+    files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+    return "".join(file.read_text(encoding="utf-8") for file in files)
 
 
 def read(folder: Path) -> Stored | None:

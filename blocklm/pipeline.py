@@ -21,7 +21,7 @@ from blocklm.git.repository import Repository
 from blocklm.interrupts import Interrupts
 from blocklm.mining.changes import Changes
 from blocklm.mining.mine import mine
-from blocklm.models.adapters import previous_arm, put_adapter
+from blocklm.models.adapter import previous_arm, put_adapter
 from blocklm.models.distributed import is_sharded, join
 from blocklm.models.loading import load_base, load_tokenizer, load_tuned, model_config, positions, special_tokens
 from blocklm.models.precision import choose_precision

@@ -40,7 +40,7 @@ def main() -> None:
     args = parser.parse_args()
 
     from blocklm.assistant.assistant import Assistant  # heavy
-    from blocklm.assistant.review.reviews import opening_lines, review_of
+    from blocklm.assistant.review.reviewer import opening_lines, review_of
     from blocklm.assistant.streaming import printable
     from blocklm.models.generation import Decoding
     from blocklm.runs.completed import finished_run

@@ -15,8 +15,8 @@ from blocklm.console import console
 from blocklm.evaluation.execution.sandbox import prove
 from blocklm.git.repository import joint_head, open_repositories
 from blocklm.interrupts import Interrupts
+from blocklm.runs.directory import claim
 from blocklm.runs.manifest import read_manifest
-from blocklm.runs.run_dir import claim
 
 
 def main(interrupts: Interrupts) -> None:

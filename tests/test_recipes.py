@@ -11,7 +11,8 @@ from accelerate.commands.launch import launch_command_parser
 from trl import ModelConfig
 
 from blocklm.config.recipe import parse_recipe
-from blocklm.models.loading import check_targets, load_base
+from blocklm.models.adapter import check_targets
+from blocklm.models.loading import load_base
 from blocklm.models.precision import choose_precision
 from blocklm.training.train import sft_config
 from tests.conftest import ROOT

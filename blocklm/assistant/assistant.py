@@ -18,8 +18,9 @@ from blocklm.corpus.prompt_templates import FAMILY
 from blocklm.errors import UserError
 from blocklm.mining.mine import limits_of
 from blocklm.mining.redaction import PLACEHOLDERS
+from blocklm.models.adapter import base_arm
 from blocklm.models.generation import Decoding, Output, generate
-from blocklm.models.loading import base_arm, positions, special_tokens
+from blocklm.models.loading import positions, special_tokens
 from blocklm.models.tokenization import encode
 from blocklm.runs.completed import Finished
 

@@ -3,7 +3,6 @@
 It stands in `corpus_dir/NAME/samples-KEY` with a readable `corpus.json`, beside the changes it was rendered from.
 """
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,13 +15,12 @@ from datasets import Dataset, DatasetDict
 from blocklm import cache
 from blocklm.config.recipe import Recipe
 from blocklm.config.sampling import SamplingArguments
-from blocklm.corpus import asked, fix_links, prompt_templates, rendering, sample_weights, splits, views, windows
+from blocklm.corpus import splits
 from blocklm.corpus.curation import Curated, curate, told
 from blocklm.corpus.prompt_templates import Family
 from blocklm.corpus.rendering import SAMPLES, Lessons
 from blocklm.errors import UserError
 from blocklm.git.repository import Repository
-from blocklm.mining import hunks, redaction
 from blocklm.mining.changes import Changes
 from blocklm.mining.mine import limits_of
 from blocklm.mining.snapshot import files_at
@@ -107,21 +105,7 @@ def load_samples(
         "sampling": [getattr(sampling, key) for key in RENDERED],
         "files": None if files is None else files._fingerprint,
     }
-    own = (
-        asked,
-        prompt_templates,
-        hunks,
-        rendering,
-        redaction,
-        fix_links,
-        splits,
-        cache,
-        views,
-        sample_weights,
-        windows,
-        sys.modules[__name__],
-    )
-    key = cache.data_key(*own, **settings)
+    key = cache.data_key("mining", "corpus", "cache", **settings)
     folder = corpus_dir / changes.report["repository"]["name"][:100] / f"samples-{key}"
 
     def build(ready: Path) -> dict[str, Any]:

@@ -4,7 +4,6 @@
 cherry-picks, duplicates, and what would leak from the exam into training. It stands in `corpus_dir/NAME/curated-KEY`.
 """
 
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,14 +16,11 @@ from datasets import Dataset, Features, Value
 
 from blocklm import cache
 from blocklm.config.recipe import MiningArguments
-from blocklm.corpus import candidates, landing_order, leakage, minhash, splits, verbatim
 from blocklm.corpus.candidates import Landings, Unit, landings_of, units_of
-from blocklm.corpus.leakage import leakage_report
+from blocklm.corpus.decontamination import Lines, leakage_report
 from blocklm.corpus.minhash import Shingled
 from blocklm.corpus.splits import NAMES, Cuts, cut_by_time
-from blocklm.corpus.verbatim import Lines
 from blocklm.errors import UserError
-from blocklm.mining import filters, hunks
 from blocklm.mining.changes import Changes
 from blocklm.mining.filters import funnel
 
@@ -60,19 +56,7 @@ def curate(changes: Changes, mining: MiningArguments) -> Curated:
     """
     disabled = frozenset(mining.disable_rules or ())
     settings = {"changes": changes.report["key"], "test_commits": mining.test_commits, "disabled": sorted(disabled)}
-    modules = (
-        hunks,
-        filters,
-        landing_order,
-        leakage,
-        minhash,
-        splits,
-        cache,
-        candidates,
-        verbatim,
-        sys.modules[__name__],
-    )
-    key = cache.data_key(*modules, **settings)
+    key = cache.data_key("mining", "corpus", "cache", **settings)
     folder = Path(mining.corpus_dir) / changes.report["repository"]["name"][:100] / f"curated-{key}"
 
     def build(ready: Path) -> dict[str, Any]:

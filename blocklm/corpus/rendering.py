@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from blocklm.config.sampling import SamplingArguments
 from blocklm.corpus import views
-from blocklm.corpus.asked import Asked, gives_away
+from blocklm.corpus.decontamination import Asked, gives_away
 from blocklm.corpus.fix_links import Repairs, reason_of_revert
 from blocklm.corpus.prompt_templates import Family
 from blocklm.corpus.sample_weights import DAY, Preferences, Weights, lines_at_cut, long_lines, weigh

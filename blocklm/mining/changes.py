@@ -10,7 +10,6 @@ import os
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import import_module
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -34,13 +33,7 @@ from blocklm.mining.statistics import analyse
 
 logger = logging.getLogger(__name__)
 
-# Whose code, and whose results, decide what a row holds.
-MODULES = [
-    import_module(f"blocklm.{name}")
-    for name in (
-        "mining.statistics", "mining.private_keys", "mining.gitattributes", "mining.changes", "git.commits", "mining.secret_patterns", "git.process", "git.rev_list", "mining.hunks", "mining.filters", "mining.file_types", "mining.messages", "git.patch_parser", "git.authors", "mining.redaction", "mining.change_rows", "git.isolation", "cache", "git.patch_stream",
-    )
-]  # fmt: skip
+SOURCES = ("git", "mining", "cache")  # whose code decides what a row holds, and the libraries whose results do
 PACKAGES = ("pydriller", "GitPython", "enry-python", "pathspec", "kingfisher-secret-scanner")
 
 
@@ -100,7 +93,7 @@ def load_changes(repository: Repository, rules: Rules, corpus_dir: Path) -> Chan
 
 def _settings_key(repository: Repository, rules: Rules) -> str:
     shallow = sorted(repository.shallow)  # a clone that was deepened since has more to say
-    return cache.data_key(*MODULES, name=repository.name, shallow=shallow, rules=asdict(rules), **versions())
+    return cache.data_key(*SOURCES, name=repository.name, shallow=shallow, rules=asdict(rules), **versions())
 
 
 def versions() -> dict[str, str]:

@@ -1,6 +1,5 @@
 """What a recipe says about mining, carried out: its repositories mined and joined to one history."""
 
-import sys
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -68,7 +67,7 @@ def combine(parts: Sequence[Changes]) -> Changes:
     combined = Dataset(kept.set_column(column, kept.schema.field(column), seqs))
     reports = [part.report["repository"] for part in parts]
     report = describe(
-        key=cache.data_key(sys.modules[__name__], parts=[part.report["key"] for part in parts]),
+        key=cache.data_key("mining", parts=[part.report["key"] for part in parts]),
         sources=[source for report in reports for source in report["sources"]],
         unreadable={sha: why for report in reports for sha, why in report["unreadable"].items()},
         dataset=combined,

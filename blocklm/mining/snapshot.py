@@ -4,7 +4,6 @@ They go through the rules, the secret scan and the columns of any change, as if 
 moment; no later commit has a say. They stand in `corpus_dir/NAME/files-KEY`.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -43,7 +42,7 @@ def files_at(repositories: Sequence[Repository], commits: dict[str, str], limits
 def _files(repository: Repository, commit: str, limits: Limits, corpus_dir: Path) -> Dataset:
     limits = replace(limits, max_changed_lines=WHOLE_FILE)
     settings = {"commit": commit, "limits": asdict(limits), "versions": changes.versions()}
-    key = cache.data_key(*changes.MODULES, sys.modules[__name__], **settings)
+    key = cache.data_key(*changes.SOURCES, **settings)
 
     def build(ready: Path) -> dict[str, Any]:
         batches = record_batches([read_tree(repository, commit, CAPS)], limits, AttributeHistory(repository), {})

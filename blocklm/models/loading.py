@@ -1,16 +1,13 @@
-"""Tokenizer, base model as the recipe quantises it, and a LoRA configuration whose every target exists."""
+"""Tokenizer, configuration and base model as the recipe quantises it, or what a run made of it."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import PartialState
 from bitsandbytes.nn import Linear4bit
 from huggingface_hub import constants
-from peft import LoraConfig, PeftModel
+from peft import PeftModel
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -19,8 +16,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.pytorch_utils import Conv1D
-from trl import ModelConfig, get_peft_config, get_quantization_config
+from trl import ModelConfig, get_quantization_config
 
 from blocklm.errors import UserError
 from blocklm.models.distributed import is_sharded
@@ -140,41 +136,6 @@ def load_base(config: ModelConfig, precision: Precision, trust_remote_code: bool
     return model
 
 
-def lora_config(model: PreTrainedModel, config: ModelConfig) -> LoraConfig | None:
-    """The recipe's LoRA configuration, None for full fine-tuning.
-
-    PEFT raises only if no target matches and skips a single wrong name in silence, so each is checked here. Without
-    `lora_target_modules` every linear layer but the head is adapted.
-
-    Raises:
-        UserError: a target that names no layer, or a quantised base without LoRA, which cannot be trained.
-    """
-    if not config.use_peft:
-        if config.load_in_4bit or config.load_in_8bit:
-            raise UserError("a quantised model cannot be trained without LoRA", "set `use_peft: true`")
-        return None
-    lora = get_peft_config(config)
-    targets = lora.target_modules or "all-linear"
-    if targets != "all-linear":
-        # TRL turns a list of one into a string, which PEFT would match as a pattern on whole paths.
-        targets = [targets] if isinstance(targets, str) else sorted(targets)
-        check_targets(model, targets)
-    lora.target_modules = targets
-    return lora
-
-
-def check_targets(model: torch.nn.Module, targets: list[str]) -> None:
-    """Raise `UserError` unless each name ends the path of some linear layer of `model`."""
-    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)]
-    for target in targets:
-        if not any(name == target or name.endswith(f".{target}") for name in linear):
-            names = sorted({name.rpartition(".")[2] for name in linear})
-            raise UserError(
-                f"`lora_target_modules` names `{target}`, which {type(model).__name__} does not have",
-                f"its linear layers are {', '.join(names)}; or use `all-linear`",
-            )
-
-
 def load_tuned(
     config: ModelConfig, precision: Precision, run_dir: Path, trust_remote_code: bool = False
 ) -> PreTrainedModel | PeftModel:
@@ -214,13 +175,3 @@ def _unreachable(name: str, error: Exception) -> UserError:
         f"on a connected machine run `hf download {name} --local-dir {folder}`, copy the folder here and set "
         f"`model_name_or_path: {folder}`",
     )
-
-
-@contextmanager
-def base_arm(model: PreTrainedModel | PeftModel, reload: Callable[[], PreTrainedModel]) -> Iterator[PreTrainedModel]:
-    """The model as it was before training: the adapter switched off, or the base loaded again after full fine-tuning."""
-    if isinstance(model, PeftModel):
-        with model.disable_adapter():
-            yield model
-    else:
-        yield reload().to(model.device)

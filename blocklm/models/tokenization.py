@@ -6,7 +6,6 @@ labels, not token ids, say what padding is.
 """
 
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -110,7 +109,7 @@ def encode_split(samples: Dataset, tokenizer: PreTrainedTokenizerBase, max_lengt
     content = sha256(json.dumps([samples[name][:] for name in ("prompt", "context", "completion")]).encode())
     text = [tokenizer.backend_tokenizer.to_str(), tokenizer("").input_ids, tokenizer.eos_token_id]
     settings = {"samples": content.hexdigest(), "tokenizer": text, "max_length": max_length}
-    key = cache.data_key(sys.modules[__name__], cache, **settings)
+    key = cache.data_key("models.tokenization", "cache", **settings)
     dataset, report, _ = cache.read_or_build(
         folder / f"tokens-{key}", lambda ready: _encode(samples, tokenizer, max_length, ready)
     )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from blocklm.evaluation.generation_eval import SAMPLES
-from blocklm.models.loading import base_arm
+from blocklm.models.adapter import base_arm
 from blocklm.release.merge import MERGED, merge
 from blocklm.release.verify import check_saved, describe, witness
 from blocklm.runs.completed import Finished

@@ -16,7 +16,7 @@ import yaml
 from blocklm.config.release import public_base
 from blocklm.errors import UserError
 from blocklm.evaluation.memorization import audit
-from blocklm.models.loading import base_arm
+from blocklm.models.adapter import base_arm
 from blocklm.release.gate import reasons_against
 from blocklm.release.hub import check_reachable, licence_of, upload
 from blocklm.runs.completed import Finished, finished_run

@@ -21,7 +21,6 @@ from blocklm.config.retrieval import NO_MODEL, RetrievalArguments
 from blocklm.corpus.curation import curate
 from blocklm.errors import UserError
 from blocklm.git.repository import Repository
-from blocklm.mining import hunks
 from blocklm.mining.changes import Changes
 from blocklm.mining.filters import Limits
 from blocklm.mining.snapshot import files_at
@@ -34,7 +33,6 @@ from blocklm.retrieval.vector_store import FileVectors, Made, Vectors
 EMBEDDED_AT_ONCE = 512  # between two writes
 NO_WORD = "-"  # of a document without any
 AGAIN = "`--rebuild` of scripts/search.py makes it anew"
-MODULES = (documents, hunks, cache, terms)
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +85,7 @@ class _Place:
         about = changes.report["repository"]
         self.kind, self.head = kind, str(about["head"])
         self.folder = corpus_dir / about["name"][:100] / "search" / kind  # whose lock is its own: embedding takes long
-        self.key = cache.data_key(*MODULES, changes=changes.report["key"], kind=kind)
+        self.key = cache.data_key("mining", "retrieval", "cache", changes=changes.report["key"], kind=kind)
         self._commits = changes.dataset.data.table["commit"]
         self._keys, self._name = keys, f"blocklm-{about['name'][:100]}-{kind}"
 

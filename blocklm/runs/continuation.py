@@ -21,7 +21,7 @@ from blocklm.config.recipe import Recipe, parse_recipe
 from blocklm.config.sampling import OF_NO_AGE
 from blocklm.corpus.splits import NAMES
 from blocklm.errors import UserError
-from blocklm.models.adapters import check_same_model
+from blocklm.models.adapter import check_same_model
 from blocklm.models.loading import model_config
 from blocklm.runs.manifest import read_manifest, replace_file
 

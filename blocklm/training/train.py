@@ -15,9 +15,9 @@ from trl import ModelConfig, SFTConfig, SFTTrainer
 from blocklm.config.recipe import Recipe
 from blocklm.errors import UserError
 from blocklm.interrupts import Interrupts
-from blocklm.models.loading import lora_config
+from blocklm.models.adapter import lora_config
 from blocklm.models.precision import Precision
-from blocklm.runs.checkpoints import latest_checkpoint
+from blocklm.runs.directory import latest_checkpoint
 from blocklm.training.callbacks.best_checkpoint import BestCallback
 from blocklm.training.callbacks.eta import EstimateCallback
 from blocklm.training.callbacks.interrupt import InterruptCallback

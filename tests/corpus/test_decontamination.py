@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from blocklm.corpus.verbatim import Lines
+from blocklm.corpus.decontamination import Lines
 
 TEXTS = ["one\n  two\nthree", "two\t\nfour", "", "  one", "four\n\nfive\nat"]
 

@@ -8,7 +8,8 @@ from huggingface_hub import constants
 from trl import ModelConfig
 
 from blocklm.errors import UserError
-from blocklm.models.loading import check_length, check_targets, load_base, load_tokenizer, lora_config, special_tokens
+from blocklm.models.adapter import check_targets, lora_config
+from blocklm.models.loading import check_length, load_base, load_tokenizer, special_tokens
 from blocklm.models.precision import Precision, choose_precision
 
 FP32 = Precision(False, False, torch.float32, "test")

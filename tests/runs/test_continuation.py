@@ -23,7 +23,7 @@ from blocklm.corpus.build import Corpus
 from blocklm.corpus.curation import curate
 from blocklm.errors import UserError
 from blocklm.mining.changes import Changes
-from blocklm.models.adapters import check_same_model, previous_arm
+from blocklm.models.adapter import check_same_model, previous_arm
 from blocklm.models.loading import load_base, load_tuned, model_config
 from blocklm.models.precision import choose_precision
 from blocklm.runs import continuation

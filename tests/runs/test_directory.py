@@ -9,7 +9,7 @@ import pytest
 
 from blocklm.config.recipe import Recipe, parse_recipe
 from blocklm.errors import UserError
-from blocklm.runs.run_dir import claim
+from blocklm.runs.directory import claim
 
 
 @pytest.fixture

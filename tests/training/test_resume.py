@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from blocklm.interrupts import Interrupts
-from blocklm.runs.checkpoints import latest_checkpoint
+from blocklm.runs.directory import latest_checkpoint
 from blocklm.training.train import train
 from tests.conftest import run_script, tiny_trainer
 from tests.test_scripts import Running, manifest, weights

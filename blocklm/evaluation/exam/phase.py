@@ -14,7 +14,7 @@ from blocklm.evaluation.exam.adapter_scale import ITEMS, choose_strength, set_st
 from blocklm.evaluation.exam.compare import Arm
 from blocklm.evaluation.exam.setup import Sitting
 from blocklm.evaluation.execution.check import check_edits
-from blocklm.models.loading import base_arm
+from blocklm.models.adapter import base_arm
 from blocklm.runs.fingerprint import weights_of
 from blocklm.runs.manifest import Manifest, write_json
 

@@ -20,8 +20,8 @@ from blocklm.evaluation.execution.check import check_edits
 from blocklm.git.repository import Repository, open_repositories
 from blocklm.mining.changes import Changes
 from blocklm.mining.mine import mine
-from blocklm.models.adapters import check_same_model, previous_arm
-from blocklm.models.loading import base_arm, load_config, positions, special_tokens
+from blocklm.models.adapter import base_arm, check_same_model, previous_arm
+from blocklm.models.loading import load_config, positions, special_tokens
 from blocklm.runs.completed import Finished, finished_run
 from blocklm.runs.continuation import learned_commits, unlearned
 from blocklm.runs.fingerprint import weights_of

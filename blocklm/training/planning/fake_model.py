@@ -15,7 +15,7 @@ from transformers.pytorch_utils import Conv1D
 from trl import ModelConfig, get_quantization_config
 from trl.trainer.utils import add_fused_lm_head
 
-from blocklm.models.loading import lora_config
+from blocklm.models.adapter import lora_config
 from blocklm.models.precision import Precision
 
 BLOCK = 64  # weights that share a scale in 4 bit, and

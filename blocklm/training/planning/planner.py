@@ -16,7 +16,7 @@ from blocklm.evaluation.exam.compare import BATCH_TOKENS
 from blocklm.models.distributed import is_sharded
 from blocklm.models.loading import check_length, load_config
 from blocklm.models.precision import Precision
-from blocklm.runs.checkpoints import latest_checkpoint
+from blocklm.runs.directory import latest_checkpoint
 from blocklm.runs.manifest import Manifest
 from blocklm.training.packing import MIN_UTILISATION, keeps_documents_apart
 from blocklm.training.planning.device import this_device

@@ -14,7 +14,7 @@ from blocklm.git.repository import joint_head, open_repositories
 from blocklm.interrupts import Interrupts
 from blocklm.pipeline import run_job
 from blocklm.runs.completed import finished_run
-from blocklm.runs.run_dir import claim
+from blocklm.runs.directory import claim
 from tests.conftest import GitRepository
 
 LETTERS, WORDS, EARLY, LATE = 5, 8, 56, 90

@@ -18,7 +18,7 @@ from blocklm.evaluation.exam.compare import Arm, added_bits, run_exam
 from blocklm.evaluation.exam.contexts import example_contexts, piece_contexts
 from blocklm.evaluation.exam.forgetting import forgotten, general_items
 from blocklm.evaluation.exam.items import Item, exam_items
-from blocklm.models.adapters import put_adapter
+from blocklm.models.adapter import put_adapter
 from blocklm.retrieval.parent_files import Piece
 from blocklm.runs.fingerprint import weights_of
 

@@ -12,7 +12,8 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from trl import ModelConfig, SFTConfig, SFTTrainer
 
-from blocklm.models.loading import load_base, lora_config
+from blocklm.models.adapter import lora_config
+from blocklm.models.loading import load_base
 from blocklm.models.precision import Precision
 from blocklm.training.planning.fake_model import phantom
 from blocklm.training.planning.step_memory import step_memory

@@ -1,17 +1,54 @@
-"""The model of an earlier run taken up again: whether it fits the recipe, and its weights put in the place of others."""
+"""The LoRA adapter: a configuration whose every target exists, and its weights switched off, replaced or put back."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 from transformers import PreTrainedModel
-from trl import ModelConfig
+from transformers.pytorch_utils import Conv1D
+from trl import ModelConfig, get_peft_config
 
 from blocklm.errors import UserError
 
 MAY_DIFFER = {"attn_implementation", "dtype"}  # how it is computed, not what was learned
+
+
+def lora_config(model: PreTrainedModel, config: ModelConfig) -> LoraConfig | None:
+    """The recipe's LoRA configuration, None for full fine-tuning.
+
+    PEFT raises only if no target matches and skips a single wrong name in silence, so each is checked here. Without
+    `lora_target_modules` every linear layer but the head is adapted.
+
+    Raises:
+        UserError: a target that names no layer, or a quantised base without LoRA, which cannot be trained.
+    """
+    if not config.use_peft:
+        if config.load_in_4bit or config.load_in_8bit:
+            raise UserError("a quantised model cannot be trained without LoRA", "set `use_peft: true`")
+        return None
+    lora = get_peft_config(config)
+    targets = lora.target_modules or "all-linear"
+    if targets != "all-linear":
+        # TRL turns a list of one into a string, which PEFT would match as a pattern on whole paths.
+        targets = [targets] if isinstance(targets, str) else sorted(targets)
+        check_targets(model, targets)
+    lora.target_modules = targets
+    return lora
+
+
+def check_targets(model: torch.nn.Module, targets: list[str]) -> None:
+    """Raise `UserError` unless each name ends the path of some linear layer of `model`."""
+    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)]
+    for target in targets:
+        if not any(name == target or name.endswith(f".{target}") for name in linear):
+            names = sorted({name.rpartition(".")[2] for name in linear})
+            raise UserError(
+                f"`lora_target_modules` names `{target}`, which {type(model).__name__} does not have",
+                f"its linear layers are {', '.join(names)}; or use `all-linear`",
+            )
 
 
 def check_same_model(ours: ModelConfig, theirs: ModelConfig, run_dir: Path) -> None:
@@ -52,6 +89,16 @@ def put_adapter(model: PeftModel, run_dir: Path) -> None:
     if theirs != ours:
         weights = {name: tensor * theirs / ours if "lora_B" in name else tensor for name, tensor in weights.items()}
     set_peft_model_state_dict(model, weights)
+
+
+@contextmanager
+def base_arm(model: PreTrainedModel | PeftModel, reload: Callable[[], PreTrainedModel]) -> Iterator[PreTrainedModel]:
+    """The model as it was before training: the adapter switched off, or the base loaded again after full fine-tuning."""
+    if isinstance(model, PeftModel):
+        with model.disable_adapter():
+            yield model
+    else:
+        yield reload().to(model.device)
 
 
 @contextmanager
