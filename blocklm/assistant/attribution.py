@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-import bm25s
 import numpy as np
 from ahocorasick_rs import AhoCorasick
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from blocklm.retrieval.terms import terms
+from blocklm.retrieval.bm25 import WordIndex
 from blocklm.retrieval.verbatim import SPAN
 
 SHOWN = 5
@@ -57,9 +56,7 @@ class Origins:
     ) -> None:
         self._all, self._tokenizer, self._subjects = samples, tokenizer, subjects
         self._taught = samples.select([at for at, view in enumerate(samples["view"][:]) if view != WHOLE_FILES])
-        self._index = bm25s.BM25()
-        if len(self._taught):
-            self._index.index([terms(text) or ["-"] for text in _added(self._taught)], show_progress=False)
+        self._index = WordIndex.build(_added(self._taught))
 
     def of(self, prompt: str, answer: str) -> Found:
         """Search for an answer; what its prompt shows already is no repetition."""
@@ -67,10 +64,7 @@ class Origins:
 
     def _nearest(self, answer: str) -> list[Origin]:
         """The best sample of each of the best commits."""
-        words = sorted(set(terms(answer)))
-        if not words or not len(self._taught):  # which bm25s does not take
-            return []
-        scores = self._index.get_scores(words)
+        scores = self._index.scores(answer)
         commits = self._taught["commit"][:]
         best: dict[str, int] = {}
         for at in np.argsort(-scores, kind="stable"):

@@ -19,8 +19,9 @@ from blocklm.git.repository import open_repository
 from blocklm.mining.changes import Changes, Rules, load_changes
 from blocklm.mining.filters import Limits
 from blocklm.mining.messages import says_something
+from blocklm.retrieval.bm25 import WordIndex
 from blocklm.retrieval.embedder import Embedder
-from blocklm.retrieval.index import change_index, index_words
+from blocklm.retrieval.index import change_index
 from blocklm.retrieval.qdrant_store import QdrantVectors
 from blocklm.retrieval.search import Index
 from blocklm.retrieval.vector_store import FileVectors, Made, Vectors
@@ -83,9 +84,9 @@ def _sizes(documents: Dataset) -> Iterator[str]:
         drawn = np.random.default_rng(0).normal(size=(size, embedder.dimension)).astype(np.float32)
         drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
         started = time.perf_counter()
-        words = index_words(rows["searched"], "changes")
+        words = WordIndex.build(rows["searched"])
         seconds = time.perf_counter() - started
-        held = [sum(words.scores[part].nbytes for part in ("data", "indices", "indptr")), drawn.nbytes]
+        held = [words.nbytes, drawn.nbytes]
         mebibytes = " and ".join(f"{size / 2**20:.0f}" for size in held)
         yield f"  {size:7,d}: words in {seconds:.1f} s, {size / seconds:,.0f} a second; words and vectors {mebibytes} MiB"
         with tempfile.TemporaryDirectory(prefix="blocklm-benchmark-") as folder:

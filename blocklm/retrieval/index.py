@@ -5,11 +5,9 @@ take most of the time: each is kept as soon as it is made, in a store beside it,
 """
 
 import logging
-from array import array
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import bm25s
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
@@ -24,14 +22,14 @@ from blocklm.git.repository import Repository
 from blocklm.mining.changes import Changes
 from blocklm.mining.filters import Limits
 from blocklm.mining.snapshot import files_at
-from blocklm.retrieval import documents, terms
+from blocklm.retrieval import documents
+from blocklm.retrieval.bm25 import WordIndex
 from blocklm.retrieval.embedder import Embedder
 from blocklm.retrieval.qdrant_store import QdrantVectors
 from blocklm.retrieval.search import Index
 from blocklm.retrieval.vector_store import FileVectors, Made, Vectors
 
 EMBEDDED_AT_ONCE = 512  # between two writes
-NO_WORD = "-"  # of a document without any
 AGAIN = "`--rebuild` of scripts/search.py makes it anew"
 
 logger = logging.getLogger(__name__)
@@ -139,7 +137,7 @@ def _open(
     return Index(found, words, (vectors, embedder))
 
 
-def _documents(place: _Place, build: Callable[[], Iterable[pa.RecordBatch]]) -> tuple[Dataset, bm25s.BM25]:
+def _documents(place: _Place, build: Callable[[], Iterable[pa.RecordBatch]]) -> tuple[Dataset, WordIndex]:
     """The documents of this head and their words, as they stand or written now."""
     found = _read(place)
     if found is None:
@@ -149,35 +147,24 @@ def _documents(place: _Place, build: Callable[[], Iterable[pa.RecordBatch]]) -> 
                 raise UserError(
                     f"there are no {place.kind} to search", "scripts/mine.py says what was dropped, and why"
                 )
-            index_words(made["searched"], place.kind).save(ready / "words", show_progress=False)
+            texts = tqdm(made["searched"], f"indexing words of {place.kind}", unit=" documents", disable=None)
+            WordIndex.build(texts).save(ready / "words")
             cache.write_report(ready, {"key": place.key, "head": place.head, "documents": len(made)})
         found = _read(place)
     assert found is not None, "it was published above"
     return found
 
 
-def _read(place: _Place) -> tuple[Dataset, bm25s.BM25] | None:
+def _read(place: _Place) -> tuple[Dataset, WordIndex] | None:
     """What is there, unless it is of another head or damaged."""
     stored = cache.read(place.folder)
     if stored is None or stored[1]["key"] != place.key:
         return None
     try:
-        return stored[0], bm25s.BM25.load(place.folder / "words", mmap=True)
+        return stored[0], WordIndex.load(place.folder / "words", len(stored[0]))
     except cache.DAMAGED as error:
         logger.warning("the index in %s is damaged (%s): building it again", place.folder, error)
         return None
-
-
-def index_words(texts: Iterable[str], kind: str) -> bm25s.BM25:
-    """The words of texts, as numbers from the start: of a long history their strings would not fit into memory."""
-    number: dict[str, int] = {}
-    bar = tqdm(texts, f"indexing words of {kind}", unit=" documents", disable=None)
-    tokens = [
-        array("I", [number.setdefault(term, len(number)) for term in terms.terms(text) or [NO_WORD]]) for text in bar
-    ]
-    index = bm25s.BM25()
-    index.index((tokens, number), show_progress=False)
-    return index
 
 
 def _embed(found: Dataset, vectors: Vectors, embedder: Embedder, kind: str) -> None:

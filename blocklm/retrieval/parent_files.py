@@ -10,15 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-import bm25s
 import numpy as np
 
 from blocklm.git.isolation import sterile_repository
 from blocklm.git.repository import Repository
 from blocklm.git.trees import contents, files_of, first_parent
 from blocklm.mining.redaction import redact
+from blocklm.retrieval.bm25 import WordIndex
 from blocklm.retrieval.search import fuse
-from blocklm.retrieval.terms import terms
 
 CHUNK_LINES = 20
 MAX_FILE_BYTES = 200_000
@@ -91,19 +90,15 @@ class _Index:
             self._pieces += ["".join(lines[at : at + CHUNK_LINES]) for at in range(0, len(lines), CHUNK_LINES)]
             self._of_file[sha] = range(first, len(self._pieces))
             self._file += [sha] * (len(self._pieces) - first)
-        self._words = bm25s.BM25()
-        self._words.index([terms(piece) or ["-"] for piece in self._pieces], show_progress=False)
+        self._words = WordIndex.build(self._pieces)
 
     def nearest(self, text: str, tree: Mapping[str, str], count: int) -> list[Piece]:
         """The best pieces of the files of a tree (content → path)."""
-        mask = np.zeros(len(self._pieces), np.float32)
+        inside = np.zeros(len(self._pieces), bool)
         for sha in tree:
             if sha in self._of_file:
-                mask[self._of_file[sha].start : self._of_file[sha].stop] = 1
-        words = sorted(set(terms(text)))
-        if not words:  # which bm25s does not take
-            return []
-        scores = self._words.get_scores(words, weight_mask=mask)
+                inside[self._of_file[sha].start : self._of_file[sha].stop] = True
+        scores = self._words.scores(text, inside)
         shown = lines_of(text)
         most = EMBEDDED_CANDIDATES if self._embed else CANDIDATES * count
         near = [

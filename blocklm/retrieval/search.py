@@ -4,7 +4,6 @@ BM25 (Robertson and Zaragoza 2009) finds the words, over the parts of identifier
 (or files) by their best document, and the two rankings are fused (Cormack, Clarke and Büttcher 2009).
 """
 
-import math
 from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -12,11 +11,10 @@ from functools import cached_property
 from itertools import zip_longest
 from typing import Protocol, TypeVar
 
-import bm25s
 import numpy as np
 from datasets import Dataset
 
-from blocklm.retrieval.terms import terms
+from blocklm.retrieval.bm25 import WordIndex, terms
 from blocklm.retrieval.vector_store import Vectors
 
 # The paper's 60 hardly tells the first rank from the tenth; 10 found more on two repositories and on two others (docs/retrieval.md).
@@ -66,7 +64,7 @@ class Index:
         vectors: of their texts, and what gives a question its vector; None for BM25 alone.
     """
 
-    def __init__(self, documents: Dataset, words: bm25s.BM25, vectors: tuple[Vectors, Embeds] | None) -> None:
+    def __init__(self, documents: Dataset, words: WordIndex, vectors: tuple[Vectors, Embeds] | None) -> None:
         self.documents, self._words, self._vectors = documents, words, vectors
         self._groups: list[str] = documents["group"][:]
 
@@ -89,7 +87,7 @@ class Index:
             for at in ats:
                 if at is not None:
                     best.setdefault(self._groups[at], at)
-        rarity = {word: self._rarity(word) for word in set(terms(question))}
+        rarity = {word: self._words.rarity(word) for word in set(terms(question))}
         return [self._hit(best[group], score, rarity, cosines) for group, score in list(fused.items())[:count]]
 
     def rankings(self, question: str) -> dict[str, list[str]]:
@@ -122,10 +120,7 @@ class Index:
         return found
 
     def _by_words(self, question: str, allowed: np.ndarray | None) -> Ranking:
-        words = sorted(set(terms(question)))
-        if not words:  # which bm25s does not take
-            return {}
-        scores = self._words.get_scores(words, weight_mask=allowed)
+        scores = self._words.scores(question, allowed)
         order = np.argsort(-scores, kind="stable")
         return self._first_of_groups((int(at), float(scores[at])) for at in order if scores[at] > 0)
 
@@ -149,13 +144,6 @@ class Index:
                 seen.add(self._groups[at])
                 found[at] = score
         return found
-
-    def _rarity(self, word: str) -> float:
-        """Inverse document frequency, as BM25 counts it; of a word in no document it is the largest."""
-        among = self._words.scores["indptr"]
-        token = self._words.vocab_dict.get(word)
-        having = 0 if token is None else int(among[token + 1] - among[token])
-        return math.log(1 + (len(self.documents) - having + 0.5) / (having + 0.5))
 
     def _hit(self, at: int, score: float, rarity: dict[str, float], cosines: Ranking) -> Hit:
         row = self.documents[at]

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from blocklm.git.repository import Repository, open_repository
+from blocklm.retrieval.bm25 import terms
 from blocklm.retrieval.parent_files import Question, nearest_before
-from blocklm.retrieval.terms import terms
 from tests.conftest import GitRepository, function
 
 RUST = frozenset({".rs"})

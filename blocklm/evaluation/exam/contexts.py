@@ -3,15 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import bm25s
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from blocklm.corpus.prompt_templates import Family
 from blocklm.evaluation.exam.items import Item
 from blocklm.models.tokenization import fitted
+from blocklm.retrieval.bm25 import WordIndex
 from blocklm.retrieval.parent_files import Piece
-from blocklm.retrieval.terms import terms
 
 EXAMPLES = 3
 Contexts = dict[str, list[int]]  # tokens by the id of the question
@@ -33,13 +32,11 @@ def example_contexts(
         return {}
     shown = [f"{path}\n{prompt}" for path, prompt in zip(samples["path"], samples["prompt"], strict=True)]
     texts = [prompt + completion for prompt, completion in zip(samples["prompt"], samples["completion"], strict=True)]
-    index = bm25s.BM25()
-    index.index([terms(text) or ["-"] for text in shown], show_progress=False)
+    index = WordIndex.build(shown)
     contexts = {}
     for item in items:
-        words = sorted(set(terms(item.text)))
-        scores = index.get_scores(words) if words else np.zeros(0)  # bm25s takes no empty list
-        best = np.argsort(-scores, kind="stable")[:EXAMPLES]
+        scores = index.scores(item.text)
+        best = [at for at in np.argsort(-scores, kind="stable")[:EXAMPLES] if scores[at] > 0]
         contexts[item.id] = fitted([texts[at] for at in best], tokenizer, room(item))
     return contexts
 

@@ -12,7 +12,7 @@ from blocklm.corpus.rendering import Lesson
 from blocklm.corpus.views import PREFIX_CHARS
 from blocklm.evaluation.tasks.body import new_functions
 from blocklm.evaluation.tasks.item import Prompts, TaskItem, after, text_of, to_fill
-from blocklm.retrieval.terms import terms
+from blocklm.retrieval.bm25 import terms
 
 TEST = "test"
 TEST_FOLDERS = frozenset({"test", "tests", "__tests__", "testing"})

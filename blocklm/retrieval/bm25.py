@@ -1,0 +1,85 @@
+"""BM25 over the words of code: identifiers in parts, in lower case."""
+
+import math
+import re
+from array import array
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Self
+
+import bm25s
+import numpy as np
+from numpy.typing import NDArray
+
+# `parseHTTPHeader_v2` is parse, http, header, v2: runs of capitals end before the last one if a small letter follows.
+PART = re.compile(r"[A-Z]+(?![a-z])\d*|[A-Z]?[a-z]+\d*|\d+")
+IDENTIFIER = re.compile(r"\w+")
+NO_WORD = "-"  # of a document without any, which bm25s does not take
+
+
+def terms(text: str) -> list[str]:
+    """The parts of all identifiers, and each identifier of several parts as a whole."""
+    found = []
+    for word in IDENTIFIER.findall(text):
+        parts = PART.findall(word)
+        found += [part.lower() for part in parts]
+        if len(parts) != 1:
+            found.append(word.lower())
+    return found
+
+
+class WordIndex:
+    """Documents, numbered from 0, that can be searched by their words.
+
+    Args:
+        index: of the documents; None if there are none.
+        size: how many documents there are.
+    """
+
+    def __init__(self, index: bm25s.BM25 | None, size: int) -> None:
+        self._index, self._size = index, size
+
+    @classmethod
+    def build(cls, texts: Iterable[str]) -> Self:
+        """Index texts; their words become numbers at once, since of a long history their strings would not fit into memory."""
+        number: dict[str, int] = {}
+        tokens = [
+            array("I", [number.setdefault(term, len(number)) for term in terms(text) or [NO_WORD]]) for text in texts
+        ]
+        if not tokens:
+            return cls(None, 0)
+        index = bm25s.BM25()
+        index.index((tokens, number), show_progress=False)
+        return cls(index, len(tokens))
+
+    @classmethod
+    def load(cls, folder: Path, size: int) -> Self:
+        """Map what `save` wrote into memory; raises the errors of `blocklm.cache.DAMAGED` if it is damaged."""
+        return cls(bm25s.BM25.load(folder, mmap=True), size)
+
+    def save(self, folder: Path) -> None:
+        """Write the index; one without documents cannot be written."""
+        assert self._index is not None, "there are documents"
+        self._index.save(folder, show_progress=False)
+
+    def scores(self, question: str, allowed: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
+        """The score of each document; 0 for those that share no word with the question, or that are not allowed."""
+        words = sorted(set(terms(question)))
+        if not words or self._index is None:  # neither of which bm25s takes
+            return np.zeros(self._size, np.float32)
+        found: NDArray[np.float32] = self._index.get_scores(words, weight_mask=allowed)
+        return found
+
+    def rarity(self, word: str) -> float:
+        """Inverse document frequency of a word, as BM25 counts it; of a word in no document it is the largest."""
+        having = 0
+        if self._index is not None and (token := self._index.vocab_dict.get(word)) is not None:
+            among = self._index.scores["indptr"]
+            having = int(among[token + 1] - among[token])
+        return math.log(1 + (self._size - having + 0.5) / (having + 0.5))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the index holds in memory."""
+        parts = () if self._index is None else (self._index.scores[part] for part in ("data", "indices", "indptr"))
+        return sum(int(part.nbytes) for part in parts)
