@@ -28,8 +28,9 @@ from blocklm.models.precision import choose_precision
 from blocklm.release.handover import hand_over
 from blocklm.runs.completed import Finished
 from blocklm.runs.continuation import TopUp, previous_run, teaching_commits, top_up, write_learned
-from blocklm.runs.manifest import Manifest, read_manifest, summarise
+from blocklm.runs.manifest import Manifest, read_manifest
 from blocklm.runs.report.html import reported
+from blocklm.runs.summary import summarise
 from blocklm.training.callbacks.generation_samples import add_samples
 from blocklm.training.data import TrainingData, training_data
 from blocklm.training.monitoring.monitor import watched

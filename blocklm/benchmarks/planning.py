@@ -8,8 +8,9 @@ import torch
 from transformers import AutoConfig, PretrainedConfig
 from trl import ModelConfig, SFTConfig
 
+from blocklm.formatting import GIB
 from blocklm.models.precision import Precision
-from blocklm.training.planning.device import GIB, gpu_of
+from blocklm.training.planning.device import gpu_of
 from blocklm.training.planning.plan import BATCHES, LENGTHS, Steps
 
 GPUS = ("4GiB", "6GiB", "8GiB", "12GiB", "24GiB")

@@ -16,8 +16,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from blocklm.evaluation.questions import Question
 from blocklm.evaluation.scoring import by_task, scores_of
+from blocklm.files import replace_file
 from blocklm.models.generation import Decoding, generate
-from blocklm.runs.manifest import replace_file
 
 SAMPLES = "samples.jsonl"
 

@@ -18,7 +18,7 @@ from blocklm.corpus.prompt_templates import FAMILY, Family, readable
 from blocklm.corpus.views import OF_HUNK, HunkText
 from blocklm.evaluation.exam.compare import added_bits
 from blocklm.evaluation.exam.items import exam_items
-from blocklm.runs.manifest import write_json
+from blocklm.files import write_json
 
 HUNKS = 64
 MAX_COST = 0.02  # of a run

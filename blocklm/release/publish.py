@@ -16,12 +16,13 @@ import yaml
 from blocklm.config.release import public_base
 from blocklm.errors import UserError
 from blocklm.evaluation.memorization import audit
+from blocklm.files import digest, write_json
 from blocklm.models.adapter import base_arm
 from blocklm.release.gate import reasons_against
 from blocklm.release.hub import check_reachable, licence_of, upload
 from blocklm.runs.completed import Finished, finished_run
 from blocklm.runs.fingerprint import weights_of
-from blocklm.runs.manifest import add_to_manifest, digest, write_json
+from blocklm.runs.manifest import add_to_manifest
 from blocklm.runs.model_card import Shown, card_text
 
 logger = logging.getLogger(__name__)

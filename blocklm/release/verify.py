@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.hub import resolve_revision
 
 from blocklm.errors import UserError
-from blocklm.runs.manifest import write_json
+from blocklm.files import write_json
 
 ASKED = "def read(path):\n    with open(path) as file:\n        return file.read()\n\nfn main() {\n"
 # Of the change that training made: the same weights on the same base differ by rounding alone.

@@ -21,9 +21,10 @@ from blocklm.config.recipe import Recipe, parse_recipe
 from blocklm.config.sampling import OF_NO_AGE
 from blocklm.corpus.splits import NAMES
 from blocklm.errors import UserError
+from blocklm.files import replace_file
 from blocklm.models.adapter import check_same_model
 from blocklm.models.loading import model_config
-from blocklm.runs.manifest import read_manifest, replace_file
+from blocklm.runs.manifest import read_manifest
 
 LEARNED = "learned.txt"
 REJECTED = "rejected"

@@ -9,7 +9,9 @@ from safetensors import SafetensorError, safe_open
 from blocklm.config.parser import load_yaml
 from blocklm.config.recipe import Recipe
 from blocklm.errors import UserError
-from blocklm.runs.manifest import read_manifest, replace_file, summarise
+from blocklm.files import replace_file
+from blocklm.runs.manifest import read_manifest
+from blocklm.runs.summary import summarise
 
 
 def claim(recipe: Recipe, head: str) -> str | None:

@@ -4,7 +4,7 @@ import json
 from hashlib import sha256
 from pathlib import Path
 
-from blocklm.runs.manifest import digest
+from blocklm.files import digest
 
 ACTS = ("r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern")  # how an adapter's weights act
 

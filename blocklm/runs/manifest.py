@@ -8,13 +8,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import blocklm
-from blocklm.runs.report.exam_table import exam_table
+from blocklm.files import digest, write_json
 
 SCHEMA_VERSION = 1
 PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "pydriller")
@@ -114,49 +113,6 @@ def add_to_manifest(run_dir: Path, **entries: Any) -> None:
     write_json(run_dir / "manifest.json", (read_manifest(run_dir) or {}) | entries)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Replace `path` by `content` as JSON, in one step."""
-    replace_file(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Write `path` in one step: a reader, a kill or another process sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def summarise(run_dir: Path, manifest: dict[str, Any]) -> str:
-    """The lines a reader needs at the end of a run."""
-    splits, training = manifest["corpus"]["splits"], manifest["training"]
-    minutes = sum(phase["seconds"] or 0 for phase in manifest["phases"]) / 60
-    lines = [
-        f"trained on {splits['train']['used']} samples ({splits['train']['tokens']} tokens) of commits before "
-        f"{splits['validation']['from'][:10]}: {training['steps']} steps, {minutes:.1f} minutes in all",
-        *([exam_table(manifest["exam"])] if manifest["exam"] else []),
-        *(
-            [
-                f"rolled back: this top-up is worse than `{training['continued_from']['path']}`, whose result stands in its "
-                f"place; what was just trained is in {run_dir / 'rejected'}"
-            ]
-            if training.get("rolled_back")
-            else []
-        ),
-        f"adapter, model card and manifest.json: {run_dir}",
-        *(
-            [f"report to open, print or mail: {run_dir / 'report.html'}"]
-            if (run_dir / "report.html").is_file()
-            else []
-        ),
-        f"curves: tensorboard --logdir {run_dir / 'tensorboard'}",
-    ]
-    return "\n".join(lines)
-
-
 def _environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
@@ -164,15 +120,6 @@ def _environment() -> dict[str, Any]:
         "os": platform.platform(),
         "cpus": os.cpu_count(),
     }
-
-
-def digest(path: Path) -> str:
-    """The SHA-256 of a file."""
-    with path.open("rb") as file:
-        digest = sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _now() -> str:

@@ -11,7 +11,8 @@ import torch
 from transformers import PreTrainedModel
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-IGNORED = -100
+from blocklm.models.tokenization import IGNORED
+
 DOCUMENT_TOKENS = 12
 MIN_UTILISATION = 0.95  # below, rows of like lengths waste less than packed ones
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from blocklm.files import write_json
 from blocklm.interrupts import Interrupted
-from blocklm.runs.manifest import SECTIONS, Manifest, read_manifest, write_json
+from blocklm.runs.manifest import SECTIONS, Manifest, read_manifest
 
 
 @pytest.fixture

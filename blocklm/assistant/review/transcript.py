@@ -13,8 +13,8 @@ from typing import Any
 from blocklm.assistant.review.chat_format import Turn
 from blocklm.assistant.review.past_changes import PastChange, past_change
 from blocklm.errors import UserError
+from blocklm.files import replace_file
 from blocklm.mining.redaction import redact
-from blocklm.runs.manifest import replace_file
 
 SCHEMA = 1
 

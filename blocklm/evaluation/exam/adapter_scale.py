@@ -16,7 +16,7 @@ from peft.tuners.lora import LoraLayer
 
 from blocklm.evaluation.exam.compare import added_bits
 from blocklm.evaluation.exam.items import Item
-from blocklm.runs.manifest import replace_file
+from blocklm.files import replace_file
 
 ITEMS = 32  # of validation, which the exam never asks
 

@@ -14,9 +14,10 @@ from blocklm.evaluation.exam.adapter_scale import ITEMS, choose_strength, set_st
 from blocklm.evaluation.exam.compare import Arm
 from blocklm.evaluation.exam.setup import Sitting
 from blocklm.evaluation.execution.check import check_edits
+from blocklm.files import write_json
 from blocklm.models.adapter import base_arm
 from blocklm.runs.fingerprint import weights_of
-from blocklm.runs.manifest import Manifest, write_json
+from blocklm.runs.manifest import Manifest
 
 SINGLE = {"per_item", "per_problem"}
 Previous = Callable[[], AbstractContextManager[PreTrainedModel]]

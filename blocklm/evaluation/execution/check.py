@@ -21,13 +21,13 @@ from blocklm.evaluation.execution.limits import Limits
 from blocklm.evaluation.execution.runner import Edit, Trial, counted
 from blocklm.evaluation.execution.sandbox import prove
 from blocklm.evaluation.questions import Question, questions_of
+from blocklm.formatting import GIB
 from blocklm.models.generation import Decoding, generate
 from blocklm.runs.fingerprint import weights_of
 
 CHECKS = "exam-checks.jsonl"
 ANSWER_TOKENS = 256  # a longer edit is not asked; less where the model reads little
 TEMPERATURE = 0.8
-GIB = 1 << 30
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from blocklm.runs.report.components import Chart, Line, figure, signed
+from blocklm.formatting import figure, signed
+from blocklm.runs.report.components import Chart, Line
 from blocklm.runs.report.series import thinned
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"

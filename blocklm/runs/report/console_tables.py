@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from blocklm.formatting import gib
 from blocklm.mining.filters import RULE
 
 UNREADABLE_SHOWN = 5
@@ -93,8 +94,8 @@ def probe_table(scores: dict[str, dict[str, float]]) -> str:
 def plan_table(plan: dict[str, Any], by_length: dict[int, int | None]) -> str:
     """What a run would need, and what else would fit."""
     device, memory = plan["device"], plan["memory"]
-    lines = [f"{device['name']}: {_gib(device['budget'])} for tensors of {_gib(device['total'])}"]
-    lines += [f"{_gib(size):>14s}  {part}" for part, size in memory.items()]
+    lines = [f"{device['name']}: {gib(device['budget'])} for tensors of {gib(device['total'])}"]
+    lines += [f"{gib(size):>14s}  {part}" for part, size in memory.items()]
     lines.append(
         f"micro-batch {plan['micro_batch']}, accumulation {plan['gradient_accumulation']}, length {plan['max_length']}"
     )
@@ -125,10 +126,6 @@ def adapter_lines(folder: Path, found: dict[str, Any]) -> str:
         return f"{folder}: no adapter, the merged model holds it: {found['refused']}"
     lines = f"{folder}: {found['file']}, {found['bytes'] / 1e6:.1f} MB, {found['matrices']} matrices adapted"
     return f"{lines}\n  not checked: {found['unchecked']}" if "unchecked" in found else lines
-
-
-def _gib(size: int) -> str:
-    return f"{size / (1 << 30):.2f} GiB"
 
 
 def _funnel_lines(funnel: list[dict[str, Any]], kept: str) -> Iterator[str]:

@@ -11,7 +11,8 @@ from typing import Any
 
 from datasets import load_from_disk
 
-from blocklm.runs.report.components import Chart, Line, Specimen, figure, plural, signed
+from blocklm.formatting import figure, plural, signed
+from blocklm.runs.report.components import Chart, Line, Specimen
 
 EXTREMES = 3
 ITEMS_SHOWN = 6

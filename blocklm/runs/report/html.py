@@ -16,10 +16,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from blocklm.errors import UserError
-from blocklm.runs.manifest import read_manifest, replace_file
+from blocklm.files import replace_file
+from blocklm.formatting import day
+from blocklm.runs.manifest import read_manifest
 from blocklm.runs.model_card import ADAPTER_USAGE, MODEL_USAGE
 from blocklm.runs.report import charts, examples, provenance, series, verdict
-from blocklm.runs.report.components import Chart, day
+from blocklm.runs.report.components import Chart
 
 logger = logging.getLogger(__name__)
 

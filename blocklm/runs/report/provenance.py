@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from blocklm.formatting import count, day, duration, figure, plural, size
 from blocklm.mining.filters import WHY
-from blocklm.runs.report.components import Row, Table, count, day, duration, figure, named, plural, size
+from blocklm.runs.report.components import Row, Table, named
 
 LANGUAGES_SHOWN = 10
 # Keys of a recipe that hold places on this machine or people; the report is made to be mailed.

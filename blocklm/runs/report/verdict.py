@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from blocklm.runs.report.components import Row, Table, count, duration, figure, plural, signed
+from blocklm.formatting import count, duration, figure, plural, signed
+from blocklm.runs.report.components import Row, Table
 
 Exam = Mapping[str, Any]
 MEANING = (

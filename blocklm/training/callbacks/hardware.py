@@ -11,6 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from blocklm.config.hardware import WatchArguments
 from blocklm.errors import UserError
+from blocklm.formatting import MIB
 from blocklm.interrupts import Interrupts
 from blocklm.training.monitoring.nvml import Gpus, NoGpus, process_memory
 from blocklm.training.monitoring.sampler import Gauges, Source
@@ -18,7 +19,6 @@ from blocklm.training.monitoring.system import Machine
 
 logger = logging.getLogger(__name__)
 
-MIB = 1 << 20
 CALMER = 5  # percent or degrees below a limit at which it is forgotten
 COOLING_SECONDS = 600.0
 SERIES = "hardware/"

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from blocklm.formatting import MIB
+from blocklm.models.tokenization import IGNORED
 from blocklm.training.packing import padded
-
-IGNORED = -100
-MIB = 1 << 20
 
 
 class TrackedCallback(TrainerCallback):

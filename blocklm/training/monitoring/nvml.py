@@ -7,9 +7,10 @@ from typing import Any
 
 import pynvml
 
+from blocklm.formatting import MIB
+
 logger = logging.getLogger(__name__)
 
-MIB = 1 << 20
 MILLIJOULES_PER_WH = 3_600_000
 # Why the clocks are below what was asked for. `HwSlowdown` says heat or power without saying which.
 HEAT = pynvml.nvmlClocksEventReasonSwThermalSlowdown | pynvml.nvmlClocksEventReasonHwThermalSlowdown

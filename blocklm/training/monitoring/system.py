@@ -8,7 +8,8 @@ from pathlib import Path
 
 import psutil
 
-MIB = 1 << 20
+from blocklm.formatting import MIB
+
 NOT_BUSY = ("idle", "iowait", "guest", "guest_nice")  # Linux counts the last two in `user` and `nice` already
 
 

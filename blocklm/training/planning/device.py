@@ -7,8 +7,8 @@ import psutil
 import torch
 
 from blocklm.errors import UserError
+from blocklm.formatting import GIB
 
-GIB = 1 << 30
 # What the driver, cuBLAS and the kernels of PyTorch and bitsandbytes hold beside tensors. Assumed, not measured by us; on a
 # device that is there the plan counts what is free once they are loaded.
 CONTEXT = GIB // 2

@@ -14,9 +14,10 @@ from transformers import PretrainedConfig
 from trl import ModelConfig, SFTConfig
 
 from blocklm.errors import UserError
+from blocklm.formatting import gib
 from blocklm.models.loading import positions
 from blocklm.models.precision import Precision
-from blocklm.training.planning.device import GIB, Device
+from blocklm.training.planning.device import Device
 from blocklm.training.planning.fake_model import phantom
 from blocklm.training.planning.step_memory import StepMemory, step_memory
 
@@ -173,7 +174,7 @@ def make_plan(steps: Steps, args: SFTConfig, device: Device) -> Plan:
 
 def _reasons(micro: int, length: int, args: SFTConfig, memory: StepMemory, device: Device) -> Iterator[str]:
     asked = args.per_device_train_batch_size
-    room = f"a step needs {_gib(memory.total)} of the {_gib(device.budget)} that {device.name} has for it"
+    room = f"a step needs {gib(memory.total)} of the {gib(device.budget)} that {device.name} has for it"
     if micro == asked:
         yield f"micro-batch {micro} as the recipe says: {room}"
     elif micro < asked:
@@ -195,8 +196,8 @@ def _too_large(steps: Steps, args: SFTConfig, device: Device) -> UserError:
     elif not steps.keys.load_in_4bit:
         remedy = "set `load_in_4bit: true` and `use_peft: true`"
     return UserError(
-        f"this model needs {_gib(least.total)} for one row of {shortest} tokens ({_gib(least.weights)} of it weights), "
-        f"and {device.name} has {_gib(device.budget)} for it",
+        f"this model needs {gib(least.total)} for one row of {shortest} tokens ({gib(least.weights)} of it weights), "
+        f"and {device.name} has {gib(device.budget)} for it",
         remedy,
     )
 
@@ -206,7 +207,3 @@ def shorter_lengths(longest: int) -> Iterator[int]:
     for parts in (0.75, 0.5, 0.375, 0.25):
         if int(longest * parts) >= MIN_LENGTH:
             yield int(longest * parts)
-
-
-def _gib(size: int) -> str:
-    return f"{size / GIB:.2f} GiB"

@@ -16,8 +16,9 @@ from playwright.sync_api import Browser, Error, Page, sync_playwright
 from blocklm.config.recipe import MiningArguments
 from blocklm.corpus.curation import curate
 from blocklm.errors import UserError
+from blocklm.files import write_json
 from blocklm.interrupts import Interrupted
-from blocklm.runs.manifest import Manifest, read_manifest, write_json
+from blocklm.runs.manifest import Manifest, read_manifest
 from blocklm.runs.report.html import reported, write_html_report
 from blocklm.runs.report.series import POINTS_SHOWN, thinned
 from tests.conftest import ROOT, GitRepository, changes_of, function, rendered

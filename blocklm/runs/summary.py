@@ -1,0 +1,33 @@
+"""What a run came to, in the lines that a reader needs at its end."""
+
+from pathlib import Path
+from typing import Any
+
+from blocklm.runs.report.exam_table import exam_table
+
+
+def summarise(run_dir: Path, manifest: dict[str, Any]) -> str:
+    """The lines a reader needs at the end of a run."""
+    splits, training = manifest["corpus"]["splits"], manifest["training"]
+    minutes = sum(phase["seconds"] or 0 for phase in manifest["phases"]) / 60
+    lines = [
+        f"trained on {splits['train']['used']} samples ({splits['train']['tokens']} tokens) of commits before "
+        f"{splits['validation']['from'][:10]}: {training['steps']} steps, {minutes:.1f} minutes in all",
+        *([exam_table(manifest["exam"])] if manifest["exam"] else []),
+        *(
+            [
+                f"rolled back: this top-up is worse than `{training['continued_from']['path']}`, whose result stands in its "
+                f"place; what was just trained is in {run_dir / 'rejected'}"
+            ]
+            if training.get("rolled_back")
+            else []
+        ),
+        f"adapter, model card and manifest.json: {run_dir}",
+        *(
+            [f"report to open, print or mail: {run_dir / 'report.html'}"]
+            if (run_dir / "report.html").is_file()
+            else []
+        ),
+        f"curves: tensorboard --logdir {run_dir / 'tensorboard'}",
+    ]
+    return "\n".join(lines)
