@@ -17,7 +17,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from blocklm.assistant.prompts import add_flags, check_asked, places, request_of
+from blocklm.assistant.arguments import add_flags, check_asked, places, request_of
 from blocklm.console import console
 
 

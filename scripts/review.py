@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from blocklm.assistant.prompts import places
+from blocklm.assistant.arguments import places
 from blocklm.console import console
 from blocklm.errors import UserError
 

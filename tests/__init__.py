@@ -1,1 +1,1 @@
-"""Tests mirror the package: one file per room, and four contract tests."""
+"""Tests stand in the folders of the packages they test; contract tests stand on top, builders in `support`."""

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from transformers.cli.serve import Serve
 
-from blocklm.assistant.prompts import add_flags
+from blocklm.assistant.arguments import add_flags
 from blocklm.config.check import CheckArguments
 from blocklm.config.exam import ExamArguments
-from blocklm.config.recipe import MiningArguments, parse_recipe
+from blocklm.config.mining import MiningArguments
+from blocklm.config.recipe import parse_recipe
 from blocklm.corpus.explain import taken
 from tests.conftest import ROOT
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pydriller
 from datasets import Dataset
 
-from blocklm.config.recipe import MiningArguments
+from blocklm.config.mining import MiningArguments
 from blocklm.config.sampling import VIEWS, SamplingArguments
 from blocklm.corpus.curation import Curated, curate
 from blocklm.corpus.prompt_templates import FAMILY

@@ -5,12 +5,10 @@ It is checked as strictly as a command line, in under a second, before torch is 
 """
 
 import dataclasses
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from blocklm.config.check import CheckArguments, check_checks
 from blocklm.config.exam import ExamArguments, check_exam
@@ -18,13 +16,14 @@ from blocklm.config.generation import BehaviourArguments, check_behaviour
 from blocklm.config.hardware import WatchArguments, check_watch
 from blocklm.config.library_schema import model_schema, training_schema
 from blocklm.config.lora import LoraArguments, check_lora
+from blocklm.config.mining import MiningArguments, check_mining
 from blocklm.config.parser import RecipeParser
 from blocklm.config.release import HandoverArguments, check_handover
 from blocklm.config.retrieval import RetrievalArguments, check_retrieval
-from blocklm.config.sampling import HUNK_VIEWS, VIEWS, SamplingArguments, check_glob, checked
+from blocklm.config.run import RunArguments, check_run
+from blocklm.config.sampling import HUNK_VIEWS, VIEWS, SamplingArguments, checked
 from blocklm.errors import UserError
 
-PASSWORD = re.compile(r"://[^/@:]*:[^/@]+@")
 DEFAULT_MAX_LENGTH = 1024  # TRL's
 PACKING = {"auto": "auto", "true": True, "True": True, "false": False, "False": False, "None": False}
 DEFAULT_BATCH_SIZE = 8  # transformers'
@@ -44,78 +43,6 @@ LIBRARY_DEFAULTS: dict[str, Any] = {
     "include_num_input_tokens_seen": "non_padding",
     "ddp_timeout": 24 * 3600,
 }
-
-
-@dataclass(frozen=True)
-class MiningArguments:
-    """Which history is read and what of it becomes the corpus."""
-
-    _argument_group_name: ClassVar[str] = "corpus"
-    repo: list[str] = field(
-        default_factory=lambda: ["."],
-        metadata={"help": "Git repository to learn from: a path or URL, or several of them as one history."},
-    )
-    branch: str | None = field(
-        default=None, metadata={"help": "Branch, tag or commit whose history is read. Default: HEAD."}
-    )
-    fetch: bool = field(
-        default=False, metadata={"help": "Ask the URL of a repository cloned earlier for new commits first."}
-    )
-    since: str | None = field(
-        default=None, metadata={"help": "Read commits made on or after this date, such as 2024-01-31."}
-    )
-    until: str | None = field(default=None, metadata={"help": "Read commits made before or on this date."})
-    max_commits: int | None = field(default=None, metadata={"help": "Read at most this many of the newest commits."})
-    paths: list[str] | None = field(
-        default=None, metadata={"help": "Learn only from files that match one of these globs (as in .gitignore)."}
-    )
-    exclude: list[str] | None = field(
-        default=None, metadata={"help": "Learn nothing from files that match one of these globs."}
-    )
-    context_lines: int = field(default=3, metadata={"help": "Unchanged lines read around each change."})
-    corpus_dir: str = field(default="corpora", metadata={"help": "Where clones of URLs and mined corpora are kept."})
-    max_changed_lines: int = field(
-        default=1000, metadata={"help": "A file's change with more added and deleted lines than this is dropped."}
-    )
-    disable_rules: list[str] | None = field(
-        default=None,
-        metadata={"help": "Names of rules, as the funnel of `scripts/mine.py` lists them, that drop nothing."},
-    )
-    test_commits: int | None = field(
-        default=None,
-        metadata={"help": "Newest commits kept for the exam. Default: a tenth, at least 40 of many, at most 500."},
-    )
-
-
-@dataclass(frozen=True)
-class RunArguments:
-    """What of the corpus is trained on, and when to stop."""
-
-    _argument_group_name: ClassVar[str] = "run"
-    max_train_samples: int | None = field(
-        default=None, metadata={"help": "Size of an epoch, filled with the newest samples. Default: all samples."}
-    )
-    target_tokens: int | None = field(
-        default=None, metadata={"help": "Tokens to train on; sets `num_train_epochs` between the next two."}
-    )
-    min_epochs: float = field(default=1.0, metadata={"help": "Fewest epochs that `target_tokens` may lead to."})
-    max_epochs: float = field(default=4.0, metadata={"help": "Most epochs that `target_tokens` may lead to."})
-    max_validation_samples: int | None = field(
-        default=200, metadata={"help": "Validation samples used at each evaluation, spread over the commits."}
-    )
-    early_stopping_patience: int | None = field(
-        default=None, metadata={"help": "Stop after this many evaluations without a better validation loss."}
-    )
-    continue_from: str | None = field(
-        default=None,
-        metadata={
-            "help": "Run directory to top up: start from its result, learn what is new since, and go back to it if the exam "
-            "finds that worse."
-        },
-    )
-    replay_share: float = field(
-        default=0.3, metadata={"help": "Share of what that run had learned before in what a top-up reads."}
-    )
 
 
 OWN: dict[str, type[Any]] = {
@@ -199,25 +126,8 @@ def _check(recipe: Recipe) -> None:
         raise UserError("`model_name_or_path` is not set", "name a model directory or hub model in the recipe")
     if recipe.training.get("fp16") and recipe.training.get("bf16"):
         raise UserError("`fp16` and `bf16` are both true", "set at most one; with neither the device decides")
-    positive = {"max_changed_lines": recipe.mining.max_changed_lines}
-    if not 0 < recipe.run.min_epochs <= recipe.run.max_epochs:
-        raise UserError(
-            f"`min_epochs` {recipe.run.min_epochs} and `max_epochs` {recipe.run.max_epochs} leave no number of epochs",
-            "0 < min_epochs <= max_epochs",
-        )
-    limits = ("max_train_samples", "max_validation_samples", "early_stopping_patience", "target_tokens")
-    optional = {key: getattr(recipe.run, key) for key in limits}
-    optional |= {"test_commits": recipe.mining.test_commits, "max_commits": recipe.mining.max_commits}
-    positive |= {key: value for key, value in optional.items() if value is not None}
-    for key, value in positive.items():
-        if value < 1:
-            raise UserError(f"`{key}` must be at least 1, got {value}", f"correct `{key}` or leave it out")
-    if not 0 <= recipe.run.replay_share < 1:
-        raise UserError(
-            f"`replay_share` cannot be {recipe.run.replay_share}",
-            "0.3 is three tenths of what is read; 0 replays nothing",
-        )
-    _check_mining(recipe.mining)
+    check_run(recipe.run)
+    check_mining(recipe.mining)
     check_lora(recipe.lora, recipe.model)
     check_behaviour(recipe.behaviour)
     check_exam(recipe.exam)
@@ -225,26 +135,3 @@ def _check(recipe: Recipe) -> None:
     check_watch(recipe.watch)
     check_handover(recipe.handover, recipe.model, recipe.training)
     check_retrieval(recipe.retrieval)
-
-
-def _check_mining(mining: MiningArguments) -> None:
-    if not mining.repo:
-        raise UserError("`repo` names no repository", "give a path or URL, or leave `repo` out for this folder")
-    if any(PASSWORD.search(source) for source in mining.repo):
-        raise UserError(
-            "`repo` may not hold a password: the run directory stores its recipe in clear text",
-            "leave it out of the URL and use git's credential helper or ssh",
-        )
-    for key in ("paths", "exclude"):
-        for pattern in getattr(mining, key) or ():
-            check_glob(key, pattern)
-    if mining.context_lines < 0:
-        raise UserError(f"`context_lines` cannot be {mining.context_lines}", "3 is git's own; 0 shows no context")
-    for key in ("since", "until"):
-        given = getattr(mining, key)
-        try:
-            datetime.fromisoformat("2024-01-31" if given is None else given)
-        except ValueError:
-            raise UserError(
-                f"`{key}` is no date: {given!r}", "write it as 2024-01-31 or 2024-01-31T12:00:00"
-            ) from None

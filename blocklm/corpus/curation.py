@@ -15,7 +15,7 @@ import pyarrow as pa
 from datasets import Dataset, Features, Value
 
 from blocklm import cache
-from blocklm.config.recipe import MiningArguments
+from blocklm.config.mining import MiningArguments
 from blocklm.corpus.candidates import Landings, Unit, landings_of, units_of
 from blocklm.corpus.decontamination import Lines, leakage_report
 from blocklm.corpus.minhash import Shingled

@@ -8,7 +8,7 @@ import pyarrow as pa
 from datasets import Dataset, concatenate_datasets
 
 from blocklm import cache
-from blocklm.config.recipe import MiningArguments
+from blocklm.config.mining import MiningArguments
 from blocklm.errors import UserError
 from blocklm.git.repository import Repository
 from blocklm.git.rev_list import Selection

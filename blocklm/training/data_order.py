@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTConfig, pack_dataset
 
-from blocklm.config.recipe import RunArguments
+from blocklm.config.run import RunArguments
 from blocklm.config.sampling import SamplingArguments
 from blocklm.errors import UserError
 from blocklm.models.tokenization import EncodedSplit, encode, encode_split

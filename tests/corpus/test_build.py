@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from datasets import load_from_disk
 
-from blocklm.config.recipe import MiningArguments
+from blocklm.config.mining import MiningArguments
 from blocklm.corpus.build import Corpus
 from blocklm.corpus.curation import curate
 from blocklm.corpus.rendering import SAMPLES

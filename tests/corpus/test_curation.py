@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from blocklm.config.recipe import MiningArguments
+from blocklm.config.mining import MiningArguments
 from blocklm.corpus.build import Corpus
 from blocklm.corpus.curation import Curated, curate
 from blocklm.corpus.explain import explain, taken

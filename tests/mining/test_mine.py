@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from blocklm.config.recipe import MiningArguments
+from blocklm.config.mining import MiningArguments
 from blocklm.corpus.curation import curate
 from blocklm.errors import UserError
 from blocklm.git.repository import joint_head, open_repositories

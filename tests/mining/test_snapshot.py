@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from blocklm.config.recipe import MiningArguments, parse_recipe
+from blocklm.config.mining import MiningArguments
+from blocklm.config.recipe import parse_recipe
 from blocklm.config.sampling import SamplingArguments
 from blocklm.corpus import views
 from blocklm.corpus.build import Corpus, build_corpus, load_samples

@@ -18,7 +18,8 @@ import yaml
 from safetensors.torch import load_file
 from trl import ModelConfig
 
-from blocklm.config.recipe import MiningArguments, Recipe, parse_recipe
+from blocklm.config.mining import MiningArguments
+from blocklm.config.recipe import Recipe, parse_recipe
 from blocklm.corpus.build import Corpus
 from blocklm.corpus.curation import curate
 from blocklm.errors import UserError

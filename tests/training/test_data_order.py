@@ -8,7 +8,7 @@ from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from trl import SFTConfig
 
-from blocklm.config.recipe import RunArguments
+from blocklm.config.run import RunArguments
 from blocklm.config.sampling import SamplingArguments, checked
 from blocklm.errors import UserError
 from blocklm.training.data_order import InOrder, ReadingList, reading_list

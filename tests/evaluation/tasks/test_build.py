@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from blocklm.config.recipe import MiningArguments
+from blocklm.config.mining import MiningArguments
 from blocklm.corpus.curation import curate
 from blocklm.corpus.prompt_templates import FAMILY
 from blocklm.corpus.rendering import Lesson

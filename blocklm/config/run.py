@@ -1,0 +1,61 @@
+"""The recipe's keys of what of the corpus is trained on, and when to stop."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from blocklm.errors import UserError
+
+COUNTS = ("max_train_samples", "max_validation_samples", "early_stopping_patience", "target_tokens")
+
+
+@dataclass(frozen=True)
+class RunArguments:
+    """What of the corpus is trained on, and when to stop."""
+
+    _argument_group_name: ClassVar[str] = "run"
+    max_train_samples: int | None = field(
+        default=None, metadata={"help": "Size of an epoch, filled with the newest samples. Default: all samples."}
+    )
+    target_tokens: int | None = field(
+        default=None, metadata={"help": "Tokens to train on; sets `num_train_epochs` between the next two."}
+    )
+    min_epochs: float = field(default=1.0, metadata={"help": "Fewest epochs that `target_tokens` may lead to."})
+    max_epochs: float = field(default=4.0, metadata={"help": "Most epochs that `target_tokens` may lead to."})
+    max_validation_samples: int | None = field(
+        default=200, metadata={"help": "Validation samples used at each evaluation, spread over the commits."}
+    )
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Stop after this many evaluations without a better validation loss."}
+    )
+    continue_from: str | None = field(
+        default=None,
+        metadata={
+            "help": "Run directory to top up: start from its result, learn what is new since, and go back to it if the exam "
+            "finds that worse."
+        },
+    )
+    replay_share: float = field(
+        default=0.3, metadata={"help": "Share of what that run had learned before in what a top-up reads."}
+    )
+
+
+def check_run(run: RunArguments) -> None:
+    """Raise `UserError` for values that no training can be run with."""
+    if not 0 < run.min_epochs <= run.max_epochs:
+        raise UserError(
+            f"`min_epochs` {run.min_epochs} and `max_epochs` {run.max_epochs} leave no number of epochs",
+            "0 < min_epochs <= max_epochs",
+        )
+    at_least_one({key: getattr(run, key) for key in COUNTS})
+    if not 0 <= run.replay_share < 1:
+        raise UserError(
+            f"`replay_share` cannot be {run.replay_share}", "0.3 is three tenths of what is read; 0 replays nothing"
+        )
+
+
+def at_least_one(counts: Mapping[str, int | None]) -> None:
+    """Raise `UserError` for a count below 1; None is one that was left out."""
+    for key, value in counts.items():
+        if value is not None and value < 1:
+            raise UserError(f"`{key}` must be at least 1, got {value}", f"correct `{key}` or leave it out")
