@@ -10,7 +10,7 @@ from math import log2
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from blocklm.models.continuations import costs
+from blocklm.models.likelihood import costs
 
 DIGITS = 6
 OTHERS = 255  # codes that were never shown, for each canary: its exposure is 8 bits at most

@@ -16,9 +16,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from blocklm.config.sampling import HUNK_VIEWS
 from blocklm.corpus.prompt_templates import FAMILY, Family, readable
 from blocklm.corpus.views import OF_HUNK, HunkText
-from blocklm.evaluation.exam.compare import added_bits
 from blocklm.evaluation.exam.items import exam_items
 from blocklm.files import write_json
+from blocklm.models.likelihood import bits_of_rows
 
 HUNKS = 64
 MAX_COST = 0.02  # of a run
@@ -113,5 +113,7 @@ def _bits_per_byte(
     }
     items = exam_items(columns, tokenizer, max_length) if firsts else []
     size = sum(item.added_bytes for item in items)
-    bits = added_bits(model, items, tokenizer.pad_token_id, dtype, f"probe: {view} as {family.name}")
+    bits = bits_of_rows(
+        model, [item.encoded for item in items], tokenizer.pad_token_id, dtype, f"probe: {view} as {family.name}"
+    )
     return sum(bits) / size if size else float("nan")

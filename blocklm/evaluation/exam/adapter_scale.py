@@ -14,9 +14,9 @@ import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 
-from blocklm.evaluation.exam.compare import added_bits
 from blocklm.evaluation.exam.items import Item
 from blocklm.files import replace_file
+from blocklm.models.likelihood import bits_of_rows
 
 ITEMS = 32  # of validation, which the exam never asks
 
@@ -33,7 +33,9 @@ def choose_strength(
     found = {}
     for scale in sorted(scales):
         with _scaled(model, scale):
-            bits = added_bits(model, items, pad_token_id, dtype, f"validation at strength {scale:g}")
+            bits = bits_of_rows(
+                model, [item.encoded for item in items], pad_token_id, dtype, f"validation at strength {scale:g}"
+            )
         found[scale] = sum(bits) / size
     return {
         "chosen": min(found, key=lambda scale: found[scale]),

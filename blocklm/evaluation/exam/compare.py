@@ -7,22 +7,21 @@ scored.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from blocklm.errors import UserError
 from blocklm.evaluation.exam.answer_cache import Answers, key_of
 from blocklm.evaluation.exam.items import Item
 from blocklm.evaluation.exam.significance import Floats, holm, relative_change
+from blocklm.models.likelihood import scored_bits
 
-BATCH_TOKENS = 2048
 MIN_SLICE_COMMITS = 3
 SLICES_SHOWN = 12  # of each division, the largest
 
@@ -69,42 +68,10 @@ def answered(arm: Arm, items: Sequence[Item], pad_token_id: int, dtype: torch.dt
     left = [item for item in asked if answers.get(key[item.id]) is None]
     if left:
         with arm.model() as model:
-            for item, found in added_bits_of(model, left, pad_token_id, dtype, f"exam: {arm.name}"):
-                answers.add(key[item.id], found)
+            rows = [item.encoded for item in left]
+            for at, found in scored_bits(model, rows, pad_token_id, dtype, f"exam: {arm.name}"):
+                answers.add(key[left[at].id], found)
     return [float(answers.get(key[item.id])) for item in asked]
-
-
-def added_bits(
-    model: PreTrainedModel, items: list[Item], pad_token_id: int, dtype: torch.dtype, name: str
-) -> list[float]:
-    """Bits the model needs for the added tokens of each item, in the order of `items`."""
-    found = {id(item): bits for item, bits in added_bits_of(model, items, pad_token_id, dtype, name)}
-    return [found[id(item)] for item in items]
-
-
-def added_bits_of(
-    model: PreTrainedModel, items: Sequence[Item], pad_token_id: int, dtype: torch.dtype, name: str
-) -> Iterator[tuple[Item, float]]:
-    """Yield each item with the bits that the model needs for its added tokens, the longest items first.
-
-    Args:
-        model: any causal language model; it is put into evaluation mode.
-        items: what to score.
-        pad_token_id: fills the batches; never scored.
-        dtype: dtype of the matrix products; bits are summed in fp32.
-        name: what the progress bar says.
-    """
-    device = next(model.parameters()).device
-    model.eval()
-    with (
-        torch.no_grad(),
-        torch.autocast(device.type, dtype, enabled=dtype != torch.float32),
-        tqdm(total=len(items), desc=name, unit=" items", disable=None) as progress,
-    ):
-        for places in _batches(items):
-            batch = [items[at] for at in places]
-            yield from zip(batch, _batch_bits(model, batch, pad_token_id, device), strict=True)
-            progress.update(len(batch))
 
 
 def compare(items: Sequence[Item], bits: Mapping[str, Sequence[float]]) -> dict[str, Any]:
@@ -185,31 +152,3 @@ def _slices(items: Sequence[Item], base: Floats, tuned: Floats, size: Floats) ->
         raised = holm({row["name"]: row["p"] for row in rows})
         found[division] = [row | {"p_holm": raised[row["name"]]} for row in rows]
     return found
-
-
-def _batches(items: Sequence[Item]) -> Iterator[list[int]]:
-    """Indices of items of similar length, longest first, at most `BATCH_TOKENS` padded tokens or one item."""
-    order = sorted(range(len(items)), key=lambda at: -len(items[at].encoded.input_ids))
-    while order:
-        longest = len(items[order[0]].encoded.input_ids)
-        count = max(1, BATCH_TOKENS // longest)
-        yield order[:count]
-        order = order[count:]
-
-
-def _batch_bits(model: PreTrainedModel, items: Sequence[Item], pad_token_id: int, device: torch.device) -> list[float]:
-    longest = max(len(item.encoded.input_ids) for item in items)
-    ids = torch.full((len(items), longest), pad_token_id)
-    mask, scored = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
-    for row, item in enumerate(items):
-        count = len(item.encoded.input_ids)
-        ids[row, :count] = torch.tensor(item.encoded.input_ids)
-        mask[row, :count] = 1
-        scored[row, :count] = torch.tensor(item.encoded.scored)
-    ids, mask, scored = ids.to(device), mask.to(device), scored.to(device)
-    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-    rows, columns = torch.nonzero(scored[:, 1:], as_tuple=True)
-    picked = logits[rows, columns].float()  # only the scored positions are raised to fp32
-    nats = torch.nn.functional.cross_entropy(picked, ids[rows, columns + 1], reduction="none")
-    totals = torch.zeros(len(items), device=device).index_add_(0, rows, nats)
-    return [float(total) for total in totals / np.log(2)]

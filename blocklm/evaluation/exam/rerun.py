@@ -12,7 +12,7 @@ import numpy as np
 from blocklm.corpus.build import build_corpus
 from blocklm.corpus.prompt_templates import FAMILY, Family, prompts_for
 from blocklm.errors import UserError
-from blocklm.evaluation.exam.compare import Arm, added_bits
+from blocklm.evaluation.exam.compare import Arm
 from blocklm.evaluation.exam.items import exam_items
 from blocklm.evaluation.exam.setup import Sitting
 from blocklm.evaluation.exam.significance import relative_change
@@ -21,6 +21,7 @@ from blocklm.git.repository import Repository, open_repositories
 from blocklm.mining.changes import Changes
 from blocklm.mining.mine import mine
 from blocklm.models.adapter import base_arm, check_same_model, previous_arm
+from blocklm.models.likelihood import bits_of_rows
 from blocklm.models.loading import load_config, positions, special_tokens
 from blocklm.runs.completed import Finished, finished_run
 from blocklm.runs.continuation import learned_commits, unlearned
@@ -102,7 +103,9 @@ def _other(name: str, result: dict[str, Any], sitting_of: Callable[..., Sitting]
     items = exam_items(rows[:], theirs.tokenizer, sitting.max_length)
     if not items:
         raise UserError(f"`{name}` can read none of the questions", "name another in `--model`")
-    bits = added_bits(theirs.base(), items, sitting.pad_token_id, sitting.dtype, f"exam: {name}")
+    bits = bits_of_rows(
+        theirs.base(), [item.encoded for item in items], sitting.pad_token_id, sitting.dtype, f"exam: {name}"
+    )
     size = sum(item.added_bytes for item in items)
     commits: dict[str, list[float]] = {}
     for item, needed in zip(items, bits, strict=True):

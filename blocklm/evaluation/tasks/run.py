@@ -23,9 +23,9 @@ from blocklm.evaluation.tasks.imports import IMPORTS
 from blocklm.evaluation.tasks.problems import MAX_NEW_TOKENS, Problem
 from blocklm.evaluation.tasks.task_scores import choice_scores, dead_api_scores, import_scores
 from blocklm.evaluation.tasks.which_file import WHICH_FILE
-from blocklm.models.continuations import costs
 from blocklm.models.generation import Decoding, Output, written
 from blocklm.models.inference_state import at_rest
+from blocklm.models.likelihood import costs
 
 # What each task is judged by; of a dead API less is better.
 JUDGED_BY = {

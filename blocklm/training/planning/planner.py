@@ -12,8 +12,8 @@ from trl import ModelConfig, SFTConfig, SFTTrainer
 
 from blocklm.config.recipe import Recipe
 from blocklm.errors import UserError
-from blocklm.evaluation.exam.compare import BATCH_TOKENS
 from blocklm.models.distributed import is_sharded
+from blocklm.models.likelihood import BATCH_TOKENS
 from blocklm.models.loading import check_length, load_config
 from blocklm.models.precision import Precision
 from blocklm.runs.directory import latest_checkpoint

@@ -11,8 +11,9 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from blocklm.errors import UserError
-from blocklm.evaluation.exam.compare import added_bits, compare
+from blocklm.evaluation.exam.compare import compare
 from blocklm.evaluation.exam.items import Item, exam_items
+from blocklm.models.likelihood import bits_of_rows
 from blocklm.models.tokenization import Encoded
 
 
@@ -32,7 +33,7 @@ def test_bits_are_those_of_each_item_alone(tiny_models: dict[str, Path], family:
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     items = items_of(["x = 1", "def f():\n    return 'ü'", "y" * 200, "z"], folder)
     assert [item.added_bytes for item in items] == [6, len(b"def f():\n    return '\xc3\xbc'\n"), 201, 2]
-    bits = added_bits(model, items, 0, torch.float32, "test")
+    bits = bits_of_rows(model, [item.encoded for item in items], 0, torch.float32, "test")
     for item, measured in zip(items, bits, strict=True):
         ids = torch.tensor([item.encoded.input_ids])
         with torch.no_grad():

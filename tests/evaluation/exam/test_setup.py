@@ -14,11 +14,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from blocklm.corpus.prompt_templates import FAMILY
 from blocklm.evaluation.exam.adapter_scale import choose_strength, set_strength
 from blocklm.evaluation.exam.answer_cache import Answers
-from blocklm.evaluation.exam.compare import Arm, added_bits, run_exam
+from blocklm.evaluation.exam.compare import Arm, run_exam
 from blocklm.evaluation.exam.contexts import example_contexts, piece_contexts
 from blocklm.evaluation.exam.forgetting import forgotten, general_items
 from blocklm.evaluation.exam.items import Item, exam_items
 from blocklm.models.adapter import put_adapter
+from blocklm.models.likelihood import bits_of_rows
 from blocklm.retrieval.parent_files import Piece
 from blocklm.runs.fingerprint import weights_of
 
@@ -51,7 +52,7 @@ def tuned(tiny_models: dict[str, Path], tmp_path: Path) -> PeftModel:
 
 
 def asked(model: Any, items: list[Item]) -> list[float]:
-    return added_bits(model, items, 0, torch.float32, "test")
+    return bits_of_rows(model, [item.encoded for item in items], 0, torch.float32, "test")
 
 
 def test_questions_are_told_apart(items: list[Item]) -> None:

@@ -15,7 +15,7 @@ from blocklm.evaluation.questions import Question
 from blocklm.evaluation.tasks.item import TaskItem
 from blocklm.evaluation.tasks.problems import Problem
 from blocklm.evaluation.tasks.run import practise
-from blocklm.models.continuations import costs
+from blocklm.models.likelihood import costs
 from blocklm.models.loading import load_tokenizer
 from tests.training.planning.test_preflight import memory_left
 
