@@ -11,6 +11,7 @@ from trl import SFTTrainer
 from blocklm.config.recipe import Recipe
 from blocklm.corpus.build import Corpus, build_corpus
 from blocklm.corpus.curation import Curated, curate
+from blocklm.corpus.new_samples import TopUp, teaching_commits, top_up
 from blocklm.corpus.prompt_templates import FAMILY, prompts_for
 from blocklm.corpus.rendering import asked_hunks
 from blocklm.evaluation.exam.phase import examine
@@ -27,7 +28,7 @@ from blocklm.models.loading import load_base, load_tokenizer, load_tuned, model_
 from blocklm.models.precision import choose_precision
 from blocklm.release.handover import hand_over
 from blocklm.runs.completed import Finished
-from blocklm.runs.continuation import TopUp, previous_run, teaching_commits, top_up, write_learned
+from blocklm.runs.continuation import previous_run, write_learned
 from blocklm.runs.manifest import Manifest, read_manifest
 from blocklm.runs.report.html import reported
 from blocklm.runs.summary import summarise
@@ -125,7 +126,7 @@ class _Job:
             commits, topup = teaching_commits(changes.dataset, curated.verdicts), None
             if self.previous is not None:
                 commits |= self.previous.learned
-                topup = top_up(self.previous, changes.dataset, corpus.splits, self.recipe)
+                topup = top_up(self.previous.history, changes.dataset, corpus.splits, self.recipe)
                 corpus = replace(corpus, splits=topup.splits)
         corpus.report["probe"] = scores
         self.manifest.update(repository=changes.report["repository"], corpus=corpus.report | {"cache": corpus.cache})

@@ -22,13 +22,14 @@ from blocklm.config.mining import MiningArguments
 from blocklm.config.recipe import Recipe, parse_recipe
 from blocklm.corpus.build import Corpus
 from blocklm.corpus.curation import curate
+from blocklm.corpus.new_samples import TopUp, teaching_commits, top_up
 from blocklm.errors import UserError
 from blocklm.mining.changes import Changes
 from blocklm.models.adapter import check_same_model, previous_arm
 from blocklm.models.loading import load_base, load_tuned, model_config
 from blocklm.models.precision import choose_precision
 from blocklm.runs import continuation
-from blocklm.runs.continuation import Previous, learned_commits, previous_run, roll_back, teaching_commits, top_up
+from blocklm.runs.continuation import Previous, learned_commits, previous_run, roll_back
 from tests.conftest import ROOT, GitRepository, changes_of, function, rendered, run_script, script_environment
 
 
@@ -230,9 +231,9 @@ class Past:
         corpus = rendered(changes, curated, self.corpora)
         return changes, corpus, teaching_commits(changes.dataset, curated.verdicts)
 
-    def top_up(self, test_commits: int | None = None) -> tuple[continuation.TopUp, Corpus]:
+    def top_up(self, test_commits: int | None = None) -> tuple[TopUp, Corpus]:
         changes, corpus, _ = self.now(test_commits)
-        return top_up(self.previous, changes.dataset, corpus.splits, self.recipe), corpus
+        return top_up(self.previous.history, changes.dataset, corpus.splits, self.recipe), corpus
 
 
 @pytest.fixture

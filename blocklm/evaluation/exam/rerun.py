@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from blocklm.corpus.build import build_corpus
+from blocklm.corpus.new_samples import unlearned
 from blocklm.corpus.prompt_templates import FAMILY, Family, prompts_for
 from blocklm.errors import UserError
 from blocklm.evaluation.exam.compare import Arm
@@ -24,7 +25,7 @@ from blocklm.models.adapter import base_arm, check_same_model, previous_arm
 from blocklm.models.likelihood import bits_of_rows
 from blocklm.models.loading import load_config, positions, special_tokens
 from blocklm.runs.completed import Finished, finished_run
-from blocklm.runs.continuation import learned_commits, unlearned
+from blocklm.runs.continuation import learned_commits
 from blocklm.runs.fingerprint import weights_of
 
 
