@@ -1,1 +1,4 @@
-"""Empty for now."""
+"""Developers' measurements against named baselines, as ratios within one run; nothing imports them.
+
+python scripts/benchmark.py mining --repo ~/src/project
+"""

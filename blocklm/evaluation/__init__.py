@@ -1,1 +1,6 @@
-"""Empty for now."""
+"""Base against tuned on later commits: exam, tasks, metrics, execution, memorisation.
+
+items = exam_items(samples, tokenizer, max_length)
+result = run_exam(items, [Arm("base", ...), Arm("tuned", ...)], pad_token_id, dtype, answers)
+result["delta_percent"], result["interval"]
+"""

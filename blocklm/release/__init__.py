@@ -1,1 +1,4 @@
-"""Empty for now."""
+"""What leaves a run: verified by a reload, merged, exported to GGUF, audited, gated, pushed.
+
+push_run(run_dir, "me/my-adapter", private=True)
+"""

@@ -1,1 +1,5 @@
-"""Empty for now."""
+"""A corpus and a plan that fits become a trained adapter: data order, trainer, planning, callbacks, monitoring.
+
+trainer = build_trainer(recipe, args, base, tokenizer, reading, validation, interrupts, precision)
+report = train(trainer, interrupts)
+"""
