@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from statistics import fmean
 
-from blocklm.evaluation.metrics.functions import chrf, edit_similarity, exact_match, gain, identifier_f1, parse_valid
 from blocklm.evaluation.questions import Question
+from blocklm.evaluation.text_metrics import chrf, edit_similarity, exact_match, gain, identifier_f1, parse_valid
 from blocklm.models.generation import Output
 
 Scores = Mapping[str, float]

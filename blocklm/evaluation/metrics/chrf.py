@@ -5,7 +5,7 @@ from statistics import fmean
 import datasets
 import evaluate
 
-from blocklm.evaluation.metrics.functions import chrf
+from blocklm.evaluation.text_metrics import chrf
 
 
 class Chrf(evaluate.Metric):

@@ -5,7 +5,7 @@ from statistics import fmean
 import datasets
 import evaluate
 
-from blocklm.evaluation.metrics.functions import edit_similarity, gain
+from blocklm.evaluation.text_metrics import edit_similarity, gain
 
 
 class EditSimilarity(evaluate.Metric):

@@ -5,11 +5,11 @@ from statistics import fmean
 import datasets
 import evaluate
 
-from blocklm.evaluation.metrics.functions import exact_match
+from blocklm.evaluation.text_metrics import exact_match
 
 
 class ExactMatch(evaluate.Metric):
-    """The share, and the score of each under `scores`; see `blocklm.evaluation.metrics.functions.exact_match`."""
+    """The share, and the score of each under `scores`; see `blocklm.evaluation.text_metrics.exact_match`."""
 
     def _info(self) -> evaluate.MetricInfo:
         texts = {key: datasets.Value("string") for key in ("predictions", "references")}

@@ -5,7 +5,7 @@ from statistics import fmean
 import datasets
 import evaluate
 
-from blocklm.evaluation.metrics.functions import identifier_f1
+from blocklm.evaluation.text_metrics import identifier_f1
 
 
 class IdentifierF1(evaluate.Metric):

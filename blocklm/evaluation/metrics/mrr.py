@@ -5,7 +5,7 @@ from statistics import fmean
 import datasets
 import evaluate
 
-from blocklm.evaluation.metrics.functions import reciprocal_rank
+from blocklm.evaluation.text_metrics import reciprocal_rank
 
 
 class MeanReciprocalRank(evaluate.Metric):

@@ -5,11 +5,11 @@ from statistics import fmean
 import datasets
 import evaluate
 
-from blocklm.evaluation.metrics.functions import parse_valid
+from blocklm.evaluation.text_metrics import parse_valid
 
 
 class ParseValid(evaluate.Metric):
-    """The share of the `counted` items, and the score of each, or None, under `scores`; see `blocklm.evaluation.metrics.functions.parse_valid`."""
+    """The share of the `counted` items, and the score of each, or None, under `scores`; see `blocklm.evaluation.text_metrics.parse_valid`."""
 
     def _info(self) -> evaluate.MetricInfo:
         texts = {

@@ -39,7 +39,7 @@ from blocklm.runs.manifest import Manifest
 from blocklm.training.train import train
 from blocklm.training.monitoring.monitor import watched
 from tests.conftest import tiny_trainer
-from tests.test_nvml import gpu
+from tests.training.monitoring.test_nvml import gpu
 
 model, folder = Path(sys.argv[1]), Path(sys.argv[2])
 logging.basicConfig(level=logging.WARNING, format="%(message)s")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from blocklm.evaluation.metrics.functions import (
+from blocklm.evaluation.syntax import GRAMMARS, syntax
+from blocklm.evaluation.text_metrics import (
     chrf,
     edit_similarity,
     exact_match,
@@ -17,7 +18,6 @@ from blocklm.evaluation.metrics.functions import (
     parse_valid,
     reciprocal_rank,
 )
-from blocklm.evaluation.syntax import GRAMMARS, syntax
 from tests.conftest import ROOT
 
 
