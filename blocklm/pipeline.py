@@ -1,12 +1,12 @@
-"""The main job, phase by phase: mine, curate, render, train, exam, save."""
+"""The main job, phase by phase: plan, mine, curate, render, train, exam, save. Values flow from each to the next."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, Self
 
+from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from trl import SFTTrainer
 
 from blocklm.config.recipe import Recipe
 from blocklm.corpus.build import Corpus, build_corpus
@@ -14,30 +14,102 @@ from blocklm.corpus.curation import Curated, curate
 from blocklm.corpus.new_samples import TopUp, teaching_commits, top_up
 from blocklm.corpus.prompt_templates import FAMILY, prompts_for
 from blocklm.corpus.rendering import asked_hunks
-from blocklm.evaluation.exam.phase import examine
-from blocklm.evaluation.exam.setup import Sitting
+from blocklm.evaluation.exam.adapter_scale import set_strength
+from blocklm.evaluation.exam.phase import chosen_strength, examine
+from blocklm.evaluation.exam.setup import ExamSetup
 from blocklm.evaluation.generation_eval import history, read_rows
-from blocklm.evaluation.template_probe import HUNKS, Scores, best_prompts, is_asked, load_or_probe, probe
+from blocklm.evaluation.template_probe import HUNKS, Scores, TemplateProbe, best_prompts, is_asked
 from blocklm.git.repository import Repository
 from blocklm.interrupts import Interrupts
 from blocklm.mining.changes import Changes
 from blocklm.mining.mine import mine
-from blocklm.models.adapter import previous_arm, put_adapter
 from blocklm.models.distributed import is_sharded, join
-from blocklm.models.loading import load_base, load_tokenizer, load_tuned, model_config, positions, special_tokens
-from blocklm.models.precision import choose_precision
-from blocklm.release.handover import hand_over
+from blocklm.models.loading import positions, special_tokens
+from blocklm.models.source import ModelSource
+from blocklm.release.handover import artifacts_of, hand_over
 from blocklm.runs.completed import Finished
-from blocklm.runs.continuation import previous_run, write_learned
+from blocklm.runs.continuation import Previous, previous_run, write_learned
 from blocklm.runs.manifest import Manifest, read_manifest
 from blocklm.runs.report.html import reported
 from blocklm.runs.summary import summarise
-from blocklm.training.callbacks.generation_samples import add_samples
-from blocklm.training.data import TrainingData, training_data
 from blocklm.training.monitoring.monitor import watched
-from blocklm.training.planning.planner import Fitting
+from blocklm.training.phase import TrainingTask, fit_trainer
+from blocklm.training.planning.planner import plan_run, samples_read
 from blocklm.training.planning.preflight import free
-from blocklm.training.train import build_trainer, sft_config, train
+from blocklm.training.planning.run_plan import RunPlan
+from blocklm.training.train import sft_config, train
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every phase reads; each process of a distributed run holds its own.
+
+    Attributes:
+        recipe: the run.
+        repositories: what it learns from.
+        interrupts: where a wish to stop arrives.
+        processes: the processes that share the run.
+        source: the base model.
+        previous: the run that this one goes on from; None for one that begins anew.
+        earlier: the manifest of an earlier start in the same run directory; empty at the first.
+        manifest: where each phase records what it did; no phase reads it.
+    """
+
+    recipe: Recipe
+    repositories: list[Repository]
+    interrupts: Interrupts
+    processes: PartialState
+    source: ModelSource
+    previous: Previous | None
+    earlier: Mapping[str, Any]
+    manifest: Manifest
+
+    @classmethod
+    def begin(cls, recipe: Recipe, repositories: list[Repository], interrupts: Interrupts) -> Self:
+        """Join the processes, open what the run goes on from, and begin its manifest.
+
+        Raises:
+            UserError: the model's keys contradict each other, or `continue_from` names no run that fits.
+        """
+        processes = join(recipe.training)
+        source = ModelSource.from_keys(recipe.model, recipe.training)
+        named = recipe.run.continue_from
+        previous = None if named is None else previous_run(named, source.config)
+        earlier = read_manifest(recipe.output_dir) or {}
+        processes.wait_for_everyone()  # all must have read it before the main process begins a new one
+        manifest = Manifest(
+            recipe.output_dir / "manifest.json",
+            recipe.resolved(),
+            writes=processes.is_main_process,
+            kept={key: earlier.get(key) for key in ("plan", "training", "hardware")},
+        )
+        return cls(recipe, repositories, interrupts, processes, source, previous, earlier, manifest)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is trained on and asked.
+
+    Attributes:
+        tokenizer: the model's.
+        corpus: the samples; in a top-up without those of the later splits that the previous run learned.
+        learned: ids of the commits that the result may have learned, those of the previous runs included.
+        topup: what is new since the previous run; None for a run that begins anew.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    corpus: Corpus
+    learned: frozenset[str]
+    topup: TopUp | None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The model that came out of training, the tokens that its rows may have, and the manifest's `training`."""
+
+    model: PreTrainedModel
+    max_length: int
+    report: Mapping[str, Any]
 
 
 def run_job(recipe: Recipe, repositories: list[Repository], interrupts: Interrupts) -> str | None:
@@ -47,199 +119,127 @@ def run_job(recipe: Recipe, repositories: list[Repository], interrupts: Interrup
         UserError: the corpus, the model or the recipe cannot be worked with.
         Interrupted: a signal asked to stop; the checkpoint is saved and the manifest says so.
     """
-    job = _Job(recipe, repositories, interrupts)
+    job = Job.begin(recipe, repositories, interrupts)
+    manifest = job.manifest
     with reported(recipe.output_dir, job.processes.is_main_process):
-        with job.manifest.phase("plan"):
-            job.fitting.plan(job.earlier)
-        data = job.prepare()
-        with job.manifest.phase("train"):
-            model = job.train(data)
+        with manifest.phase("plan"):
+            plan = plan_run(recipe, job.source, sft_config(recipe, job.source.precision), job.earlier.get("plan"))
+            manifest.update(plan=plan.entry())
+        prepared = prepare(job, plan)
+        with manifest.phase("train"):
+            trained = train_or_load(job, plan, prepared)
         job.processes.wait_for_everyone()
         if not job.processes.is_main_process:
             return None
         if recipe.exam.exam:
-            with job.manifest.phase("exam"):
-                job.examine(model, data)
-        with job.manifest.phase("save"):
-            job.save(model, data.tokenizer)
-        job.manifest.finish("complete")
-    return summarise(recipe.output_dir, job.manifest.content)
+            with manifest.phase("exam"):
+                trained = examined(job, prepared, trained)
+        with manifest.phase("save"):
+            save(job, prepared.tokenizer, trained)
+        manifest.finish("complete")
+    return summarise(recipe.output_dir, manifest.content)
 
 
-@dataclass(frozen=True)
-class _Data:
-    """What is trained on and asked.
-
-    Attributes:
-        tokenizer: the model's.
-        corpus: the samples; in a top-up without those of the later splits that the previous run learned.
-        learned: the commits that the result may have learned, those of the previous runs included.
-        topup: what is new since the previous run; None in a run that begins anew.
-    """
-
-    tokenizer: PreTrainedTokenizerBase
-    corpus: Corpus
-    learned: frozenset[str]
-    topup: TopUp | None
-
-
-class _Job:
-    """What the phases share; every process of a distributed run holds its own."""
-
-    def __init__(self, recipe: Recipe, repositories: list[Repository], interrupts: Interrupts) -> None:
-        self.recipe = recipe
-        self.repositories = repositories
-        self.interrupts = interrupts
-        self.processes = join(recipe.training)
-        self.model_config = model_config(recipe.model)
-        self.trust_remote_code = bool(recipe.training.get("trust_remote_code", False))
-        self.precision = choose_precision(recipe.training.get("fp16"), recipe.training.get("bf16"))
-        self.args = sft_config(recipe, self.precision)
-        named = recipe.run.continue_from
-        self.previous = None if named is None else previous_run(named, self.model_config)
-        self.earlier = read_manifest(recipe.output_dir)
-        self.processes.wait_for_everyone()  # all must have read it before the main process begins a new one
-        self.manifest = Manifest(
-            recipe.output_dir / "manifest.json",
-            recipe.resolved(),
-            writes=self.processes.is_main_process,
-            kept={key: (self.earlier or {}).get(key) for key in ("plan", "training", "hardware")},
-        )
-        self.fitting = Fitting(recipe, self.model_config, self.args, self.precision, self.manifest)
-
-    def prepare(self) -> _Data:
-        """Build the corpus on the main process; the others wait and then read it."""
-        with self.manifest.phase("mine"):
-            tokenizer = load_tokenizer(self.model_config, self.trust_remote_code)
-            with self.processes.main_process_first():
-                changes = mine(self.repositories, self.recipe.mining)
+def prepare(job: Job, plan: RunPlan) -> Prepared:
+    """Build the corpus on the main process; the others wait and then read it."""
+    recipe, manifest, previous = job.recipe, job.manifest, job.previous
+    with manifest.phase("mine"):
+        tokenizer = job.source.tokenizer()
+        with job.processes.main_process_first():
+            changes = mine(job.repositories, recipe.mining)
+    with manifest.phase("curate"), job.processes.main_process_first():
+        curated = curate(changes, recipe.mining)
+    with manifest.phase("render"), job.processes.main_process_first():
         special = special_tokens(tokenizer)
-        with self.manifest.phase("curate"), self.processes.main_process_first():
-            curated = curate(changes, self.recipe.mining)
-        with self.manifest.phase("render"), self.processes.main_process_first():
-            scores = {} if self.previous is not None else self.probe(tokenizer, changes, curated, special)
-            prompts = best_prompts(prompts_for(special, self.recipe.sampling.template), scores, self.recipe.exam_view)
-            if self.previous is not None:
-                learned = self.previous.manifest["corpus"]["prompts"]
-                prompts = {view: FAMILY[learned.get(view, family.name)] for view, family in prompts.items()}
-            corpus = build_corpus(self.recipe, self.repositories, changes, prompts, special)
-            commits, topup = teaching_commits(changes.dataset, curated.verdicts), None
-            if self.previous is not None:
-                commits |= self.previous.learned
-                topup = top_up(self.previous.history, changes.dataset, corpus.splits, self.recipe)
-                corpus = replace(corpus, splits=topup.splits)
-        corpus.report["probe"] = scores
-        self.manifest.update(repository=changes.report["repository"], corpus=corpus.report | {"cache": corpus.cache})
-        return _Data(tokenizer, corpus, commits, topup)
+        scores = {} if previous is not None else probe_templates(job, plan, tokenizer, changes, curated)
+        prompts = best_prompts(prompts_for(special, recipe.sampling.template), scores, recipe.exam_view)
+        if previous is not None:
+            taught = previous.manifest["corpus"]["prompts"]
+            prompts = {view: FAMILY[taught.get(view, family.name)] for view, family in prompts.items()}
+        corpus = build_corpus(recipe, job.repositories, changes, prompts, special)
+        learned, topup = teaching_commits(changes.dataset, curated.verdicts), None
+        if previous is not None:
+            learned |= previous.learned
+            topup = top_up(previous.history, changes.dataset, corpus.splits, recipe)
+            corpus = replace(corpus, splits=topup.splits)
+    corpus = replace(corpus, report=corpus.report | {"probe": scores})
+    manifest.update(repository=changes.report["repository"], corpus=corpus.report | {"cache": corpus.cache})
+    return Prepared(tokenizer, corpus, learned, topup)
 
-    def probe(
-        self, tokenizer: PreTrainedTokenizerBase, changes: Changes, curated: Curated, special: frozenset[str]
-    ) -> Scores:
-        """Bits per byte of the base model by view and family, where the recipe or its size asks for them."""
-        views, whole = self.recipe.views, curated.verdicts["split"][:].count("train")
-        if not is_asked(self.recipe.sampling.template, special, views, self.samples_read(whole)):
-            return {}
-        corpus = curated.report["key"]
-        question = {"corpus": corpus, "model": self.recipe.model, "tokens": sorted(special), "views": views}
-        hunks = asked_hunks(changes.dataset, curated.verdicts, HUNKS)
-        length, dtype = self.args.max_length, self.precision.dtype
-        return load_or_probe(
-            self.recipe.output_dir / "probe.json",
-            question,
-            lambda: probe(self.load_base(), tokenizer, hunks, special, views, length, dtype),
-        )
 
-    def samples_read(self, whole: int) -> int:
-        """About how many samples the run reads, of a training split of `whole`."""
-        if self.args.max_steps > 0:
-            per_step = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-            return int(self.args.max_steps * per_step * self.processes.num_processes)
-        return int(self.args.num_train_epochs * (self.recipe.run.max_train_samples or whole))
+def probe_templates(
+    job: Job, plan: RunPlan, tokenizer: PreTrainedTokenizerBase, changes: Changes, curated: Curated
+) -> Scores:
+    """Bits per byte of the base model by view and family, where the recipe or the run's size asks for them."""
+    recipe, args = job.recipe, sft_config(job.recipe, job.source.precision)
+    samples = recipe.run.max_train_samples or curated.verdicts["split"][:].count("train")
+    special = special_tokens(tokenizer)
+    if not is_asked(recipe.sampling.template, special, recipe.views, samples_read(args, job.processes, samples)):
+        return {}
+    asker = TemplateProbe(job.source, tokenizer, recipe.views, plan.max_length)
+    question = {"corpus": curated.report["key"], "model": recipe.model}
+    hunks = partial(asked_hunks, changes.dataset, curated.verdicts, HUNKS)
+    return asker.load_or_ask(recipe.output_dir / "probe.json", question, hunks)
 
-    def train(self, data: _Data) -> PreTrainedModel:
-        """Encode what is trained on, then train or resume; a run that ended in its exam has nothing left to train."""
-        if self.earlier and self.earlier["training"]:
-            self.manifest.update(corpus=self.earlier["corpus"], training=self.earlier["training"])
-            return self.load_tuned()
-        while (trainer := self.fitting_trainer(data)) is None:
-            free()
-        with watched(trainer, self.manifest):
-            continued = None if data.topup is None else data.topup.report
-            report = train(trainer, self.interrupts)
-            self.manifest.update(training=report | {"continued_from": continued, "rolled_back": False})
-        if not is_sharded():
-            return trainer.accelerator.unwrap_model(trainer.model)
-        # In the exam the main process is alone and cannot ask the others' shards: it loads what was saved.
-        del trainer
-        free()
-        self.processes.wait_for_everyone()
-        return self.load_tuned()
 
-    def fitting_trainer(self, data: _Data) -> SFTTrainer | None:
-        """A trainer whose largest steps have been run, None if they did not fit and the samples must be shorter."""
-        continues, adapts = self.previous is not None, self.model_config.use_peft
-        # A whole model goes on as the previous run left it; an adapter is put on the base that the trainer has made ready.
-        base = self.load_previous() if continues and not adapts else self.load_base()
-        self.fitting.pack(base)
-        with self.processes.main_process_first():
-            read = self.read(data)
-        if self.processes.is_main_process:
-            write_learned(self.recipe.output_dir, data.learned)  # before the first of them is
-        tokenizer, rows, stops = data.tokenizer, read.validation.dataset, self.interrupts
-        trainer = build_trainer(self.recipe, self.args, base, tokenizer, read.reading, rows, stops, self.precision)
-        if self.previous is not None and adapts:
-            put_adapter(trainer.model, self.previous.path)
-        asked, prompts = data.corpus.splits["validation"], data.corpus.report["prompts"]
-        add_samples(trainer, asked, prompts, data.tokenizer, self.recipe, self.precision.dtype)
-        return trainer if self.fitting.holds(trainer) else None
+def train_or_load(job: Job, plan: RunPlan, prepared: Prepared) -> Trained:
+    """Train or resume; of a run that was interrupted after its training, load what it saved."""
+    recipe, manifest = job.recipe, job.manifest
+    if report := job.earlier.get("training"):
+        manifest.update(corpus=job.earlier["corpus"], training=report)
+        return Trained(job.source.tuned(recipe.output_dir), plan.max_length, report)
+    new = None if prepared.topup is None else prepared.topup.new
+    if job.processes.is_main_process:
+        write_learned(recipe.output_dir, prepared.learned)  # before the first of them is
+    fitted = fit_trainer(
+        TrainingTask(
+            recipe, job.source, prepared.tokenizer, prepared.corpus, new, job.previous, job.processes, job.interrupts
+        ),
+        plan,
+    )
+    manifest.update(plan=fitted.plan.entry(), corpus=fitted.data.report | {"cache": prepared.corpus.cache})
+    trainer, length = fitted.trainer, fitted.plan.max_length
+    with watched(trainer, manifest):
+        report = train(trainer, job.interrupts)
+        continued = None if prepared.topup is None else prepared.topup.report
+        report |= {"continued_from": continued, "rolled_back": False}
+        manifest.update(training=report)
+    if not is_sharded():
+        return Trained(trainer.accelerator.unwrap_model(trainer.model), length, report)
+    # In the exam the main process is alone and cannot ask the others' shards: it loads what was saved.
+    del trainer, fitted
+    free()
+    job.processes.wait_for_everyone()
+    return Trained(job.source.tuned(recipe.output_dir), length, report)
 
-    def read(self, data: _Data) -> TrainingData:
-        """Encode what is trained on and what guides it, and put both into the manifest."""
-        new, processes = None if data.topup is None else data.topup.new, self.processes.num_processes
-        found = training_data(data.corpus, data.tokenizer, self.recipe, self.args, processes, new)
-        utilisation = found.reading.report["utilisation"]
-        if utilisation is not None and self.fitting.unpack(utilisation):
-            found = training_data(data.corpus, data.tokenizer, self.recipe, self.args, processes, new)
-        order = found.reading.order
-        self.fitting.reads(len(order) / found.reading.epoch_size, len(order), processes)
-        self.manifest.update(corpus=found.report | {"cache": data.corpus.cache})
-        return found
 
-    def examine(self, model: PreTrainedModel, data: _Data) -> None:
-        """Sit the exam, unless it was decided before a kill that the previous result comes back."""
-        training = self.manifest.content["training"]
-        if self.earlier and training.get("rolled_back"):
-            self.manifest.update(exam=self.earlier["exam"])
-            return
-        lengths, (corpus, tokenizer) = (self.args.max_length, positions(model.config)), (data.corpus, data.tokenizer)
-        keys, dtype = self.model_config, self.precision.dtype
-        sitting = Sitting(self.recipe, self.repositories, corpus, tokenizer, keys, dtype, *lengths)
-        examine(self.manifest, sitting, model, self.load_base, self.previous_opener(model))
+def examined(job: Job, prepared: Prepared, trained: Trained) -> Trained:
+    """Choose how strongly the adapter acts and run the exam; returns what was trained, with the outcome in its report."""
+    report, model, previous = dict(trained.report), trained.model, job.previous
+    if report.get("rolled_back"):  # decided before a kill, after which the previous result may stand here already
+        job.manifest.update(exam=job.earlier["exam"])
+        return trained
+    setup = ExamSetup(
+        job.recipe, job.repositories, prepared.corpus, prepared.tokenizer, job.source, trained.max_length,
+        positions(model.config),
+    )  # fmt: skip
+    if (strength := report.get("strength") or chosen_strength(setup, model)) is not None:
+        report |= {"strength": strength}
+        job.manifest.update(training=report)  # first: after a kill nobody chooses of what was chosen
+        set_strength(model, job.recipe.output_dir, job.source.config.lora_alpha * strength["chosen"])
+    outcome = examine(setup, model, None if previous is None else previous.path)
+    report |= {"rolled_back": outcome.rolled_back}
+    job.manifest.update(exam=outcome.summary, training=report)
+    return replace(trained, report=report)
 
-    def save(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Record what was written while it trained, and hand over the better result."""
-        content = self.manifest.content
-        training = content["training"]
-        step = (self.args.load_best_model_at_end and training["best_step"]) or training["steps"]
-        self.manifest.update(generation=history(read_rows(self.recipe.output_dir), step))
-        run = Finished(self.recipe.output_dir, self.recipe, content, self.model_config, self.precision)
-        hand_over(run, self.manifest, self.previous, model, tokenizer, self.load_base)
 
-    def previous_opener(self, model: PreTrainedModel) -> Callable[[], AbstractContextManager[PreTrainedModel]] | None:
-        """What opens the exam's arm of the previous run."""
-        if self.previous is None:
-            return None
-        return partial(previous_arm, model, self.previous.path, self.load_previous)
-
-    def load_previous(self) -> PreTrainedModel:
-        """What the previous run saved."""
-        assert self.previous is not None, "there is one"
-        return load_tuned(self.model_config, self.precision, self.previous.path, self.trust_remote_code)
-
-    def load_tuned(self) -> PreTrainedModel:
-        """What the run saved."""
-        return load_tuned(self.model_config, self.precision, self.recipe.output_dir, self.trust_remote_code)
-
-    def load_base(self) -> PreTrainedModel:
-        """The base model as the recipe quantises it."""
-        return load_base(self.model_config, self.precision, self.trust_remote_code)
+def save(job: Job, tokenizer: PreTrainedTokenizerBase, trained: Trained) -> None:
+    """Hand over the better result, checked by a reload, and record what was written."""
+    recipe, report = job.recipe, trained.report
+    best = sft_config(recipe, job.source.precision).load_best_model_at_end and report["best_step"]
+    job.manifest.update(generation=history(read_rows(recipe.output_dir), best or report["steps"]))
+    run = Finished(recipe.output_dir, recipe, job.manifest.content, job.source)
+    better = job.previous if report["rolled_back"] else None
+    for entry in hand_over(run, trained.model, tokenizer, better):
+        job.manifest.update(**entry)
+    job.manifest.add_artifacts(artifacts_of(recipe.output_dir))

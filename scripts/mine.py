@@ -37,21 +37,19 @@ def main() -> None:
         return
     print(repository_table(changes.report["repository"]))
 
-    from blocklm.evaluation.template_probe import HUNKS, best_prompts, probe
-    from blocklm.models.loading import load_base, load_tokenizer, model_config, special_tokens  # heavy
-    from blocklm.models.precision import choose_precision
+    from blocklm.evaluation.template_probe import HUNKS, TemplateProbe, best_prompts
+    from blocklm.models.loading import special_tokens  # heavy
+    from blocklm.models.source import ModelSource
     from blocklm.training.length_report import length_report
 
-    config, trust = model_config(recipe.model), bool(recipe.training.get("trust_remote_code"))
-    tokenizer, length = load_tokenizer(config, trust), recipe.training.get("max_length") or DEFAULT_MAX_LENGTH
+    source = ModelSource.from_keys(recipe.model, recipe.training)
+    tokenizer, length = source.tokenizer(), recipe.training.get("max_length") or DEFAULT_MAX_LENGTH
     special = special_tokens(tokenizer)
     prompts = prompts_for(special, recipe.sampling.template)
     if probing:
-        precision = choose_precision(recipe.training.get("fp16"), recipe.training.get("bf16"))
         verdicts = curate(changes, recipe.mining).verdicts
         hunks = asked_hunks(changes.dataset, verdicts, HUNKS)
-        model = load_base(config, precision, trust)
-        scores = probe(model, tokenizer, hunks, special, recipe.views, length, precision.dtype)
+        scores = TemplateProbe(source, tokenizer, recipe.views, length).ask(hunks)
         print(probe_table(scores))
         prompts = best_prompts(prompts, scores, recipe.exam_view)
     corpus = build_corpus(recipe, repositories, changes, prompts, special)

@@ -22,19 +22,19 @@ def main() -> None:
 
     import torch  # heavy
 
-    from blocklm.models.loading import load_config, model_config
-    from blocklm.models.precision import Precision, choose_precision
+    from blocklm.models.precision import Precision
+    from blocklm.models.source import ModelSource
     from blocklm.training.planning.device import gpu_of, this_device
     from blocklm.training.planning.plan import Steps, make_plan
     from blocklm.training.train import sft_config
 
-    keys, trust = model_config(recipe.model), bool(recipe.training.get("trust_remote_code"))
-    precision = choose_precision(recipe.training.get("fp16"), recipe.training.get("bf16"))
-    args = sft_config(recipe, precision)
+    source = ModelSource.from_keys(recipe.model, recipe.training)
+    args, precision = sft_config(recipe, source.precision), source.precision
     if size:
         precision = Precision(True, False, torch.float16, "any GPU computes in 16 bit")
     device = gpu_of(size) if size else this_device()
-    steps = Steps(load_config(keys, trust), keys, args, precision, device.gpu, trust)
+    trust = source.trust_remote_code
+    steps = Steps(source.architecture(), source.config, args, precision, device.gpu, trust)
     print(plan_table(make_plan(steps, args, device).entry(), steps.by_length(device.budget)))
 
 

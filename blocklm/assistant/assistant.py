@@ -138,7 +138,7 @@ class Assistant:
         """Answers to many requests, in batches; of the base model if `base`."""
         tokens, lines = self.tokens(requests), [request.lines for request in requests]
         with base_arm(self.model, self.run.base) if base else nullcontext(self.model) as model:
-            return generate(model, self.run.tokenizer, tokens, lines, self.decoding, self.run.precision.dtype)
+            return generate(model, self.run.tokenizer, tokens, lines, self.decoding, self.run.source.precision.dtype)
 
     def streamed(self, request: Request, base: bool = False) -> Output:
         """The answer to one request, on stdout as it grows; of the base model if `base`."""
@@ -148,7 +148,7 @@ class Assistant:
         self, tokens: Sequence[int], base: bool = False, lines: int | None = None, stops: tuple[str, ...] = ()
     ) -> Output:
         """What comes after some tokens, as far as `lines` or `stops`, on stdout as it grows; of the base model if `base`."""
-        tokenizer, dtype = self.run.tokenizer, self.run.precision.dtype
+        tokenizer, dtype = self.run.tokenizer, self.run.source.precision.dtype
         decoding, shown = replace(self.decoding, stops=stops), Terminal(tokenizer, lines, stops=stops)
         with base_arm(self.model, self.run.base) if base else nullcontext(self.model) as model:
             (output,) = generate(model, tokenizer, [tokens], [lines], decoding, dtype, streamer=shown)

@@ -6,11 +6,11 @@ what a placeholder. Asking the model itself settles it.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from blocklm.config.sampling import HUNK_VIEWS
@@ -19,6 +19,8 @@ from blocklm.corpus.views import OF_HUNK, HunkText
 from blocklm.evaluation.exam.items import exam_items
 from blocklm.files import write_json
 from blocklm.models.likelihood import bits_of_rows
+from blocklm.models.loading import special_tokens
+from blocklm.models.source import ModelSource
 
 HUNKS = 64
 MAX_COST = 0.02  # of a run
@@ -32,88 +34,76 @@ def is_asked(template: str, special_tokens: frozenset[str], views: Sequence[str]
     return template == "probe" or (template == "auto" and _is_cheap(special_tokens, views, samples_read))
 
 
-def load_or_probe(path: Path, question: Mapping[str, Any], ask: Callable[[], Scores]) -> Scores:
-    """The scores that `path` keeps for the same question, else those of a probe now, kept there.
-
-    So that every process and a resumed run take the same prompts.
-    """
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    if kept.get("asked") == question:
-        return dict(kept["scores"])
-    scores = ask()
-    write_json(path, {"asked": question, "scores": scores})
-    return scores
-
-
 def _is_cheap(special_tokens: frozenset[str], views: Sequence[str], samples_read: int) -> bool:
     """Whether a probe costs at most a fiftieth of a run that reads so many samples."""
     asked = HUNKS * len(readable(special_tokens)) * len([view for view in views if view in OF_HUNK])
     return asked <= MAX_COST * BACKWARD_COST * samples_read
 
 
-def probe(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    hunks: Sequence[HunkText],
-    special_tokens: frozenset[str],
-    views: Sequence[str],
-    max_length: int,
-    dtype: torch.dtype,
-) -> Scores:
-    """Ask the base model about the same hunks in the prompts of every family that its vocabulary has.
+@dataclass(frozen=True)
+class TemplateProbe:
+    """Asks a base model about the same hunks in the prompts of every family that its vocabulary has.
 
-    Args:
-        model: the base model.
+    Attributes:
+        source: the base model.
         tokenizer: its tokenizer.
-        hunks: what to ask about.
-        special_tokens: the model's.
         views: which views to ask in; those of more than a hunk are passed over.
         max_length: tokens a sample may have.
-        dtype: dtype of the matrix products.
-
-    Returns:
-        For each view the bits per byte under each family, least first; a view that no hunk has is missing.
     """
-    scores: Scores = {}
-    for view in (view for view in views if view in HUNK_VIEWS):
-        found = {
-            family.name: _bits_per_byte(model, tokenizer, hunks, family, view, max_length, dtype)
-            for family in readable(special_tokens)
+
+    source: ModelSource
+    tokenizer: PreTrainedTokenizerBase
+    views: Sequence[str]
+    max_length: int
+
+    def load_or_ask(self, path: Path, question: Mapping[str, Any], hunks: Callable[[], Sequence[HunkText]]) -> Scores:
+        """The scores that `path` keeps for the same question, else those of `ask` now, kept there.
+
+        So that every process and a resumed run take the same prompts.
+        """
+        whole = {**question, "tokens": sorted(special_tokens(self.tokenizer)), "views": [*self.views]}
+        kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if kept.get("asked") == whole:
+            return dict(kept["scores"])
+        scores = self.ask(hunks())
+        write_json(path, {"asked": whole, "scores": scores})
+        return scores
+
+    def ask(self, hunks: Sequence[HunkText]) -> Scores:
+        """Load the base model and score the hunks.
+
+        Returns:
+            For each view the bits per byte under each family, least first; a view that no hunk has is missing.
+        """
+        model, families = self.source.base(), readable(special_tokens(self.tokenizer))
+        scores: Scores = {}
+        for view in (view for view in self.views if view in HUNK_VIEWS):
+            found = {family.name: self._bits_per_byte(model, hunks, family, view) for family in families}
+            if all(np.isfinite(bits) for bits in found.values()):
+                scores[view] = dict(sorted(found.items(), key=lambda pair: pair[1]))
+        return scores
+
+    def _bits_per_byte(self, model: PreTrainedModel, hunks: Sequence[HunkText], family: Family, view: str) -> float:
+        firsts = [sample for hunk in hunks for sample in list(OF_HUNK[view](family, hunk))[:1]]
+        columns: dict[str, list[Any]] = {
+            "prompt": [sample.prompt for sample in firsts],
+            "context": [list(sample.context) for sample in firsts],
+            "completion": [sample.completion for sample in firsts],
+            "added": [list(sample.added) for sample in firsts],
+            "id": [sample.id for sample in firsts],
+            "commit": ["" for _ in firsts],
+            "path": ["" for _ in firsts],
+            "language": [None for _ in firsts],
         }
-        if all(np.isfinite(bits) for bits in found.values()):
-            scores[view] = dict(sorted(found.items(), key=lambda pair: pair[1]))
-    return scores
+        items = exam_items(columns, self.tokenizer, self.max_length) if firsts else []
+        size = sum(item.added_bytes for item in items)
+        rows, dtype = [item.encoded for item in items], self.source.precision.dtype
+        name = f"probe: {view} as {family.name}"
+        bits = bits_of_rows(model, rows, self.tokenizer.pad_token_id, dtype, name)
+        return sum(bits) / size if size else float("nan")
 
 
 def best_prompts(prompts: Mapping[str, Family], scores: Scores, main: str) -> dict[str, Family]:
     """The family that needs the fewest bits for each view; views that were not asked take that of the main one, if asked."""
     best = {view: FAMILY[next(iter(found))] for view, found in scores.items()}
     return {view: best.get(view, best.get(main, family)) for view, family in prompts.items()}
-
-
-def _bits_per_byte(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    hunks: Sequence[HunkText],
-    family: Family,
-    view: str,
-    max_length: int,
-    dtype: torch.dtype,
-) -> float:
-    firsts = [sample for hunk in hunks for sample in list(OF_HUNK[view](family, hunk))[:1]]
-    columns: dict[str, list[Any]] = {
-        "prompt": [sample.prompt for sample in firsts],
-        "context": [list(sample.context) for sample in firsts],
-        "completion": [sample.completion for sample in firsts],
-        "added": [list(sample.added) for sample in firsts],
-        "id": [sample.id for sample in firsts],
-        "commit": ["" for _ in firsts],
-        "path": ["" for _ in firsts],
-        "language": [None for _ in firsts],
-    }
-    items = exam_items(columns, tokenizer, max_length) if firsts else []
-    size = sum(item.added_bytes for item in items)
-    bits = bits_of_rows(
-        model, [item.encoded for item in items], tokenizer.pad_token_id, dtype, f"probe: {view} as {family.name}"
-    )
-    return sum(bits) / size if size else float("nan")

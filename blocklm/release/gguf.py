@@ -87,7 +87,7 @@ def adapter_to_gguf(run: Finished, llama_cpp: Path, out: Path) -> dict[str, Any]
         return {"refused": f"llama.cpp has no place for `{otherwise[0]}`"}
     if not (llama_cpp / OF_ADAPTERS).is_file():
         return {"refused": f"`{llama_cpp}` has no {OF_ADAPTERS}"}
-    base = str(run.config.model_name_or_path)
+    base = run.source.name
     local = Path(base).expanduser()
     of = ["--base", str(local)] if local.is_dir() else ["--base-model-id", base]
     try:

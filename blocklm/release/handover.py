@@ -1,6 +1,8 @@
 """The end of a run: the better result with its card, checked by a reload, in the forms that the recipe asks for."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -10,7 +12,6 @@ from blocklm.release.merge import MERGED, merge
 from blocklm.release.verify import check_saved, describe, witness
 from blocklm.runs.completed import Finished
 from blocklm.runs.continuation import LEARNED, Previous, roll_back
-from blocklm.runs.manifest import Manifest
 from blocklm.runs.model_card import write_card, write_card_of_previous
 
 ARTIFACTS = (
@@ -32,35 +33,32 @@ ARTIFACTS = (
 
 
 def hand_over(
-    run: Finished,
-    manifest: Manifest,
-    previous: Previous | None,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    load_base: Callable[[], PreTrainedModel],
-) -> None:
-    """Leave the better result with its model card, see that it is what was trained, and record the artifacts.
+    run: Finished, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, better: Previous | None
+) -> Iterator[dict[str, Any]]:
+    """Leave the better result with its model card, and see that it is what was trained; yields entries of the manifest.
 
     Args:
         run: that has been examined.
-        manifest: of it.
-        previous: the run that it goes on from, whose result comes back if this one is worse.
         model: as trained.
-        tokenizer: its own.
-        load_base: the base as the recipe quantises it.
+        tokenizer: the model's.
+        better: the previous run, if the exam found its result to be the better one; None for what was trained.
 
     Raises:
         UserError: what was saved is not what was trained, or cannot be merged.
     """
-    config, run_dir = run.config, run.path
-    if previous is not None and manifest.content["training"]["rolled_back"]:
-        roll_back(run_dir, previous.path)  # that run checked what stands there now
-        write_card_of_previous(run_dir, manifest.content, previous.path, str(previous.recipe.output_dir))
+    source, run_dir = run.source, run.path
+    if better is not None:
+        roll_back(run_dir, better.path)  # that run checked what stands there now
+        write_card_of_previous(run_dir, run.manifest, better.path, str(better.recipe.output_dir))
     else:
-        seen = witness(model, base_arm(model, load_base), tokenizer, run.precision.dtype)
-        describe(run_dir, str(config.model_name_or_path), config.model_revision, tokenizer)
-        write_card(run_dir, manifest.content)
-        manifest.update(saved=check_saved(run_dir, seen, lambda: run.tuned().to(model.device)))
+        seen = witness(model, base_arm(model, source.base), tokenizer, source.precision.dtype)
+        describe(run_dir, source.name, source.config.model_revision, tokenizer)
+        write_card(run_dir, run.manifest)
+        yield {"saved": check_saved(run_dir, seen, lambda: run.tuned().to(model.device))}
     if run.recipe.handover.save != "adapter":
-        manifest.update(merged=merge(run, run_dir / MERGED))
-    manifest.add_artifacts(sorted({path for pattern in ARTIFACTS for path in run_dir.glob(pattern)}))
+        yield {"merged": merge(run, run_dir / MERGED)}
+
+
+def artifacts_of(run_dir: Path) -> list[Path]:
+    """The files of a run directory that are its result or say how it came about."""
+    return sorted({path for pattern in ARTIFACTS for path in run_dir.glob(pattern)})

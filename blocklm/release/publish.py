@@ -55,7 +55,7 @@ def push_run(run_dir: Path, repo_id: str, private: bool, forced: bool = False, b
     if run.manifest["training"].get("rolled_back"):
         previous = run.manifest["training"]["continued_from"]["path"]
         raise UserError(f"`{run_dir}` was rolled back: its result is that of `{previous}`", "push that run")
-    base = public_base(str(run.config.model_name_or_path), base_model or run.recipe.handover.hub_base_model)
+    base = public_base(run.source.name, base_model or run.recipe.handover.hub_base_model)
     check_reachable(repo_id)
     found = audited(run)
     with tempfile.TemporaryDirectory(prefix="blocklm-") as folder:
@@ -84,7 +84,7 @@ def audited(run: Finished) -> dict[str, Any]:
     seed, heard = int(run.manifest["training"]["seed"]), run.manifest["corpus"]["splits"]["train"]["heard"]
     found = audit(
         model, base_arm(model, run.base), run.tokenizer, samples, heard, count, seed, run.stands_in_history,
-        run.precision.dtype,
+        run.source.precision.dtype,
     )  # fmt: skip
     write_json(path, found | {"weights": weights})
     return found
@@ -111,7 +111,7 @@ def fill(folder: Path, run: Finished, merged: bool, repo_id: str, base: str, rea
         key: value for key, value in run.recipe.resolved().items() if key not in NOT_PUBLISHED and value is not None
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump({"model_name_or_path": base} | recipe, sort_keys=False))
-    local = Path(str(run.config.model_name_or_path)).expanduser()
+    local = Path(run.source.name).expanduser()
     licence = licence_of(base, local if local.is_dir() else None)
     shown = Shown(repo_id, base, revision, adapter, licence, reasons)
     (folder / "README.md").write_text(card_text(run.manifest, shown), encoding="utf-8")

@@ -10,7 +10,6 @@ import torch
 from accelerate import PartialState
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from trl import ModelConfig
 
 from blocklm.config.recipe import Recipe, parse_recipe
 from blocklm.corpus.build import build_corpus
@@ -20,8 +19,8 @@ from blocklm.git.repository import Repository, open_repositories
 from blocklm.git.search_history import stands_in_history
 from blocklm.mining.changes import Changes
 from blocklm.mining.mine import mine
-from blocklm.models.loading import load_base, load_tokenizer, load_tuned, model_config, special_tokens
-from blocklm.models.precision import Precision, choose_precision
+from blocklm.models.loading import special_tokens
+from blocklm.models.source import ModelSource
 from blocklm.runs.manifest import read_manifest
 
 
@@ -32,13 +31,7 @@ class Finished:
     path: Path
     recipe: Recipe
     manifest: dict[str, Any]
-    config: ModelConfig
-    precision: Precision
-
-    @property
-    def trust(self) -> bool:
-        """Whether code of the model's own may run."""
-        return bool(self.recipe.training.get("trust_remote_code"))
+    source: ModelSource
 
     @property
     def adapted(self) -> bool:
@@ -48,23 +41,22 @@ class Finished:
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """As in training."""
-        return load_tokenizer(self.config, self.trust)
+        return self.source.tokenizer()
 
     def tuned(self) -> PreTrainedModel:
         """The result, on the base as the recipe quantises it, on this machine's device."""
         PartialState(cpu=not torch.cuda.is_available())
-        return load_tuned(self.config, self.precision, self.path, self.trust).to(PartialState().device)
+        return self.source.tuned(self.path).to(PartialState().device)
 
     def base(self) -> PreTrainedModel:
         """The base as the recipe quantises it, on this machine's device."""
         PartialState(cpu=not torch.cuda.is_available())
-        return load_base(self.config, self.precision, self.trust).to(PartialState().device)
+        return self.source.base().to(PartialState().device)
 
     def plain_base(self, dtype: str) -> PreTrainedModel:
         """The base without quantisation, in `dtype`, on the CPU."""
         PartialState(cpu=not torch.cuda.is_available())
-        config = replace(self.config, load_in_4bit=False, load_in_8bit=False, dtype=dtype)
-        return load_base(config, self.precision, self.trust)
+        return self.source.unquantised(dtype)
 
     @cached_property
     def repositories(self) -> list[Repository]:
@@ -134,5 +126,4 @@ def finished_run(run_dir: Path, keys: Sequence[str] = ()) -> Finished:
             "name the `output_dir` of a run that went to its end with this version",
         )
     recipe = parse_recipe([str(run_dir / "recipe.yaml"), *keys, "--output_dir", str(run_dir)])
-    precision = choose_precision(recipe.training.get("fp16"), recipe.training.get("bf16"))
-    return Finished(run_dir, recipe, manifest, model_config(recipe.model), precision)
+    return Finished(run_dir, recipe, manifest, ModelSource.from_keys(recipe.model, recipe.training))

@@ -38,12 +38,21 @@ NAMED = 64  # samples of those that are read, by which an audit can ask for them
 
 @dataclass(frozen=True)
 class ReadingList:
-    """Rows for the trainer, the order in which they are read, and how many make an epoch."""
+    """Rows for the trainer and the order in which they are read.
+
+    Attributes:
+        dataset: rows of `input_ids` and `labels`.
+        order: places of rows, from the first step to the last.
+        epoch_size: number of rows that make an epoch.
+        report: the manifest's `corpus.splits.train`, as far as it is about what is read.
+        epochs: number of epochs that were made of `target_tokens`; None where the recipe says it.
+    """
 
     dataset: Dataset
     order: list[int]
     epoch_size: int
     report: dict[str, Any]
+    epochs: float | None = None
 
 
 class InOrder(Sampler[int]):
@@ -105,11 +114,10 @@ def reading_list(
     else:
         rates = rates_with_replay(views, weights, new, run.replay_share, *how)
     assert not isinstance(sampling.phases, str), "the recipe was read"
-    if run.target_tokens:
-        args.num_train_epochs = _epochs(samples, rates, tokenizer, run, args)
+    chosen = _epochs(samples, rates, tokenizer, run, args) if run.target_tokens else None
     per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * processes
     desk = _Desk(samples, tokenizer, args, folder, per_step)
-    steps, epochs = max(0, args.max_steps), float(args.num_train_epochs)
+    steps, epochs = max(0, args.max_steps), float(args.num_train_epochs if chosen is None else chosen)
     for number, phase in enumerate(phases_of(sampling.phases)):
         seed, own = args.seed * 1000 + number, np.stack([in_span(part, phase.span) for part in rates.parts])
         if not own.any():
@@ -120,7 +128,7 @@ def reading_list(
             count = int(1.1 * count * needed / len(rows)) + 1
             rows = desk.drawn(phase, own, count, seed)
         desk.read(rows[:needed] if steps else rows)
-    return desk.finished(1.0 if steps else epochs, rates)
+    return replace(desk.finished(1.0 if steps else epochs, rates), epochs=chosen)
 
 
 def _epochs(

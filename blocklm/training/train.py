@@ -27,15 +27,25 @@ from blocklm.training.callbacks.precision_guard import PrecisionCallback
 from blocklm.training.data_order import ReadingList
 from blocklm.training.lora_variants import begin_with_eva, begun_as
 from blocklm.training.monitoring.monitor import Watching
+from blocklm.training.planning.planner import suitable_optimizer
 from blocklm.training.planning.preflight import free, out_of_memory, step_down
+from blocklm.training.planning.run_plan import RunPlan
 from blocklm.training.summary import summary
 from blocklm.training.trainer import OrderedTrainer
 
 logger = logging.getLogger(__name__)
 
 
-def sft_config(recipe: Recipe, precision: Precision) -> SFTConfig:
+def sft_config(
+    recipe: Recipe, precision: Precision, plan: RunPlan | None = None, epochs: float | None = None
+) -> SFTConfig:
     """The trainer's arguments: the recipe's keys, both precision flags and what early stopping needs.
+
+    Args:
+        recipe: the run.
+        precision: mixed precision on this device.
+        plan: what fits the device; None for what the recipe asks for.
+        epochs: number of epochs that were made of `target_tokens`; None for the recipe's.
 
     Raises:
         UserError: keys that do not go together, in the library's own words.
@@ -55,6 +65,10 @@ def sft_config(recipe: Recipe, precision: Precision) -> SFTConfig:
     given["logging_nan_inf_filter"] = False  # it would hide from the logs and the watchdog what went wrong
     # Samples arrive as token ids and labels within `max_length`, packed if they are to be: there is nothing to prepare.
     given["packing"] = given.get("packing") is True  # `auto` is decided when the model is there
+    if epochs is not None:
+        given["num_train_epochs"] = epochs
+    if plan is not None:
+        given |= _as_planned(plan)
     given["dataset_kwargs"] = {"skip_prepare_dataset": True}
     try:
         args = SFTConfig(**given)
@@ -63,7 +77,21 @@ def sft_config(recipe: Recipe, precision: Precision) -> SFTConfig:
     if args.metric_for_best_model is not None and args.save_total_limit == 1:
         # The best and the last: at 1 the trainer ends, if interrupted too, by deleting the last.
         args.save_total_limit = 2
+    if plan is not None:
+        args.optim = suitable_optimizer(args)
     return args
+
+
+def _as_planned(plan: RunPlan) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "per_device_train_batch_size": plan.micro_batch,
+        "gradient_accumulation_steps": plan.gradient_accumulation,
+        "max_length": plan.max_length,
+        "auto_find_batch_size": False,  # transformers' own would begin again at step 0 and forget accumulation
+    }
+    if plan.packing is not None:
+        found |= {"packing": plan.packing.packing, "train_sampling_strategy": plan.packing.sampling}
+    return found
 
 
 def build_trainer(

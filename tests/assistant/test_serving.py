@@ -70,7 +70,7 @@ def client(merged: Path) -> Iterator[OpenAI]:
 @pytest.fixture(scope="module")
 def expected(taught: Path) -> str:
     assistant = Assistant(finished_run(taught), Decoding(TOKENS))
-    assert assistant.run.precision.dtype == torch.float32
+    assert assistant.run.source.precision.dtype == torch.float32
     (output,) = assistant.answers([assistant.wording.text(PROMPT)])
     assert "value" in output.text
     return output.text

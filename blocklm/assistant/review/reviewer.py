@@ -91,7 +91,7 @@ class Reviewer:
 def who_answers(run: Finished, base: bool) -> str:
     """A name of the model that is another once the model is."""
     if base:
-        return f"base {Path(str(run.config.model_name_or_path)).name}"
+        return f"base {Path(run.source.name).name}"
     weights = [file["sha256"] for file in run.manifest["artifacts"] if file["path"].endswith(".safetensors")]
     return f"tuned {sha256(''.join(weights).encode()).hexdigest()[:12]}"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datasets import DatasetDict
 
 from blocklm.corpus.build import build_corpus
 from blocklm.corpus.new_samples import unlearned
@@ -15,7 +16,7 @@ from blocklm.corpus.prompt_templates import FAMILY, Family, prompts_for
 from blocklm.errors import UserError
 from blocklm.evaluation.exam.compare import Arm
 from blocklm.evaluation.exam.items import exam_items
-from blocklm.evaluation.exam.setup import Sitting
+from blocklm.evaluation.exam.setup import ExamSetup
 from blocklm.evaluation.exam.significance import relative_change
 from blocklm.evaluation.execution.check import check_edits
 from blocklm.git.repository import Repository, open_repositories
@@ -23,7 +24,7 @@ from blocklm.mining.changes import Changes
 from blocklm.mining.mine import mine
 from blocklm.models.adapter import base_arm, check_same_model, previous_arm
 from blocklm.models.likelihood import bits_of_rows
-from blocklm.models.loading import load_config, positions, special_tokens
+from blocklm.models.loading import positions, special_tokens
 from blocklm.runs.completed import Finished, finished_run
 from blocklm.runs.continuation import learned_commits
 from blocklm.runs.fingerprint import weights_of
@@ -38,7 +39,7 @@ class Compared:
 
 
 def evaluate(run: Finished, compared: Compared, new_commits: bool) -> dict[str, Any]:
-    """Sit the exam again; answers that are in the run directory are not asked anew.
+    """Run the exam again; answers that are in the run directory are not asked anew.
 
     Args:
         run: with the keys of the exam that may differ.
@@ -54,58 +55,58 @@ def evaluate(run: Finished, compared: Compared, new_commits: bool) -> dict[str, 
     learned = learned_commits(run.path) if run.recipe.run.continue_from is not None else frozenset[str]()
     if new_commits:
         learned = frozenset(mine(run.repositories, run.recipe.mining).dataset.unique("commit"))
-    sitting_of = partial(_sitting, repositories, changes, learned)
-    result = _own_arms(run, sitting_of, compared.control)
-    models = {name: _other(name, result, sitting_of, run) for name in compared.models}
+    setup_of = partial(_setup, repositories, changes, learned)
+    result = _own_arms(run, setup_of, compared.control)
+    models = {name: _other(name, result, setup_of, run) for name in compared.models}
     return result | ({"models": models} if models else {})
 
 
-def _sitting(
+def _setup(
     repositories: Sequence[Repository],
     changes: Changes,
     learned: frozenset[str],
     run: Finished,
     prompts: dict[str, Family],
     reach: int | None,
-) -> Sitting:
+) -> ExamSetup:
     corpus = build_corpus(run.recipe, repositories, changes, prompts, special_tokens(run.tokenizer))
     if learned:
-        corpus.splits["test"] = unlearned(corpus.splits["test"], learned)
+        test = unlearned(corpus.splits["test"], learned)
+        corpus = replace(corpus, splits=DatasetDict(corpus.splits | {"test": test}))
         if run.recipe.exam_view not in corpus.splits["test"]["view"][:]:
             raise UserError("no commit is left that the run had not before", "`git pull` first, or ask later")
     length = min(run.manifest["plan"]["max_length"], reach or run.manifest["plan"]["max_length"])
-    return Sitting(run.recipe, repositories, corpus, run.tokenizer, run.config, run.precision.dtype, length, reach)
+    return ExamSetup(run.recipe, repositories, corpus, run.tokenizer, run.source, length, reach)
 
 
-def _own_arms(run: Finished, sitting_of: Callable[..., Sitting], control: Path | None) -> dict[str, Any]:
+def _own_arms(run: Finished, setup_of: Callable[..., ExamSetup], control: Path | None) -> dict[str, Any]:
     theirs = finished_run(control) if control is not None else None
     if theirs is not None:
-        check_same_model(run.config, theirs.config, theirs.path)
+        check_same_model(run.source.config, theirs.source.config, theirs.path)
     tuned = run.tuned()
     others = []
     if theirs is not None:
         opened = partial(previous_arm, tuned, theirs.path, theirs.tuned)
         others.append(Arm("control", weights_of(theirs.path), opened))
     prompts = {view: FAMILY[name] for view, name in run.manifest["corpus"]["prompts"].items()}
-    sitting = sitting_of(run, prompts, positions(tuned.config))
+    setup = setup_of(run, prompts, positions(tuned.config))
     opens, base = partial(nullcontext, tuned), partial(base_arm, tuned, run.base)
-    return sitting.sit(opens, base, others) | check_edits(sitting, opens, base)
+    return setup.run(opens, base, others) | check_edits(setup, opens, base)
 
 
-def _other(name: str, result: dict[str, Any], sitting_of: Callable[..., Sitting], ours: Finished) -> dict[str, Any]:
+def _other(name: str, result: dict[str, Any], setup_of: Callable[..., ExamSetup], ours: Finished) -> dict[str, Any]:
     """Another base model on the same questions, in the prompts of its own family; bits per byte do not depend on tokens."""
-    config = replace(ours.config, model_name_or_path=name, model_revision="main")
-    theirs = replace(ours, config=config)
+    theirs = replace(ours, source=ours.source.named(name))
     prompts = prompts_for(special_tokens(theirs.tokenizer), "auto")
-    sitting = sitting_of(theirs, prompts, positions(load_config(config, ours.trust)))
+    setup = setup_of(theirs, prompts, positions(theirs.source.architecture()))
     of_tuned = {item["id"]: item for item in result["per_item"]}
-    test = sitting.corpus.splits["test"]
+    test = setup.corpus.splits["test"]
     rows = test.select([at for at, ident in enumerate(test["id"][:]) if ident in of_tuned])
-    items = exam_items(rows[:], theirs.tokenizer, sitting.max_length)
+    items = exam_items(rows[:], theirs.tokenizer, setup.max_length)
     if not items:
         raise UserError(f"`{name}` can read none of the questions", "name another in `--model`")
     bits = bits_of_rows(
-        theirs.base(), [item.encoded for item in items], sitting.pad_token_id, sitting.dtype, f"exam: {name}"
+        theirs.base(), [item.encoded for item in items], setup.pad_token_id, setup.dtype, f"exam: {name}"
     )
     size = sum(item.added_bytes for item in items)
     commits: dict[str, list[float]] = {}

@@ -1,4 +1,4 @@
-"""One sitting of the exam: which questions, who answers and what each arm is given, from a recipe and its corpus."""
+"""What an exam asks, who answers and what each arm is given, from a recipe and its corpus."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from trl import ModelConfig
 
 from blocklm.config.recipe import Recipe
 from blocklm.corpus.build import Corpus
@@ -26,6 +25,7 @@ from blocklm.evaluation.tasks.run import practise
 from blocklm.git.repository import Repository
 from blocklm.mining.redaction import PLACEHOLDERS
 from blocklm.models.loading import special_tokens
+from blocklm.models.source import ModelSource
 from blocklm.retrieval.parent_files import Embed, Question, nearest_before
 from blocklm.runs.fingerprint import weights_of
 
@@ -37,26 +37,24 @@ Opens = Callable[[], AbstractContextManager[PreTrainedModel]]
 
 
 @dataclass(frozen=True)
-class Sitting:
-    """What an exam is sat with.
+class ExamSetup:
+    """Everything the exam needs: held-out samples, repositories, and how the model is run.
 
-    Args:
-        recipe: of the run.
-        repositories: for what stood before a commit.
-        corpus: with the questions.
-        tokenizer: of all arms.
-        config: the model keys.
-        dtype: dtype of the matrix products.
-        max_length: tokens a question may have with its answer.
-        positions: tokens the model can read.
+    Attributes:
+        recipe: the run.
+        repositories: for what stood in a file before a commit.
+        corpus: with the held-out samples.
+        tokenizer: the tokenizer of all arms.
+        source: the base model.
+        max_length: tokens that a question may have with its answer.
+        positions: tokens that the model can read; None where its configuration does not say.
     """
 
     recipe: Recipe
     repositories: Sequence[Repository]
     corpus: Corpus
     tokenizer: PreTrainedTokenizerBase
-    config: ModelConfig
-    dtype: torch.dtype
+    source: ModelSource
     max_length: int
     positions: int | None
 
@@ -75,7 +73,7 @@ class Sitting:
             )
         return items
 
-    def sit(self, tuned: Opens, base: Opens, others: Sequence[Arm] = ()) -> dict[str, Any]:
+    def run(self, tuned: Opens, base: Opens, others: Sequence[Arm] = ()) -> dict[str, Any]:
         """Let all arms of the recipe answer, and compare them; what was answered before in this run directory stays.
 
         Args:
@@ -104,8 +102,13 @@ class Sitting:
         return result | {"forgetting": forgotten(general, bits), "tasks": tasks, "per_problem": rows}
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the matrix products."""
+        return self.source.precision.dtype
+
+    @property
     def pad_token_id(self) -> int:
-        """Of the tokenizer."""
+        """The pad token's id; set when the tokenizer was loaded."""
         found: int | None = self.tokenizer.pad_token_id
         assert found is not None, "it was set when the tokenizer was loaded"
         return found
@@ -117,12 +120,8 @@ class Sitting:
     @property
     def base_name(self) -> str:
         """A name for the weights of the base, as these keys load them."""
-        keys = (
-            self.config.model_name_or_path,
-            self.config.model_revision,
-            self.config.load_in_4bit,
-            self.config.load_in_8bit,
-        )
+        config = self.source.config
+        keys = (config.model_name_or_path, config.model_revision, config.load_in_4bit, config.load_in_8bit)
         return f"{keys} {self.dtype}"
 
     @property

@@ -15,7 +15,7 @@ import numpy as np
 
 from blocklm.config.generation import BehaviourArguments
 from blocklm.evaluation.exam.answer_cache import Answers, key_of
-from blocklm.evaluation.exam.setup import Opens, Sitting
+from blocklm.evaluation.exam.setup import ExamSetup, Opens
 from blocklm.evaluation.exam.significance import difference
 from blocklm.evaluation.execution.limits import Limits
 from blocklm.evaluation.execution.runner import Edit, Trial, counted
@@ -32,13 +32,13 @@ TEMPERATURE = 0.8
 logger = logging.getLogger(__name__)
 
 
-def check_edits(sitting: Sitting, tuned: Opens, base: Opens) -> dict[str, Any]:
+def check_edits(setup: ExamSetup, tuned: Opens, base: Opens) -> dict[str, Any]:
     """Let both models write edits and the repository's own command try them; nothing without `check_command`.
 
     What was written and tried before in this run directory stays.
 
     Args:
-        sitting: with the recipe, the test commits and the repositories.
+        setup: with the recipe, the test commits and the repositories.
         tuned: opens the tuned model.
         base: opens the model as it was before training.
 
@@ -48,15 +48,15 @@ def check_edits(sitting: Sitting, tuned: Opens, base: Opens) -> dict[str, Any]:
     Raises:
         UserError: there is no sandbox here.
     """
-    keys, run_dir = sitting.recipe.check, sitting.recipe.output_dir
+    keys, run_dir = setup.recipe.check, setup.recipe.output_dir
     if keys.check_command is None:
         return {}
     prove(keys.binds)
     memory = int(keys.check_memory * GIB)
     limits = Limits(keys.check_timeout, memory, memory)
     with Answers(run_dir / CHECKS) as answers:
-        trial = Trial(sitting.repositories, keys.check_command, limits, keys.binds, answers)
-        asked = _questions(sitting)
+        trial = Trial(setup.repositories, keys.check_command, limits, keys.binds, answers)
+        asked = _questions(setup)
         truths = trial.verdicts([Edit(question, str(question.truth)) for question in asked], "check: the commits")
         questions = [question for question, truth in zip(asked, truths, strict=True) if truth.passed]
         said = next((truth.said for truth in truths if truth.said and not truth.passed), None)
@@ -73,8 +73,8 @@ def check_edits(sitting: Sitting, tuned: Opens, base: Opens) -> dict[str, Any]:
             return {"check": about}
         unchanged = trial.verdicts([Edit(question, question.before) for question in questions], "check: unchanged")
         texts = {
-            "tuned": _written(sitting, f"tuned {weights_of(run_dir)}", tuned, questions, answers),
-            "base": _written(sitting, f"base {sitting.base_name}", base, questions, answers),
+            "tuned": _written(setup, f"tuned {weights_of(run_dir)}", tuned, questions, answers),
+            "base": _written(setup, f"base {setup.base_name}", base, questions, answers),
         }
         passed = {name: _passed(trial, name, questions, some) for name, some in texts.items()}
     floor = sum(verdict.passed for verdict in unchanged) / len(questions)
@@ -114,15 +114,15 @@ def pass_at(samples: int, passed: int, k: int) -> float:
     return float(1.0 - np.prod(1.0 - k / np.arange(samples - passed + 1, samples + 1)))
 
 
-def _questions(sitting: Sitting) -> list[Question]:
-    longest = min(ANSWER_TOKENS, sitting.max_length // 2)
-    wanted = BehaviourArguments(behavioral_items=sitting.recipe.check.check_items, behavioral_max_new_tokens=longest)
-    family = {"edit": sitting.corpus.report["prompts"]["edit"]}
-    return questions_of(sitting.corpus.splits["test"], family, sitting.tokenizer, wanted, sitting.max_length)
+def _questions(setup: ExamSetup) -> list[Question]:
+    longest = min(ANSWER_TOKENS, setup.max_length // 2)
+    wanted = BehaviourArguments(behavioral_items=setup.recipe.check.check_items, behavioral_max_new_tokens=longest)
+    family = {"edit": setup.corpus.report["prompts"]["edit"]}
+    return questions_of(setup.corpus.splits["test"], family, setup.tokenizer, wanted, setup.max_length)
 
 
 def _written(
-    sitting: Sitting, weights: str, opens: Opens, questions: Sequence[Question], answers: Answers
+    setup: ExamSetup, weights: str, opens: Opens, questions: Sequence[Question], answers: Answers
 ) -> list[list[str]]:
     """What a model writes for each question, as often as the recipe says; asked for what it has not written yet.
 
@@ -130,18 +130,18 @@ def _written(
     """
     prompts = [question.tokens for question in questions]
     lines = [str(question.truth).count("\n") for question in questions]
-    count = sitting.recipe.check.check_samples
+    count = setup.recipe.check.check_samples
     rounds: list[list[str]] = []
     with ExitStack() as opened:
         model = None
         for seed in range(count):
-            decoding = Decoding(min(ANSWER_TOKENS, sitting.max_length // 2), TEMPERATURE if count > 1 else 0.0, seed)
+            decoding = Decoding(min(ANSWER_TOKENS, setup.max_length // 2), TEMPERATURE if count > 1 else 0.0, seed)
             asked = key_of(weights, decoding, prompts, lines)
             known = answers.get(asked)
             if known is None:
                 model = model or opened.enter_context(opens())
                 name = f"check: {weights.split()[0]} writes"
-                outputs = generate(model, sitting.tokenizer, prompts, lines, decoding, sitting.dtype, name)
+                outputs = generate(model, setup.tokenizer, prompts, lines, decoding, setup.dtype, name)
                 known = [output.text for output in outputs]
                 answers.add(asked, known)
             rounds.append(known)

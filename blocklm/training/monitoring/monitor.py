@@ -69,4 +69,4 @@ def watched(trainer: SFTTrainer, manifest: Manifest) -> Iterator[None]:
     finally:
         watching.close()
         usage: dict[str, Any] | None = watching.hardware.usage()
-        manifest.update(hardware=(manifest.content["hardware"] or {}) | {"usage": usage})
+        manifest.update(hardware={"usage": usage})

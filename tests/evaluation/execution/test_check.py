@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 from transformers import AutoModelForCausalLM
 
@@ -21,7 +20,7 @@ from blocklm.corpus.build import build_corpus
 from blocklm.corpus.prompt_templates import prompts_for
 from blocklm.errors import UserError
 from blocklm.evaluation.exam.answer_cache import Answers
-from blocklm.evaluation.exam.setup import Sitting
+from blocklm.evaluation.exam.setup import ExamSetup
 from blocklm.evaluation.execution.check import check_edits, compared, pass_at
 from blocklm.evaluation.execution.limits import Limits
 from blocklm.evaluation.execution.runner import Edit, Trial, Verdict, counted
@@ -29,7 +28,8 @@ from blocklm.evaluation.execution.worktree import Tree, tree_of
 from blocklm.evaluation.questions import Question
 from blocklm.git.repository import Repository, open_repository
 from blocklm.mining.mine import mine
-from blocklm.models.loading import load_tokenizer, model_config, special_tokens
+from blocklm.models.loading import special_tokens
+from blocklm.models.source import ModelSource
 from blocklm.runs.report.exam_table import exam_table
 from tests.conftest import GitRepository, run_script
 
@@ -219,7 +219,7 @@ def test_rates_are_those_of_the_samples_and_their_difference_is_resampled_by_com
     assert compared(many, {"base": some, "tuned": none})["verdict"] == "worse"
 
 
-def sitting(model: Path, repo: Path, workplace: Path, **keys: Any) -> Sitting:
+def sitting(model: Path, repo: Path, workplace: Path, **keys: Any) -> ExamSetup:
     given = {
         "model_name_or_path": str(model), "repo": [str(repo)], "corpus_dir": str(workplace / "corpora"), "test_commits": 6,
         "output_dir": str(workplace / "run"), "views": {"edit": 1}, "check_binds": [str(bind) for bind in BINDS] or None,
@@ -228,14 +228,14 @@ def sitting(model: Path, repo: Path, workplace: Path, **keys: Any) -> Sitting:
     path = workplace / "recipe.yaml"
     path.write_text(yaml.safe_dump(given))
     recipe = parse_recipe([str(path)])
-    config = model_config(recipe.model)
-    tokenizer = load_tokenizer(config)
+    source = ModelSource.from_keys(recipe.model, {"bf16": False})
+    tokenizer = source.tokenizer()
     repositories = [open_repository(repo, workplace)]
     special = special_tokens(tokenizer)
     corpus = build_corpus(
         recipe, repositories, mine(repositories, recipe.mining), prompts_for(special, "auto"), special
     )
-    return Sitting(recipe, repositories, corpus, tokenizer, config, torch.float32, 300, 1024)
+    return ExamSetup(recipe, repositories, corpus, tokenizer, source, 300, 1024)
 
 
 @installed
