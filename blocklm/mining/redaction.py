@@ -1,6 +1,6 @@
 """Credentials and people taken out of texts before they are written anywhere.
 
-Two layers: the patterns of `credentials`, and Kingfisher's rules, used offline only (its validators call the issuers and are
+Two layers: our patterns, and Kingfisher's rules, used offline only (its validators call the issuers and are
 never imported). Values are never logged or counted; kinds are.
 """
 
@@ -15,14 +15,17 @@ from ahocorasick_rs import BytesAhoCorasick
 from kingfisher_sdk import Scanner
 
 from blocklm.errors import UserError
-from blocklm.mining.private_keys import armoured_keys
-from blocklm.mining.secret_patterns import PATTERNS, PEOPLE, is_random, is_stand_in
+from blocklm.mining.secrets.named import NAMED
+from blocklm.mining.secrets.pattern import is_random, is_stand_in
+from blocklm.mining.secrets.people import PEOPLE
+from blocklm.mining.secrets.private_keys import armoured_keys
+from blocklm.mining.secrets.vendors import VENDORS
 
 KEY = b"<KEY>"
 # All texts are searched as one: a call per text would cost more than the search. Three line ends keep them apart.
 BETWEEN = b"\n\n\n"
 PLACEHOLDERS = ("<KEY>", "<PASSWORD>", "<EMAIL>", "<NAME>")
-ALL_PATTERNS = (*PATTERNS, *PEOPLE)
+ALL_PATTERNS = (*VENDORS, *NAMED, *PEOPLE)
 # Each word, and the patterns that cannot match on a line without one of their words.
 WORDS = [
     (word, [number for number, pattern in enumerate(ALL_PATTERNS) if word in pattern.words])
@@ -141,7 +144,8 @@ def _matched(joined: bytes) -> Iterator[_Span]:
                 continue  # another word stood on the same line
             pattern, end = ALL_PATTERNS[which], joined.find(b"\n", at)
             searched[which] = end
-            for match in pattern.regex.finditer(joined, joined.rfind(b"\n", 0, at) + 1, end):
+            last = end if pattern.lines == 1 else joined.find(b"\n", end + 1)
+            for match in pattern.regex.finditer(joined, joined.rfind(b"\n", 0, at) + 1, last):
                 if pattern.accepts(match):
                     yield _Span(*match.span("secret"), pattern.kind, pattern.placeholder)
 
