@@ -41,6 +41,7 @@ TEST_WORD = re.compile(
 )
 MIN_ENTROPY = 3.0  # bits per character; words and repetitions lie below, random strings of sixteen characters above
 MIN_RANDOM_CHARS, MIN_RANDOM_RUN = 16, 12
+MIN_OPAQUE_CHARS, MAX_OPAQUE_CHARS = 10, 4096
 MIN_TURNS, PASSWORD_TURNS, SURE_TURNS = 0.25, 0.35, 0.4
 RUNS = re.compile(rb"[A-Za-z0-9+=]+")
 
@@ -70,8 +71,21 @@ def is_random(text: bytes) -> bool:
         return False
     digits, turns = _digits(run), _turns(run)
     drawn = (digits >= 2 and turns >= MIN_TURNS) or (digits == 1 and turns >= SURE_TURNS)
-    entropy = -sum(n / len(run) * math.log2(n / len(run)) for n in Counter(run).values())
-    return drawn and entropy >= MIN_ENTROPY
+    return drawn and _entropy(run) >= MIN_ENTROPY
+
+
+def is_opaque(text: bytes) -> bool:
+    """Whether a secret is so long and mixed that the same text elsewhere can be nothing else: `changeme` is not."""
+    if not MIN_OPAQUE_CHARS <= len(text) <= MAX_OPAQUE_CHARS or re.search(rb"\s|<(?:KEY|PASSWORD|EMAIL|NAME)>", text):
+        return False
+    if STAND_IN.search(text) or TEST_WORD.search(text) or not _digits(text) or not re.search(rb"[A-Za-z]", text):
+        return False
+    return _turns(text) >= MIN_TURNS and _entropy(text) >= MIN_ENTROPY
+
+
+def _entropy(text: bytes) -> float:
+    """Bits per character."""
+    return -sum(n / len(text) * math.log2(n / len(text)) for n in Counter(text).values())
 
 
 def _digits(text: bytes) -> int:
