@@ -98,24 +98,24 @@ def without_known(rows: pa.RecordBatch, known: KnownSecrets) -> tuple[pa.RecordB
     if not _holds(rows, known):
         return rows, ()
     columns = {name: rows.column(name).to_pylist() for name in (*TEXTS, "commit", "redactions")}
-    replaced: dict[str, None] = {}
+    replaced: set[int] = set()
     for row, commit in enumerate(columns["commit"]):
         first = row == 0 or columns["commit"][row - 1] != commit
-        kinds: list[tuple[int, str]] = []
+        counted: list[int] = []  # in the order in which one after the other would be replaced
         for name in TEXTS:
             if columns[name][row]:
-                columns[name][row], found = known.replace(columns[name][row])
-                replaced |= dict.fromkeys(secret.digest for secret in found)
+                columns[name][row], ranks = known.replace(columns[name][row])
+                replaced.update(ranks)
                 if name != "old_path" and (name != "message" or first):  # as the rest of a row's kinds are counted
-                    kinds += [(known.secrets.index(secret), secret.kind) for secret in found]
+                    counted += ranks
         columns["redactions"][row] = [
             *columns["redactions"][row],
-            *(kind for _, kind in sorted(kinds, key=lambda k: k[0])),
+            *(known.secrets[rank].kind for rank in sorted(counted)),
         ]
     for name in (*TEXTS, "redactions"):
         at = rows.schema.get_field_index(name)
         rows = rows.set_column(at, rows.schema.field(at), pa.array(columns[name], rows.schema.field(at).type))
-    return rows, tuple(replaced)
+    return rows, tuple(known.secrets[rank].digest for rank in sorted(replaced))
 
 
 def _batches(kept: Iterable[Batch], mined: Iterable[MinedBatch], key: Key) -> Iterator[Batch]:

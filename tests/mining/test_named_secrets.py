@@ -74,6 +74,7 @@ KEY_FORMS = [
     "https://{}@host.org/x.git",
     "https://{}:x-oauth-basic@host.org/x.git",
     "https://host.org/x?private_token={}&page=2",
+    "https://host.org/x?page=2&api_key={}&sort=name",
     "https://host.blob.org/x?sv=2024&sig={}",
     "Authorization: token {}",
     'const TOKEN = "{}";',
@@ -93,6 +94,9 @@ def test_the_value_goes_and_nothing_else(form: str, value: str, mark: str) -> No
     assert value[:8] not in found.text
     assert found.text.endswith("\n y = 1")
     assert found.credentials
+    assert found.text.partition("\n y")[0].endswith(
+        form.partition("{}")[2].replace("{{", "{").replace("}}", "}").partition("\n")[0][-9:]
+    )
     names = re.findall(r"\w{3,}", form.replace("svc:{}", "").replace("oauth", "").partition("{}")[0])
     assert all(name in found.text for name in names), "the name stays"
 
@@ -126,6 +130,7 @@ def test_the_value_goes_and_nothing_else(form: str, value: str, mark: str) -> No
         "http://localhost:8080/path@2x/y and https://host.org:443/@scope2/x@v1.2",
         "docker://alpine:3.18@sha256:abc",
         "https://host.org/x?keyword=python3&page=2",
+        'get("/search?after-id=1&passphrase=secret&limit=2")',
         "git+ssh://git@host.org/x.git",
         "curl -u $USER:$PASSWORD2 https://host.org",
         "ssh-keygen -t ed25519 -f key2",

@@ -6,6 +6,7 @@ BLAKE2b of the whole value where these agree. Neither gives the value away, not 
 
 import os
 import secrets
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -112,20 +113,25 @@ class KnownSecrets:
         return bool(self.secrets) and any(True for _ in self._places(text))
 
     def find(self, text: bytes) -> list[tuple[int, int, int]]:
-        """Where they stand, as (rank, start, end), by rank and place; none overlaps another."""
+        """Where they stand, as (start, end, rank), by place; of two that overlap the one that was known first."""
         taken: list[tuple[int, int, int]] = []
         for rank, start, end in sorted(self._places(text)) if self.secrets else ():
-            if all(end <= other or start >= other_end for _, other, other_end in taken):
-                taken.append((rank, start, end))
+            at = bisect_left(taken, (start,))
+            if (at == 0 or taken[at - 1][1] <= start) and (at == len(taken) or end <= taken[at][0]):
+                taken.insert(at, (start, end, rank))
         return taken
 
-    def replace(self, text: str) -> tuple[str, list[KnownSecret]]:
-        """The text without them, and which were in it, once for each place."""
+    def replace(self, text: str) -> tuple[str, list[int]]:
+        """The text without them, and the rank of what was at each place."""
         coded = text.encode()
         found = self.find(coded)
-        for rank, start, end in sorted(found, key=lambda place: -place[1]):
-            coded = coded[:start] + self.secrets[rank].placeholder.encode() + coded[end:]
-        return (coded.decode() if found else text), [self.secrets[rank] for rank, *_ in found]
+        if not found:
+            return text, []
+        pieces, at = [], 0
+        for start, end, rank in found:
+            pieces += [coded[at:start], self.secrets[rank].placeholder.encode()]
+            at = end
+        return b"".join([*pieces, coded[at:]]).decode(), [rank for *_, rank in found]
 
     @cached_property
     def _by_anchor(self) -> Mapping[int, Sequence[tuple[int, KnownSecret]]]:

@@ -26,18 +26,21 @@ PASSWORD_WORDS, TOKEN_WORDS = (
     "passw|pwd|passphrase|securestring",
     "secret|token|key|credential|auth|passphrase|webhook",
 )
+PASS_WORDS = "pass\"|pass'|pass`|pass=|pass:|pass =|pass :|pass,|pass["
 # How a value is given to a name: `x = "v"`, `"x": "v"`, `x: &str = "v"`, `x := 'v'`, `x => "v"`, `x("v")`.
-GIVEN = r"""(?:["'`]?(?:\s{0,3}:\s{0,2}[&\w<>'\[\]. ]{1,30}?)?\s{0,4}(?::=|=>|[:=])\s{0,4}(?:[bru]|&)?|\(\s{0,2})(?P<quote>["'`])"""
-OPEN, CLOSE = r"""(?:[@$LNbruf&]|[bru]?[rf])?["'\\]{0,3}(?P<quote>["'`])""", r"""\\?(?P=quote)"""
+GIVEN = r"""(?:["'`]?(?:\s{0,3}:\s{0,2}[&\w<>'\[\]. ]{1,30}?)?\s{0,4}(?::=|=>|[:=])\s{0,4}|\(\s{0,2})"""
 # `x['name'] = "v"`, `name[] = "v"`, `name == "v"`, `NAME "v"`, `name by 'v'`, `name -String "v"`.
 BESIDE = (
     r"""(?:(?:\[\w{0,6})?["'`]?\s?[\])}]{1,3}\s{0,4}(?:[:=!]?={1,3}|=>|[:,])|\s{0,2}[=!]={1,2}|\s(?:\s{0,3}(?:by|BY|as|AS)\b)?"""
-    rf"""|\s{{1,2}}-\w{{1,12}}\s)\s{{0,20}}{OPEN}"""
+    r"""|\s{1,2}-\w{1,12}\s)\s{0,20}"""
 )
 # `f("name", "v")`, `"name" "v"`, `name, 'v'`.
-NEXT = rf"""["'`]?\s{{0,2}}(?:,|["'`])\s{{0,8}}{OPEN}"""
+NEXT = r"""["'`]?\s{0,2}(?:,|["'`])\s{0,8}"""
 # `<x name="name" value="v">`
-ATTRIBUTE = r"""["'](?:\s{1,4}[\w:.-]{1,20}=["'][^"'<>\n]{0,40}["']){0,4}?\s{1,4}(?i:value|content|default(?:value)?)\s?=\s?(?P<quote>["'])"""
+ATTRIBUTE = (
+    r"""["'](?:\s{1,4}[\w:.-]{1,20}=["'][^"'<>\n]{0,40}["']){0,4}?\s{1,4}(?i:value|content|default(?:value)?)\s?=\s?"""
+)
+OPEN, CLOSE = r"""(?:[@$LNbruf&]|[bru]?[rf])?["'\\]{0,3}(?P<quote>["'`])""", r"""\\?(?P=quote)"""
 # `<name>v</name>`, `<x key="name" type="t">v</x>`
 TAG = r"""["']?(?:\s[^<>\n]{0,60})?>(?:<!\[CDATA\[)?"""
 CLOSING_TAG = r"(?:\]\]>)?</"
@@ -46,54 +49,56 @@ BELOW = r"""["']?,?[ \t]{0,4}\r?\n[ +-]?[ \t]{0,60}["']?(?:value|default|content
 ENTRY = r"</\w{1,20}>\s{0,4}(?:\n[ +-]?)?\s{0,60}<(?:string|value|data)>"
 # `ENV NAME v`, `setenv NAME v`, `--name v`, `--name=v`
 COMMAND = r"(?:(?:^|(?<=[\s+-]))(?i:env|arg|setenvx?|setx?|export)\s{1,4}|(?<![\w-])--?)[\w.-]{0,40}?"
-BARE, BARE_END = r"[^\s\"'`#;,()\[\]{}<>\\]", r"(?=[\s\"'`;,)\]}<>\\]|$)"
+# A word, which ends where a URL's next parameter begins.
+BARE, BARE_END = r"(?:(?!&[\w-]{1,20}=)[^\s\"'`#;,()\[\]{}<>\\])", r"(?=[\s\"'`;,&)\]}<>\\]|$)"
 
 
-def _quoted(form: str, name: str, value: str, end: str = CLOSE) -> str:
-    return rf"{name}\w{{0,20}}{form}(?P<secret>{value}){end}"
+def _quoted(form: str, name: str, value: str) -> str:
+    return rf"{name}\w{{0,20}}{form}{OPEN}(?P<secret>{value}){CLOSE}"
+
+
+def _between_tags(name: str, value: str) -> str:
+    return rf"{name}\w{{0,20}}(?:{TAG}|{ENTRY})(?P<secret>{value}?){CLOSING_TAG}"
+
+
+def _below(name: str, value: str) -> str:
+    return rf"{name}\w{{0,20}}{BELOW}(?P<secret>{value})(?P=quote){BARE_END}"
 
 
 QUOTED_PASSWORD, LONG = r"[^\"'`\s\\]{8,100}", r"[\w+/=.~-]{16,200}"
 PASSWORDS: tuple[Pattern, ...] = tuple(
     pattern("password", words, regex, accepts, "PASSWORD", lines)
     for words, regex, accepts, lines in (
-        (PASSWORD_WORDS, _quoted(GIVEN, PASSWORD, r"[^\"'`\s]{8,100}", "(?P=quote)"), is_password, 1),
-        (PASSWORD_WORDS, _quoted(BESIDE, PASSWORD, QUOTED_PASSWORD), is_literal_password, 1),
+        (PASSWORD_WORDS, _quoted(GIVEN, PASSWORD, r"[^\"'`\s]{8,100}"), is_password, 1),
+        (PASSWORD_WORDS, _quoted(f"(?:{BESIDE}|{ATTRIBUTE})", PASSWORD, r"[^\"'`\s<>\\]{6,100}"), is_literal_password, 1),
         (PASSWORD_WORDS, _quoted(NEXT, PASSWORD, QUOTED_PASSWORD), is_strong_literal, 1),
-        (PASSWORD_WORDS, _quoted(ATTRIBUTE, PASSWORD, r"[^\"'\s<>]{6,100}"), is_literal_password, 1),
-        (PASSWORD_WORDS, _quoted(TAG, PASSWORD, r"[^\s<>\"'`]{6,100}?", CLOSING_TAG), is_literal_password, 1),
-        (PASSWORD_WORDS, _quoted(BELOW, PASSWORD, rf"{BARE}{{6,100}}", rf"(?P=quote){BARE_END}"), is_literal_password, 2),
-        (PASSWORD_WORDS, _quoted(ENTRY, PASSWORD, r"[^\s<>\"'`]{6,100}?", CLOSING_TAG), is_literal_password, 2),
-        ("pass", _quoted(rf"(?:{GIVEN})", PASS, QUOTED_PASSWORD), is_strong_literal, 1),
-        ("pass", _quoted(NEXT, PASS, QUOTED_PASSWORD), is_strong_literal, 1),
-        ("pass", rf"{PASS}\w{{0,20}}\s{{0,4}}[:=]\s{{0,4}}(?P<secret>{BARE}{{8,100}}){BARE_END}", is_strong_literal, 1),
+        (PASSWORD_WORDS, _between_tags(PASSWORD, r"[^\s<>\"'`]{6,100}"), is_literal_password, 2),
+        (PASSWORD_WORDS, _below(PASSWORD, rf"{BARE}{{6,100}}"), is_literal_password, 2),
+        (PASS_WORDS, _quoted(f"(?:{GIVEN}|{NEXT})", PASS, QUOTED_PASSWORD), is_strong_literal, 1),
+        (PASS_WORDS, rf"{PASS}\w{{0,20}}\s{{0,4}}[:=]\s{{0,4}}(?P<secret>{BARE}{{8,100}}){BARE_END}", is_strong_literal, 1),
         ("identified", rf"(?i:identified\s{{1,4}}(?:with\s{{1,4}}\S{{1,40}}\s{{1,4}})?(?:by|as)\s{{1,4}}(?:password\s{{1,4}})?){OPEN}(?P<secret>[^'\"`\s]{{6,100}}){CLOSE}", is_literal_password, 1),
         ("password for", rf"(?i:password\s{{1,4}}for\s{{1,4}}[^\s=]{{1,80}}\s{{0,2}}=\s{{0,2}}(?:password\()?){OPEN}(?P<secret>[^'\"`\s]{{6,100}}){CLOSE}", is_literal_password, 1),
         # as in YAML and .ini files, where values stand without quotes
         (PASSWORD_WORDS, rf"{PASSWORD}(?:[\w.-]{{0,20}}\s{{0,4}}[:=]\s{{0,4}}|\s{{1,4}})(?P<secret>{BARE}{{8,100}}){BARE_END}", is_strong_password, 1),
-        (PASSWORD_WORDS + "|pass", rf"{COMMAND}(?:{PASSWORD}|{PASS})[\w.-]{{0,20}}(?:\s{{1,4}}|=)(?P<secret>{BARE}{{8,100}}){BARE_END}", is_strong_literal, 1),
+        (PASSWORD_WORDS + "|--pass|_pass |pass=", rf"{COMMAND}(?:{PASSWORD}|{PASS})[\w.-]{{0,20}}(?:\s{{1,4}}|=)(?P<secret>{BARE}{{8,100}}){BARE_END}", is_strong_literal, 1),
         (" -u |--user", r"\s(?:-u|--user)[ =][\"']?[\w.@%-]{1,60}:(?P<secret>[^\s\"'`:@]{6,100})(?=[\s\"'`]|$)", is_strong_literal, 1),
         ("auth", r"(?i:auth)\s{0,2}[=(:]\s{0,2}\(?\s{0,2}[\"'][^\"'\n]{1,60}[\"']\s{0,2},\s{0,2}[\"'](?P<secret>[^\"'\s]{8,100})[\"']", is_password, 1),
-        ("://", r"(?i:[a-z][a-z0-9+.-]{1,20})://[^\s:/@\"'`<>{}$]{0,60}:(?P<secret>[^\s:/@\"'`<>{}$]{3,100})@(?!sha(?:256|512):)[\w\[]", is_no_stand_in, 1),
+        ("://", r"(?<=[A-Za-z0-9])://[^\s:/@\"'`<>{}$]{0,60}:(?P<secret>[^\s:/@\"'`<>{}$]{3,100})@(?!sha(?:256|512):)[\w\[]", is_no_stand_in, 1),
         # one that holds `@` or `/` itself, but is no port
-        ("://", r"(?i:[a-z][a-z0-9+.-]{1,20})://[^\s:/@\"'`<>{}$]{0,60}:(?!\d{1,5}/)(?P<secret>[^\s\"'`<>{}$]{6,100})@[\w.-]{1,100}(?=[:/?\s\"'`)\]<>]|$)", is_strong_password, 1),
+        ("://", r"(?<=[A-Za-z0-9])://[^\s:/@\"'`<>{}$]{0,60}:(?!\d{1,5}/)(?P<secret>[^\s\"'`<>{}$]{6,100})@[\w.-]{1,100}(?=[:/?\s\"'`)\]<>]|$)", is_strong_password, 1),
     )
 )  # fmt: skip
 TOKENS: tuple[Pattern, ...] = tuple(
     pattern("assigned", words, regex, has_random_value, lines=lines)
     for words, regex, lines in (
-        (TOKEN_WORDS, _quoted(GIVEN, TOKEN, LONG, "(?P=quote)"), 1),
-        (TOKEN_WORDS, _quoted(BESIDE, TOKEN, LONG), 1),
-        (TOKEN_WORDS, _quoted(NEXT, TOKEN, LONG), 1),
-        (TOKEN_WORDS, _quoted(ATTRIBUTE, TOKEN, LONG), 1),
-        (TOKEN_WORDS, _quoted(TAG, TOKEN, LONG, CLOSING_TAG), 1),
-        (TOKEN_WORDS, _quoted(BELOW, TOKEN, LONG, rf"(?P=quote){BARE_END}"), 2),
-        (TOKEN_WORDS, _quoted(ENTRY, TOKEN, LONG, CLOSING_TAG), 2),
+        (TOKEN_WORDS, _quoted(f"(?:{GIVEN}|{BESIDE}|{NEXT}|{ATTRIBUTE})", TOKEN, LONG), 1),
+        (TOKEN_WORDS, _between_tags(TOKEN, LONG), 2),
+        (TOKEN_WORDS, _below(TOKEN, LONG), 2),
         (TOKEN_WORDS, rf"{COMMAND}{TOKEN}[\w.-]{{0,20}}(?:\s{{1,4}}|=)(?P<secret>{LONG}){BARE_END}", 1),
         # as in shells, YAML and .ini files, where values stand without quotes
-        ("secret|token|key|passw", r"(?i:secret|token(?!iz)|key|passw(?:or)?d|passwd)[\w-]{0,10}\s{0,2}[:=]\s{0,4}(?P<secret>[\w+/=.~!@#^&*-]{16,200})(?=[\s,;\"'`)\]}<>]|$)", 1),
+        ("secret|token|key|passw", r"(?i:secret|token(?!iz)|key|passw(?:or)?d|passwd)[\w-]{0,10}\s{0,2}[:=]\s{0,4}(?P<secret>(?:(?!&[\w-]{1,20}=)[\w+/=.~!@#^&*-]){16,200})(?=[\s,;&\"'`)\]}<>]|$)", 1),
         ("sig=|signature=|jwt=|session", r"[?&](?i:[\w-]{0,20}signature|sig|jwt|session(?:_?id)?)=(?P<secret>[\w+/=.~%-]{16,500})", 1),
-        ("://", r"(?i:[a-z][a-z0-9+.-]{1,20})://(?P<secret>[\w.~-]{16,255})(?::x-oauth-basic)?@[\w\[]", 1),
+        ("://", r"(?<=[A-Za-z0-9])://(?P<secret>[\w.~-]{16,255})(?::x-oauth-basic)?@[\w\[]", 1),
     )
 )  # fmt: skip
 NAMED: tuple[Pattern, ...] = (
