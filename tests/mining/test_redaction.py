@@ -33,6 +33,8 @@ CREDENTIALS: dict[str, tuple[str, str, str]] = {
     "anthropic": ("", f"sk-ant-api03-{drawn(93)}AA", ""),
     "huggingface": ("login(", "hf_" + drawn(34, string.ascii_letters), ")"),
     "npm": ("_authToken=", "npm_" + drawn(36), ""),
+    "shopify": ("", "shpat_" + drawn(32, HEX), ""),
+    "age": ("", "AGE-SECRET-KEY-1" + drawn(58, "QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L"), ""),
     "pypi": ("", "pypi-AgEIcHlwaS5vcmc" + drawn(80), ""),
     "crates.io": ("", "cio" + drawn(32), ""),
     "sendgrid": ("", f"SG.{drawn(22)}.{drawn(43)}", ""),
