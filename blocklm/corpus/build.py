@@ -64,7 +64,7 @@ def build_corpus(
     wanted = {view: prompts[view] for view in recipe.views}
     files = None
     if "snapshot" in wanted or sampling.survival or sampling.recency == "auto":
-        files = files_at(repositories, curated.report["cut"], limits_of(mining), corpus_dir)
+        files = files_at(repositories, curated.report["cut"], limits_of(mining), corpus_dir, changes.known)
     corpus = load_samples(changes, curated, files, sampling, wanted, special_tokens, corpus_dir)
     for name in splits.NAMES[1:]:
         if recipe.exam_view not in corpus.report["splits"][name]["views"]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from blocklm.config.urls import check_repository_url, without_secrets
 from blocklm.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -20,7 +21,6 @@ URL = re.compile(r"(https?|ssh|git|file)://|[\w.-]+@[\w.-]+:")
 # A URL may name a helper that runs a command (`ext::sh -c ...`): only these protocols are spoken.
 PROTOCOLS = "https:http:ssh:git:file"
 REFS = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
-CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
 
 
 def is_url(source: str) -> bool:
@@ -31,31 +31,32 @@ def is_url(source: str) -> bool:
 def clone(url: str, clones: Path, fetch: bool) -> Path:
     """The clone of `url` under `clones`, made now or earlier; with `fetch` an earlier one is brought up to date.
 
-    The user's own git configuration applies (credentials, proxies); hooks do not.
+    The user's own git configuration applies (credentials, proxies); hooks do not. A clone keeps its URL,
+    so one that holds a secret is not cloned.
 
     Raises:
-        UserError: git cannot clone or fetch, or the URL speaks an unknown protocol.
+        UserError: git cannot clone or fetch, or the URL speaks an unknown protocol or holds a secret.
     """
-    said = CREDENTIALS.sub("", url)
+    check_repository_url(url)
     if not URL.match(url):
-        raise UserError(f"`repo` {said} names an unknown protocol", f"known are {PROTOCOLS.replace(':', ', ')}")
+        raise UserError(f"`repo` {url} names an unknown protocol", f"known are {PROTOCOLS.replace(':', ', ')}")
     name = re.sub(r"[^\w.-]", "-", re.split(r"[/:]", url.rstrip("/"))[-1].removesuffix(".git")).lstrip(".") or "clone"
     folder = clones / sha256(url.encode()).hexdigest()[:12] / f"{name}.git"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / ".lock"):
         if not folder.is_dir():
-            logger.info("cloning %s into %s (once)", said, folder)
+            logger.info("cloning %s into %s (once)", url, folder)
             for killed in folder.parent.glob(".cloning-*"):
                 shutil.rmtree(killed, ignore_errors=True)
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".cloning-") as temporary:
                 made = Path(temporary) / folder.name
-                _git(said, "clone", "--bare", "--no-recurse-submodules", "--", url, str(made))
+                _git(url, "clone", "--bare", "--no-recurse-submodules", "--", url, str(made))
                 made.rename(folder)
         elif fetch:
-            _git(said, "-C", str(folder), "fetch", "--prune", "--no-recurse-submodules", "origin", *REFS)
+            _git(url, "-C", str(folder), "fetch", "--prune", "--no-recurse-submodules", "origin", *REFS)
             _follow_head(folder)
         else:
-            logger.info("using the clone of %s in %s; `--fetch true` asks for new commits", said, folder)
+            logger.info("using the clone of %s in %s; `--fetch true` asks for new commits", url, folder)
     return folder
 
 
@@ -90,5 +91,5 @@ def _git(url: str, *arguments: str) -> None:
         check=False,
     )
     if done.returncode:
-        reason = " ".join(CREDENTIALS.sub("", done.stderr or "see above").split())[-300:]
+        reason = " ".join(without_secrets(done.stderr or "see above").split())[-300:]
         raise UserError(f"`repo` {url} cannot be read: {reason}", "check the URL, the network and your access to it")

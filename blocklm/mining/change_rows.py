@@ -18,6 +18,7 @@ from blocklm.mining.gitattributes import AttributeHistory
 from blocklm.mining.hunks import hunks_of, removed_lines
 from blocklm.mining.messages import clean_message
 from blocklm.mining.redaction import Redacted, prepare, redact
+from blocklm.mining.secrets.known import Secret
 
 FEATURES = Features(
     {
@@ -54,6 +55,16 @@ BATCHES_AHEAD = 1  # read while one is searched
 # searched for secrets, or half of one could stay; what is searched has a bound too, far beyond what redaction can shrink.
 MESSAGE_CHARS, SEARCHED_CHARS = 10_000, 1_000_000
 UNSCANNED = "unscanned"
+# The rule whose files are not kept, but searched: what they hold may stand elsewhere too.
+KEYS_KNOWN = "key_file"
+
+
+@dataclass(frozen=True, slots=True)
+class MinedBatch:
+    """Rows of whole commits, and the secrets in them that can be known by their value."""
+
+    rows: pa.RecordBatch
+    secrets: tuple[Secret, ...]
 
 
 @dataclass(slots=True)
@@ -72,20 +83,20 @@ class _Draft:
     def texts(self) -> tuple[str, str, str, str]:
         if self.change is None:
             return self.message, "", "", ""
-        diff = "" if self.reason else self.change.diff
+        diff = "" if self.reason not in (None, KEYS_KNOWN) else self.change.diff
         return self.message, self.change.path, self.change.old_path, diff
 
 
 def record_batches(
     history: Iterable[Commit], limits: Limits, attributes: AttributeHistory, unreadable: dict[str, str]
-) -> Iterator[pa.RecordBatch]:
+) -> Iterator[MinedBatch]:
     """Turn commits into rows and rows into record batches, without secrets; note the commits that cannot be read.
 
     Raises:
         UserError: the secret scanner does not start.
     """
     with ThreadPoolExecutor(max_workers=1) as aside:  # the scanner lets other threads run
-        waiting: deque[Future[pa.RecordBatch]] = deque()
+        waiting: deque[Future[MinedBatch]] = deque()
         for drafts in _gathered(history, limits, attributes):
             waiting.append(aside.submit(_batch, drafts, limits, unreadable))
             if len(waiting) > BATCHES_AHEAD:
@@ -127,13 +138,15 @@ def _drafts(commit: Commit, limits: Limits, attributes: AttributeHistory) -> Ite
         yield _Draft(commit, message, removed, why, change, kind, first=number == 0)
 
 
-def _batch(drafts: list[_Draft], limits: Limits, unreadable: dict[str, str]) -> pa.RecordBatch:
+def _batch(drafts: list[_Draft], limits: Limits, unreadable: dict[str, str]) -> MinedBatch:
     prepare()
-    redacted = _redacted([text for draft in drafts for text in draft.texts])
+    texts = list(dict.fromkeys(text for draft in drafts for text in draft.texts))
+    redacted = _redacted(texts)
     for commit in (draft.commit for draft in drafts):
         if commit.error is not None:
             unreadable[commit.sha] = _redacted([commit.error])[commit.error].text
-    return record_batch([_row(draft, redacted, limits) for draft in drafts], FEATURES.arrow_schema)
+    rows = record_batch([_row(draft, redacted, limits) for draft in drafts], FEATURES.arrow_schema)
+    return MinedBatch(rows, tuple(dict.fromkeys(secret for text in texts for secret in redacted[text].opaque)))
 
 
 def _redacted(texts: list[str]) -> dict[str, Redacted]:
@@ -184,7 +197,7 @@ def _row(draft: _Draft, redacted: dict[str, Redacted], limits: Limits) -> tuple[
         change.deleted,
         reason,
         hunk_reasons,
-        [*of_message, *path.kinds, *diff.kinds],
+        [*of_message, *path.kinds, *(() if draft.reason else diff.kinds)],
         filters.WEIGHTS.get(draft.kind.type, 1.0),
     )
 

@@ -8,10 +8,9 @@ that mining from scratch would give, byte for byte.
 import logging
 import os
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,16 @@ from tqdm import tqdm
 
 from blocklm import cache
 from blocklm.errors import UserError
-from blocklm.git.commits import MALFORMED, read_commits
+from blocklm.git.commits import read_commits
 from blocklm.git.repository import Repository
-from blocklm.git.rev_list import History, Selection, list_commits, missing_objects
+from blocklm.git.rev_list import Selection, list_commits, missing_objects
 from blocklm.mining import filters
-from blocklm.mining.change_rows import BATCH_COMMITS, FEATURES, record_batches
+from blocklm.mining.change_rows import record_batches
+from blocklm.mining.earlier import find_earlier, may_read_better
 from blocklm.mining.filters import Limits
 from blocklm.mining.gitattributes import AttributeHistory
+from blocklm.mining.rows_file import known_secrets, write_rows
+from blocklm.mining.secrets.known import Key, KnownSecrets
 from blocklm.mining.statistics import analyse
 
 logger = logging.getLogger(__name__)
@@ -48,31 +50,21 @@ class Rules:
 
 @dataclass(frozen=True)
 class Changes:
-    """The mined changes and what is known of their repository; `cache` is `hit`, `extended` or `built`."""
+    """The mined changes and what is known of their repository; `cache` is `hit`, `extended` or `built`.
+
+    `known` finds the secrets of the history in other texts.
+    """
 
     dataset: Dataset
     report: dict[str, Any]
     cache: str
+    known: KnownSecrets
 
     def subjects(self, commits: Sequence[str]) -> dict[str, str]:
         """The first lines of the messages of some commits, without secrets."""
         table = self.dataset.data.table.select(["commit", "message"])
         rows = table.filter(pc.is_in(table["commit"], value_set=pa.array(commits, pa.string()))).to_pylist()
         return {row["commit"]: row["message"].partition("\n")[0] for row in rows}
-
-
-@dataclass(frozen=True)
-class _Earlier:
-    """A dataset of another head, and how many of its batches and commits this history begins with.
-
-    It is outgrown when its head is part of this history.
-    """
-
-    folder: Path
-    batches: int
-    commits: int
-    unreadable: dict[str, str]
-    outgrown: bool
 
 
 def load_changes(repository: Repository, rules: Rules, corpus_dir: Path) -> Changes:
@@ -83,12 +75,13 @@ def load_changes(repository: Repository, rules: Rules, corpus_dir: Path) -> Chan
     """
     settings = _settings_key(repository, rules)
     folder = corpus_dir / repository.name / f"changes-{settings}-{repository.head[:12]}"
-    found = _read(folder, repository)
+    key = Key.of(corpus_dir)
+    found = _read(folder, repository, key)
     if found is not None:
         return found
     with cache.turn(folder):
-        found = _read(folder, repository)  # another process may have built it while this one waited
-        return found if found is not None else _build(folder, settings, repository, rules)
+        found = _read(folder, repository, key)  # another process may have built it while this one waited
+        return found if found is not None else _build(folder, key, repository, rules)
 
 
 def _settings_key(repository: Repository, rules: Rules) -> str:
@@ -102,45 +95,33 @@ def versions() -> dict[str, str]:
     return {"git": git} | {name: version(name) for name in PACKAGES}
 
 
-def _read(folder: Path, repository: Repository) -> Changes | None:
-    """The dataset of exactly this head, unless an object that was missing has come since."""
+def _read(folder: Path, repository: Repository, key: Key) -> Changes | None:
+    """The dataset of exactly this head, unless an object that was missing has come since or the key has changed."""
     stored = cache.read(folder)
-    if stored is None:
+    known = known_secrets(folder, key, origin=folder.name)
+    if stored is None or known is None:
         return None
     dataset, report = stored
-    if _may_read_better(repository, report):
+    if may_read_better(repository, report):
         logger.info("commits of %s that could not be read may be readable now: mining them again", repository.name)
         return None
     logger.info("corpus cache hit: %s was mined from the same head with the same settings and rules", folder)
     report["repository"] |= _sources([_source(repository)])
-    return Changes(dataset, report, cache="hit")
+    return Changes(dataset, report, "hit", known)
 
 
-def _may_read_better(repository: Repository, report: dict[str, Any]) -> bool:
-    """Whether a commit that was unreadable may be readable now.
-
-    A missing object that still is missing explains its commits, and a malformed commit stays one. Anything else (a corrupt
-    object, a killed git) may have passed, which only reading again can tell.
-    """
-    missing = report["missing"]
-    if missing_objects(repository, missing) != missing:
-        return True
-    reasons = report["repository"]["unreadable"].values()
-    return any(not why.startswith(MALFORMED) and not any(name in why for name in missing) for why in reasons)
-
-
-def _build(folder: Path, settings: str, repository: Repository, rules: Rules) -> Changes:
+def _build(folder: Path, key: Key, repository: Repository, rules: Rules) -> Changes:
     listed = list_commits(repository, rules.selection)
     if not listed.shas:
         raise UserError(
             f"no commit of {repository.path} is selected by {_told(rules.selection)}", "widen or remove the selection"
         )
-    earlier = _earlier(folder, settings, repository, listed)
+    earlier = find_earlier(folder, key, repository, listed)
     unreadable = dict(earlier.unreadable) if earlier else {}
     start = earlier.commits if earlier else 0
     with cache.publish(folder) as ready:
-        kept = _first_batches(earlier.folder, earlier.batches) if earlier else iter(())
-        mined = tqdm(
+        kept = earlier.first_batches(key) if earlier else iter(())
+        history = tqdm(
             read_commits(repository, listed, start, rules.context_lines),
             f"mining {repository.name}",
             len(listed.shas),
@@ -148,68 +129,18 @@ def _build(folder: Path, settings: str, repository: Repository, rules: Rules) ->
             initial=start,
             disable=None,
         )
-        batches = chain(kept, record_batches(mined, rules.limits, AttributeHistory(repository), unreadable))
-        key = folder.name.removeprefix("changes-")
-        dataset = cache.write_dataset(ready / "data", batches, FEATURES, fingerprint=key)
-        report = describe(key, [_source(repository)], unreadable, dataset)
+        mined = record_batches(history, rules.limits, AttributeHistory(repository), unreadable)
+        name = folder.name.removeprefix("changes-")
+        dataset = write_rows(ready, kept, mined, KnownSecrets(key), fingerprint=name)
+        report = describe(name, [_source(repository)], unreadable, dataset)
         report["missing"] = missing_objects(repository, list(unreadable.values()))
         cache.write_report(ready, report)
     if earlier is not None and earlier.outgrown:
         cache.remove(earlier.folder)
-    stored = cache.read(folder)
+    stored, known = cache.read(folder), known_secrets(folder, key, origin=folder.name)
     assert stored is not None, "it was published above"
-    return Changes(*stored, cache="extended" if start else "built")
-
-
-def _earlier(folder: Path, settings: str, repository: Repository, listed: History) -> _Earlier | None:
-    """Of the datasets of other heads with the same settings, and of unfinished ones, the one that shares most."""
-    found = []
-    for candidate in folder.parent.glob(f"changes-{settings}-*"):
-        stored = cache.read(candidate)
-        if stored is None or _may_read_better(repository, stored[1]):
-            continue
-        batches, shared = _shared(cache.read_batches(candidate / "data"), listed.shas)
-        known = stored[1]["repository"]["unreadable"]
-        kept = set(listed.shas[:shared])
-        unreadable = {sha: why for sha, why in known.items() if sha in kept}
-        outgrown = stored[1]["repository"]["head"] in listed.shas
-        found.append(_Earlier(candidate, batches, shared, unreadable, outgrown))
-    for candidate in cache.unfinished(folder):
-        batches, shared = _shared(_salvaged(cache.read_batches(candidate / "data")), listed.shas)
-        found.append(_Earlier(candidate, batches, shared, unreadable={}, outgrown=False))
-    best = max(found, key=lambda earlier: earlier.commits, default=None)
-    return best if best is not None and best.commits else None
-
-
-def _salvaged(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The whole batches before the first unreadable commit: its reason was to be written at the end, and was not."""
-    try:
-        for batch in batches:
-            if "unreadable" in batch.column("drop_reason").to_pylist():
-                return
-            yield batch
-    except (OSError, pa.ArrowInvalid):
-        return
-
-
-def _shared(batches: Iterable[pa.RecordBatch], shas: Sequence[str]) -> tuple[int, int]:
-    """How many batches, and commits in them, the history `shas` begins with; only batches that it would end there too."""
-    kept, commits_kept, seen = 0, 0, 0
-    for number, batch in enumerate(batches, 1):
-        here = batch.column("commit").unique().to_pylist()
-        if here != list(shas[seen : seen + len(here)]):
-            break
-        seen += len(here)
-        if seen % BATCH_COMMITS == 0:
-            kept, commits_kept = number, seen
-    return kept, commits_kept
-
-
-def _first_batches(folder: Path, count: int) -> Iterator[pa.RecordBatch]:
-    for number, batch in enumerate(cache.read_batches(folder / "data")):
-        if number == count:
-            return
-        yield batch
+    assert known is not None, "it was written above"
+    return Changes(*stored, "extended" if start else "built", known)
 
 
 def describe(key: str, sources: list[dict[str, Any]], unreadable: dict[str, str], dataset: Dataset) -> dict[str, Any]:

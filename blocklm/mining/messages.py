@@ -2,10 +2,9 @@
 
 import re
 
+from blocklm.mining.mentions import without_addresses, without_mentions
+
 TRAILER = re.compile(r"^([a-z-]{1,40}-by|author|from|change-id|git-svn-id|cc):.*$", re.MULTILINE | re.IGNORECASE)
-# Bounded repeats: a message of a mined repository may be a megabyte without a space.
-MAIL = re.compile(r"(?<![\w.+-])<?[\w.+-]{1,64}@[\w-]{1,63}(\.[\w-]{1,63}){0,8}>?")
-MENTION = re.compile(r"(?<!\w)@[A-Za-z0-9][\w-]*")
 BLANK_LINES = re.compile(r"\n{3,}")
 
 MIN_WORDS, MIN_CHARS, MAX_CHARS = 3, 10, 576
@@ -19,11 +18,12 @@ EMPTY_WORDS = re.compile(
 
 
 def clean_message(message: str, author_name: str = "") -> str:
-    """The message without people: trailers, mail addresses, mentions, and the author's own full name."""
+    """The message without people: trailers below the subject, mail addresses, mentions, and the author's own full name."""
     if ":" in message:
-        message = TRAILER.sub("", message)
+        subject, line_end, body = message.partition("\n")
+        message = subject + line_end + TRAILER.sub("", body)
     if "@" in message:
-        message = MENTION.sub("", MAIL.sub("", message))
+        message = without_mentions(without_addresses(message))
     if " " in author_name:  # a single word may be any word
         message = message.replace(author_name, "<NAME>")
     return BLANK_LINES.sub("\n\n", message).strip()

@@ -14,6 +14,8 @@ from blocklm.git.repository import Repository
 from blocklm.git.rev_list import Selection
 from blocklm.mining.changes import Changes, Rules, describe, load_changes
 from blocklm.mining.filters import SWITCHES, Limits
+from blocklm.mining.rows_file import without_known
+from blocklm.mining.secrets.known import KnownSecrets
 
 
 def mine(repositories: Sequence[Repository], mining: MiningArguments) -> Changes:
@@ -44,6 +46,8 @@ def limits_of(mining: MiningArguments) -> Limits:
 def combine(parts: Sequence[Changes]) -> Changes:
     """Order the commits of all repositories by when each landed; a commit that two of them share counts once.
 
+    What is a secret in one is taken out of all.
+
     A commit lands when it is reached in its repository's landing order, at the latest commit time seen until then.
     """
     if len(parts) == 1:
@@ -60,17 +64,21 @@ def combine(parts: Sequence[Changes]) -> Changes:
             if owner.setdefault(sha, number) == number:
                 rows.append((time, number, row, sha))
     rows.sort()
-    kept = table.take(pa.array([row for _, _, row, _ in rows], pa.int64()))
+    chosen = table.take(pa.array([row for _, _, row, _ in rows], pa.int64()))
+    reports = [part.report["repository"] for part in parts]
+    key = cache.data_key("mining", parts=[part.report["key"] for part in parts])
+    found = [secret for part in parts for secret in part.known.secrets]
+    known = KnownSecrets.of(parts[0].known.key, found, origin=key)
+    kept = pa.Table.from_batches((without_known(rows, known)[0] for rows in chosen.to_batches()), chosen.schema)
     places: dict[str, int] = {}
     seqs = pa.array([places.setdefault(sha, len(places)) for *_, sha in rows], pa.int32())
     column = kept.schema.get_field_index("seq")
     combined = Dataset(kept.set_column(column, kept.schema.field(column), seqs))
-    reports = [part.report["repository"] for part in parts]
     report = describe(
-        key=cache.data_key("mining", parts=[part.report["key"] for part in parts]),
+        key=key,
         sources=[source for report in reports for source in report["sources"]],
         unreadable={sha: why for report in reports for sha, why in report["unreadable"].items()},
         dataset=combined,
     )
     caches = {part.cache for part in parts}
-    return Changes(combined, report, caches.pop() if len(caches) == 1 else "extended")
+    return Changes(combined, report, caches.pop() if len(caches) == 1 else "extended", known)

@@ -1,10 +1,10 @@
 """Credentials and people taken out of texts before they are written anywhere.
 
-Two layers: the patterns of `credentials`, and Kingfisher's rules, used offline only (its validators call the issuers and are
+Two layers: our patterns, and Kingfisher's rules, used offline only (its validators call the issuers and are
 never imported). Values are never logged or counted; kinds are.
 """
 
-import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,14 +15,18 @@ from ahocorasick_rs import BytesAhoCorasick
 from kingfisher_sdk import Scanner
 
 from blocklm.errors import UserError
-from blocklm.mining.private_keys import armoured_keys
-from blocklm.mining.secret_patterns import PATTERNS, PEOPLE, is_random, is_stand_in
+from blocklm.mining.secrets.known import Secret
+from blocklm.mining.secrets.named import NAMED
+from blocklm.mining.secrets.pattern import is_opaque, is_stand_in
+from blocklm.mining.secrets.people import PEOPLE
+from blocklm.mining.secrets.private_keys import armoured_keys
+from blocklm.mining.secrets.vendors import VENDORS
 
 KEY = b"<KEY>"
 # All texts are searched as one: a call per text would cost more than the search. Three line ends keep them apart.
 BETWEEN = b"\n\n\n"
 PLACEHOLDERS = ("<KEY>", "<PASSWORD>", "<EMAIL>", "<NAME>")
-ALL_PATTERNS = (*PATTERNS, *PEOPLE)
+ALL_PATTERNS = (*VENDORS, *NAMED, *PEOPLE)
 # Each word, and the patterns that cannot match on a line without one of their words.
 WORDS = [
     (word, [number for number, pattern in enumerate(ALL_PATTERNS) if word in pattern.words])
@@ -33,10 +37,11 @@ PERSONAL = frozenset(pattern.kind for pattern in PEOPLE)
 
 @dataclass(frozen=True, slots=True)
 class Redacted:
-    """A text without its secrets, and the kind of each that it had."""
+    """A text without its secrets, the kind of each that it had, and those that can be known elsewhere by their value."""
 
     text: str
     kinds: tuple[str, ...] = ()
+    opaque: tuple[Secret, ...] = ()
 
     @property
     def credentials(self) -> int:
@@ -65,22 +70,23 @@ def redact(texts: Sequence[str]) -> list[Redacted]:
     joined = BETWEEN + BETWEEN.join(parts) + BETWEEN  # the first byte must be no byte order mark
     starts = list(accumulate((len(part) + len(BETWEEN) for part in parts), initial=len(BETWEEN)))
     spans = _found(joined)
+    apart = _apart(spans)
     result, at = [], 0
     for text, part, start in zip(texts, parts, starts, strict=False):
-        while at < len(spans) and spans[at].end <= start:
+        while at < len(apart) and apart[at].end <= start:
             at += 1
         here = []
-        while at < len(spans) and spans[at].start < start + len(part):
-            here.append(spans[at])
+        while at < len(apart) and apart[at].start < start + len(part):
+            here.append(apart[at])
             at += 1
-        result.append(_replaced(part, start, here) if here else Redacted(text))
+        result.append(_replaced(part, start, here, _opaque(joined, spans, here)) if here else Redacted(text))
     return result
 
 
 def secrets_of(text: str) -> frozenset[str]:
     """The credentials that stand in a text; people are none. They are for comparing, never for showing."""
     joined = BETWEEN + text.encode() + BETWEEN
-    found = (span for span in _found(joined) if span.kind not in PERSONAL)
+    found = (span for span in _apart(_found(joined)) if span.kind not in PERSONAL)
     return frozenset(joined[span.start : span.end].decode(errors="replace") for span in found)
 
 
@@ -97,10 +103,10 @@ def prepare() -> None:
 
 
 def _found(joined: bytes) -> list[_Span]:
-    """What is secret in the texts, none of it twice, in order."""
+    """What is secret in the texts, by place; what two rules found may overlap."""
     plain = _unmarked(joined)
     spans = sorted({*_scanned(plain), *_matched(plain), *_armoured(joined)})
-    return _apart(sorted({*spans, *_repeated(joined, spans)}))
+    return sorted({*spans, *_repeated(joined, spans)})
 
 
 @cache
@@ -141,7 +147,8 @@ def _matched(joined: bytes) -> Iterator[_Span]:
                 continue  # another word stood on the same line
             pattern, end = ALL_PATTERNS[which], joined.find(b"\n", at)
             searched[which] = end
-            for match in pattern.regex.finditer(joined, joined.rfind(b"\n", 0, at) + 1, end):
+            last = end if pattern.lines == 1 else joined.find(b"\n", end + 1)
+            for match in pattern.regex.finditer(joined, joined.rfind(b"\n", 0, at) + 1, last):
                 if pattern.accepts(match):
                     yield _Span(*match.span("secret"), pattern.kind, pattern.placeholder)
 
@@ -153,11 +160,26 @@ def _words() -> BytesAhoCorasick:
 
 def _repeated(joined: bytes, spans: Sequence[_Span]) -> Iterator[_Span]:
     """The same values elsewhere, where nothing around them gave them away."""
-    values = {joined[span.start : span.end]: span for span in spans if span.placeholder == KEY}
-    for value, span in values.items():
-        if b"\n" not in value and is_random(value):
-            for match in re.finditer(re.escape(value), joined):
-                yield _Span(*match.span(), span.kind, KEY)
+    values = {secret.value: secret for secret in reversed(_opaque(joined, spans, spans))}
+    if values:
+        known = list(values.values())
+        for which, start, end in BytesAhoCorasick([secret.value for secret in known]).find_matches_as_indexes(
+            joined, overlapping=True
+        ):
+            yield _Span(start, end, known[which].kind, known[which].placeholder.encode())
+
+
+def _opaque(joined: bytes, spans: Sequence[_Span], within: Sequence[_Span]) -> list[Secret]:
+    """The values, found by any rule inside of some spans, that are known wherever they stand."""
+    if not within:
+        return []
+    first = bisect_left(spans, within[0].start, key=lambda span: span.start)
+    last = bisect_left(spans, within[-1].end, key=lambda span: span.start)
+    return [
+        Secret(value, span.kind, span.placeholder.decode())
+        for span in spans[first:last]
+        if span.kind not in PERSONAL and is_opaque(value := joined[span.start : span.end])
+    ]
 
 
 def _apart(spans: Sequence[_Span]) -> list[_Span]:
@@ -172,13 +194,14 @@ def _apart(spans: Sequence[_Span]) -> list[_Span]:
     return apart
 
 
-def _replaced(part: bytes, offset: int, spans: Sequence[_Span]) -> Redacted:
+def _replaced(part: bytes, offset: int, spans: Sequence[_Span], opaque: Sequence[Secret]) -> Redacted:
     pieces, at = [], 0
     for span in spans:
         start, end = max(0, span.start - offset), min(len(part), span.end - offset)
         pieces += [part[at:start], _hidden(part[start:end], span.placeholder)]
         at = end
-    return Redacted(b"".join([*pieces, part[at:]]).decode(), tuple(span.kind for span in spans))
+    kinds = tuple(span.kind for span in spans)
+    return Redacted(b"".join([*pieces, part[at:]]).decode(), kinds, tuple(opaque))
 
 
 def _hidden(secret: bytes, placeholder: bytes) -> bytes:

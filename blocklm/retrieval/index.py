@@ -68,7 +68,7 @@ def file_index(
 ) -> Index:
     """The index of the files at the head of each repository, as `change_index` says."""
     heads = {repository.name: repository.head for repository in repositories}
-    files = files_at(repositories, heads, limits, corpus_dir)
+    files = files_at(repositories, heads, limits, corpus_dir, changes.known)
 
     def build() -> Iterable[pa.RecordBatch]:
         return documents.file_documents(files)

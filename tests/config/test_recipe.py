@@ -41,6 +41,8 @@ def read(folder: Path, text: str, *arguments: str) -> Recipe:
         ("since: ''", "`since` is no date", "2024-01-31"),
         ("paths: ['[z-a]']", "`paths` holds no valid glob", ".gitignore"),
         ("repo: https://ada:hunter2@example.org/x", "may not hold a password", "credential helper"),
+        ("repo: https://hunter2@example.org/x", "`repo` may not hold a password or token", "credential helper"),
+        ("repo: https://example.org/x?private_token=hunter2", "`repo` may not hold a password or token", "helper"),
         ("replay_share: 1.0", "`replay_share` cannot be 1.0", "0 replays nothing"),
         ("context_lines: -1", "`context_lines` cannot be -1", "3 is git's own"),
         ("max_commits: 0", "`max_commits` must be at least 1", "correct"),

@@ -76,9 +76,32 @@ def test_a_url_that_runs_a_command_is_refused(tmp_path: Path) -> None:
     assert not trace.exists()
 
 
-def test_a_url_that_is_not_there_leaves_nothing_and_no_password(tmp_path: Path) -> None:
-    with pytest.raises(UserError) as refused:
-        open_repository("http://ada:hunter2@127.0.0.1:9/x.git", tmp_path / "clones")
-    assert "cannot be read" in str(refused.value)
-    assert "hunter2" not in str(refused.value)
+def test_a_url_that_is_not_there_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        open_repository("http://127.0.0.1:9/x.git", tmp_path / "clones")
     assert not list((tmp_path / "clones").rglob("*.git"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://ada:hunter2@127.0.0.1:9/x.git", "http://hunter2@127.0.0.1:9/x.git", "http://127.0.0.1:9/x?key=hunter2"],
+)
+def test_a_url_that_holds_a_secret_is_neither_cloned_nor_said(url: str, tmp_path: Path) -> None:
+    """The clone's configuration would keep it."""
+    with pytest.raises(UserError) as refused:
+        open_repository(url, tmp_path / "clones")
+    assert "may not hold a password or token" in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+    assert not list((tmp_path / "clones").rglob("*"))
+
+
+def test_a_secret_that_git_puts_into_a_url_is_not_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `url.….insteadOf` does, which many use to log in."""
+    (tmp_path / ".gitconfig").write_text(
+        '[url "http://hunter2@127.0.0.1:9/"]\n\tinsteadOf = "http://forge.invalid/"\n'
+    )
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(UserError) as refused:
+        open_repository("http://forge.invalid/x.git", tmp_path / "clones")
+    assert "127.0.0.1:9/x.git" in str(refused.value)
+    assert "hunter2" not in str(refused.value)
