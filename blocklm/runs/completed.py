@@ -14,7 +14,7 @@ from trl import ModelConfig
 
 from blocklm.config.recipe import Recipe, parse_recipe
 from blocklm.corpus.build import build_corpus
-from blocklm.corpus.prompt_templates import FAMILY
+from blocklm.corpus.prompt_templates import FAMILY, InfillTokens, infill_tokens
 from blocklm.errors import UserError
 from blocklm.git.repository import Repository, open_repositories
 from blocklm.git.search_history import stands_in_history
@@ -49,6 +49,11 @@ class Finished:
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """As in training."""
         return load_tokenizer(self.config, self.trust)
+
+    @property
+    def infill(self) -> InfillTokens | None:
+        """How its vocabulary marks a gap."""
+        return infill_tokens(special_tokens(self.tokenizer))
 
     def tuned(self) -> PreTrainedModel:
         """The result, on the base as the recipe quantises it, on this machine's device."""
