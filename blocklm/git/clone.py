@@ -52,7 +52,7 @@ def clone(url: str, clones: Path, fetch: bool) -> Path:
     if not URL.match(url):
         raise UserError(f"`repo` {said} names an unknown protocol", f"known are {PROTOCOLS.replace(':', ', ')}")
     name = re.sub(r"[^\w.-]", "-", re.split(r"[/:]", url.rstrip("/"))[-1].removesuffix(".git")).lstrip(".") or "clone"
-    folder = clones / sha256(url.encode()).hexdigest()[:12] / f"{name}.git"
+    folder = clones / sha256(os.fsencode(url)).hexdigest()[:12] / f"{name}.git"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / ".lock"):
         if not folder.is_dir():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from blocklm.config.mining import MiningArguments
 from blocklm.errors import UserError
+from blocklm.files import check_spelling
 from blocklm.git.clone import clone, is_url
 from blocklm.git.isolation import ask_git, git_output, said_by
 
@@ -67,8 +68,9 @@ def open_repositories(mining: MiningArguments) -> list[Repository]:
     """Open every `repo`, cloning those named by a URL; of several with one name all but the first get a number.
 
     Raises:
-        UserError: one of them cannot be read.
+        UserError: one of them cannot be read, or the corpus cannot be kept where it shall be.
     """
+    check_spelling("corpus_dir", Path(mining.corpus_dir))
     clones = Path(mining.corpus_dir) / "clones"
     opened = [open_repository(source, clones, mining.branch, mining.fetch) for source in mining.repo]
     names = [repository.name for repository in opened]
