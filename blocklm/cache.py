@@ -173,7 +173,7 @@ def write_splits(
                 writers[name].write_batch(record_batch(left, schema))
     for name in names:
         _describe(folder / name, features, f"{fingerprint}-{name}", name)
-    (folder / "dataset_dict.json").write_text(json.dumps({"splits": list(names)}))
+    (folder / "dataset_dict.json").write_text(json.dumps({"splits": list(names)}), encoding="utf-8")
     return load_from_disk(str(folder))
 
 
@@ -194,7 +194,7 @@ def _describe(folder: Path, features: Features, fingerprint: str, split: str = s
         "_output_all_columns": False,
         "_split": split,
     }
-    (folder / "state.json").write_text(json.dumps(state, indent=2))
+    (folder / "state.json").write_text(json.dumps(state, indent=2), encoding="utf-8")
     DatasetInfo(features=features).write_to_directory(str(folder))
 
 

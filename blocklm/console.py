@@ -2,6 +2,7 @@
 
 import errno
 import io
+import locale
 import logging
 import os
 import signal
@@ -29,6 +30,8 @@ def console(resumes: bool = True) -> Iterator[Interrupts]:
     Args:
         resumes: whether the same command goes on where it was ended.
     """
+    speak_utf8()
+    os.umask(os.umask(0o077) & 0o077)  # what we write we must be able to read, whatever the user's mask is
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     quiet = "--quiet" in sys.argv
     if quiet:  # of every script, and no key of a recipe: a run may be resumed in silence
@@ -66,6 +69,18 @@ def console(resumes: bool = True) -> Iterator[Interrupts]:
             "free some space and run the same command again"
             + (": it resumes from the last whole checkpoint" if resumes else ""),
         )
+
+
+def speak_utf8() -> None:
+    """Begin this process anew in Python's UTF-8 mode where the locale is another.
+
+    Paths, standard streams and every file that a library opens without an encoding would be read as the locale says.
+    """
+    if sys.flags.utf8_mode or locale.getencoding().lower() in ("utf-8", "utf8"):
+        return
+    os.environ["PYTHONUTF8"] = "1"
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _in_thread(failed: threading.ExceptHookArgs) -> None:

@@ -66,7 +66,7 @@ class GitRepository:
 
     def git(self, *arguments: str) -> str:
         """Run git with nothing of this machine's configuration."""
-        time = f"{1_700_000_000 + 60 * self.commits} +0000"
+        time = f"@{1_700_000_000 + 60 * self.commits} +0000"
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.path),

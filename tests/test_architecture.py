@@ -25,7 +25,7 @@ EDGES: dict[str, set[str]] = {
     "evaluation": {"config", "git", "mining", "corpus", "models", "runs", "retrieval"},
     "training": {"config", "corpus", "models", "runs", "evaluation"},
     "assistant": {"git", "mining", "corpus", "models", "runs", "retrieval"},
-    "release": {"config", "mining", "models", "runs", "evaluation"},
+    "release": {"config", "mining", "corpus", "models", "runs", "evaluation"},
     "pipeline": {"config", "git", "mining", "corpus", "models", "runs", "evaluation", "training", "release"},
     "benchmarks": {"config", "git", "mining", "corpus", "models", "retrieval", "training"},
 }

@@ -88,7 +88,7 @@ def _ours(repository: Path, folder: Path, seed: int) -> Arm:
     ]
     arguments += ["--max_train_samples", f"{SAMPLES}", "--seed", f"{seed}", *SHARED, *OURS]
     _, mebibytes = _run([sys.executable, "scripts/train.py", RECIPE, *arguments])
-    manifest = json.loads((run / "manifest.json").read_text())
+    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
     training, train = manifest["training"], manifest["corpus"]["splits"]["train"]
     full = train["utilisation"] or 1.0
     return Arm(
@@ -103,7 +103,10 @@ def _ours(repository: Path, folder: Path, seed: int) -> Arm:
 
 def _plain(run: Path, folder: Path) -> tuple[Arm, dict[str, Any]]:
     """Train on the same rows, padded, and let both sit the exam; also how ours did against it."""
-    recipe, manifest = parse_recipe([str(run / "recipe.yaml")]), json.loads((run / "manifest.json").read_text())
+    recipe, manifest = (
+        parse_recipe([str(run / "recipe.yaml")]),
+        json.loads((run / "manifest.json").read_text(encoding="utf-8")),
+    )
     lengths = _write_rows(run, folder / "rows")
     keys = [
         word
@@ -128,7 +131,7 @@ def _plain(run: Path, folder: Path) -> tuple[Arm, dict[str, Any]]:
         shutil.copy(path, folder / "run")
     exam = [sys.executable, "scripts/evaluate.py", f"{run}", "--control", f"{folder / 'run'}"]
     _run([*exam, "--exam_arms", "base", "tuned", "--exam_task_items", "0"])
-    theirs: dict[str, Any] = json.loads((run / "exam-again.json").read_text())["arms"]["control"]
+    theirs: dict[str, Any] = json.loads((run / "exam-again.json").read_text(encoding="utf-8"))["arms"]["control"]
     arm = Arm(
         tokens=sum(lengths),
         steps=math.ceil(len(lengths) / rows),
@@ -146,7 +149,10 @@ def _listed(value: Any) -> list[Any]:
 
 def _write_rows(run: Path, folder: Path) -> list[int]:
     """The token ids that our run read, one row a sample; returns their lengths."""
-    recipe, manifest = parse_recipe([str(run / "recipe.yaml")]), json.loads((run / "manifest.json").read_text())
+    recipe, manifest = (
+        parse_recipe([str(run / "recipe.yaml")]),
+        json.loads((run / "manifest.json").read_text(encoding="utf-8")),
+    )
     repositories = open_repositories(recipe.mining)
     tokenizer = AutoTokenizer.from_pretrained(recipe.model["model_name_or_path"])
     prompts = {view: FAMILY[name] for view, name in manifest["corpus"]["prompts"].items()}
@@ -163,13 +169,13 @@ def _write_rows(run: Path, folder: Path) -> list[int]:
     reading = reading_list(corpus.splits["train"], tokenizer, recipe.sampling, recipe.run, args, corpus.folder, 1)
     folder.mkdir(parents=True)
     rows = [reading.dataset[at] for at in reading.order]
-    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return [len(row["input_ids"]) for row in rows]
 
 
 def _run(command: list[str]) -> tuple[str, float]:
     """Run to the end; returns what it printed, and its peak memory in MiB."""
-    with tempfile.TemporaryFile("w+") as output:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | {"HF_HUB_OFFLINE": "1"}
         )

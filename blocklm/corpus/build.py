@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from datasets import Dataset, DatasetDict
 
 from blocklm import cache
@@ -22,6 +21,7 @@ from blocklm.corpus.rendering import SAMPLES, Lessons
 from blocklm.errors import UserError
 from blocklm.git.repository import Repository
 from blocklm.mining.changes import Changes
+from blocklm.mining.landing_times import landing_times
 from blocklm.mining.mine import limits_of
 from blocklm.mining.snapshot import files_at
 
@@ -120,25 +120,30 @@ def load_samples(
                 "`python scripts/mine.py RECIPE` says what each rule means; a longer history is needed",
             )
         found = {"key": key, "left_out": left_out, "weights": rendered.weights.report, "prompts": settings["prompts"]}
-        return curated.report | found | {"changes": changes.report["changes"], "splits": _spans(divided)}
+        return (
+            curated.report
+            | found
+            | {
+                "changes": changes.report["changes"],
+                "splits": _spans(divided, landing_times(changes.dataset.data.table)),
+            }
+        )
 
     return Corpus(*cache.read_or_build(folder, build), folder.parent)
 
 
-def _spans(built: DatasetDict) -> dict[str, dict[str, Any]]:
-    """What each split holds, from when to when."""
-    # A branch may land after newer commits: the landing time is the latest seen so far, so that splits do not overlap.
-    latest, spans = 0, {}
+def _spans(built: DatasetDict, landed: Mapping[int, int]) -> dict[str, dict[str, Any]]:
+    """What each split holds, and when it landed, from when to when: so splits do not overlap."""
+    spans = {}
     for name, split in built.items():
         table = split.data.table
-        seconds = table["commit_time"].cast(pa.int64()).to_numpy()
-        first, latest = (max(latest, int(moment)) for moment in (seconds[0], seconds.max()))
+        seconds = [landed[seq] for seq in table["seq"].unique().to_pylist()]
         counts = table["view"].value_counts().to_pylist()
         spans[name] = {
             "commits": len(table["commit"].unique()),
             "samples": len(split),
             "views": {entry["values"]: entry["counts"] for entry in counts},
-            "from": datetime.fromtimestamp(first, UTC).isoformat(),
-            "to": datetime.fromtimestamp(latest, UTC).isoformat(),
+            "from": datetime.fromtimestamp(min(seconds), UTC).isoformat(),
+            "to": datetime.fromtimestamp(max(seconds), UTC).isoformat(),
         }
     return spans

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from datasets import Dataset
 from blocklm.corpus.landing_order import landing_positions
 from blocklm.mining.filters import REVERTED_COMMIT
 from blocklm.mining.hunks import Hunk, hunks_of
+from blocklm.mining.landing_times import landing_times
 
 
 @dataclass(slots=True)
@@ -95,6 +95,6 @@ def landings_of(dataset: Dataset) -> Landings:
         shas=shas,
         repos=commits["repo"].to_pylist(),
         positions=positions,
-        times=list(accumulate(commits["commit_time"].cast(pa.int64()).to_pylist(), max)),
+        times=list(landing_times(table).values()),
         reverted=reverted,
     )

@@ -118,6 +118,25 @@ def readable(special_tokens: frozenset[str]) -> list[Family]:
     return [family for family in FAMILIES if family.markers <= special_tokens]
 
 
+@dataclass(frozen=True, slots=True)
+class InfillTokens:
+    """The tokens around a gap, and `files`: those before the repository's name and before a file, where it has them."""
+
+    prefix: str
+    suffix: str
+    middle: str
+    files: tuple[str, ...]
+
+
+def infill_tokens(special_tokens: frozenset[str]) -> InfillTokens | None:
+    """How a vocabulary marks a gap, by the first family that it can read or whose marks it has; None without any."""
+    for family in (*readable(special_tokens), *FAMILIES):
+        *files, prefix, suffix, middle = TOKEN.findall(family.prompts["fim"]) or [""] * 3
+        if {prefix, suffix, middle} <= special_tokens:
+            return InfillTokens(prefix, suffix, middle, tuple(files) if special_tokens.issuperset(files) else ())
+    return None
+
+
 def prompts_for(special_tokens: frozenset[str], template: str) -> dict[str, Family]:
     """The family whose prompts each view takes: the first that the vocabulary has, or the one named.
 

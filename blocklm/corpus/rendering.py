@@ -18,11 +18,12 @@ from blocklm.corpus import views
 from blocklm.corpus.decontamination import Asked, gives_away
 from blocklm.corpus.fix_links import Repairs, reason_of_revert
 from blocklm.corpus.prompt_templates import Family
-from blocklm.corpus.sample_weights import DAY, Preferences, Weights, lines_at_cut, long_lines, weigh
+from blocklm.corpus.sample_weights import Preferences, Weights, lines_at_cut, long_lines, weigh
 from blocklm.corpus.splits import spread_over_commits
 from blocklm.corpus.views import OF_HUNK, HunkText, Sample
 from blocklm.mining.filters import REVERTED_COMMIT
 from blocklm.mining.hunks import hunks_of
+from blocklm.mining.landing_times import DAY, landing_times
 from blocklm.mining.messages import says_something
 from blocklm.mining.redaction import PLACEHOLDERS
 
@@ -140,7 +141,7 @@ class Lessons:
     def _weigh(self) -> Weights:
         """Weigh what trains, and note what repairs what."""
         standing = lines_at_cut(self._files["diff"]) if self._files is not None else frozenset()
-        landed = self._landed_days()
+        landed = landing_times(self._changes.data.table)
         repairs = Repairs()
         # What is said after training ends has no say in it.
         ends = max((one["row"] + 1 for one in self._kept if one["split"] == "train"), default=0)
@@ -151,7 +152,7 @@ class Lessons:
                 continue
             here = lesson.text
             telling = long_lines(here.lines) if self._files is not None else []
-            day = landed[lesson.seq]
+            day = landed[lesson.seq] / DAY
             days.append(day)
             lines.append(len(telling))
             kept.append(sum(map(standing.__contains__, telling)))
@@ -170,12 +171,6 @@ class Lessons:
         for number, value in zip(places, found.values, strict=True):
             self._kept[number]["weight"] = float(value)
         return found
-
-    def _landed_days(self) -> dict[int, float]:
-        """When each commit landed, by `seq`: at the latest commit time seen until then."""
-        table = self._changes.data.table
-        seconds = np.maximum.accumulate(table["commit_time"].cast(pa.int64()).to_numpy())
-        return dict(zip(table["seq"].to_pylist(), (seconds / DAY).tolist(), strict=True))
 
     def _breaks(self, text: HunkText) -> bool:
         """Whether a special token stands in the text: it would break a prompt."""

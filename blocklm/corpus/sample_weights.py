@@ -19,7 +19,6 @@ from pathspec import GitIgnoreSpec
 from blocklm.config.sampling import SamplingArguments
 from blocklm.git.authors import pseudonym
 
-DAY = 86_400
 MIN_HALF_LIFE_DAYS = 30.0
 AGE_BINS = 8
 FLOOR, FLOOR_STEP = 0.1, 0.05

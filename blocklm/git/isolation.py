@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from blocklm.errors import UserError
+
+SAID_CHARS = 300
 STERILE_ENVIRONMENT = {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": os.devnull,
@@ -24,13 +27,15 @@ STERILE_ENVIRONMENT = {
     "GIT_OPTIONAL_LOCKS": "0",
     "LC_ALL": "C",
 }
-# What git finds, it shows: renames are pinned, and a file above the threshold reads as binary instead of filling memory.
+# What git finds, it shows: renames are pinned, a file above the threshold reads as binary instead of filling memory, and the
+# user's own attributes, which git reads even without the user's configuration, make nothing binary.
 STERILE_CONFIG = """[core]
 	repositoryformatversion = 0
 	bare = true
 	quotePath = true
 	bigFileThreshold = 10m
 	commitGraph = false
+	attributesFile = /dev/null
 [diff]
 	renameLimit = 1000
 """
@@ -56,10 +61,10 @@ def sterile_repository(git_dir: Path, boundary: frozenset[str]) -> Iterator[dict
         sterile = Path(folder)
         for name in ("refs/heads", "objects"):
             (sterile / name).mkdir(parents=True)
-        (sterile / "HEAD").write_text("ref: refs/heads/none\n")
-        (sterile / "config").write_text(STERILE_CONFIG)
+        (sterile / "HEAD").write_text("ref: refs/heads/none\n", encoding="ascii")
+        (sterile / "config").write_text(STERILE_CONFIG, encoding="ascii")
         if boundary:
-            (sterile / "shallow").write_text("\n".join(sorted(boundary)) + "\n")
+            (sterile / "shallow").write_text("\n".join(sorted(boundary)) + "\n", encoding="ascii")
         borrowed = {"GIT_DIR": folder, "GIT_OBJECT_DIRECTORY": objects.removesuffix("\n")}
         yield inherited | STERILE_ENVIRONMENT | borrowed
 
@@ -75,24 +80,42 @@ def _without_inherited_variables() -> Iterator[dict[str, str]]:
 
 
 def git_output(folder: Path, *arguments: str) -> str | None:
-    """The output of a plumbing command that executes nothing of the repository; None if git fails."""
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    ceiling = {"GIT_CEILING_DIRECTORIES": str(folder.parent)}
-    done = run_git(inherited | STERILE_ENVIRONMENT | ceiling, "-c", "safe.directory=*", "-C", str(folder), *arguments)
+    """The output of `ask_git`; None if git fails."""
+    done = ask_git(folder, *arguments)
     return done.stdout if done.returncode == 0 else None
 
 
+def ask_git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a plumbing command in a repository of somebody else; it must be one that executes nothing of it."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    ceiling = {"GIT_CEILING_DIRECTORIES": str(folder.parent)}
+    return run_git(inherited | STERILE_ENVIRONMENT | ceiling, "-c", "safe.directory=*", "-C", str(folder), *arguments)
+
+
 def run_git(environment: dict[str, str], *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
-    """Run git to its end in `environment`, with `given` on its standard input."""
-    return subprocess.run(
-        ["git", *arguments],
-        env=environment,
-        input=given,
-        capture_output=True,
-        encoding="utf-8",
-        errors="surrogateescape",  # a path may be any bytes
-        check=False,
-    )
+    """Run git to its end in `environment`, with `given` on its standard input.
+
+    Raises:
+        UserError: git cannot be started.
+    """
+    try:
+        return subprocess.run(
+            ["git", *arguments],
+            env=environment,
+            input=given,
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",  # a path may be any bytes
+            check=False,
+        )
+    except (FileNotFoundError, PermissionError) as error:
+        raise UserError(f"`git` cannot be started: {error}", "install git, and let `PATH` name its folder") from None
+
+
+def said_by(done: subprocess.CompletedProcess[str]) -> str:
+    """The end of what git said about its failure, in one line that can be printed."""
+    said = done.stderr.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return " ".join(said.split())[-SAID_CHARS:] or f"git ended with code {done.returncode} and said nothing"
 
 
 def run_git_bytes(environment: dict[str, str], *arguments: str, given: bytes) -> bytes:

@@ -123,7 +123,7 @@ class PatchStream:
         self._at = 0
         self._shas = shas
         folder = Path(environment["GIT_DIR"])
-        (folder / "commits").write_text("".join(f"{sha}\n" for sha in shas))
+        (folder / "commits").write_text("".join(f"{sha}\n" for sha in shas), encoding="ascii")
         self._objects = _CommitObjects(environment, folder / "commits")
         self._workers = []
         for number in range(workers):

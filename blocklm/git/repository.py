@@ -8,8 +8,9 @@ from pathlib import Path
 
 from blocklm.config.mining import MiningArguments
 from blocklm.errors import UserError
+from blocklm.files import check_spelling
 from blocklm.git.clone import clone, is_url
-from blocklm.git.isolation import git_output
+from blocklm.git.isolation import ask_git, git_output, said_by
 
 COMMIT = re.compile(r"[0-9a-f]{40}")  # `rev-parse` also answers `^main`, with a caret
 
@@ -47,13 +48,13 @@ def open_repository(source: str | Path, clones: Path, branch: str | None = None,
     root = clone(text, clones, fetch) if is_url(text) else Path(os.path.expanduser(text)).absolute()  # noqa: PTH111
     if not root.is_dir():
         raise UserError(f"`repo` {source} does not exist", "give the path of a cloned git repository, or its URL")
-    found = git_output(root, "rev-parse", "--absolute-git-dir", "--show-object-format")
-    if found is None:
+    found = ask_git(root, "rev-parse", "--absolute-git-dir", "--show-object-format")
+    if found.returncode != 0:
         raise UserError(
-            f"`repo` {source} is not a git repository",
-            "a downloaded zip holds no history: use `git clone` and give the clone's top folder, or give the URL",
+            f"`repo` {source} is not a git repository that can be read: {said_by(found)}",
+            "mend what git names, or give the top folder of a clone, or its URL; a downloaded zip holds no history",
         )
-    git_dir, _, object_format = found.removesuffix("\n").rpartition("\n")
+    git_dir, _, object_format = found.stdout.removesuffix("\n").rpartition("\n")
     if object_format != "sha1":
         raise UserError(f"`repo` {source} stores {object_format} objects", "only SHA-1 repositories can be read yet")
     branches = (git_output(root, "for-each-ref", "--format=x", "refs/heads", "refs/remotes") or "").split()
@@ -67,8 +68,9 @@ def open_repositories(mining: MiningArguments) -> list[Repository]:
     """Open every `repo`, cloning those named by a URL; of several with one name all but the first get a number.
 
     Raises:
-        UserError: one of them cannot be read.
+        UserError: one of them cannot be read, or the corpus cannot be kept where it shall be.
     """
+    check_spelling("corpus_dir", Path(mining.corpus_dir))
     clones = Path(mining.corpus_dir) / "clones"
     opened = [open_repository(source, clones, mining.branch, mining.fetch) for source in mining.repo]
     names = [repository.name for repository in opened]
@@ -86,23 +88,25 @@ def joint_head(repositories: Sequence[Repository]) -> str:
 
 def _head(root: Path, source: str, branch: str | None) -> str:
     if branch is None:
-        head = git_output(root, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
-        if head is None:
+        head = ask_git(root, "rev-parse", "--verify", "HEAD^{commit}")
+        if head.returncode != 0:
             raise UserError(
-                f"`repo` {source} has no commits on HEAD", "name one with `branch`, check one out, or commit first"
+                f"`repo` {source} has no commits on HEAD: {said_by(head)}",
+                "name one with `branch`, check one out, or commit first; `git fsck` says what is damaged",
             )
-        return head.strip()
+        return head.stdout.strip()
     for prefix in ("refs/heads/", "refs/remotes/origin/", "refs/tags/", ""):
-        head = git_output(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{prefix}{branch}^{{commit}}")
-        if head is not None and COMMIT.fullmatch(head.strip()):
-            return head.strip()
-    raise UserError(f"`branch` {branch} is not in {source}", f"`git -C {source} branch --all` lists what is")
+        head = ask_git(root, "rev-parse", "--verify", "--end-of-options", f"{prefix}{branch}^{{commit}}")
+        if head.returncode == 0 and COMMIT.fullmatch(head.stdout.strip()):
+            return head.stdout.strip()
+    why = f": {said_by(head)}" if head.returncode else ""
+    raise UserError(f"`branch` {branch} is not in {source}{why}", f"`git -C {source} branch --all` lists what is")
 
 
 def _shallow(git_dir: Path) -> frozenset[str]:
     path = git_output(git_dir, "rev-parse", "--path-format=absolute", "--git-path", "shallow") or ""
     boundary = Path(path.removesuffix("\n"))
-    return frozenset(boundary.read_text().split()) if boundary.is_file() else frozenset()
+    return frozenset(boundary.read_text(encoding="ascii").split()) if boundary.is_file() else frozenset()
 
 
 def _name(git_dir: Path) -> str:

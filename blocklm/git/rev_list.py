@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time
 
 from blocklm.errors import UserError
-from blocklm.git.isolation import run_git, sterile_repository
+from blocklm.git.isolation import run_git, said_by, sterile_repository
 from blocklm.git.repository import Repository
 
 BROKEN_PARENTS = re.compile(r"Failed to traverse parents of commit ([0-9a-f]{40})")
@@ -62,9 +62,9 @@ def list_commits(repository: Repository, selection: Selection = Selection()) -> 
             walked = run_git(environment, "rev-list", "--count", repository.head)  # this order names the child
         broken = BROKEN_PARENTS.search(walked.stderr)
         if broken is None or broken[1] in boundary:
-            said = " ".join((walked.stderr or done.stderr).split())[-200:]
+            why = said_by(walked if walked.stderr else done)
             raise UserError(
-                f"the history of {repository.path} cannot be read: {said}", "`git fsck` says what is damaged"
+                f"the history of {repository.path} cannot be read: {why}", "`git fsck` says what is damaged"
             )
         boundary |= {broken[1]}
 

@@ -7,7 +7,6 @@ that mining from scratch would give, byte for byte.
 
 import logging
 import os
-import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -22,6 +21,7 @@ from tqdm import tqdm
 from blocklm import cache
 from blocklm.errors import UserError
 from blocklm.git.commits import read_commits
+from blocklm.git.isolation import run_git
 from blocklm.git.repository import Repository
 from blocklm.git.rev_list import Selection, list_commits, missing_objects
 from blocklm.mining import filters
@@ -91,7 +91,7 @@ def _settings_key(repository: Repository, rules: Rules) -> str:
 
 def versions() -> dict[str, str]:
     """Of all that has a say in what a row holds and is not our code."""
-    git = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    git = run_git(dict(os.environ), "--version").stdout.strip()
     return {"git": git} | {name: version(name) for name in PACKAGES}
 
 

@@ -1,7 +1,6 @@
 """What a recipe says about mining, carried out: its repositories mined and joined to one history."""
 
 from collections.abc import Sequence
-from itertools import accumulate
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +13,7 @@ from blocklm.git.repository import Repository
 from blocklm.git.rev_list import Selection
 from blocklm.mining.changes import Changes, Rules, describe, load_changes
 from blocklm.mining.filters import SWITCHES, Limits
+from blocklm.mining.landing_times import landing_times
 from blocklm.mining.rows_file import without_known
 from blocklm.mining.secrets.known import KnownSecrets
 
@@ -48,7 +48,7 @@ def combine(parts: Sequence[Changes]) -> Changes:
 
     What is a secret in one is taken out of all.
 
-    A commit lands when it is reached in its repository's landing order, at the latest commit time seen until then.
+    A commit lands when it is reached in its repository's landing order, at the latest believable time seen until then.
     """
     if len(parts) == 1:
         return parts[0]
@@ -58,11 +58,11 @@ def combine(parts: Sequence[Changes]) -> Changes:
     rows: list[tuple[int, int, int, str]] = []  # landing time, repository, row (in landing order there), commit
     for number, part in enumerate(parts):
         own = part.dataset.data.table
-        landed = accumulate(own["commit_time"].cast(pa.int64()).to_pylist(), max)
+        landed = landing_times(own)
         before = sum(len(earlier.dataset) for earlier in parts[:number])
-        for row, (time, sha) in enumerate(zip(landed, own["commit"].to_pylist(), strict=True), before):
+        for row, (seq, sha) in enumerate(zip(own["seq"].to_pylist(), own["commit"].to_pylist(), strict=True), before):
             if owner.setdefault(sha, number) == number:
-                rows.append((time, number, row, sha))
+                rows.append((landed[seq], number, row, sha))
     rows.sort()
     chosen = table.take(pa.array([row for _, _, row, _ in rows], pa.int64()))
     reports = [part.report["repository"] for part in parts]

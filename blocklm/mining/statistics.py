@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
+from blocklm.mining.landing_times import landing_times
 from blocklm.mining.messages import says_something
 
 LANGUAGES_SHOWN = 20
@@ -40,13 +41,13 @@ def analyse(changes: Dataset) -> dict[str, Any]:
     has_files = np.flatnonzero(commits.column("num_files").to_numpy())
     merges = pc.greater(pc.list_value_length(commits.column("parents")), 1)
     ordinary = commits.column("message").filter(pc.invert(merges)).to_pylist()
-    seconds = commits.column("commit_time").cast(pa.int64())
+    landed = landing_times(table).values()
     counts: dict[str, Any] = {
         "commits": len(first),
         "merges": pc.sum(merges).as_py(),
         "authors": len(table["author"].unique()),
-        "first_commit_time": _iso(pc.min(seconds).as_py()),
-        "last_commit_time": _iso(pc.max(seconds).as_py()),
+        "first_commit_time": _iso(min(landed)),
+        "last_commit_time": _iso(max(landed)),
         "languages": _languages(table, lines),
         "files_per_commit": _quantiles(commits.column("num_files").to_numpy()[has_files]),
         "lines_per_commit": _quantiles(np.bincount(row_of, weights=lines)[has_files]),

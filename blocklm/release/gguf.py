@@ -1,6 +1,7 @@
 """GGUF files and Ollama's Modelfile by the converters of a checkout of llama.cpp, each compared with what it was made of."""
 
 import errno
+import os
 import re
 import subprocess
 import sys
@@ -9,23 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gguf import GGUFReader
+from gguf import GGUFReader, GGUFValueType, GGUFWriter, Keys
+from gguf.scripts.gguf_new_metadata import MetadataDetails, copy_with_new_metadata
 from peft import LoraConfig
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, GgufConfig
 
+from blocklm.corpus.prompt_templates import InfillTokens
 from blocklm.errors import UserError
 from blocklm.release.merge import compared, voice
 from blocklm.runs.completed import Finished
 
 OF_MODELS, OF_ADAPTERS = "convert_hf_to_gguf.py", "convert_lora_to_gguf.py"
 MODEL, ADAPTER = "model-f16.gguf", "adapter-f32.gguf"
+TALKS_UTF8 = {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"}
 NOT_IN_GGUF = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save", "trainable_token_indices")
-MODELFILE = """FROM ./{file}
-TEMPLATE \"\"\"{{{{ .Prompt }}}}\"\"\"
-PARAMETER stop "{stop}"
-PARAMETER temperature 0
-"""
+PROMPT = "{{ .Prompt }}"
+# Ollama takes a model for one that fills gaps if its template names `.Suffix`, and so do the editors that ask it.
+INFILL = "{{{{ if .Suffix }}}}{prefix}{{{{ .Prompt }}}}{suffix}{{{{ .Suffix }}}}{middle}{{{{ else }}}}{{{{ .Prompt }}}}{{{{ end }}}}"
+KEYS = Keys.Tokenizer
 
 
 def checkout(folder: Path) -> Path:
@@ -56,8 +59,8 @@ def to_gguf(run: Finished, merged: Path, llama_cpp: Path, out: Path) -> dict[str
         UserError: the converter fails.
     """
     file = _converted(llama_cpp / OF_MODELS, [str(merged), "--outtype", "f16"], out / MODEL)
-    modelfile = MODELFILE.format(file=file.name, stop=run.tokenizer.eos_token)
-    (out / "Modelfile").write_text(modelfile, encoding="utf-8")
+    mark_gaps(file, run)
+    (out / "Modelfile").write_text(modelfile(file.name, str(run.tokenizer.eos_token), run.infill), encoding="utf-8")
     found: dict[str, Any] = {"file": file.name, "bytes": file.stat().st_size}
     expected = voice(AutoModelForCausalLM.from_pretrained(merged, dtype="auto"), run.tokenizer)
     try:
@@ -104,13 +107,55 @@ def adapter_to_gguf(run: Finished, llama_cpp: Path, out: Path) -> dict[str, Any]
     return found
 
 
+def modelfile(file: str, end: str, infill: InfillTokens | None) -> str:
+    """Ollama's Modelfile: the prompt as it is, or the gap as this vocabulary marks it.
+
+    Args:
+        file: the GGUF file's name.
+        end: the token that ends a text.
+        infill: how the vocabulary marks a gap, None if it does not.
+    """
+    template, stops = PROMPT, [end]
+    if infill is not None:
+        # SentencePiece writes the space before a token as part of it.
+        prefix, suffix, middle = (re.sub("^▁", " ", mark) for mark in (infill.prefix, infill.suffix, infill.middle))
+        template = INFILL.format(prefix=prefix.lstrip(), suffix=suffix, middle=middle)
+        stops += [mark.removeprefix("▁") for mark in (infill.prefix, infill.suffix, infill.middle, *infill.files)]
+    lines = [f"FROM ./{file}", f'TEMPLATE """{template}"""', *(f'PARAMETER stop "{stop}"' for stop in stops)]
+    return "\n".join([*lines, "PARAMETER temperature 0", ""])
+
+
+def mark_gaps(file: Path, run: Finished) -> None:
+    """Write into a GGUF file which tokens mark a gap; llama.cpp knows some by their names, and not StarCoder2's."""
+    infill = run.infill
+    if infill is None:
+        return
+    marks = [infill.prefix, infill.suffix, infill.middle, *infill.files]
+    names = (KEYS.FIM_PRE_ID, KEYS.FIM_SUF_ID, KEYS.FIM_MID_ID, KEYS.FIM_REP_ID, KEYS.FIM_SEP_ID)
+    ids = dict(zip(names, run.tokenizer.convert_tokens_to_ids(marks), strict=False))
+    reader = GGUFReader(file)
+    architecture = str(reader.fields[Keys.General.ARCHITECTURE].contents())
+    building = file.with_name(f".{file.name}")
+    try:
+        writer = GGUFWriter(building, architecture, endianess=reader.endianess)
+        if alignment := reader.fields.get(Keys.General.ALIGNMENT):
+            writer.data_alignment = int(alignment.contents())
+        details = {name: MetadataDetails(GGUFValueType.UINT32, number) for name, number in ids.items()}
+        copy_with_new_metadata(reader, writer, details, [])
+        building.replace(file)
+    finally:
+        building.unlink(missing_ok=True)
+
+
 def _converted(script: Path, arguments: Sequence[str], file: Path) -> Path:
     """A file that a converter writes, whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
     building = file.with_name(f".{file.name}")
     command = [sys.executable, str(script), *arguments, "--outfile", str(building)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", check=False, env=os.environ | TALKS_UTF8
+        )
         if done.returncode != 0:
             raise _failed(script.name, done)
         return building.replace(file)
@@ -119,7 +164,7 @@ def _converted(script: Path, arguments: Sequence[str], file: Path) -> Path:
 
 
 def _failed(name: str, done: subprocess.CompletedProcess[str]) -> Exception:
-    said = (done.stderr.strip() or "it says nothing").splitlines()[-1][:200]
+    said = (done.stderr.strip() or done.stdout.strip() or "it says nothing").splitlines()[-1][:200]
     if "No space left on device" in said:
         return OSError(errno.ENOSPC, said)
     missing = re.search(r"No module named '(\w+)", said)

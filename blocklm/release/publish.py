@@ -110,7 +110,9 @@ def fill(folder: Path, run: Finished, merged: bool, repo_id: str, base: str, rea
     recipe = {
         key: value for key, value in run.recipe.resolved().items() if key not in NOT_PUBLISHED and value is not None
     }
-    (folder / "recipe.yaml").write_text(yaml.safe_dump({"model_name_or_path": base} | recipe, sort_keys=False))
+    (folder / "recipe.yaml").write_text(
+        yaml.safe_dump({"model_name_or_path": base} | recipe, sort_keys=False), encoding="utf-8"
+    )
     local = Path(run.source.name).expanduser()
     licence = licence_of(base, local if local.is_dir() else None)
     shown = Shown(repo_id, base, revision, adapter, licence, reasons)

@@ -1,7 +1,8 @@
-"""BM25 over the words of code: identifiers in parts, in lower case."""
+"""BM25 over the words of code: identifiers in parts, in lower case; pairs of characters where a script has no spaces."""
 
 import math
 import re
+import unicodedata
 from array import array
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,17 +14,31 @@ from numpy.typing import NDArray
 
 # `parseHTTPHeader_v2` is parse, http, header, v2: runs of capitals end before the last one if a small letter follows.
 PART = re.compile(r"[A-Z]+(?![a-z])\d*|[A-Z]?[a-z]+\d*|\d+")
-IDENTIFIER = re.compile(r"\w+")
+# Chinese, Japanese and Korean, and the scripts from Thai to Khmer: a clause would be one word.
+SPACELESS = (
+    "\u0e01-\u0e3a\u0e40-\u0e4e\u0e81-\u0ecf\u0edc-\u0edf\u0f40-\u0fbc\u1000-\u103f\u1050-\u109d\u1100-\u11ff\u1780-\u17d3"
+    "\u1950-\u19df\u1a20-\u1a7c\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3031-\u3035\u303b\u303c\u3041-\u3096\u3099-\u309f"
+    "\u30a1-\u30fa\u30fc-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\ua9e0-\ua9ef\ua9fa-\ua9fe\uaa60-\uaadf"
+    "\uac00-\ud7ff\uf900-\ufaff\U0001aff0-\U0001b16f\U00020000-\U0003ffff"
+)
+WORD = re.compile(rf"[{SPACELESS}]+|[^\W{SPACELESS}]+")
+SPACELESS_RUN = re.compile(f"[{SPACELESS}]")
 NO_WORD = "-"  # of a document without any, which bm25s does not take
 
 
 def terms(text: str) -> list[str]:
-    """The parts of all identifiers, and each identifier of several parts as a whole."""
+    """The parts of all identifiers, and each identifier of several parts as a whole.
+
+    Of a script without spaces the terms are all pairs of neighbouring characters; one that stands alone is a word.
+    """
     found = []
-    for word in IDENTIFIER.findall(text):
+    for word in WORD.findall(text if text.isascii() else unicodedata.normalize("NFKC", text)):
+        if SPACELESS_RUN.match(word):
+            found += [word[at : at + 2] for at in range(max(1, len(word) - 1))]
+            continue
         parts = PART.findall(word)
         found += [part.lower() for part in parts]
-        if len(parts) != 1:
+        if len(parts) != 1 or not word.isascii():
             found.append(word.lower())
     return found
 

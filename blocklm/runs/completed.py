@@ -13,8 +13,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from blocklm.config.recipe import Recipe, parse_recipe
 from blocklm.corpus.build import build_corpus
-from blocklm.corpus.prompt_templates import FAMILY
+from blocklm.corpus.prompt_templates import FAMILY, InfillTokens, infill_tokens
 from blocklm.errors import UserError
+from blocklm.files import check_spelling
 from blocklm.git.repository import Repository, open_repositories
 from blocklm.git.search_history import stands_in_history
 from blocklm.mining.changes import Changes
@@ -42,6 +43,11 @@ class Finished:
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """As in training."""
         return self.source.tokenizer()
+
+    @property
+    def infill(self) -> InfillTokens | None:
+        """How its vocabulary marks a gap."""
+        return infill_tokens(special_tokens(self.tokenizer))
 
     def tuned(self) -> PreTrainedModel:
         """The result, on the base as the recipe quantises it, on this machine's device."""
@@ -118,6 +124,7 @@ def finished_run(run_dir: Path, keys: Sequence[str] = ()) -> Finished:
     Raises:
         UserError: it is not complete, or its result is gone.
     """
+    check_spelling("run_dir", run_dir)
     manifest = read_manifest(run_dir)
     complete = manifest is not None and manifest["status"] == "complete" and manifest["plan"]
     if manifest is None or not complete or not any(run_dir.glob("*.safetensors")):

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from blocklm.config.parser import load_yaml
 from blocklm.config.recipe import Recipe
 from blocklm.errors import UserError
-from blocklm.files import replace_file
+from blocklm.files import check_spelling, replace_file
 from blocklm.runs.manifest import read_manifest
 from blocklm.runs.summary import summarise
 
@@ -20,8 +20,11 @@ def claim(recipe: Recipe, head: str) -> str | None:
     A directory in which nothing was trained yet is free for any recipe.
 
     Raises:
-        UserError: it holds a run of another recipe, or of another state of the repository.
+        UserError: it holds a run of another recipe, or of another state of the repository, or has a name that no library
+            can open.
     """
+    check_spelling("output_dir", recipe.output_dir)
+    check_spelling("model_name_or_path", Path(str(recipe.model["model_name_or_path"])))
     path = recipe.output_dir / "recipe.yaml"
     manifest = read_manifest(recipe.output_dir)
     if _holds_work(recipe.output_dir):

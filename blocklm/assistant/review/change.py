@@ -13,7 +13,7 @@ from pathlib import Path
 from blocklm.assistant.diff_input import pasted_hunks
 from blocklm.corpus.views import HunkText
 from blocklm.errors import UserError
-from blocklm.git.isolation import git_output, run_git, sterile_repository
+from blocklm.git.isolation import git_output, run_git, said_by, sterile_repository
 from blocklm.git.patch_stream import EMPTY_TREE
 from blocklm.git.repository import COMMIT, Repository
 from blocklm.mining.filters import Limits
@@ -146,6 +146,5 @@ def _hunks(diff: str, repo: str, limits: Limits, error: str, hint: str) -> tuple
 def _output(environment: dict[str, str], *arguments: str) -> str:
     done = run_git(environment, *arguments)
     if done.returncode != 0:
-        said = " ".join(done.stderr.split())[-200:]
-        raise UserError(f"the change cannot be read: {said}", "`git fsck` says what is damaged")
+        raise UserError(f"the change cannot be read: {said_by(done)}", "`git fsck` says what is damaged")
     return done.stdout.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
 from blocklm.corpus.fix_links import Repairs
-from blocklm.corpus.sample_weights import DAY
 from blocklm.mining.filters import REVERTED_COMMIT
 from blocklm.mining.hunks import hunks_of
+from blocklm.mining.landing_times import DAY, landing_times
 
 FIXED, REVERTED = "fixed", "reverted"
 
@@ -49,18 +48,18 @@ def followups_of(changes: Dataset, commits: Sequence[str], before: int | None = 
 
 def _repaired(table: pa.Table, commits: Sequence[str]) -> Iterator[tuple[int, str, Followup]]:
     """Place of the repair, the repaired commit, and the repair."""
-    landed = np.maximum.accumulate(table["commit_time"].cast(pa.int64()).to_numpy()) / DAY
+    landed = landing_times(table)
     kept = pc.is_null(table["drop_reason"])
     asked = table.filter(pc.and_(kept, _is_one_of(table["commit"], commits)))
     rows = pc.indices_nonzero(pc.and_(kept, _is_one_of(table["path"], asked["path"].unique().to_pylist())))
     repairs, owners, wanted = Repairs(), list[str](), set(commits)
-    for row, change in zip(rows.to_pylist(), table.take(rows).to_pylist(), strict=True):
-        file = f"{change['repo']}/{change['path']}"
+    for change in table.take(rows).to_pylist():
+        file, day = f"{change['repo']}/{change['path']}", landed[change["seq"]] / DAY
         for hunk, reason in zip(hunks_of(change["diff"]), change["hunk_reasons"], strict=True):
             if reason is None:
                 number = len(owners)
                 owners.append(change["commit"])
-                origin = repairs.origin(number, change["commit"], landed[row], file, change["message"], hunk.lines)
+                origin = repairs.origin(number, change["commit"], day, file, change["message"], hunk.lines)
                 if origin is not None and owners[origin] in wanted:
                     yield change["seq"], owners[origin], _followup(FIXED, change)
 

@@ -74,6 +74,7 @@ def run(command: Sequence[str], tree: Path, limits: Limits, binds: Sequence[Path
             pass_fds=[tell, alive],
             env={"PATH": os.environ.get("PATH", os.defpath)},  # bubblewrap's own can be read in its /proc
             start_new_session=True,
+            umask=0o022,  # what a check may do with its own files is the same for every user
         )
     except BaseException:
         os.close(reading)
@@ -108,7 +109,7 @@ def _let_in(gate: socket.socket, limits: Limits) -> None:
 
 def _wait_for_the_last(told: int) -> None:
     """Until the first process inside is gone, which the kernel lets go after all others."""
-    with os.fdopen(told) as file:
+    with os.fdopen(told, encoding="utf-8") as file:
         said = file.read()
     with suppress(ProcessLookupError):
         first = os.pidfd_open(json.loads(said)["child-pid"]) if said else None
@@ -128,7 +129,8 @@ def prove(binds: Sequence[Path] = ()) -> None:
     limits = Limits(30, 1 << 30, SMALL, processes=64)
     with tempfile.TemporaryDirectory(prefix="blocklm-") as folder:
         tree = Path(folder) / "tree"
-        tree.mkdir(mode=0o755)
+        tree.mkdir()
+        tree.chmod(0o755)  # whatever our umask is
         outcome = run(["sh", "-c", PROOF, "sh", folder, str(limits.processes)], tree, limits, binds)
     if outcome.tail.strip() != "proved":
         raise UserError(

@@ -118,6 +118,16 @@ def test_a_command_works_on_a_copy_of_the_tree(shell: Runs, place: Path) -> None
 
 
 @installed
+def test_a_umask_that_hides_all_from_others_changes_nothing(shell: Runs, by: Callable[..., Any]) -> None:
+    before = os.umask(0o077)
+    try:
+        by(prove)
+        assert shell("touch new && stat -c %a new").tail == "644\n"
+    finally:
+        os.umask(before)
+
+
+@installed
 def test_it_sees_no_secret_of_the_host(shell: Runs, place: Path) -> None:
     looks = f"env; cat {place}/secret {Path.home()}/.* /proc/*/environ /etc/shadow /etc/passwd; ls -A ~ /root /home; echo looked"
     tail = shell(looks).tail
