@@ -34,7 +34,7 @@ class Embedder:
             self._model = SentenceTransformer(_place(name), device=device, trust_remote_code=False)
         except (OSError, ValueError, ImportError) as error:
             raise UserError(
-                f"`embedding_model` {name} cannot be loaded: {str(error).splitlines()[0]}",
+                f"`embedding_model` {name} cannot be loaded: {' '.join(str(error).split())[:200]}",
                 f"name a sentence-transformers model that is here, leave it out for {EMBEDDED}, or `none` for BM25 alone",
             ) from None
         self._model.max_seq_length = min(self._model.max_seq_length or MOST_TOKENS, MOST_TOKENS)
