@@ -20,8 +20,16 @@ from blocklm.git.repository import Repository, open_repositories
 from blocklm.git.search_history import stands_in_history
 from blocklm.mining.changes import Changes
 from blocklm.mining.mine import mine
-from blocklm.models.loading import load_base, load_tokenizer, load_tuned, model_config, special_tokens
+from blocklm.models.loading import (
+    load_base,
+    load_plain_base,
+    load_tokenizer,
+    load_tuned,
+    model_config,
+    special_tokens,
+)
 from blocklm.models.precision import Precision, choose_precision
+from blocklm.runs.checkpoints import saved_weights
 from blocklm.runs.manifest import read_manifest
 
 
@@ -63,8 +71,7 @@ class Finished:
     def plain_base(self, dtype: str) -> PreTrainedModel:
         """The base without quantisation, in `dtype`, on the CPU."""
         PartialState(cpu=not torch.cuda.is_available())
-        config = replace(self.config, load_in_4bit=False, load_in_8bit=False, dtype=dtype)
-        return load_base(config, self.precision, self.trust)
+        return load_plain_base(self.config, self.precision, dtype, self.trust)
 
     @cached_property
     def repositories(self) -> list[Repository]:
@@ -128,7 +135,7 @@ def finished_run(run_dir: Path, keys: Sequence[str] = ()) -> Finished:
     """
     manifest = read_manifest(run_dir)
     complete = manifest is not None and manifest["status"] == "complete" and manifest["plan"]
-    if manifest is None or not complete or not any(run_dir.glob("*.safetensors")):
+    if manifest is None or not complete or not saved_weights(run_dir):
         raise UserError(
             f"`{run_dir}` is not a complete run",
             "name the `output_dir` of a run that went to its end with this version",
