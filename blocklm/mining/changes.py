@@ -7,6 +7,7 @@ that mining from scratch would give, byte for byte.
 
 import logging
 import os
+import re
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -164,7 +165,10 @@ def _build(folder: Path, settings: str, repository: Repository, rules: Rules) ->
 def _earlier(folder: Path, settings: str, repository: Repository, listed: History) -> _Earlier | None:
     """Of the datasets of other heads with the same settings, and of unfinished ones, the one that shares most."""
     found = []
-    for candidate in folder.parent.glob(f"changes-{settings}-*"):
+    ours = re.compile(rf"changes-{re.escape(settings)}-[0-9a-f]+")  # and no copy: the one that is outgrown is deleted
+    for candidate in folder.parent.glob("changes-*"):
+        if not ours.fullmatch(candidate.name):
+            continue
         stored = cache.read(candidate)
         if stored is None or _may_read_better(repository, stored[1]):
             continue
