@@ -53,8 +53,9 @@ def read_recipe_file(path: Path) -> dict[str, Written]:
     try:
         loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
         node = loader.get_single_node()
-        keys = _keys(node) if isinstance(node, yaml.MappingNode) else []
-        written = dict(_values(loader, node)) if keys else {}
+        mapping = node if isinstance(node, yaml.MappingNode) else yaml.MappingNode("", [])
+        keys = [str(key.value) for key, _ in mapping.value]
+        written = dict(_values(loader, mapping))
     except UNREADABLE as error:
         raise UserError(f"`{path}` is not readable YAML: {' '.join(str(error).split())}", "correct the file") from None
     if not written:
@@ -62,10 +63,6 @@ def read_recipe_file(path: Path) -> dict[str, Written]:
     if repeated := sorted({key for key in keys if keys.count(key) > 1}):
         raise UserError(f"`{path}` sets `{repeated[0]}` more than once", "keep one of the two lines")
     return written
-
-
-def _keys(node: yaml.MappingNode) -> list[str]:
-    return [str(key.value) for key, _ in node.value]
 
 
 def _values(loader: yaml.SafeLoader, node: yaml.MappingNode) -> Iterator[tuple[str, Written]]:

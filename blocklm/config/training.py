@@ -6,6 +6,7 @@ The libraries would meet most of it hours later, after mining or at the first ev
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from blocklm.errors import UserError
@@ -89,6 +90,11 @@ def check_training(training: Mapping[str, Any], model: Mapping[str, Any]) -> Non
     metric = training.get("metric_for_best_model")
     if metric is not None and metric not in ("loss", "eval_loss"):
         raise UserError(f"`metric_for_best_model` cannot be {metric!r}", "evaluations measure `eval_loss`")
+    template = training.get("chat_template_path")
+    if template is not None and not Path(template).exists():
+        raise UserError(
+            f"`chat_template_path` names `{template}`, which does not exist", "give a file, or leave it out"
+        )
     _check_packages(given)
     if model.get("use_peft"):
         _check_adapter(model)
@@ -113,8 +119,8 @@ def _check_packages(given: Mapping[str, Any]) -> None:
         return
     if attention not in ATTENTIONS:
         raise UserError(f"`attn_implementation` cannot be {attention!r}", f"give one of {', '.join(ATTENTIONS)}")
-    if (package := ATTENTIONS[attention]) is not None:
-        _check_package("attn_implementation", attention, package, ATTENTION_REMEDY)
+    if (needed := ATTENTIONS[attention]) is not None:
+        _check_package("attn_implementation", attention, needed, ATTENTION_REMEDY)
 
 
 def _check_package(key: str, value: str, package: str, remedy: str) -> None:

@@ -35,10 +35,11 @@ def _is_valid(config: GenerationConfig) -> bool:
 
 
 def rehearse_saving(model: PreTrainedModel | PeftModel, folder: str) -> None:
-    """Save into `folder` what a model writes beside its weights; raises what saving it would raise."""
-    whole = model.get_base_model() if isinstance(model, PeftModel) else model
+    """Save an adapter into `folder`, and of a base what it writes beside its weights; raises what saving would raise."""
+    whole = model
+    if isinstance(model, PeftModel):
+        model.save_pretrained(folder)
+        whole = model.get_base_model()
     whole.config.save_pretrained(folder)
     if whole.can_generate():
         whole.generation_config.save_pretrained(folder)
-    for config in model.peft_config.values() if isinstance(model, PeftModel) else ():
-        config.save_pretrained(folder)

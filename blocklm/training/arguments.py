@@ -5,7 +5,8 @@ that a schedule needs another key.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -32,22 +33,38 @@ def build_arguments(given: Mapping[str, Any]) -> SFTConfig:
     """
     defaults = {field.name: field.default for field in dataclasses.fields(SFTConfig)}
     kept = {key: value for key, value in given.items() if value is not None or defaults.get(key) is None}
-    # Whatever a library raises for its keys is of the user's making, and there is no common kind of error.
-    try:
+    with _refused("these keys do not go together", "correct these keys in the recipe"):
         args = SFTConfig(**kept)
+    with _refused("`report_to` names what cannot be reported to", "leave `report_to` out for TensorBoard"):
         get_reporting_integration_callbacks(args.report_to)
-        _try_optimizer(args, torch.nn.Linear(1, 1))
-    except Exception as error:
-        said = " ".join(str(error).split())[:300] or type(error).__name__
-        raise UserError(said, "correct these keys in the recipe") from error
+    optimizer = _small_optimizer(args, torch.nn.Linear(1, 1))
+    with _refused(
+        f"`lr_scheduler_type: {_name(args.lr_scheduler_type)}` cannot be set up", "correct it or `lr_scheduler_kwargs`"
+    ):
+        warmup = args.get_warmup_steps(TRIED_STEPS)
+        get_scheduler(args.lr_scheduler_type, optimizer, warmup, TRIED_STEPS, args.lr_scheduler_kwargs)
     return args
 
 
-def _try_optimizer(args: SFTConfig, layer: torch.nn.Linear) -> None:
-    """Build optimizer and schedule; one that picks layers by name is built by torch's SGD, as there are none to pick."""
-    kind, keys = torch.optim.SGD, {"lr": 1.0}
-    if args.optim_target_modules is None:
+def _small_optimizer(args: SFTConfig, layer: torch.nn.Linear) -> torch.optim.Optimizer:
+    """The optimizer on one layer; one that picks layers by name is left for later, as there are none to pick."""
+    if args.optim_target_modules is not None:
+        return torch.optim.SGD(layer.parameters(), lr=1.0)
+    with _refused(f"`optim: {_name(args.optim)}` cannot be set up", "correct `optim`, or leave `optim_args` out"):
         kind, keys = Trainer.get_optimizer_cls_and_kwargs(args, layer)
-    optimizer = kind(layer.parameters(), **keys)
-    warmup = args.get_warmup_steps(TRIED_STEPS)
-    get_scheduler(args.lr_scheduler_type, optimizer, warmup, TRIED_STEPS, args.lr_scheduler_kwargs)
+        optimizer: torch.optim.Optimizer = kind(layer.parameters(), **keys)
+    return optimizer
+
+
+@contextmanager
+def _refused(cause: str, remedy: str) -> Iterator[None]:
+    """Whatever a library raises for its keys is of the user's making, and there is no common kind of error."""
+    try:
+        yield
+    except Exception as error:
+        said = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError(f"{cause}: {said}", remedy) from error
+
+
+def _name(choice: Any) -> str:
+    return str(getattr(choice, "value", choice))

@@ -8,6 +8,7 @@ from transformers import EarlyStoppingCallback
 from transformers.utils.generic import is_flash_attention_requested
 from trl import SFTTrainer
 
+from blocklm.errors import UserError
 from blocklm.runs.checkpoints import delete_old_checkpoints, record_files
 from blocklm.training.callbacks.nonfinite_guard import check_weights
 from blocklm.training.data_order import InOrder, ReadingList
@@ -29,7 +30,13 @@ class OrderedTrainer(SFTTrainer):
         self, reading: ReadingList, loraplus_lr_ratio: float | None, watching: Watching, **arguments: Any
     ) -> None:
         self._reading, self._loraplus_lr_ratio, self.watching = reading, loraplus_lr_ratio, watching
-        super().__init__(**arguments)
+        try:
+            super().__init__(**arguments)
+        except (ValueError, TypeError, KeyError, OSError, ImportError) as error:
+            said = " ".join(str(error).split())[:300]
+            raise UserError(
+                f"TRL cannot train as these keys say: {said}", "correct these keys in the recipe"
+            ) from error
         if self.args.packing and not is_flash_attention_requested(self.model.config):
             self.data_collator = RowsApart(self.data_collator.pad_token_id)
 

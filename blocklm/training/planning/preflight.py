@@ -58,7 +58,7 @@ def fit(trainer: SFTTrainer, optimizer_bytes: int, asked_tokens: int) -> list[st
 
 
 def rehearse_save(trainer: SFTTrainer) -> None:
-    """Save once, in a folder that goes again, all that a checkpoint holds but the weights.
+    """Save once, in a folder that goes again, all that a checkpoint holds but the base's weights.
 
     Raises:
         UserError: it cannot be saved; found after training, that would lose it.
@@ -72,7 +72,7 @@ def rehearse_save(trainer: SFTTrainer) -> None:
             rehearse_saving(trainer.accelerator.unwrap_model(trainer.model), folder)
             trainer.processing_class.save_pretrained(folder)
             torch.save(trainer.args, Path(folder, "training_args.bin"))
-        except OSError:  # a full disk has words of its own
+        except (OSError, RuntimeError):  # a full disk and memory that runs out have words of their own
             raise
         except Exception as error:  # of any of three libraries
             raise UserError(
