@@ -10,25 +10,31 @@ nothing is shown but the result, warnings and errors.
 
 import sys
 
-from blocklm.config.recipe import parse_recipe
+from blocklm.config.recipe import Recipe, parse_recipe
 from blocklm.console import console
 from blocklm.evaluation.execution.sandbox import prove
-from blocklm.git.repository import joint_head, open_repositories
+from blocklm.git.repository import Repository, joint_head, open_repositories
 from blocklm.interrupts import Interrupts
 from blocklm.runs.directory import claim
+from blocklm.runs.lock import sole_run
 from blocklm.runs.manifest import read_manifest
 
 
 def main(interrupts: Interrupts) -> None:
     """Parse, refuse what cannot work, and only then load the stack."""
     recipe = parse_recipe(sys.argv[1:], __doc__)
-    pushes = bool(recipe.training["push_to_hub"])
-    if pushes:
+    if recipe.training["push_to_hub"]:
         # Only here: the hub's client brings tqdm, which reads what `--quiet` set when it is first imported.
         from blocklm.release.hub import check_reachable
 
         check_reachable(recipe.training["hub_model_id"])
     repositories = open_repositories(recipe.mining)
+    with sole_run(recipe.output_dir):
+        run(recipe, repositories, interrupts)
+
+
+def run(recipe: Recipe, repositories: list[Repository], interrupts: Interrupts) -> None:
+    """Train and examine, or show the summary of what is complete; then push what is to be pushed."""
     if finished := claim(recipe, joint_head(repositories)):
         print(f"already complete: {recipe.output_dir}\n{finished}")
     else:
@@ -39,7 +45,11 @@ def main(interrupts: Interrupts) -> None:
         finished = run_job(recipe, repositories, interrupts)
         if finished is not None:
             print(finished)
-    if finished is not None and pushes and not (read_manifest(recipe.output_dir) or {}).get("published"):
+    if (
+        finished is not None
+        and recipe.training["push_to_hub"]
+        and not (read_manifest(recipe.output_dir) or {}).get("published")
+    ):
         from blocklm.release.publish import push_run
 
         repo_id, private = recipe.training["hub_model_id"], bool(recipe.training["hub_private_repo"])

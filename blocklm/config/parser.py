@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
 from trl import TrlParser
 
+from blocklm.config.recipe_file import Written, read_recipe_file
 from blocklm.errors import UserError
 
 
@@ -44,9 +44,9 @@ class RecipeParser(TrlParser):
             raise SystemExit(0)
         if not arguments or arguments[0].startswith("-"):
             raise UserError("no recipe given", "name one first, such as `recipes/quickstart.yaml`")
-        recipe = load_yaml(Path(arguments.pop(0)))
-        self._check_known(recipe)
-        self._check_values(recipe)
+        written = read_recipe_file(Path(arguments.pop(0)))
+        self._check_known(written)
+        recipe = {action.dest: self._value(action, written[action.dest]) for action in self._of(written)}
         self.set_defaults_with_config(**recipe)
         flags = {flag: action.dest for action in self._actions for flag in action.option_strings}
         given = set(recipe) | {flags[word.split("=")[0]] for word in arguments if word.split("=")[0] in flags}
@@ -69,54 +69,49 @@ class RecipeParser(TrlParser):
     def _keys(self) -> set[str]:
         return {action.dest for action in self._actions}
 
-    def _check_known(self, recipe: dict[str, Any]) -> None:
-        for key in recipe:
+    def _of(self, written: dict[str, Written]) -> list[argparse.Action]:
+        return [action for action in self._actions if action.dest in written]
+
+    def _check_known(self, written: dict[str, Written]) -> None:
+        for key in written:
             if key not in self._keys():
-                self._unknown(str(key))
+                self._unknown(key)
 
-    def _check_values(self, recipe: dict[str, Any]) -> None:
-        """Run each value of the file through its flag's own type and choices."""
-        for action in self._actions:
-            value = recipe.get(action.dest)
-            takes_list = action.nargs in ("+", "*")
-            if value is None and action.dest in recipe and action.dest in self._required:
-                raise UserError(f"`{action.dest}` may not be null", f"give `{action.dest}` a value or leave it out")
-            if value is None or (isinstance(value, dict) and action.dest in self._mappings):
-                continue
-            if takes_list and not isinstance(value, list):
-                recipe[action.dest] = value = [value]
-            if isinstance(value, list | dict) and not takes_list:
-                raise UserError(
-                    f"`{action.dest}` takes one value, got {value!r}", f"give `{action.dest}` a single value"
-                )
-            for item in value if takes_list else [value]:
-                try:
-                    self._check_value(action, self._get_value(action, str(item)))
-                except argparse.ArgumentError as error:
-                    choices = f" (one of {', '.join(map(str, action.choices))})" if action.choices else ""
-                    raise UserError(
-                        f"`{action.dest}` cannot be {item!r}{choices}: {error.message}",
-                        f"correct `{action.dest}` in the recipe",
-                    ) from None
-            if action.dest in self._texts:  # YAML reads `branch: 123` as a number and `since: 2024-01-31` as a date
-                recipe[action.dest] = str(value)
-            if action.dest in self._text_lists:
-                recipe[action.dest] = [str(item) for item in value]
+    def _value(self, action: argparse.Action, written: Written) -> Any:
+        """What the parser takes for a key: the file's text, checked by the flag's own type and choices."""
+        value, takes_list, name = written.value, action.nargs in ("+", "*"), action.dest
+        if value is None:
+            if name in self._required:
+                raise UserError(f"`{name}` may not be null", f"give `{name}` a value or leave it out")
+            return None
+        if isinstance(value, dict) and name in self._mappings:
+            return value
+        if isinstance(value, list | dict) and not takes_list:
+            raise UserError(f"`{name}` takes one value, got {value!r}", f"give `{name}` a single value")
+        if not isinstance(value, list):
+            return [self._text(action, written)] if takes_list else self._text(action, written)
+        return [self._text(action, item) for item in written.items]
 
-
-def load_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping without repeated keys; raises `UserError` for anything else."""
-    if not path.is_file():
-        raise UserError(f"recipe `{path}` does not exist", "recipes are YAML files such as `recipes/quickstart.yaml`")
-    try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, yaml.SafeLoader)
-        recipe = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"`{path}` is not readable YAML: {' '.join(str(error).split())}", "correct the file") from None
-    if not isinstance(recipe, dict) or not isinstance(node, yaml.MappingNode):
-        raise UserError(f"`{path}` holds no `key: value` lines", "compare it with `recipes/quickstart.yaml`")
-    keys = [str(key.value) for key, _ in node.value]
-    if repeated := sorted({key for key in keys if keys.count(key) > 1}):
-        raise UserError(f"`{path}` sets `{repeated[0]}` more than once", "keep one of the two lines")
-    return recipe
+    def _text(self, action: argparse.Action, written: Written) -> Any:
+        """One value as on the command line; YAML's own reading counts for numbers and switches that are no text there."""
+        name, texts = action.dest, action.dest in self._texts | self._text_lists
+        if written.text is None:
+            raise UserError(f"`{name}` holds {written.value!r}, which is no single value", f"correct `{name}`")
+        if "\0" in written.text:
+            raise UserError(f"`{name}` holds a NUL character", f"correct `{name}`")
+        choices = set(map(str, action.choices or ()))
+        readings = [written.text] if texts else list(dict.fromkeys([written.text, written.python_text]))
+        if choices & set(readings):
+            readings = [reading for reading in readings if reading in choices]
+        problem = ""
+        for reading in readings:
+            try:
+                value = self._get_value(action, reading)
+                self._check_value(action, value)
+            except argparse.ArgumentError as error:
+                problem = problem or error.message
+            else:
+                return reading if texts or action.choices else value
+        listed = f" (one of {', '.join(map(str, action.choices))})" if action.choices else ""
+        shown = repr(written.value) if isinstance(written.value, str) else written.text
+        raise UserError(f"`{name}` cannot be {shown}{listed}: {problem}", f"correct `{name}` in the recipe")

@@ -22,6 +22,7 @@ from blocklm.config.release import HandoverArguments, check_handover
 from blocklm.config.retrieval import RetrievalArguments, check_retrieval
 from blocklm.config.run import RunArguments, check_run
 from blocklm.config.sampling import HUNK_VIEWS, VIEWS, SamplingArguments, checked
+from blocklm.config.training import check_training
 from blocklm.errors import UserError
 
 DEFAULT_MAX_LENGTH = 1024  # TRL's
@@ -44,6 +45,7 @@ LIBRARY_DEFAULTS: dict[str, Any] = {
     "ddp_timeout": 24 * 3600,
 }
 
+NEVER_NULL = ("output_dir", "push_to_hub", "hub_private_repo", "report_to", "ddp_timeout")
 
 OWN: dict[str, type[Any]] = {
     "mining": MiningArguments,
@@ -113,12 +115,18 @@ def parse_recipe(argv: Sequence[str], description: str | None = None) -> Recipe:
     recipe = Recipe(
         **parts | {"sampling": checked(parts["sampling"])},
         model={key: value for key, value in vars(model).items() if key in given},
-        training=LIBRARY_DEFAULTS | {key: value for key, value in vars(training).items() if key in given},
+        training=LIBRARY_DEFAULTS
+        | {key: value for key, value in vars(training).items() if _is_said(key, value, given)},
     )
     if "packing" in given:
         recipe.training["packing"] = PACKING[str(recipe.training["packing"])]
     _check(recipe)
     return recipe
+
+
+def _is_said(key: str, value: Any, given: set[str]) -> bool:
+    """Whether a key stands in the recipe; null leaves out what no run can be without."""
+    return key in given and (value is not None or key not in NEVER_NULL)
 
 
 def _check(recipe: Recipe) -> None:
@@ -135,3 +143,4 @@ def _check(recipe: Recipe) -> None:
     check_watch(recipe.watch)
     check_handover(recipe.handover, recipe.model, recipe.training)
     check_retrieval(recipe.retrieval)
+    check_training(recipe.training, recipe.model)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import yaml
 from pathspec import GitIgnoreSpec
 
+from blocklm.config.recipe_file import UNREADABLE
 from blocklm.errors import UserError
 
 # As the parser takes it: YAML's own, or text that is read as YAML.
@@ -83,8 +84,6 @@ def checked(sampling: SamplingArguments) -> SamplingArguments:
         UserError: one of them cannot be.
     """
     mappings: dict[str, Any] = {key: _mapping(sampling, key) for key in MAPPINGS}
-    if sampling.recency == "False":  # what YAML makes of a bare `off`
-        mappings["recency"] = "off"
     read = dataclasses.replace(sampling, **mappings)
     _check(read)
     _check_phases(mappings["phases"] or {})
@@ -97,7 +96,7 @@ def _mapping(sampling: SamplingArguments, key: str) -> dict[str, Any] | None:
     if isinstance(given, str):
         try:
             given = yaml.safe_load(given)
-        except yaml.YAMLError:
+        except UNREADABLE:
             given = str(given)
     if given is None or isinstance(given, dict):
         return given or None

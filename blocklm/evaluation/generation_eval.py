@@ -4,7 +4,6 @@
 `commit`, `language`, `prompt`, `output`, `truth` (null for a prompt of the recipe) and `scores`.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from blocklm.evaluation.questions import Question
 from blocklm.evaluation.scoring import by_task, scores_of
-from blocklm.files import replace_file
+from blocklm.files import read_json_lines, write_json_lines
 from blocklm.models.generation import Decoding, generate
 
 SAMPLES = "samples.jsonl"
@@ -66,13 +65,12 @@ def ask(
 
 def read_rows(run_dir: Path) -> list[dict[str, Any]]:
     """The rows of a run's `samples.jsonl`, by step; none if there is no such file."""
-    path = run_dir / SAMPLES
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    return read_json_lines(run_dir / SAMPLES, skip_torn=True)
 
 
 def write_rows(run_dir: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write them all in one step, so that a kill tears none."""
-    replace_file(run_dir / SAMPLES, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
+    write_json_lines(run_dir / SAMPLES, rows)
 
 
 def history(rows: Sequence[dict[str, Any]], step: int) -> dict[str, Any] | None:

@@ -1,5 +1,6 @@
 """What an earlier dataset of a repository holds of its history now: whole batches from the beginning, to be kept."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
@@ -45,7 +46,11 @@ def find_earlier(folder: Path, key: Key, repository: Repository, listed: History
         listed: its commits.
     """
     found = []
-    for candidate in folder.parent.glob(f"{folder.name.rpartition('-')[0]}-*"):
+    settings = folder.name.rpartition("-")[0]
+    ours = re.compile(rf"{re.escape(settings)}-[0-9a-f]+")  # and no copy: the one that is outgrown is deleted
+    for candidate in folder.parent.glob(f"{settings}-*"):
+        if not ours.fullmatch(candidate.name):
+            continue
         stored = cache.read(candidate)
         if stored is None or may_read_better(repository, stored[1]):
             continue

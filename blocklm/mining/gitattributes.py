@@ -54,7 +54,10 @@ class AttributeHistory:
         lines = [
             (folder, line)
             for folder, blob in sorted(files, key=lambda file: file[0].count("/"))
-            for line in self._git("cat-file", "blob", blob).encode("utf-8", "replace").decode().splitlines()
+            for line in self._git("cat-file", "blob", blob)
+            .encode("utf-8", "replace")
+            .decode()
+            .split("\n")  # git's only line end
             if "linguist-" in line
         ]
         return AttributeRules(lines) if lines else None

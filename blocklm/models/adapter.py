@@ -1,6 +1,6 @@
 """The LoRA adapter: a configuration whose every target exists, and its weights switched off, replaced or put back."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -26,7 +26,7 @@ def lora_config(model: PreTrainedModel, config: ModelConfig) -> LoraConfig | Non
         UserError: a target that names no layer, or a quantised base without LoRA, which cannot be trained.
     """
     if not config.use_peft:
-        if config.load_in_4bit or config.load_in_8bit:
+        if config.load_in_4bit or config.load_in_8bit or getattr(model, "is_quantized", False):
             raise UserError("a quantised model cannot be trained without LoRA", "set `use_peft: true`")
         return None
     lora = get_peft_config(config)
@@ -36,19 +36,44 @@ def lora_config(model: PreTrainedModel, config: ModelConfig) -> LoraConfig | Non
         targets = [targets] if isinstance(targets, str) else sorted(targets)
         check_targets(model, targets)
     lora.target_modules = targets
+    _check_named("lora_modules_to_save", lora.modules_to_save, [name for name, _ in model.named_modules()])
+    _check_named("lora_target_parameters", lora.target_parameters, [name for name, _ in model.named_parameters()])
     return lora
 
 
 def check_targets(model: torch.nn.Module, targets: list[str]) -> None:
-    """Raise `UserError` unless each name ends the path of some linear layer of `model`."""
-    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)]
+    """Raise `UserError` unless each name ends the path of some linear layer of `model` that is not its head.
+
+    The head's product is never formed: the loss takes its weight, and would not see an adapter on it.
+    """
+    head = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)}
+    linear = [name for name, module in layers.items() if module is not head]
     for target in targets:
-        if not any(name == target or name.endswith(f".{target}") for name in linear):
+        if not _is_among(target, linear):
+            if _is_among(target, layers):
+                raise UserError(
+                    f"`lora_target_modules` names `{target}`, the head of {type(model).__name__}, which takes no adapter",
+                    f"leave it out, or train it whole with `lora_modules_to_save: [{target}]`",
+                )
             names = sorted({name.rpartition(".")[2] for name in linear})
             raise UserError(
                 f"`lora_target_modules` names `{target}`, which {type(model).__name__} does not have",
                 f"its linear layers are {', '.join(names)}; or use `all-linear`",
             )
+
+
+def _check_named(key: str, wanted: Collection[str] | None, present: Sequence[str]) -> None:
+    """Raise `UserError` unless each name ends one of the paths that are there; PEFT would pass it over in silence."""
+    for name in wanted or ():
+        if not _is_among(name, present):
+            raise UserError(
+                f"`{key}` names `{name}`, which the model does not have", f"correct `{key}` or leave it out"
+            )
+
+
+def _is_among(name: str, paths: Collection[str]) -> bool:
+    return any(path == name or path.endswith(f".{name}") for path in paths)
 
 
 def check_same_model(ours: ModelConfig, theirs: ModelConfig, run_dir: Path) -> None:

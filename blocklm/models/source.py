@@ -8,7 +8,15 @@ from typing import Any, Self
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from trl import ModelConfig
 
-from blocklm.models.loading import check_length, load_base, load_config, load_tokenizer, load_tuned, model_config
+from blocklm.models.loading import (
+    check_length,
+    load_base,
+    load_config,
+    load_plain_base,
+    load_tokenizer,
+    load_tuned,
+    model_config,
+)
 from blocklm.models.precision import Precision, choose_precision
 
 
@@ -59,8 +67,7 @@ class ModelSource:
 
     def unquantised(self, dtype: str) -> PreTrainedModel:
         """Load the base without quantisation, in `dtype`."""
-        config = replace(self.config, load_in_4bit=False, load_in_8bit=False, dtype=dtype)
-        return load_base(config, self.precision, self.trust_remote_code)
+        return load_plain_base(self.config, self.precision, dtype, self.trust_remote_code)
 
     def tuned(self, run_dir: Path) -> PreTrainedModel:
         """Load what a run saved: its adapter on the base, or its whole model; raises `UserError` if it saved neither."""

@@ -9,27 +9,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from blocklm.evaluation.generation_eval import SAMPLES
 from blocklm.models.adapter import base_arm
 from blocklm.release.merge import MERGED, merge
+from blocklm.release.publish import ADAPTER, MODEL
 from blocklm.release.verify import check_saved, describe, witness
+from blocklm.runs.checkpoints import saved_weights
 from blocklm.runs.completed import Finished
 from blocklm.runs.continuation import LEARNED, Previous, roll_back
 from blocklm.runs.model_card import write_card, write_card_of_previous
 
-ARTIFACTS = (
-    "recipe.yaml",
-    "probe.json",
-    LEARNED,
-    "README.md",
-    "exam.json",
-    SAMPLES,
-    "adapter_*",
-    "*.safetensors",
-    "best/*",
-    f"{MERGED}/*",
-    "config.json",
-    "generation_config.json",
-    "token*",
-    "*.jinja",
-)
+# Files by name: what else lies in the run directory is the user's.
+ARTIFACTS = ("recipe.yaml", "probe.json", LEARNED, "README.md", "exam.json", SAMPLES, *ADAPTER, *MODEL)
+FOLDERS = ("best", MERGED)
 
 
 def hand_over(
@@ -61,4 +50,6 @@ def hand_over(
 
 def artifacts_of(run_dir: Path) -> list[Path]:
     """The files of a run directory that are its result or say how it came about."""
-    return sorted({path for pattern in ARTIFACTS for path in run_dir.glob(pattern)})
+    named = (run_dir / name for name in ARTIFACTS)
+    inside = (path for folder in FOLDERS for path in (run_dir / folder).glob("*"))
+    return sorted({path for path in (*named, *inside, *saved_weights(run_dir)) if path.is_file()})

@@ -20,6 +20,7 @@ from blocklm.files import digest, write_json
 from blocklm.models.adapter import base_arm
 from blocklm.release.gate import reasons_against
 from blocklm.release.hub import check_reachable, licence_of, upload
+from blocklm.runs.checkpoints import saved_weights
 from blocklm.runs.completed import Finished, finished_run
 from blocklm.runs.fingerprint import weights_of
 from blocklm.runs.manifest import add_to_manifest
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
              "merges.txt", "tokenizer.model", "chat_template.jinja", "generation_config.json")  # fmt: skip
 ADAPTER = ("adapter_model.safetensors", "adapter_config.json", *TOKENIZER)
-MODEL = ("*.safetensors", "model.safetensors.index.json", "config.json", *TOKENIZER)
+MODEL = ("model.safetensors.index.json", "config.json", *TOKENIZER)
 # What of a recipe says how, not on what or where.
 NOT_PUBLISHED = {"repo", "branch", "paths", "exclude", "corpus_dir", "output_dir", "boost", "author_weights", "continue_from",
                  "check_command", "check_binds", "behavioral_prompts", "logging_dir", "chat_template_path", "project",
@@ -99,8 +100,9 @@ def fill(folder: Path, run: Finished, merged: bool, repo_id: str, base: str, rea
     source, adapter = (run.path / "merged", False) if merged else (run.path, run.adapted)
     if not source.is_dir():
         raise UserError(f"`{run.path}` has no merged model", f"`python scripts/export.py {run.path}` writes it")
-    for pattern in ADAPTER if adapter else MODEL:
-        for path in source.glob(pattern):
+    names = ADAPTER if adapter else (*MODEL, *(path.name for path in saved_weights(source)))
+    for path in (source / name for name in names):
+        if path.is_file():
             shutil.copyfile(path, folder / path.name)
     revision = None
     if adapter:

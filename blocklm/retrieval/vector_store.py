@@ -5,7 +5,7 @@ A store knows which model made what it keeps, and for which head of a history it
 
 import json
 import logging
-import os
+import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +14,10 @@ from typing import Protocol
 
 import numpy as np
 
+from blocklm.files import replacing, write_json
+
 MADE = "made.json"
+PART = re.compile(r"\d{6,}\.npz")  # and no copy that somebody put beside it
 
 logger = logging.getLogger(__name__)
 
@@ -72,9 +75,7 @@ class FileVectors:
 
     def begin(self, made: Made) -> None:
         """Write it into the folder."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        (self._folder / f".{MADE}").write_text(json.dumps(asdict(made)), encoding="utf-8")
-        (self._folder / f".{MADE}").replace(self._folder / MADE)
+        write_json(self._folder / MADE, asdict(made))
 
     def clear(self) -> None:
         """Delete the files."""
@@ -88,14 +89,10 @@ class FileVectors:
 
     def add(self, names: Sequence[str], vectors: np.ndarray) -> None:
         """Write one more file, which is there whole or not at all."""
-        self._folder.mkdir(parents=True, exist_ok=True)
         taken = [int(part.stem) for part in self._parts()]  # a damaged one in their midst may have gone
         part = self._folder / f"{max(taken, default=-1) + 1:06d}.npz"
-        with (self._folder / ".part").open("wb") as file:
+        with replacing(part) as file:
             np.savez(file, names=np.array(names), vectors=vectors)
-            file.flush()
-            os.fsync(file.fileno())
-        (self._folder / ".part").replace(part)
         self._names, self._vectors = np.append(self._names, names), None
 
     def nearest(self, vector: np.ndarray, count: int) -> list[tuple[str, float]]:
@@ -110,7 +107,9 @@ class FileVectors:
         return sorted(((str(self._names[at]), float(cosines[at])) for at in best), key=lambda pair: -pair[1])
 
     def _parts(self) -> list[Path]:
-        return sorted(self._folder.glob("[0-9]*.npz"))
+        if not self._folder.is_dir():
+            return []
+        return sorted(path for path in self._folder.iterdir() if PART.fullmatch(path.name))
 
     def _kept(self) -> tuple[np.ndarray, np.ndarray]:
         names, vectors = [np.zeros(0, "<U32")], list[np.ndarray]()

@@ -22,6 +22,7 @@ from blocklm.mining.changes import Changes
 from blocklm.mining.mine import mine
 from blocklm.models.loading import special_tokens
 from blocklm.models.source import ModelSource
+from blocklm.runs.checkpoints import saved_weights
 from blocklm.runs.manifest import read_manifest
 
 
@@ -127,7 +128,7 @@ def finished_run(run_dir: Path, keys: Sequence[str] = ()) -> Finished:
     check_spelling("run_dir", run_dir)
     manifest = read_manifest(run_dir)
     complete = manifest is not None and manifest["status"] == "complete" and manifest["plan"]
-    if manifest is None or not complete or not any(run_dir.glob("*.safetensors")):
+    if manifest is None or not complete or not saved_weights(run_dir):
         raise UserError(
             f"`{run_dir}` is not a complete run",
             "name the `output_dir` of a run that went to its end with this version",

@@ -18,12 +18,13 @@ from blocklm.errors import UserError
 from blocklm.files import replace_file
 from blocklm.models.adapter import check_same_model
 from blocklm.models.loading import model_config
+from blocklm.runs.checkpoints import saved_weights
 from blocklm.runs.manifest import read_manifest
 
 LEARNED = "learned.txt"
 REJECTED = "rejected"
 # What a run has learned, and the list of what it learned it from: they change places together.
-RESULT = ("adapter_*", "*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", LEARNED)
+RESULT = ("adapter_config.json", "model.safetensors.index.json", "config.json", "generation_config.json", LEARNED)
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def previous_run(named: str, config: ModelConfig) -> Previous:
             f"`continue_from` names `{named}`, which is not a complete run",
             "end it by its own command first, or name another",
         )
-    if not any(path.glob("*.safetensors")):
+    if not saved_weights(path):
         raise UserError(
             f"the adapter of `{named}` is gone", "name another run in `continue_from`, or train anew without it"
         )
@@ -110,4 +111,4 @@ def roll_back(run_dir: Path, previous: Path) -> None:
 
 
 def _result(run_dir: Path) -> list[Path]:
-    return sorted({path for pattern in RESULT for path in run_dir.glob(pattern)})
+    return sorted([*saved_weights(run_dir), *(run_dir / name for name in RESULT if (run_dir / name).is_file())])

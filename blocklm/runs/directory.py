@@ -1,23 +1,26 @@
 """The run directory: whose it is, what it already holds, and which of its checkpoints can be gone on from."""
 
-import json
+import logging
 from pathlib import Path
 
 import yaml
-from safetensors import SafetensorError, safe_open
 
-from blocklm.config.parser import load_yaml
 from blocklm.config.recipe import Recipe
+from blocklm.config.recipe_file import load_yaml
 from blocklm.errors import UserError
 from blocklm.files import check_spelling, replace_file
+from blocklm.runs.checkpoints import checkpoints, damage_of, saved_weights
+from blocklm.runs.lock import is_first_process
 from blocklm.runs.manifest import read_manifest
 from blocklm.runs.summary import summarise
+
+logger = logging.getLogger(__name__)
 
 
 def claim(recipe: Recipe, head: str) -> str | None:
     """Take the recipe's `output_dir` for this run, or return the summary of the run if it is complete there.
 
-    A directory in which nothing was trained yet is free for any recipe.
+    A directory in which nothing was trained yet is free for any recipe. Of several processes only the first writes.
 
     Raises:
         UserError: it holds a run of another recipe, or of another state of the repository, or has a name that no library
@@ -32,15 +35,18 @@ def claim(recipe: Recipe, head: str) -> str | None:
         _check_head(recipe.output_dir, manifest, head)
         if manifest is not None and manifest["status"] == "complete":
             return summarise(recipe.output_dir, manifest)
+    if not is_first_process():
+        return None
     if not _holds_work(recipe.output_dir):
         # A manifest whose work was deleted would claim a training whose result is gone.
         (recipe.output_dir / "manifest.json").unlink(missing_ok=True)
     replace_file(path, yaml.safe_dump(recipe.resolved(), sort_keys=False, allow_unicode=True))
+    _tell_damage(recipe.output_dir)
     return None
 
 
 def _holds_work(run_dir: Path) -> bool:
-    return any(run_dir.glob("checkpoint-*")) or any(run_dir.glob("*.safetensors"))
+    return bool(checkpoints(run_dir) or saved_weights(run_dir))
 
 
 def _check_recipe(recipe: Recipe, path: Path) -> None:
@@ -64,21 +70,15 @@ def _check_head(run_dir: Path, manifest: dict[str, object] | None, head: str) ->
 
 
 def latest_checkpoint(output_dir: Path) -> Path | None:
-    """The newest checkpoint that is whole; one torn by a kill or a full disk is passed over.
-
-    The trainer writes `trainer_state.json` last, so a checkpoint that has it has everything.
-    """
-    found = sorted(output_dir.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
-    return next((path for path in found if _is_whole(path)), None)
+    """The newest checkpoint that is whole; one torn by a kill, a full disk or a hand is passed over."""
+    return next((path for path in checkpoints(output_dir) if damage_of(path) is None), None)
 
 
-def _is_whole(checkpoint: Path) -> bool:
-    try:
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-        weights = list(checkpoint.glob("*.safetensors"))
-        for path in weights:
-            with safe_open(path, framework="pt"):
-                pass
-    except (OSError, ValueError, SafetensorError):
-        return False
-    return bool(weights)
+def _tell_damage(output_dir: Path) -> None:
+    """Say which checkpoints are passed over, and from where the run goes on instead."""
+    whole = latest_checkpoint(output_dir)
+    goes_on = f"{whole.name} is gone on from" if whole else "training begins at step 0"
+    for path in checkpoints(output_dir):
+        if path == whole:
+            break
+        logger.warning("%s is not whole (%s): %s", path.name, damage_of(path), goes_on)

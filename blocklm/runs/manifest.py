@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import blocklm
+from blocklm.errors import UserError
 from blocklm.files import digest, write_json
 
 SCHEMA_VERSION = 1
@@ -103,9 +104,22 @@ class Manifest:
 
 
 def read_manifest(run_dir: Path) -> dict[str, Any] | None:
-    """The manifest of a run directory, None if there is none."""
+    """The manifest of a run directory, None if there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
     path = run_dir / "manifest.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content["status"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"`{path}` is damaged: {error}", "delete it: the training command resumes from its checkpoints without it"
+        ) from None
+    return content
 
 
 def add_to_manifest(run_dir: Path, **entries: Any) -> None:

@@ -10,14 +10,16 @@ from typing import Any
 import torch
 from datasets import Dataset
 from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerBase, set_seed
-from trl import ModelConfig, SFTConfig, SFTTrainer
+from trl import SFTConfig, SFTTrainer
 
 from blocklm.config.recipe import Recipe
 from blocklm.errors import UserError
 from blocklm.interrupts import Interrupts
 from blocklm.models.adapter import lora_config
+from blocklm.models.loading import model_config
 from blocklm.models.precision import Precision
 from blocklm.runs.directory import latest_checkpoint
+from blocklm.training.arguments import build_arguments
 from blocklm.training.callbacks.best_checkpoint import BestCallback
 from blocklm.training.callbacks.eta import EstimateCallback
 from blocklm.training.callbacks.interrupt import InterruptCallback
@@ -70,10 +72,7 @@ def sft_config(
     if plan is not None:
         given |= _as_planned(plan)
     given["dataset_kwargs"] = {"skip_prepare_dataset": True}
-    try:
-        args = SFTConfig(**given)
-    except ValueError as error:
-        raise UserError(" ".join(str(error).split()), "correct these keys in the recipe") from error
+    args = build_arguments(given)
     if args.metric_for_best_model is not None and args.save_total_limit == 1:
         # The best and the last: at 1 the trainer ends, if interrupted too, by deleting the last.
         args.save_total_limit = 2
@@ -140,7 +139,7 @@ def build_trainer(
         train_dataset=reading.dataset,
         eval_dataset=validation,
         processing_class=tokenizer,
-        peft_config=begun_as(lora_config(base, ModelConfig(**recipe.model)), recipe.lora),
+        peft_config=begun_as(lora_config(base, model_config(recipe.model)), recipe.lora),
         callbacks=callbacks,
     )
     watching.take_over(trainer)

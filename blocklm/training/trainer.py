@@ -1,5 +1,6 @@
 """TRL's SFTTrainer, made to read in a given order, to save only what is sound and to resume where it was."""
 
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
@@ -7,6 +8,8 @@ from transformers import EarlyStoppingCallback
 from transformers.utils.generic import is_flash_attention_requested
 from trl import SFTTrainer
 
+from blocklm.errors import UserError
+from blocklm.runs.checkpoints import delete_old_checkpoints, record_files
 from blocklm.training.callbacks.nonfinite_guard import check_weights
 from blocklm.training.data_order import InOrder, ReadingList
 from blocklm.training.lora_variants import loraplus
@@ -27,7 +30,13 @@ class OrderedTrainer(SFTTrainer):
         self, reading: ReadingList, loraplus_lr_ratio: float | None, watching: Watching, **arguments: Any
     ) -> None:
         self._reading, self._loraplus_lr_ratio, self.watching = reading, loraplus_lr_ratio, watching
-        super().__init__(**arguments)
+        try:
+            super().__init__(**arguments)
+        except (ValueError, TypeError, KeyError, OSError, ImportError) as error:
+            said = " ".join(str(error).split())[:300]
+            raise UserError(
+                f"TRL cannot train as these keys say: {said}", "correct these keys in the recipe"
+            ) from error
         if self.args.packing and not is_flash_attention_requested(self.model.config):
             self.data_collator = RowsApart(self.data_collator.pad_token_id)
 
@@ -67,7 +76,20 @@ class OrderedTrainer(SFTTrainer):
         check_weights((weight for weight in self.model.parameters() if weight.requires_grad), self.args, self.state)
         super().save_model(output_dir, _internal_call)
 
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Save one, and then delete those beyond `save_total_limit`, and nothing else."""
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
+        if self.args.should_save:
+            kept = {self.state.global_step, self.state.best_global_step or 0}
+            delete_old_checkpoints(Path(self.args.output_dir), limit, kept)
+
     def _save_rng_state(self, output_dir: str) -> None:
-        """Every process writes its own; the main one may write `trainer_state.json` only when all have."""
+        """Every process writes its own; the main one may list the files and write `trainer_state.json` when all have."""
         super()._save_rng_state(output_dir)
         self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            record_files(Path(output_dir))

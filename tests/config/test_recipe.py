@@ -67,6 +67,33 @@ def read(folder: Path, text: str, *arguments: str) -> Recipe:
         ("loraplus_lr_ratio: 16", "`loraplus_lr_ratio` says something of LoRA", "use_peft: true"),
         ("use_dora: true", "`use_dora` says something of LoRA", "use_peft: true"),
         ("x: [", "is not readable YAML", "correct the file"),
+        ("seed: 2024-13-45", "`seed` cannot be '2024-13-45'", "correct `seed`"),
+        ("seed: 1:30", "`seed` cannot be 1:30", "correct `seed`"),
+        ("lora_r: 0x10", "`lora_r` cannot be 0x10", "correct `lora_r`"),
+        ("eval_strategy: off", "`eval_strategy` cannot be off (one of no, steps, epoch)", "correct"),
+        ("paths: [src, null]", "`paths` holds None", "correct `paths`"),
+        ('branch: "a\\0b"', "`branch` holds a NUL character", "correct `branch`"),
+        ("? [a]\n: 1", "unknown recipe key", "--help"),
+        ("x: !!bool maybe", "unknown recipe key `x`", "--help"),
+        ("boost: '{a: 2024-13-45}'", "`boost` is no mapping", "write it as"),
+        ("seed: -1", "`seed` cannot be -1", "from 0 up, at most 4.29497e+09"),
+        ("data_seed: 4294967296", "`data_seed` cannot be 4294967296", "from 0 up"),
+        ("lora_r: 0", "`lora_r` cannot be 0", "from 1 up"),
+        ("lora_dropout: 1", "`lora_dropout` cannot be 1", "at most 0.9999"),
+        ("learning_rate: .nan", "`learning_rate` cannot be nan", "from 0 up"),
+        ("num_train_epochs: .inf", "`num_train_epochs` cannot be inf", "above 0"),
+        ("max_steps: 0", "`max_steps` cannot be 0", "num_train_epochs"),
+        ("max_steps: -2", "`max_steps` cannot be -2", "num_train_epochs"),
+        ("save_steps: 0", "`save_steps` cannot be 0", "above 0"),
+        ("metric_for_best_model: eval_accuracy", "`metric_for_best_model` cannot be 'eval_accuracy'", "eval_loss"),
+        ("report_to: wandb", "`report_to: wandb` needs the package wandb", "leave `report_to` out"),
+        ("report_to: [tensorboard, nothing]", "`report_to` cannot be 'nothing'", "tensorboard"),
+        ("use_liger_kernel: true", "needs the package liger_kernel", "leave `use_liger_kernel` out"),
+        ("attn_implementation: flash_attention_2", "needs the package flash_attn", "`sdpa` is PyTorch's own"),
+        ("attn_implementation: flash", "`attn_implementation` cannot be 'flash'", "eager, sdpa"),
+        ("optim: galore_adamw", "`optim: galore_adamw` needs the package galore_torch", "leave `optim` out"),
+        ("use_peft: true\nlora_task_type: SEQ_CLS", "`lora_task_type` cannot be 'SEQ_CLS'", "leave it out"),
+        ("use_peft: true\nlora_target_modules: []", "`lora_target_modules` holds an empty name", "leave it out"),
     ],
 )
 def test_a_bad_recipe_is_refused_with_its_cause_and_remedy(tmp_path: Path, text: str, said: str, hint: str) -> None:
@@ -103,6 +130,44 @@ def test_null_lists_and_mappings_arrive_as_written(tmp_path: Path) -> None:
 def test_a_number_where_text_belongs_is_read_as_text(tmp_path: Path) -> None:
     mining = read(tmp_path, "repo: 123\nbranch: 2024\nsince: 2024-01-31\npaths: [1, src]").mining
     assert (mining.repo, mining.branch, mining.since, mining.paths) == (["123"], "2024", "2024-01-31", ["1", "src"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1.10", "0755", "1e3", "1_000", "0x1F", "12:30", "no", "On", "2024-01-31 10:00:00", "2024-13-45", "=", ".inf"],
+)
+def test_a_text_is_read_as_it_stands_and_written_back(tmp_path: Path, text: str) -> None:
+    """YAML 1.1 has another type in mind for each of them, and some it cannot read at all."""
+    recipe = read(tmp_path, f"branch: {text}\npaths: [{text}, src]\nrepo: {text}")
+    assert (recipe.mining.branch, recipe.mining.paths, recipe.mining.repo) == (text, [text, "src"], [text])
+    (tmp_path / "resolved.yaml").write_text(yaml.safe_dump(recipe.resolved()))
+    assert parse_recipe([str(tmp_path / "resolved.yaml")]) == recipe
+    assert read(tmp_path, "", "--branch", text).mining.branch == text, "as on the command line"
+
+
+def test_a_choice_is_read_as_it_stands(tmp_path: Path) -> None:
+    recipe = read(tmp_path, "eval_strategy: no\nsave_strategy: no\npacking: yes\nload_in_4bit: on\nuse_peft: on")
+    assert (recipe.training["eval_strategy"], recipe.training["save_strategy"]) == ("no", "no")
+    assert (recipe.training["packing"], recipe.model["load_in_4bit"]) == (True, True)
+
+
+def test_a_number_is_read_as_on_the_command_line(tmp_path: Path) -> None:
+    """YAML would take the first for eight."""
+    assert read(tmp_path, "lora_r: 010\nmax_gpu_temp: .inf\nlearning_rate: 1e-3").model["lora_r"] == 10
+
+
+def test_merged_keys_and_anchors_are_read(tmp_path: Path) -> None:
+    recipe = read(
+        tmp_path, "branch: &name 1.10\nsince: 2024-01-31\ntemplate: *name\nphases: {a: &a {share: 1}, b: *a}"
+    )
+    assert recipe.sampling.template == "1.10"
+
+
+def test_null_leaves_out_what_no_run_can_be_without(tmp_path: Path) -> None:
+    recipe = read(tmp_path, "output_dir: null\nddp_timeout: null\nreport_to: null\nsave_total_limit: null")
+    assert str(recipe.output_dir) == "runs/default"
+    assert recipe.training["report_to"] == ["tensorboard"]
+    assert recipe.training["save_total_limit"] is None, "keeps all, as the library says"
 
 
 def test_several_repositories_are_a_list(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ class Conversation:
 def _past_text(one: PastChange) -> str:
     followed = "".join(f"Later {then.kind} on {then.day}: {then.subject}\n" for then in one.followups)
     lines, left = list[str](), PAST_CHARS
-    for line in one.text.splitlines():
+    for line in one.text.removesuffix("\n").split("\n"):
         left -= len(line) + 1
         if left < 0:
             break

@@ -180,7 +180,7 @@ def opening_lines(reviewer: Reviewer) -> Iterator[str]:
         yield f"going on with {session.path}"
     for turn in session.turns:
         yield f"> {turn.question}"
-        yield from turn.answer.splitlines()
+        yield from turn.answer.split("\n")
 
 
 def _counts(change: UnderReview) -> dict[str, tuple[int, int]]:

@@ -4,7 +4,6 @@ JSON lines under `RUN_DIR/reviews`; a file is written whole after each turn, so 
 time. No secret is in it: what goes in was searched for them.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 from blocklm.assistant.review.chat_format import Turn
 from blocklm.assistant.review.past_changes import PastChange, past_change
 from blocklm.errors import UserError
-from blocklm.files import replace_file
+from blocklm.files import read_json_lines, write_json_lines
 from blocklm.mining.redaction import redact
 
 SCHEMA = 1
@@ -40,7 +39,7 @@ class Session:
         question, answer = (found.text for found in redact([turn.question, turn.answer]))
         self.turns.append(Turn(question, answer, turn.ended))
         rows = [{"schema": SCHEMA, **self.about}, {"past": list(map(asdict, self.past))}, *map(asdict, self.turns)]
-        replace_file(self.path, "".join(json.dumps(row, default=str) + "\n" for row in rows))
+        write_json_lines(self.path, rows)
 
 
 def open_session(
@@ -71,7 +70,7 @@ def open_session(
 
 def _read(path: Path) -> tuple[dict[str, Any], Session]:
     try:
-        head, found, *turns = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        head, found, *turns = read_json_lines(path)
         about = {key: value for key, value in head.items() if key != "schema"}
         past = list(map(past_change, found["past"]))
         if head["schema"] == SCHEMA:

@@ -1,10 +1,11 @@
 """What the arms have answered already, so that an exam goes on where it was interrupted."""
 
-import json
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from blocklm.files import json_line, read_json_lines
 
 
 class Answers:
@@ -12,12 +13,12 @@ class Answers:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._known = dict(_read(path)) if path.is_file() else {}
+        self._known = dict(_read(path))
 
     def __enter__(self) -> Self:
         """Open the file."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._path.open("a", encoding="utf-8")
+        self._file = self._path.open("a", encoding="utf-8", errors="backslashreplace")
         self._file.write("\n")  # ends what a kill left of a line
         return self
 
@@ -34,7 +35,7 @@ class Answers:
     def add(self, key: str, answer: Any) -> None:
         """Keep an answer that JSON can hold."""
         self._known[key] = answer
-        self._file.write(json.dumps([key, answer]) + "\n")
+        self._file.write(json_line([key, answer]))
         self._file.flush()
 
 
@@ -44,11 +45,5 @@ def key_of(weights: str, *asked: Any) -> str:
 
 
 def _read(path: Path) -> list[tuple[str, Any]]:
-    found = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            key, answer = json.loads(line)
-        except ValueError:
-            continue
-        found.append((str(key), answer))
-    return found
+    rows = read_json_lines(path, skip_torn=True)
+    return [(str(row[0]), row[1]) for row in rows if isinstance(row, list) and len(row) == 2]

@@ -134,7 +134,7 @@ class Watch:
 def _own_bytes(pid: int) -> int:
     """Of a process's memory what is no file's: its own, and what it shares without a name."""
     try:
-        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:  # it has ended
         return 0
     return sum(int(line.split()[1]) << 10 for line in lines if line.startswith(("RssAnon:", "RssShmem:")))

@@ -3,14 +3,14 @@
 The exam records no text; what its items ask for is read from the corpus, where it stands redacted, as long as that is there.
 """
 
-import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from datasets import load_from_disk
 
+from blocklm.files import read_json_lines
 from blocklm.formatting import figure, plural, signed
 from blocklm.runs.report.components import Chart, Line, Specimen
 
@@ -89,22 +89,12 @@ def _tail(text: str) -> str:
 
 def read_samples(path: Path) -> list[Item]:
     """The rows of `samples.jsonl`, one of each step and item; none if it is absent, and not the last if a kill tore it."""
-    if not path.is_file():
-        return []
-    return list(
-        {(row["step"], str(row["item"])): row for row in _rows(path)}.values()
-    )  # a step taken again counts once
-
-
-def _rows(path: Path) -> Iterator[Item]:
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:  # torn by a kill while it was written
-                continue
-            if isinstance(row, dict) and {"step", "item", "output"} <= row.keys():
-                yield row
+    rows = [
+        row
+        for row in read_json_lines(path, skip_torn=True)
+        if isinstance(row, dict) and {"step", "item", "output"} <= row.keys()
+    ]
+    return list({(row["step"], str(row["item"])): row for row in rows}.values())  # a step taken again counts once
 
 
 def samples(rows: Sequence[Item]) -> list[Specimen]:

@@ -3,6 +3,7 @@
 A run that was interrupted has no `training` in its manifest yet, and hardware series stand in event files only.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,18 +40,23 @@ WATCHED = (
     "process_ram",
 )
 HARDWARE_SHOWN = 9
+EVENTS = re.compile(r"events\.out\.tfevents\.\d+\..+\.\d+")  # and no archive of them
 Series = dict[str, tuple[Point, ...]]
 
 
 def read_series(run_dir: Path, training: Mapping[str, Any] | None) -> Series:
     """Every series of a run by its TensorBoard tag, in the order of the steps, each step once."""
     found: dict[str, dict[float, float]] = defaultdict(dict)
-    for folder in sorted({path.parent for path in (run_dir / "tensorboard").rglob("*tfevents*")}):
-        events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
-        events.Reload()
-        for tag in events.Tags()["scalars"]:
-            for event in sorted(events.Scalars(tag), key=lambda event: event.wall_time):
-                found[tag][event.step] = event.value  # a step that was taken again after a kill counts as it was last
+    written = []
+    for path in (run_dir / "tensorboard").rglob("events.*"):
+        if EVENTS.fullmatch(path.name) and path.is_file():
+            events = EventAccumulator(str(path), size_guidance={"scalars": 0})
+            events.Reload()
+            written += [
+                (event.wall_time, tag, event) for tag in events.Tags()["scalars"] for event in events.Scalars(tag)
+            ]
+    for _, tag, event in sorted(written, key=lambda entry: entry[:2]):
+        found[tag][event.step] = event.value  # a step that was taken again after a kill counts as it was last
     history = (training or {}).get("loss_history") or []
     for key, tag in TAGS.items():
         known = {entry["step"]: entry[key] for entry in history if key in entry}

@@ -15,6 +15,7 @@ from transformers.pytorch_utils import Conv1D
 from trl import ModelConfig, get_quantization_config
 from trl.trainer.utils import add_fused_lm_head
 
+from blocklm.errors import UserError
 from blocklm.models.adapter import lora_config
 from blocklm.models.precision import Precision
 
@@ -44,6 +45,21 @@ def phantom(
     Raises:
         UserError: a LoRA target that the architecture does not have, or keys that do not go together.
     """
+    try:
+        return _phantom(config, keys, precision, checkpointing, trust_remote_code)
+    except UserError:
+        raise
+    except (ValueError, ImportError, TypeError, KeyError, AttributeError) as error:
+        said = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"`{keys.model_name_or_path}` cannot be set up as these keys say: {said}",
+            "correct `attn_implementation` and the keys of LoRA in the recipe",
+        ) from error
+
+
+def _phantom(
+    config: PretrainedConfig, keys: ModelConfig, precision: Precision, checkpointing: bool, trust_remote_code: bool
+) -> tuple[PreTrainedModel, FakeTensorMode]:
     quantization = get_quantization_config(keys)
     dtype: Any = precision.dtype if quantization is not None else keys.dtype
     with torch.device("meta"):

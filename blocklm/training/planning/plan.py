@@ -17,6 +17,7 @@ from blocklm.errors import UserError
 from blocklm.formatting import gib
 from blocklm.models.loading import positions
 from blocklm.models.precision import Precision
+from blocklm.models.quantization import keys_as_stored
 from blocklm.training.planning.device import Device
 from blocklm.training.planning.fake_model import phantom
 from blocklm.training.planning.step_memory import StepMemory, step_memory
@@ -68,7 +69,7 @@ class Steps:
         gpu: bool,
         trust_remote_code: bool = False,
     ) -> None:
-        self.keys, self.positions = keys, positions(config)
+        self.keys, self.positions = keys_as_stored(keys, config), positions(config)
         self._args, self._dtype, self._gpu = args, precision.dtype, gpu
         self._layers: int = config.get_text_config().num_hidden_layers
         self._counted = tuple(layers for layers in COUNTED_LAYERS if layers < self._layers) if _is_even(config) else ()
@@ -80,7 +81,7 @@ class Steps:
             text.num_hidden_layers = layers
             if getattr(text, "layer_types", None):
                 text.layer_types = text.layer_types[:layers]
-            return phantom(shallow, keys, precision, args.gradient_checkpointing, trust_remote_code)
+            return phantom(shallow, self.keys, precision, args.gradient_checkpointing, trust_remote_code)
 
         self._phantom = of_depth
         self._known: dict[tuple[int, int], StepMemory] = {}

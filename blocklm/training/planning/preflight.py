@@ -7,8 +7,10 @@ learnt from them: gradients and random numbers are as they were.
 import gc
 import logging
 import random
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,8 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from datasets import Dataset
 from trl import SFTTrainer
 
+from blocklm.errors import UserError
+from blocklm.models.savable import rehearse_saving
 from blocklm.training.callbacks.generation_samples import SamplesCallback
 
 logger = logging.getLogger(__name__)
@@ -41,7 +45,9 @@ def fit(trainer: SFTTrainer, optimizer_bytes: int, asked_tokens: int) -> list[st
 
     Raises:
         DoesNotFit: a micro-batch of one row is too large.
+        UserError: what is trained cannot be saved.
     """
+    rehearse_save(trainer)
     changed: list[str] = []
     while not _fits(trainer, optimizer_bytes, asked_tokens):
         if not (smaller := step_down(trainer)):
@@ -49,6 +55,30 @@ def fit(trainer: SFTTrainer, optimizer_bytes: int, asked_tokens: int) -> list[st
         changed.append(f"{smaller}: the longest rows did not fit")
         logger.warning(changed[-1])
     return changed
+
+
+def rehearse_save(trainer: SFTTrainer) -> None:
+    """Save once, in a folder that goes again, all that a checkpoint holds but the base's weights.
+
+    Raises:
+        UserError: it cannot be saved; found after training, that would lose it.
+    """
+    if not trainer.args.should_save:
+        return
+    run_dir = Path(trainer.args.output_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=run_dir, prefix=".rehearsal-") as folder:
+        try:
+            rehearse_saving(trainer.accelerator.unwrap_model(trainer.model), folder)
+            trainer.processing_class.save_pretrained(folder)
+            torch.save(trainer.args, Path(folder, "training_args.bin"))
+        except (OSError, RuntimeError):  # a full disk and memory that runs out have words of their own
+            raise
+        except Exception as error:  # of any of three libraries
+            raise UserError(
+                f"what is trained could not be saved: {' '.join(str(error).split())[:300]}",
+                "mend the files of the model in `model_name_or_path`, or take another copy of it",
+            ) from error
 
 
 def step_down(trainer: SFTTrainer) -> str | None:
