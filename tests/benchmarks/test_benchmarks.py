@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from blocklm.benchmarks.mining import exactness_table, rendering_table
-from tests.conftest import run_script
+from tests.support.scripts import run_in_process, run_script
 
 
 def test_mining_prints_every_case_with_its_ratios(project: Path, tmp_path: Path) -> None:
@@ -37,6 +37,6 @@ def test_exactness_compares_every_commit(project: Path) -> None:
 
 
 def test_a_folder_without_history_is_refused(tmp_path: Path) -> None:
-    done = run_script("benchmark.py", "exactness", "--repo", tmp_path, cwd=tmp_path)
+    done = run_in_process("benchmark.py", "exactness", "--repo", tmp_path, cwd=tmp_path)
     assert done.returncode == 2
     assert "is not a git repository" in done.stderr
