@@ -25,7 +25,7 @@ def search(project: Path, place: Path) -> Search:
     """The script itself, in this process: to import torch for each question would take longer than all answers."""
 
     def searched(*arguments: str) -> Done:
-        where = ["--repo", project, "--corpus_dir", "corpora"]
+        where = ("--repo", project, "--corpus_dir", "corpora")
         return run_in_process("search.py", RECIPE, *arguments, *where, cwd=place)
 
     return searched

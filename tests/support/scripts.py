@@ -52,7 +52,7 @@ def run_in_process(name: str, *arguments: str | Path, cwd: Path, stdin: bytes = 
             runpy.run_path(str(SCRIPTS / name), run_name="__main__")
         except SystemExit as end:
             code = int(end.code or 0)
-    said, told = (stream.buffer.getvalue().decode() for stream in (out, err))  # type: ignore[attr-defined]
+    said, told = (stream.buffer.getvalue().decode() for stream in (out, err))
     return subprocess.CompletedProcess([name, *map(str, arguments)], code, said, told)
 
 
