@@ -4,6 +4,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 stamp=$(cat requirements.txt pyproject.toml | sha256sum | cut -c1-16)
 if [ "$(cat .venv/.blocklm-stamp 2>/dev/null)" != "$stamp" ]; then
     echo "setting up .venv from requirements.txt (about 2 minutes the first time)" >&2
+    if ! ${PYTHON:-python3} -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+        echo "error: BlockLM needs Python 3.11, 3.12 or 3.13, and ${PYTHON:-python3} is $(${PYTHON:-python3} --version 2>&1)" >&2
+        echo "hint: name another: PYTHON=python3.12 bash scripts/..." >&2
+        exit 2
+    fi
     ${PYTHON:-python3} -m venv .venv
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
     echo "$stamp" >.venv/.blocklm-stamp

@@ -2,10 +2,9 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -18,11 +17,8 @@ from blocklm.git.repository import open_repository
 from blocklm.git.rev_list import list_commits
 from blocklm.mining.changes import Changes, Rules, load_changes
 from blocklm.mining.filters import Limits
-
-if TYPE_CHECKING:
-    from trl import SFTTrainer
-
-    from blocklm.interrupts import Interrupts
+from tests.support.scripts import run_in_process
+from tests.support.shared import build_once
 
 ROOT = Path(__file__).parent.parent
 # One thread for each of the two workers and for every script they start: more wait for each other, ten times as long. Before
@@ -58,11 +54,13 @@ STARCODER2_TOKENS = [
 class GitRepository:
     """A repository under construction: commits get fixed authors and times a minute apart."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, commits: int = 0) -> None:
+        """Begin a repository, or go on with one that has so many commits."""
         self.path = path
-        self.commits = 0
-        path.mkdir(parents=True)
-        self.git("init", "--quiet", "--initial-branch", "main")
+        self.commits = commits
+        if commits == 0:
+            path.mkdir(parents=True)
+            self.git("init", "--quiet", "--initial-branch", "main")
 
     def git(self, *arguments: str) -> str:
         """Run git with nothing of this machine's configuration."""
@@ -96,13 +94,19 @@ class GitRepository:
         self.git("add", "--all")
         self.git("commit", "--quiet", "--allow-empty", "--message", message)
         self.commits += 1
-        return self.git("rev-parse", "HEAD").strip()
+        return self._head()
 
     def merge(self, branch: str) -> str:
         """Merge a branch with a merge commit, return the sha."""
         self.git("merge", "--quiet", "--no-ff", "--message", f"Merge {branch}", branch)
         self.commits += 1
-        return self.git("rev-parse", "HEAD").strip()
+        return self._head()
+
+    def _head(self) -> str:
+        """The newest commit, read without a process of git's: the tests make thousands."""
+        name = (self.path / ".git" / "HEAD").read_text().strip().removeprefix("ref: ")
+        reference = self.path / ".git" / name
+        return reference.read_text().strip() if reference.is_file() else name
 
 
 @pytest.fixture
@@ -139,10 +143,8 @@ def rendered(
     return load_samples(changes, curated, None, settings, prompts, special, corpora)
 
 
-@pytest.fixture(scope="session")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Thirty commits of a small Python package, with what real histories also hold; never changed by a test."""
-    repository = GitRepository(tmp_path_factory.mktemp("repositories") / "project")
+def _project(folder: Path) -> None:
+    repository = GitRepository(folder / "project")
     module = ""
     for number in range(24):
         module += function(number)
@@ -159,7 +161,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(24, 30):
         module = module.replace(f"* {number - 20} +", f"* {number} -") + function(number)
         repository.commit(f"Rework step {number}", {"src/steps.py": module})
-    return repository.path
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty commits of a small Python package, with what real histories also hold; never changed by a test."""
+    return build_once(tmp_path_factory, "repositories", _project) / "project"
 
 
 def _tokenizer(folder: Path, special: list[str]) -> None:
@@ -184,77 +191,22 @@ def _tokenizer(folder: Path, special: list[str]) -> None:
     fast.save_pretrained(folder)
 
 
-@pytest.fixture(scope="session")
-def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A directory per architecture, as `save_pretrained` leaves it."""
+def _models(folder: Path) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    root = tmp_path_factory.mktemp("models")
     for name, size in SIZES.items():
-        _tokenizer(root / name, STARCODER2_TOKENS if name == "starcoder2" else [])
+        _tokenizer(folder / name, STARCODER2_TOKENS if name == "starcoder2" else [])
         torch.manual_seed(0)
         config = AutoConfig.for_model(name, vocab_size=410, bos_token_id=0, eos_token_id=0, pad_token_id=0, **size)
-        AutoModelForCausalLM.from_config(config).save_pretrained(root / name)
-    return {name: root / name for name in SIZES}
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder / name)
 
 
-def tiny_trainer(model: Path, run: Path, keys: dict[str, Any], interrupts: "Interrupts | None" = None) -> "SFTTrainer":
-    """A trainer in this process, with dropout and accumulation unless `keys` of a recipe say otherwise.
-
-    It reads 64 samples and is evaluated on 8 every two steps; they are best after step 12 of the tiny Llama.
-    """
-    import yaml
-    from datasets import Dataset
-
-    from blocklm.config.recipe import parse_recipe
-    from blocklm.interrupts import Interrupts
-    from blocklm.models.loading import load_base, load_tokenizer, model_config
-    from blocklm.models.precision import choose_precision
-    from blocklm.training.data_order import ReadingList
-    from blocklm.training.train import build_trainer, sft_config
-
-    given: dict[str, Any] = {
-        "model_name_or_path": str(model), "output_dir": str(run), "use_peft": True, "lora_r": 4, "lora_dropout": 0.1,
-        "max_length": 128, "max_steps": 12, "learning_rate": 0.01, "per_device_train_batch_size": 2,
-        "gradient_accumulation_steps": 2, "eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 4,
-        "logging_steps": 3, "bf16": False, "seed": 7,
-    }  # fmt: skip
-    path = run.with_name(f"{run.name}.yaml")
-    path.write_text(yaml.safe_dump(given | keys))
-    recipe = parse_recipe([str(path)])
-    config = model_config(recipe.model)
-    tokenizer = load_tokenizer(config)
-    rows = [tokenizer(function(number))["input_ids"] for number in range(72)]
-    dataset = Dataset.from_dict({"input_ids": rows, "labels": rows})
-    precision = choose_precision(None, False)
-    args = sft_config(recipe, precision)
-    epochs = 1.0 if args.max_steps > 0 else args.num_train_epochs
-    order = [at % 64 for at in range(int(64 * epochs))]
-    reading = ReadingList(dataset.select(range(64)), order, 64, {})
-    base = load_base(config, precision)
-    validation = dataset.select(range(64, 72))
-    wishes = Interrupts() if interrupts is None else interrupts
-    return build_trainer(recipe, args, base, tokenizer, reading, validation, wishes, precision)
-
-
-def run_script(name: str, *arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run one of our scripts as a user does, from another folder, offline."""
-    return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / name), *map(str, arguments)],
-        cwd=cwd,
-        env=script_environment() | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-
-
-def script_environment() -> dict[str, str]:
-    """The environment of a script under test: no hub, no inherited git."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "ACCELERATE_"))}
-    return kept | {"HF_HUB_OFFLINE": "1"}
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A directory per architecture, as `save_pretrained` leaves it."""
+    folder = build_once(tmp_path_factory, "models", _models)
+    return {name: folder / name for name in SIZES}
 
 
 @pytest.fixture(scope="session")
@@ -271,10 +223,8 @@ def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def lamps(tmp_path_factory: pytest.TempPathFactory) -> GitRepository:
-    """Two dozen steps, and a commit that adds lines like no other; never changed by a test."""
-    repository = GitRepository(tmp_path_factory.mktemp("lamps") / "house")
+def _lamps(folder: Path) -> None:
+    repository = GitRepository(folder / "house")
     module = ""
     for number in range(24):
         module += function(number)
@@ -285,13 +235,17 @@ def lamps(tmp_path_factory: pytest.TempPathFactory) -> GitRepository:
             repository.commit("Light every lamp of the house", {"src/lamps.py": table})
         else:
             repository.commit(f"Add step {number}", {"src/steps.py": module})
-    return repository
+
+
+@pytest.fixture(scope="session")
+def lamps(tmp_path_factory: pytest.TempPathFactory) -> GitRepository:
+    """Two dozen steps, and a commit that adds lines like no other; never changed by a test."""
+    return GitRepository(build_once(tmp_path_factory, "lamps", _lamps) / "house", commits=24)
 
 
 @pytest.fixture(scope="session")
 def taught(tmp_path_factory: pytest.TempPathFactory, lamps: GitRepository, tiny_models: dict[str, Path]) -> Path:
     """A run that knows `lamps` by heart, in four views; its embeddings and head are trained too, as the tiny base knows nothing."""
-    place = tmp_path_factory.mktemp("taught")
     keys = {
         "model_name_or_path": tiny_models["llama"], "use_peft": "true", "lora_r": "32", "bf16": "false",
         "lora_modules_to_save": "[embed_tokens, lm_head]", "views": "{edit: 0.3, fim: 0.3, next_line: 0.2, message: 0.2}",
@@ -299,8 +253,11 @@ def taught(tmp_path_factory: pytest.TempPathFactory, lamps: GitRepository, tiny_
         "per_device_train_batch_size": "2", "eval_strategy": "'no'", "save_strategy": "'no'", "behavioral_items": "0",
         "exam": "false", "hardware_interval": "0", "seed": "7",
     }  # fmt: skip
-    recipe = place / "recipe.yaml"
-    recipe.write_text("".join(f"{key}: {value}\n" for key, value in keys.items()))
-    done = run_script("train.py", recipe, "--repo", lamps.path, "--output_dir", "run", cwd=place)
-    assert done.returncode == 0, done.stderr
-    return place / "run"
+
+    def train(place: Path) -> None:
+        recipe = place / "recipe.yaml"
+        recipe.write_text("".join(f"{key}: {value}\n" for key, value in keys.items()))
+        done = run_in_process("train.py", recipe, "--repo", lamps.path, "--output_dir", "run", cwd=place)
+        assert done.returncode == 0, done.stderr
+
+    return build_once(tmp_path_factory, "taught", train) / "run"

@@ -9,7 +9,8 @@ from blocklm.assistant.prompts import Request
 from blocklm.errors import UserError
 from blocklm.models.generation import Decoding
 from blocklm.runs.completed import Finished, finished_run
-from tests.conftest import GitRepository, run_script
+from tests.conftest import GitRepository
+from tests.support.scripts import run_in_process
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +57,10 @@ def test_what_does_not_fit_is_left_out(run: Finished, taught: Path, monkeypatch:
 
 def test_the_script_says_what_it_gave_and_refuses_it_for_a_diff(taught: Path, lamps: GitRepository) -> None:
     asked = ("--prompt", "the lamps of the house", "--max_new_tokens", "4", "--retrieve", "1")
-    done = run_script("generate.py", taught, *asked, cwd=taught.parent)
+    done = run_in_process("generate.py", taught, *asked, cwd=taught.parent)
     assert done.returncode == 0, done.stderr
     assert "given before it: src/lamps.py:1" in done.stderr
-    refused = run_script("generate.py", taught, "--view", "message", "--retrieve", "1", cwd=taught.parent)
+    refused = run_in_process("generate.py", taught, "--view", "message", "--retrieve", "1", cwd=taught.parent)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.startswith("error: `--retrieve 1` gives nothing here\nhint: ")
 

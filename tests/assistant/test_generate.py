@@ -4,13 +4,11 @@ import io
 import json
 import logging
 import re
-import runpy
 import shutil
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,7 +27,8 @@ from blocklm.errors import UserError
 from blocklm.mining.filters import Limits
 from blocklm.models.generation import Decoding
 from blocklm.runs.completed import Finished, finished_run
-from tests.conftest import ROOT, GitRepository, script_environment
+from tests.conftest import ROOT, GitRepository
+from tests.support.scripts import run_in_process, run_script, script_environment
 
 GAP = ["--prefix", "LAMPS = [\n", "--suffix", "]\n", "--file", "src/lamps.py", "--max_new_tokens", "120"]
 LIMITS = Limits(max_changed_lines=1000)
@@ -60,37 +59,15 @@ def samples(run: Finished, taught: Path) -> Dataset:
 
 
 @pytest.fixture
-def ask(
-    taught: Path,
-    capsys: pytest.CaptureFixture[str],
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Ask]:
+def ask(taught: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
     """The script itself, in this process: to import torch for each question would take longer than all answers."""
     monkeypatch.chdir(taught.parent)
-    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
-    hook, levels = threading.excepthook, {name: logging.getLogger(name).level for name in ("blocklm", "bitsandbytes")}
 
     def asked(*arguments: str | Path, stdin: bytes = b"", run: Path = taught) -> Said:
-        monkeypatch.setattr(sys, "argv", ["generate.py", str(run), *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        caplog.clear()
-        try:
-            runpy.run_path(str(ROOT / "scripts" / "generate.py"), run_name="__main__")
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return Said(
-            code, captured.out, captured.err + "".join(f"{record.getMessage()}\n" for record in caplog.records)
-        )
+        done = run_in_process("generate.py", run, *arguments, cwd=Path.cwd(), stdin=stdin)
+        return Said(done.returncode, done.stdout, done.stderr)
 
-    yield asked
-    for signum, handler in before.items():
-        signal.signal(signum, handler)
-    threading.excepthook = hook
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
+    return asked
 
 
 def answer(run: Finished, request: Request, tokens: int = 200) -> str:
@@ -100,10 +77,7 @@ def answer(run: Finished, request: Request, tokens: int = 200) -> str:
 
 def test_a_gap_is_filled_and_the_commit_that_taught_it_is_named(taught: Path, lamps: GitRepository) -> None:
     """As a user runs it: the answer alone is on stdout."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "generate.py"), str(taught), *GAP, "--why"],
-        cwd=taught.parent, env=script_environment(), capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = run_script("generate.py", taught, *GAP, "--why", cwd=taught.parent)
     assert done.returncode == 0, done.stderr
     assert re.search(r"(?:    (?:lantern, )+lantern,\n){3}", done.stdout), done.stdout
     assert done.stdout.endswith("\n")

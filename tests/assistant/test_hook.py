@@ -14,7 +14,8 @@ import pytest
 from blocklm.assistant.assistant import Assistant
 from blocklm.models.generation import Decoding
 from blocklm.runs.completed import finished_run
-from tests.conftest import ROOT, GitRepository, function, script_environment
+from tests.conftest import ROOT, GitRepository, function
+from tests.support.scripts import script_environment
 
 GUIDE = (ROOT / "docs" / "guide.md").read_text()
 HOOK = ROOT / "scripts" / "hooks" / "prepare-commit-msg"

@@ -19,7 +19,7 @@ from blocklm.assistant.assistant import Assistant
 from blocklm.models.generation import Decoding
 from blocklm.release.merge import merge
 from blocklm.runs.completed import finished_run
-from tests.conftest import script_environment
+from tests.support.scripts import script_environment
 
 PROMPT, TOKENS = "def step_", 24
 

@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from blocklm.benchmarks.mining import exactness_table, rendering_table
-from tests.conftest import run_script
+from tests.support.scripts import run_in_process, run_script
 
 
+@pytest.mark.slow
 def test_mining_prints_every_case_with_its_ratios(project: Path, tmp_path: Path) -> None:
     done = run_script("benchmark.py", "mining", "--repo", project, "--rounds", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -16,6 +19,7 @@ def test_mining_prints_every_case_with_its_ratios(project: Path, tmp_path: Path)
     assert all(case in line for case, line in zip(cases, lines, strict=True))
 
 
+@pytest.mark.slow
 def test_hygiene_is_measured_beside_mining(project: Path, tmp_path: Path) -> None:
     done = run_script("benchmark.py", "hygiene", "--repo", project, "--rounds", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -37,6 +41,6 @@ def test_exactness_compares_every_commit(project: Path) -> None:
 
 
 def test_a_folder_without_history_is_refused(tmp_path: Path) -> None:
-    done = run_script("benchmark.py", "exactness", "--repo", tmp_path, cwd=tmp_path)
+    done = run_in_process("benchmark.py", "exactness", "--repo", tmp_path, cwd=tmp_path)
     assert done.returncode == 2
     assert "is not a git repository" in done.stderr

@@ -16,7 +16,8 @@ from blocklm.git.rev_list import Selection
 from blocklm.mining.change_rows import BATCH_COMMITS, FEATURES
 from blocklm.mining.changes import Changes
 from blocklm.mining.filters import Limits
-from tests.conftest import ROOT, GitRepository, changes_of, script_environment
+from tests.conftest import ROOT, GitRepository, changes_of
+from tests.support.scripts import script_environment
 from tests.support.torture import Torture, write
 
 # A shell starts what runs in its background deaf to Ctrl-C; the miner is to hear it whoever starts these tests.

@@ -20,7 +20,7 @@ from blocklm.mining.filters import Limits
 from blocklm.mining.mine import mine
 from blocklm.mining.snapshot import files_at
 from tests.conftest import GitRepository, rendered
-from tests.corpus.test_curation import COMMITS, POLICY, module
+from tests.support.modules import COMMITS, POLICY, module
 
 Make = Callable[[str], GitRepository]
 KEY = "ghp_" + "Zq8vT3nLw5Rk2mXy7Bd4Hc9Jf6Gs1Pa0Ue3D"

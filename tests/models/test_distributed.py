@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from tests.conftest import script_environment
+from tests.support.scripts import script_environment
 
 JOIN = """
 import os

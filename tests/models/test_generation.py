@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from blocklm.models.generation import Decoding, Output, generate, rehearse
 from blocklm.models.inference_state import at_rest
-from tests.training.planning.test_preflight import memory_left
+from tests.support.memory import memory_left
 
 PROMPTS = ["def f(", "import os\n" * 12, "x = 1", "y = compute(x)\n" * 9]
 

@@ -1,6 +1,7 @@
 """A run handed over as a user does it: saved and checked, merged, audited, pushed to a hub on loopback, loaded from there."""
 
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -19,42 +20,52 @@ from blocklm.release.gguf import adapter_to_gguf, checkout, to_gguf
 from blocklm.release.merge import merge
 from blocklm.release.verify import check_saved, witness
 from blocklm.runs.completed import finished_run
-from tests.conftest import ROOT, run_script, script_environment
+from tests.conftest import ROOT
 from tests.support.loopback_hub import TOKEN, LoopbackHub
+from tests.support.scripts import run_script, script_environment
+from tests.support.shared import build_once
 
 BASE = "tester/tiny-base"
 
 
 @pytest.fixture(scope="session")
-def hub(tiny_models: dict[str, Path]) -> Iterator[LoopbackHub]:
-    """A hub that has the base model, with its licence."""
+def pushed(
+    tmp_path_factory: pytest.TempPathFactory, project: Path, tiny_models: dict[str, Path], tiny_recipe: Path
+) -> Path:
+    """Where the main job ran, whose recipe asks for a push, both forms and canaries; what the hub has then is beside the run."""
+
+    def push(folder: Path) -> None:
+        with LoopbackHub() as hub:
+            files = {path.name: path.read_bytes() for path in tiny_models["llama"].iterdir()}
+            hub.add(BASE, files | {"README.md": b"---\nlicense: bigcode-openrail-m\n---\n"})
+            done = run_script(
+                "train.py", tiny_recipe, "--repo", project, "--model_name_or_path", tiny_models["llama"], "--output_dir", "run",
+                "--save", "both", "--canaries", "2", "--push_to_hub", "--hub_model_id", "tester/adapter", "--hub_base_model", BASE,
+                "--load_in_4bit", "--behavioral_prompts", "def words_of_my_own(", cwd=folder, **hub.environment(folder / "home"),
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            (folder / "hub").write_bytes(pickle.dumps((hub.repos, hub.objects)))
+
+    return build_once(tmp_path_factory, "pushed", push)
+
+
+@pytest.fixture(scope="session")
+def hub(pushed: Path) -> Iterator[LoopbackHub]:
+    """A hub that has the base model, with its licence, and what was pushed."""
     with LoopbackHub() as running:
-        files = {path.name: path.read_bytes() for path in tiny_models["llama"].iterdir()}
-        running.add(BASE, files | {"README.md": b"---\nlicense: bigcode-openrail-m\n---\n"})
+        running.repos, running.objects = pickle.loads((pushed / "hub").read_bytes())
         yield running
 
 
 @pytest.fixture(scope="session")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("handover")
+def run(pushed: Path) -> Path:
+    """The run that was pushed; `copy` may be changed."""
+    return pushed / "run"
 
 
-@pytest.fixture(scope="session")
-def pushed(
-    hub: LoopbackHub, place: Path, project: Path, tiny_models: dict[str, Path], tiny_recipe: Path
-) -> subprocess.CompletedProcess[str]:
-    """The main job, whose recipe asks for a push, both forms and canaries."""
-    return run_script(
-        "train.py", tiny_recipe, "--repo", project, "--model_name_or_path", tiny_models["llama"], "--output_dir", "run",
-        "--save", "both", "--canaries", "2", "--push_to_hub", "--hub_model_id", "tester/adapter", "--hub_base_model", BASE,
-        "--load_in_4bit", "--behavioral_prompts", "def words_of_my_own(", cwd=place, **hub.environment(place / "home"),
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def run(pushed: subprocess.CompletedProcess[str], place: Path) -> Path:
-    assert pushed.returncode == 0, pushed.stderr
-    return place / "run"
+@pytest.fixture
+def copy(run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run, tmp_path / "run"))
 
 
 def content(run: Path) -> dict[str, Any]:
@@ -81,7 +92,7 @@ def test_the_merged_model_says_what_the_adapter_says(run: Path) -> None:
     assert "merged/model.safetensors" in {artifact["path"] for artifact in content(run)["artifacts"]}
 
 
-def test_the_hub_gets_what_a_user_needs_and_nothing_else(run: Path, hub: LoopbackHub, place: Path) -> None:
+def test_the_hub_gets_what_a_user_needs_and_nothing_else(run: Path, hub: LoopbackHub) -> None:
     files = hub.files("tester/adapter")
     assert set(files) == {
         ".gitattributes", "README.md", "adapter_config.json", "adapter_model.safetensors", "generation_config.json",
@@ -92,7 +103,7 @@ def test_the_hub_gets_what_a_user_needs_and_nothing_else(run: Path, hub: Loopbac
         f"Run at {content(run)['repository']['head'][:12]}"
     ], "one push, after the end"
     for name, file in files.items():
-        for trace in (str(place), str(ROOT), TOKEN, "Ada", "project", "words_of_my_own"):
+        for trace in (str(run.parent), str(ROOT), TOKEN, "Ada", "project", "words_of_my_own"):
             assert trace.encode() not in file, f"{trace} in {name}"
     assert json.loads(files["adapter_config.json"])["base_model_name_or_path"] == BASE
     assert yaml.safe_load(files["recipe.yaml"])["lora_r"] == 4
@@ -113,13 +124,13 @@ def test_the_card_has_the_exam_the_base_and_its_licence(run: Path, hub: Loopback
     assert "95 % interval" in card.text
 
 
-def test_the_card_loads_from_the_hub_as_it_says(run: Path, hub: LoopbackHub, place: Path) -> None:
+def test_the_card_loads_from_the_hub_as_it_says(run: Path, hub: LoopbackHub, tmp_path: Path) -> None:
     """On a machine that has nothing of it; what is loaded there is what was trained here."""
     code = hub.files("tester/adapter")["README.md"].decode().split("```python\n")[1].split("```")[0]
     code += "import torch, sys; torch.save(model(torch.tensor([[5, 6, 7]])).logits, sys.argv[1])"
-    environment = script_environment() | hub.environment(place / "another home")
-    got = place / "logits.pt"
-    subprocess.run([sys.executable, "-c", code, str(got)], cwd=place, check=True, env=environment)
+    environment = script_environment() | hub.environment(tmp_path / "home")
+    got = tmp_path / "logits.pt"
+    subprocess.run([sys.executable, "-c", code, str(got)], cwd=tmp_path, check=True, env=environment)
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
@@ -130,21 +141,19 @@ def test_the_card_loads_from_the_hub_as_it_says(run: Path, hub: LoopbackHub, pla
     assert torch.equal(torch.load(got), expected)
 
 
-def test_a_run_that_was_pushed_is_not_pushed_twice(run: Path, hub: LoopbackHub, place: Path) -> None:
+def test_a_run_that_was_pushed_is_not_pushed_twice(copy: Path, hub: LoopbackHub, tmp_path: Path) -> None:
     commits = len(hub.repos["tester/adapter"]["commits"])
-    done = run_script("train.py", run / "recipe.yaml", cwd=place, **hub.environment(place / "home"))
+    done = run_script("train.py", copy / "recipe.yaml", cwd=tmp_path, **hub.environment(tmp_path / "home"))
     assert done.returncode == 0, done.stderr
     assert "already complete" in done.stdout
     assert len(hub.repos["tester/adapter"]["commits"]) == commits
 
 
 def test_what_fails_the_gate_is_refused_unless_forced_and_then_says_so(
-    run: Path, hub: LoopbackHub, place: Path
+    copy: Path, hub: LoopbackHub, tmp_path: Path
 ) -> None:
-    other = place / "worse"
-    shutil.copytree(run, other)
-    exam = content(run)["exam"] | {"verdict": "worse", "delta_percent": 3.0}
-    (other / "manifest.json").write_text(json.dumps(content(run) | {"exam": exam}))
+    exam = content(copy)["exam"] | {"verdict": "worse", "delta_percent": 3.0}
+    (copy / "manifest.json").write_text(json.dumps(content(copy) | {"exam": exam}))
     twice = (
         "import runpy, sys\n"
         "for more in ([], ['--force']):\n"
@@ -152,11 +161,11 @@ def test_what_fails_the_gate_is_refused_unless_forced_and_then_says_so(
         "    try: runpy.run_path(sys.path[0], run_name='__main__')\n"
         "    except SystemExit as end: print('ended with', end.code)\n"
     )
-    (place / "twice.py").write_text(twice.replace("sys.path[0]", repr(str(ROOT / "scripts" / "export.py"))))
-    environment = script_environment() | hub.environment(place / "home") | {"PYTHONPATH": str(ROOT)}
+    (tmp_path / "twice.py").write_text(twice.replace("sys.path[0]", repr(str(ROOT / "scripts" / "export.py"))))
+    environment = script_environment() | hub.environment(tmp_path / "home") | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "twice.py", str(other)],
-        cwd=place,
+        [sys.executable, "twice.py", str(copy)],
+        cwd=tmp_path,
         env=environment,
         capture_output=True,
         text=True,
@@ -166,7 +175,7 @@ def test_what_fails_the_gate_is_refused_unless_forced_and_then_says_so(
     assert "is not pushed: the exam finds it worse than its base (+3.0 % bits per byte)" in done.stderr
     assert "Traceback" not in done.stderr
     assert len(hub.repos["tester/worse"]["commits"]) == 2, "only the second was pushed"
-    assert content(other)["gate"]["forced"]
+    assert content(copy)["gate"]["forced"]
     assert "**Pushed by force.** It did not pass" in hub.files("tester/worse")["README.md"].decode()
 
 
@@ -251,17 +260,17 @@ def test_an_adapter_s_gguf_holds_its_matrices(run: Path, tmp_path: Path) -> None
     }
 
 
-def test_a_merge_replaces_nothing_but_an_earlier_one(run: Path, tmp_path: Path) -> None:
+def test_a_merge_replaces_nothing_but_an_earlier_one(copy: Path, tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "other").write_text("dear to somebody")
-    for out in (tmp_path / "models", run, run.parent, tmp_path / "models" / "other"):
+    for out in (tmp_path / "models", copy, copy.parent, tmp_path / "models" / "other"):
         with pytest.raises(UserError, match="is not empty, and nothing of it shall be lost"):
-            merge(finished_run(run), out)
+            merge(finished_run(copy), out)
     assert (tmp_path / "models" / "other").read_text() == "dear to somebody"
-    before = (run / "merged" / "model.safetensors").stat().st_ino
-    merge(finished_run(run), run / "merged")
-    assert (run / "merged" / "model.safetensors").stat().st_ino != before
-    assert not list(run.glob(".merged*"))
+    before = (copy / "merged" / "model.safetensors").stat().st_ino
+    merge(finished_run(copy), copy / "merged")
+    assert (copy / "merged" / "model.safetensors").stat().st_ino != before
+    assert not list(copy.glob(".merged*"))
 
 
 def test_a_merge_that_rounding_would_undo_is_refused(run: Path, tmp_path: Path) -> None:

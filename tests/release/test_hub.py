@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, script_environment
+from tests.conftest import ROOT
 from tests.support.loopback_hub import TOKEN, LoopbackHub
+from tests.support.scripts import script_environment
 
 UPLOAD = """
 import sys

@@ -1,32 +1,18 @@
 """The search as a user runs it: answers on stdout, all else on stderr, and every refusal in one clear line."""
 
 import json
-import logging
-import runpy
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.support.scripts import Done, run_in_process
 
 RECIPE = ROOT / "recipes" / "quickstart.yaml"
 
 
-@dataclass(frozen=True)
-class Said:
-    """What a command left: exit code, data, and all else."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Search = Callable[..., Said]
+Search = Callable[..., Done]
 
 
 @pytest.fixture(scope="module")
@@ -35,37 +21,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def search(
-    project: Path,
-    place: Path,
-    capsys: pytest.CaptureFixture[str],
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Search]:
+def search(project: Path, place: Path) -> Search:
     """The script itself, in this process: to import torch for each question would take longer than all answers."""
-    monkeypatch.chdir(place)
-    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
-    hook, levels = threading.excepthook, {name: logging.getLogger(name).level for name in ("blocklm", "bitsandbytes")}
 
-    def searched(*arguments: str) -> Said:
-        where = ["--repo", str(project), "--corpus_dir", "corpora"]
-        monkeypatch.setattr(sys, "argv", ["search.py", str(RECIPE), *arguments, *where])
-        caplog.clear()
-        code = 0
-        try:
-            runpy.run_path(str(ROOT / "scripts" / "search.py"), run_name="__main__")
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        logged = "".join(f"{record.getMessage()}\n" for record in caplog.records)
-        return Said(code, captured.out, logged + captured.err)
+    def searched(*arguments: str) -> Done:
+        where = ("--repo", project, "--corpus_dir", "corpora")
+        return run_in_process("search.py", RECIPE, *arguments, *where, cwd=place)
 
-    yield searched
-    for signum, handler in before.items():
-        signal.signal(signum, handler)
-    threading.excepthook = hook
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
+    return searched
 
 
 def test_commits_are_found_with_score_date_and_path(search: Search) -> None:

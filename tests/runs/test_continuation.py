@@ -4,9 +4,6 @@ import json
 import re
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
 from trl import ModelConfig
 
 from blocklm.config.mining import MiningArguments
@@ -30,22 +26,14 @@ from blocklm.models.loading import load_base, load_tuned, model_config
 from blocklm.models.precision import choose_precision
 from blocklm.runs import continuation
 from blocklm.runs.continuation import Previous, learned_commits, previous_run, roll_back
-from tests.conftest import ROOT, GitRepository, changes_of, function, rendered, run_script, script_environment
-
-
-def manifest(run: Path) -> dict[str, Any]:
-    return dict(json.loads((run / "manifest.json").read_text()))
-
-
-def weights(run: Path) -> dict[str, Any]:
-    return {name: tensor.tolist() for name, tensor in load_file(run / "adapter_model.safetensors").items()}
+from tests.conftest import GitRepository, changes_of, function, rendered
+from tests.support.runs import manifest, weights
+from tests.support.scripts import Running, run_in_process
 
 
 def copy_of(project: Path, folder: Path) -> GitRepository:
     shutil.copytree(project, folder)
-    repository = GitRepository.__new__(GitRepository)
-    repository.path, repository.commits = folder, 50
-    return repository
+    return GitRepository(folder, commits=50)
 
 
 def grow(repository: GitRepository, numbers: range) -> list[str]:
@@ -77,22 +65,15 @@ class Place:
         return [str(self.recipe), *keys, "--output_dir", f"runs/{run}", *more]
 
     def train(self, run: str, *more: str) -> tuple[Path, str]:
-        done = run_script("train.py", *self.command(run, *more), cwd=self.folder)
+        done = run_in_process("train.py", *self.command(run, *more), cwd=self.folder)
         assert done.returncode == 0, done.stderr
         return self.folder / "runs" / run, done.stdout
 
     def kill_after_the_first_checkpoint(self, run: str, *more: str) -> None:
-        command = [sys.executable, str(ROOT / "scripts" / "train.py"), *self.command(run, *more)]
-        process = subprocess.Popen(
-            command, cwd=self.folder, env=script_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        state = self.folder / "runs" / run / "checkpoint-4" / "trainer_state.json"
-        for _ in range(1800):
-            if state.exists() or process.poll() is not None:
-                break
-            time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+        running = Running(self.command(run, *more), self.folder)
+        running.wait_for(self.folder / "runs" / run / "checkpoint-4" / "trainer_state.json")
+        running.process.kill()
+        assert running.end()[0] == -signal.SIGKILL
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +111,7 @@ def test_a_top_up_that_is_worse_leaves_the_previous_adapter(place: Place, worse:
     assert f"head `{manifest(first)['repository']['head'][:12]}`" in card
     assert 'from_pretrained("runs/worse")' in card
     assert "A top-up that was not kept" in card
-    again = run_script("train.py", worse / "recipe.yaml", cwd=place.folder)
+    again = run_in_process("train.py", worse / "recipe.yaml", cwd=place.folder)
     assert "rolled back: this top-up is worse than `runs/a`" in again.stdout
 
 
@@ -175,7 +156,7 @@ def test_the_next_top_up_goes_on_exactly_where_the_last_one_ended(place: Place, 
     assert content["corpus"]["splits"]["train"]["replay_share"] == 0
     assert re.search(r"previous +\d\.\d+ +\+0\.0 %", shown)
     assert learned_commits(run) == learned_commits(worse / "rejected")
-    nothing = run_script("train.py", *place.command("d", "--continue_from", "runs/c"), cwd=place.folder)
+    nothing = run_in_process("train.py", *place.command("d", "--continue_from", "runs/c"), cwd=place.folder)
     assert nothing.returncode == 2
     assert f"error: nothing new to learn since commit {content['repository']['head'][:12]}" in nothing.stderr
 
@@ -183,7 +164,7 @@ def test_the_next_top_up_goes_on_exactly_where_the_last_one_ended(place: Place, 
 def test_an_earlier_run_can_be_asked_about_what_came_since(place: Place) -> None:
     first = place.folder / "runs" / "a"
     then = set(place.repository.git("rev-list", manifest(first)["repository"]["head"]).split())
-    done = run_script("evaluate.py", first, "--new_commits", "--quick", cwd=place.folder)
+    done = run_in_process("evaluate.py", first, "--new_commits", "--quick", cwd=place.folder)
     assert done.returncode == 0, done.stderr
     asked = {item["commit"] for item in json.loads((first / "exam-again.json").read_text())["per_item"]}
     assert asked

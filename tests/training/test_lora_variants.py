@@ -10,28 +10,26 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 from trl import SFTTrainer
 
-from blocklm.config.recipe import parse_recipe
 from blocklm.interrupts import Interrupts
 from blocklm.models.loading import load_base, model_config
 from blocklm.models.precision import choose_precision
-from blocklm.training.data_order import ReadingList
-from blocklm.training.train import build_trainer, sft_config, train
+from blocklm.training.train import train
+from tests.support.trainers import rows_of, trainer_of
 
-VARIANTS = {
-    "plain": ("llama", ""),
-    "rslora": ("llama", "use_rslora: true"),
-    "dora": ("gpt2", "use_dora: true"),
-    "dora-4bit": ("starcoder2", "use_dora: true\nload_in_4bit: true"),
-    "loraplus": ("llama", "loraplus_lr_ratio: 16"),
-    "neftune": ("llama", "neftune_noise_alpha: 5"),
-    "gaussian": ("llama", "init_lora_weights: gaussian"),
-    "eva": ("gpt2", "init_lora_weights: eva"),
-    "eva-4bit": ("starcoder2", "init_lora_weights: eva\nload_in_4bit: true"),
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "plain": ("llama", {}),
+    "rslora": ("llama", {"use_rslora": True}),
+    "dora": ("gpt2", {"use_dora": True}),
+    "dora-4bit": ("starcoder2", {"use_dora": True, "load_in_4bit": True}),
+    "loraplus": ("llama", {"loraplus_lr_ratio": 16}),
+    "neftune": ("llama", {"neftune_noise_alpha": 5}),
+    "gaussian": ("llama", {"init_lora_weights": "gaussian"}),
+    "eva": ("gpt2", {"init_lora_weights": "eva"}),
+    "eva-4bit": ("starcoder2", {"init_lora_weights": "eva", "load_in_4bit": True}),
 }
 IDS = [[5, 6, 7, 8]]
 Build = Callable[[str], SFTTrainer]
@@ -46,22 +44,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def build(folder: Path, tiny_models: dict[str, Path]) -> Build:
     """Build the trainer of a variant for four steps with a checkpoint after the second."""
     generator = np.random.default_rng(0)
-    rows = [generator.integers(1, 370, 20 + 5 * (at % 4)).tolist() for at in range(16)]
-    dataset = Dataset.from_dict({"input_ids": rows, "labels": rows})
+    rows = rows_of([generator.integers(1, 370, 20 + 5 * (at % 4)).tolist() for at in range(16)])
 
     def built(name: str) -> SFTTrainer:
-        family, keys = VARIANTS[name]
-        path = folder / f"{name}.yaml"
-        path.write_text(
-            f"model_name_or_path: {tiny_models[family]}\nuse_peft: true\nlora_r: 4\nlora_dropout: 0.1\nmax_length: 64\n"
-            f"output_dir: {folder / name}\nreport_to: []\ngradient_checkpointing: true\nmax_steps: 4\nsave_steps: 2\n"
-            f"per_device_train_batch_size: 2\nlearning_rate: 1.0e-2\nlogging_steps: 1\nbf16: false\n{keys}\n"
-        )
-        recipe, precision = parse_recipe([str(path)]), choose_precision(None, False)
-        config, args = model_config(recipe.model), sft_config(parse_recipe([str(path)]), precision)
-        reading, base = ReadingList(dataset, list(range(16)), 16, {}), load_base(config, precision)
-        tokenizer = AutoTokenizer.from_pretrained(tiny_models[family])
-        return build_trainer(recipe, args, base, tokenizer, reading, dataset, Interrupts(), precision)
+        family, more = VARIANTS[name]
+        keys = {
+            "model_name_or_path": str(tiny_models[family]), "use_peft": True, "lora_r": 4, "lora_dropout": 0.1, "max_length": 64,
+            "report_to": [], "gradient_checkpointing": True, "max_steps": 4, "save_steps": 2, "per_device_train_batch_size": 2,
+            "learning_rate": 1e-2, "logging_steps": 1, "bf16": False,
+        }  # fmt: skip
+        return trainer_of(folder / name, keys | more, rows, rows)
 
     return built
 
@@ -98,7 +90,7 @@ def test_without_its_adapter_the_model_is_the_base(
     trained: dict[str, Any], tiny_models: dict[str, Path], name: str
 ) -> None:
     family, keys = VARIANTS[name]
-    if "4bit" in keys:
+    if "load_in_4bit" in keys:
         config = model_config({"model_name_or_path": str(tiny_models[family]), "load_in_4bit": True})
         model = load_base(config, choose_precision(None, False))
     else:

@@ -17,8 +17,9 @@ from transformers import AutoModelForCausalLM
 from blocklm.interrupts import Interrupts
 from blocklm.runs.directory import latest_checkpoint
 from blocklm.training.train import train
-from tests.conftest import run_script, tiny_trainer
-from tests.test_scripts import Running, manifest, weights
+from tests.support.runs import manifest, weights
+from tests.support.scripts import Running, run_in_process
+from tests.support.trainers import tiny_trainer
 
 # Early stopping with all checkpoints kept: the best evaluation is that of step 12.
 STOPS_EARLY = {
@@ -162,13 +163,13 @@ def test_twenty_random_kills_change_nothing(
         str(tiny_recipe), "--repo", str(project), "--model_name_or_path", str(tiny_models["llama"]), "--exam", "false",
         "--max_steps", "300", "--packing", "true", "--gradient_accumulation_steps", "2", "--load_best_model_at_end",
     ]  # fmt: skip
-    done = run_script("train.py", *arguments, "--output_dir", tmp_path / "whole", cwd=tmp_path)
+    done = run_in_process("train.py", *arguments, "--output_dir", tmp_path / "whole", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     run, began = tmp_path / "killed", time.monotonic()
     killed = Killed(lambda: Running([*arguments, "--output_dir", str(run)], tmp_path), run, seed=20)
     for number in range(20):
         print(f"kill {number + 1:2} {killed.once()}", flush=True)
-    done = run_script("train.py", *arguments, "--output_dir", run, cwd=tmp_path)
+    done = run_in_process("train.py", *arguments, "--output_dir", run, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     print(f"resumed from {manifest(run)['training']['resumed_from']}, {time.monotonic() - began:.0f} s in all")
     expected = manifest(tmp_path / "whole")["training"]

@@ -91,8 +91,7 @@ def test_what_is_staged_is_read_and_what_is_not_is_not(house: GitRepository) -> 
 
 def test_a_work_tree_has_an_index_of_its_own(house: GitRepository, tmp_path: Path) -> None:
     house.git("worktree", "add", "--quiet", str(tmp_path / "other"), "side")
-    other = GitRepository.__new__(GitRepository)
-    other.path, other.commits = tmp_path / "other", 9
+    other = GitRepository(tmp_path / "other", commits=9)
     (other.path / "src/side.py").write_text("side = 2\n")
     other.git("add", "--all")
     assert lines(of_index(other)) == {"src/side.py": ["-side = 1", "+side = 2"]}

@@ -1,15 +1,10 @@
 """Conversations about changes as a user has them: what the model reads, what is kept, and every refusal in one clear line."""
 
-import io
 import json
-import logging
 import os
 import re
-import runpy
 import shutil
 import signal
-import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +16,8 @@ import yaml
 from blocklm.assistant.assistant import Assistant
 from blocklm.assistant.streaming import Terminal, printable
 from blocklm.models.generation import Output
-from tests.conftest import ROOT, GitRepository, function, run_script
+from tests.conftest import GitRepository, function
+from tests.support.scripts import run_in_process
 
 TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|endoftext|>\n{% endfor %}"
@@ -82,7 +78,7 @@ def chatty(tmp_path_factory: pytest.TempPathFactory, shop: GitRepository, tiny_m
     }  # fmt: skip
     recipe = place / "recipe.yaml"
     recipe.write_text("".join(f"{key}: {value}\n" for key, value in keys.items()))
-    done = run_script("train.py", recipe, "--repo", shop.path, "--output_dir", "run", cwd=place)
+    done = run_in_process("train.py", recipe, "--repo", shop.path, "--output_dir", "run", cwd=place)
     assert done.returncode == 0, done.stderr
     return place / "run"
 
@@ -102,16 +98,9 @@ def plain(chatty: Path, tiny_models: dict[str, Path]) -> Path:
 
 
 @pytest.fixture
-def review(
-    chatty: Path,
-    capsys: pytest.CaptureFixture[str],
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Review]:
+def review(chatty: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Review]:
     """The script itself, in this process; conversations that it kept are gone after each test."""
     monkeypatch.chdir(chatty.parent)
-    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
-    hook, levels = threading.excepthook, {name: logging.getLogger(name).level for name in ("blocklm", "bitsandbytes")}
     prompts: list[str] = []
     spoken = Assistant.spoken
 
@@ -122,26 +111,12 @@ def review(
     monkeypatch.setattr(Assistant, "spoken", noted)
 
     def reviewed(*arguments: str | Path, stdin: str = "", run: Path = chatty) -> Said:
-        given = ["review.py", str(run), *map(str, arguments)]
-        monkeypatch.setattr(sys, "argv", [*given, "--max_new_tokens", "12", "--max_prompt_tokens", "1000"])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
-        caplog.clear()
+        given = [run, *arguments, "--max_new_tokens", "12", "--max_prompt_tokens", "1000"]
         prompts.clear()
-        try:
-            runpy.run_path(str(ROOT / "scripts" / "review.py"), run_name="__main__")
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        logged = "".join(f"{record.getMessage()}\n" for record in caplog.records)
-        return Said(code, captured.out, captured.err + logged, list(prompts))
+        done = run_in_process("review.py", *given, cwd=Path.cwd(), stdin=stdin.encode())
+        return Said(done.returncode, done.stdout, done.stderr, list(prompts))
 
     yield reviewed
-    for signum, handler in before.items():
-        signal.signal(signum, handler)
-    threading.excepthook = hook
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
     for run in chatty.parent.iterdir():
         shutil.rmtree(run / "reviews", ignore_errors=True)
 

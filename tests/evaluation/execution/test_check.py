@@ -31,13 +31,14 @@ from blocklm.mining.mine import mine
 from blocklm.models.loading import special_tokens
 from blocklm.models.source import ModelSource
 from blocklm.runs.report.exam_table import exam_table
-from tests.conftest import GitRepository, run_script
+from tests.conftest import GitRepository
+from tests.support.scripts import run_script
 
 LIMITS = Limits(20, 1 << 30, 64 << 20)
 PYTHON = Path(sys.executable).resolve()
 BINDS = [] if PYTHON.is_relative_to("/usr") else [Path(sys.base_prefix)]
 CHECK = f"{PYTHON} tests.py"
-installed = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed: no check can run")
+installed = pytest.mark.usefixtures("bubblewrap")
 
 
 def shop(number: int) -> dict[str, str]:

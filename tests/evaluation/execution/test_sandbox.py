@@ -19,7 +19,8 @@ import pytest
 from blocklm.errors import UserError
 from blocklm.evaluation.execution.limits import Limits, Outcome
 from blocklm.evaluation.execution.sandbox import prove, run
-from tests.conftest import ROOT, script_environment
+from tests.conftest import ROOT
+from tests.support.scripts import script_environment
 
 MIB = 1 << 20
 SMALL = Limits(seconds=10, memory=200 * MIB, disk=16 * MIB, processes=40, output=MIB)
@@ -27,10 +28,7 @@ SHORT = Limits(seconds=1, memory=200 * MIB, disk=16 * MIB, processes=40, output=
 SECRET = "correct-horse-battery-staple"
 USER = 12345
 Runs = Callable[..., Outcome]
-installed = pytest.mark.skipif(
-    shutil.which("bwrap") is None,
-    reason="bubblewrap is not installed (`apt install bubblewrap`): no break-out is tried",
-)
+installed = pytest.mark.usefixtures("bubblewrap")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from blocklm.evaluation.tasks.problems import Problem
 from blocklm.evaluation.tasks.run import practise
 from blocklm.models.likelihood import costs
 from blocklm.models.loading import load_tokenizer
-from tests.training.planning.test_preflight import memory_left
+from tests.support.memory import memory_left
 
 PATHS = tuple(f"src/{'step_' * (1 + at % 3)}{at}.py\n" for at in range(40))
 

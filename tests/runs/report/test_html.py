@@ -22,6 +22,7 @@ from blocklm.runs.manifest import Manifest, read_manifest
 from blocklm.runs.report.html import reported, write_html_report
 from blocklm.runs.report.series import POINTS_SHOWN, thinned
 from tests.conftest import ROOT, GitRepository, changes_of, function, rendered
+from tests.support.programs import do_without
 
 SCRIPT = "<script>document.title='taken'</script>"
 IMAGE = '"><img src="https:'  # a path: git and the file system allow it
@@ -99,7 +100,7 @@ def browser() -> Iterator[Browser]:
         try:
             chromium = playwright.chromium.launch(executable_path=found, chromium_sandbox=os.geteuid() != 0)
         except Error as error:
-            pytest.skip(f"no Chromium to look at the report with (`apt-get install chromium`): {error.message[:100]}")
+            do_without(f"Chromium, to look at the report with ({error.message[:100]}),", "chromium")
         yield chromium
         chromium.close()
 

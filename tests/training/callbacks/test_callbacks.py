@@ -5,40 +5,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from datasets import Dataset
-from transformers import AutoTokenizer
 from trl import SFTTrainer
 
-from blocklm.config.recipe import parse_recipe
-from blocklm.interrupts import Interrupts
-from blocklm.models.loading import load_base, model_config
-from blocklm.models.precision import choose_precision
 from blocklm.training.callbacks.eta import duration
-from blocklm.training.data_order import ReadingList
-from blocklm.training.train import build_trainer, sft_config
+from tests.support.trainers import rows_of, trainer_of
 
 
 @pytest.fixture
 def four_bit(tiny_models: dict[str, Path], tmp_path: Path) -> Callable[[], SFTTrainer]:
     """Build a trainer of StarCoder2 in 4 bit for two steps."""
-    recipe_file = tmp_path / "recipe.yaml"
-    recipe_file.write_text(
-        f"model_name_or_path: {tiny_models['starcoder2']}\nuse_peft: true\nload_in_4bit: true\nlora_r: 4\nmax_length: 64\n"
-        f"max_steps: 2\noutput_dir: {tmp_path / 'run'}\nreport_to: []\ngradient_checkpointing: true\n"
-    )
-
-    def build() -> SFTTrainer:
-        recipe = parse_recipe([str(recipe_file)])
-        precision = choose_precision(None, None)
-        rows = Dataset.from_dict({"input_ids": [[7, 8, 9] * 20] * 16, "labels": [[7, 8, 9] * 20] * 16})
-        base = load_base(model_config(recipe.model), precision)
-        tokenizer = AutoTokenizer.from_pretrained(tiny_models["starcoder2"])
-        reading = ReadingList(rows, list(range(16)), 16, {})
-        return build_trainer(
-            recipe, sft_config(recipe, precision), base, tokenizer, reading, rows, Interrupts(), precision
-        )
-
-    return build
+    keys = {
+        "model_name_or_path": str(tiny_models["starcoder2"]), "use_peft": True, "load_in_4bit": True, "lora_r": 4, "max_length": 64,
+        "max_steps": 2, "report_to": [], "gradient_checkpointing": True,
+    }  # fmt: skip
+    rows = rows_of([[7, 8, 9] * 20] * 16)
+    return lambda: trainer_of(tmp_path / "run", keys, rows, rows)
 
 
 def test_training_begins_in_the_chosen_precision(four_bit: Callable[[], SFTTrainer]) -> None:

@@ -22,8 +22,9 @@ from blocklm.interrupts import Interrupts
 from blocklm.models.generation import Decoding, Output
 from blocklm.training.callbacks.generation_samples import SamplesCallback
 from blocklm.training.train import train
-from tests.conftest import function, tiny_trainer
-from tests.training.planning.test_preflight import memory_left
+from tests.conftest import function
+from tests.support.memory import memory_left
+from tests.support.trainers import tiny_trainer
 
 FOUR_BIT = {"load_in_4bit": True, "gradient_checkpointing": True, "max_steps": 4, "save_steps": 2, "report_to": []}
 

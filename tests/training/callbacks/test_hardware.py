@@ -23,8 +23,10 @@ from blocklm.training.callbacks.hardware import memory_in_use
 from blocklm.training.monitoring.monitor import watched
 from blocklm.training.train import train
 from blocklm.training.trainer import OrderedTrainer
-from tests.conftest import ROOT, script_environment, tiny_trainer
-from tests.training.monitoring.test_nvml import fake_nvml
+from tests.conftest import ROOT
+from tests.support.fake_nvml import fake_nvml
+from tests.support.scripts import script_environment
+from tests.support.trainers import tiny_trainer
 
 # A training on a terminal beside two GPUs: the first becomes hot at step 3 and cool when the pause is said, the second is
 # lost at step 6. Then one whose GPU stays hot.
@@ -38,8 +40,8 @@ from blocklm.interrupts import Interrupts
 from blocklm.runs.manifest import Manifest
 from blocklm.training.train import train
 from blocklm.training.monitoring.monitor import watched
-from tests.conftest import tiny_trainer
-from tests.training.monitoring.test_nvml import gpu
+from tests.support.trainers import tiny_trainer
+from tests.support.fake_nvml import gpu
 
 model, folder = Path(sys.argv[1]), Path(sys.argv[2])
 logging.basicConfig(level=logging.WARNING, format="%(message)s")

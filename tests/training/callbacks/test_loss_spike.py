@@ -14,7 +14,7 @@ from blocklm.runs.directory import latest_checkpoint
 from blocklm.training.callbacks.loss_spike import IN_A_ROW, KNOWN, high_at_the_end
 from blocklm.training.callbacks.stall import StallCallback
 from blocklm.training.train import train
-from tests.conftest import tiny_trainer
+from tests.support.trainers import tiny_trainer
 
 USUAL = [2.0] * KNOWN
 

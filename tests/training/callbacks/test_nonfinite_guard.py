@@ -17,8 +17,10 @@ from blocklm.interrupts import Interrupts
 from blocklm.runs.directory import latest_checkpoint
 from blocklm.training.callbacks.nonfinite_guard import SKIPPED_IN_A_ROW, WatchdogCallback, check_weights
 from blocklm.training.train import train
-from tests.conftest import ROOT, script_environment, tiny_trainer
-from tests.test_scripts import manifest
+from tests.conftest import ROOT
+from tests.support.runs import manifest
+from tests.support.scripts import script_environment
+from tests.support.trainers import tiny_trainer
 
 # Multiplies the weights by -9 at each step, so that they overflow between steps 8 and 12; loss and gradients before that are
 # useless, but finite.

@@ -10,7 +10,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerControl, TrainerState, TrainingArguments
 
 from blocklm.training.callbacks.training_metrics import TrackedCallback, tokens_per_byte
-from tests.conftest import tiny_trainer
+from tests.support.trainers import tiny_trainer
 
 
 def test_series_of_steps_and_evaluations_without_a_training(tmp_path: Path) -> None:

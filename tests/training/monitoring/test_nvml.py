@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.support.fake_nvml import fake_nvml, gpu
 
-GIB = 1 << 30
 READ = """
 import json, logging, os, sys
 logging.basicConfig(format="%(message)s")
@@ -28,21 +27,6 @@ for state in states:
         samples.append(str(reason))
 print(json.dumps({"samples": samples, "entry": gpus.entry() if "gpus" in globals() else None}))
 """
-
-
-def fake_nvml(folder: Path, *flags: str) -> Path:
-    """Build the library; returns the folder that belongs on LD_LIBRARY_PATH."""
-    source = ROOT / "tests/support/fake_nvml.c"
-    library = folder / "libnvidia-ml.so.1"
-    command = ["cc", "-shared", "-fPIC", "-Wl,-soname,libnvidia-ml.so.1", *flags, "-o", str(library), str(source)]
-    subprocess.run(command, check=True)
-    return folder
-
-
-def gpu(
-    util: int = 87, used: int = 3 * GIB, celsius: int = 71, reasons: int = 0, millijoules: int = 0, mode: str = "ok"
-) -> str:
-    return f"{util} {used} {6 * GIB} {celsius} 160500 {reasons} {millijoules} {mode}\n"
 
 
 def read(library: Path | None, folder: Path, *states: str, uuids: list[str] | None = None) -> tuple[Any, str]:

@@ -14,7 +14,8 @@ from blocklm.models.precision import Precision, choose_precision
 from blocklm.training.planning.device import Device, gpu_of
 from blocklm.training.planning.plan import Steps, make_plan
 from blocklm.training.train import sft_config
-from tests.conftest import ROOT, run_script
+from tests.conftest import ROOT
+from tests.support.scripts import run_in_process
 
 HALF = Precision(True, False, torch.float16, "a GPU")
 MIB = 1 << 20
@@ -109,7 +110,7 @@ def test_plan_shows_parts_and_choice(tiny_models: dict[str, Path], tiny_recipe: 
         "--gpu_memory",
         "6GiB",
     ]
-    done = run_script("plan.py", *arguments, cwd=tmp_path)
+    done = run_in_process("plan.py", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for word in (
         "a GPU with 6GiB: 5.06 GiB for tensors",

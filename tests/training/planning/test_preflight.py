@@ -4,37 +4,31 @@ import ctypes
 import random
 import resource
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
-    PreTrainedTokenizerBase,
     TrainerCallback,
     TrainerState,
 )
 from trl import SFTTrainer
 
-from blocklm.config.recipe import parse_recipe
 from blocklm.errors import UserError
 from blocklm.interrupts import Interrupts
-from blocklm.models.precision import choose_precision
-from blocklm.training.data_order import ReadingList
 from blocklm.training.planning.preflight import DoesNotFit, fit, step_down
-from blocklm.training.train import build_trainer, sft_config, train
+from blocklm.training.train import train
+from tests.support.memory import MIB, UNLIMITED, leave, memory_left
+from tests.support.trainers import rows_of, trainer_of
 
 LENGTH = 512
-MIB = 1 << 20
 M_MMAP_THRESHOLD = -3
-UNLIMITED = resource.getrlimit(resource.RLIMIT_AS)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -61,69 +55,33 @@ def wide(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, Path])
     return folder
 
 
+Build = Callable[[str, int, int], SFTTrainer]
+
+
 @pytest.fixture
-def trainer_of(wide: Path, tmp_path: Path) -> Callable[..., SFTTrainer]:
-    recipe_file = tmp_path / "wide.yaml"
-    recipe_file.write_text(
-        f"model_name_or_path: {wide}\nuse_peft: true\nlora_r: 4\nlora_dropout: 0.0\nmax_length: {LENGTH}\nmax_steps: 3\n"
-        "learning_rate: 1.0e-2\nsave_strategy: steps\nsave_steps: 100\neval_strategy: 'no'\nlogging_steps: 1\nbf16: false\n"
-        "gradient_checkpointing: false\nseed: 5\nreport_to: []\n"
-    )
+def build(wide: Path, tmp_path: Path) -> Build:
+    """Build a trainer by run name, micro-batch and accumulation."""
+    generator = np.random.default_rng(0)
+    rows = rows_of([generator.integers(1, 400, LENGTH - 8 * (at % 5)).tolist() for at in range(64)])
+    keys = {
+        "model_name_or_path": str(wide), "use_peft": True, "lora_r": 4, "lora_dropout": 0.0, "max_length": LENGTH, "max_steps": 3,
+        "learning_rate": 1e-2, "save_strategy": "steps", "save_steps": 100, "eval_strategy": "no", "logging_steps": 1,
+        "bf16": False, "gradient_checkpointing": False, "seed": 5, "report_to": [],
+    }  # fmt: skip
 
-    def build(name: str, micro: int, accumulation: int) -> SFTTrainer:
-        arguments = [f"{recipe_file}", "--output_dir", f"{tmp_path / name}"]
-        arguments += ["--per_device_train_batch_size", f"{micro}", "--gradient_accumulation_steps", f"{accumulation}"]
-        recipe = parse_recipe(arguments)
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(wide)
-        generator = np.random.default_rng(0)
-        rows = [generator.integers(1, 400, LENGTH - 8 * (at % 5)).tolist() for at in range(64)]
-        dataset = Dataset.from_dict({"input_ids": rows, "labels": rows})
-        reading = ReadingList(dataset, list(range(64)), 64, {})
-        base = AutoModelForCausalLM.from_pretrained(wide)
-        precision = choose_precision(None, False)
-        validation, args = dataset.select(range(4)), sft_config(recipe, precision)
-        return build_trainer(recipe, args, base, tokenizer, reading, validation, Interrupts(), precision)
+    def built(name: str, micro: int, accumulation: int) -> SFTTrainer:
+        batch = {"per_device_train_batch_size": micro, "gradient_accumulation_steps": accumulation}
+        return trainer_of(tmp_path / name, keys | batch, rows, rows.select(range(4)))
 
-    return build
-
-
-def leave(extra: int) -> list[torch.Tensor]:
-    """Let this process have so many more bytes and not one beyond; PyTorch's allocator then fails as on a full device.
-
-    What glibc keeps free inside its heap after earlier tests would come on top: the tensors that are returned hold it.
-    """
-    held = []
-    _limit(4 * MIB)
-    for size in (32 * MIB, 2 * MIB, MIB // 8):
-        with suppress(RuntimeError):
-            while True:
-                held.append(torch.empty(size, dtype=torch.uint8))
-    _limit(extra)
-    return held
-
-
-def _limit(extra: int) -> None:
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + extra, UNLIMITED[1]))
-
-
-@contextmanager
-def memory_left(extra: int) -> Iterator[None]:
-    """Do with so many more bytes."""
-    held = leave(extra)
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, UNLIMITED)
-        del held
+    return built
 
 
 def drawn() -> tuple[Any, ...]:
     return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # type: ignore[index]
 
 
-def test_a_run_that_fits_is_left_as_it_was(trainer_of: Callable[..., SFTTrainer]) -> None:
-    trainer = trainer_of("fits", 4, 2)
+def test_a_run_that_fits_is_left_as_it_was(build: Build) -> None:
+    trainer = build("fits", 4, 2)
     before = drawn()
     assert fit(trainer, 1000, 512) == []
     assert drawn() == before
@@ -132,8 +90,8 @@ def test_a_run_that_fits_is_left_as_it_was(trainer_of: Callable[..., SFTTrainer]
     assert not trainer._metrics["train"]
 
 
-def test_a_micro_batch_too_large_for_memory_is_halved_until_it_fits(trainer_of: Callable[..., SFTTrainer]) -> None:
-    trainer = trainer_of("halved", 16, 1)
+def test_a_micro_batch_too_large_for_memory_is_halved_until_it_fits(build: Build) -> None:
+    trainer = build("halved", 16, 1)
     with memory_left(700 * MIB):
         changed = fit(trainer, 0, 0)
     assert 1 <= len(changed) <= 3
@@ -143,15 +101,15 @@ def test_a_micro_batch_too_large_for_memory_is_halved_until_it_fits(trainer_of: 
     assert f"micro-batch {args.per_device_train_batch_size} instead of" in changed[-1]
 
 
-def test_a_row_too_long_for_memory_is_said(trainer_of: Callable[..., SFTTrainer]) -> None:
-    trainer = trainer_of("none", 2, 1)
+def test_a_row_too_long_for_memory_is_said(build: Build) -> None:
+    trainer = build("none", 2, 1)
     with memory_left(8 * MIB), pytest.raises(DoesNotFit, match="a row of 512 tokens"):
         fit(trainer, 0, 0)
 
 
-def test_the_optimizer_has_its_place(trainer_of: Callable[..., SFTTrainer]) -> None:
+def test_the_optimizer_has_its_place(build: Build) -> None:
     """Its state comes with the first step, after everything else has been found to fit."""
-    trainer = trainer_of("state", 1, 1)
+    trainer = build("state", 1, 1)
     with memory_left(400 * MIB), pytest.raises(DoesNotFit):
         fit(trainer, 500 * MIB, 0)
 
@@ -168,11 +126,11 @@ class Fills(TrainerCallback):
             self.held = leave(self.extra)
 
 
-def test_memory_that_runs_out_later_costs_nothing(trainer_of: Callable[..., SFTTrainer], tmp_path: Path) -> None:
+def test_memory_that_runs_out_later_costs_nothing(build: Build, tmp_path: Path) -> None:
     """The last step is saved, the micro-batch halved, and the result is that of the same rows and steps."""
-    whole = trainer_of("whole", 8, 1)
+    whole = build("whole", 8, 1)
     train(whole, Interrupts())
-    trainer = trainer_of("filled", 8, 1)
+    trainer = build("filled", 8, 1)
     filler = Fills(2, 350 * MIB)
     trainer.add_callback(filler)
     try:
@@ -187,15 +145,15 @@ def test_memory_that_runs_out_later_costs_nothing(trainer_of: Callable[..., SFTT
     assert all(torch.allclose(ours[key], theirs[key], atol=2e-4) for key in theirs)
 
 
-def test_a_batch_of_one_cannot_be_halved(trainer_of: Callable[..., SFTTrainer]) -> None:
-    trainer = trainer_of("one", 1, 8)
+def test_a_batch_of_one_cannot_be_halved(build: Build) -> None:
+    trainer = build("one", 1, 8)
     assert step_down(trainer) is None
-    trainer = trainer_of("six", 6, 2)
+    trainer = build("six", 6, 2)
     assert "micro-batch 3 instead of 6, accumulation 4" in str(step_down(trainer))
 
 
-def test_a_later_shortage_at_one_row_ends_with_the_way_on(trainer_of: Callable[..., SFTTrainer]) -> None:
-    trainer = trainer_of("single", 1, 1)
+def test_a_later_shortage_at_one_row_ends_with_the_way_on(build: Build) -> None:
+    trainer = build("single", 1, 1)
     filler = Fills(1, 8 * MIB)
     trainer.add_callback(filler)
     try:

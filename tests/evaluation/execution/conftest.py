@@ -1,0 +1,11 @@
+"""What runs in the sandbox needs bubblewrap."""
+
+import pytest
+
+from tests.support.programs import need
+
+
+@pytest.fixture(scope="session")
+def bubblewrap() -> None:
+    """There, or the test is skipped."""
+    need("bwrap", "bubblewrap")

@@ -1,0 +1,86 @@
+"""The main job done once for all tests, and a folder of the user's own for each."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.scripts import Running, run_in_process
+from tests.support.shared import build_once
+
+
+@pytest.fixture(scope="session")
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all these runs keep what they mined and rendered: a history that one has mined the others read."""
+    return build_once(tmp_path_factory, "corpora", lambda folder: None)
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, corpora: Path) -> Path:
+    """A folder of the user's own, in which runs appear."""
+    (tmp_path / "corpora").symlink_to(corpora)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory,
+    corpora: Path,
+    project: Path,
+    tiny_models: dict[str, Path],
+    tiny_recipe: Path,
+) -> Path:
+    """A run of the tiny Llama that went through without a stop; `run` is a copy that may be changed."""
+
+    def train(folder: Path) -> None:
+        (folder / "corpora").symlink_to(corpora)
+        done = run_in_process(
+            "train.py", tiny_recipe, "--repo", project, "--model_name_or_path", tiny_models["llama"], "--output_dir", "runs/whole",
+            cwd=folder,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "bits per byte" in done.stdout
+        said = done.stderr.splitlines()
+        assert len([line for line in said if line.startswith("step 1 of 12: loss ")]) == 1, (
+            "once a minute, no live line"
+        )
+        assert [line.split(":")[0] for line in said if "evaluation loss" in line] == ["step 4", "step 8", "step 12"]
+        assert "{'" not in done.stdout + done.stderr, "no printed dictionaries"
+
+    return build_once(tmp_path_factory, "trained", train) / "runs" / "whole"
+
+
+@pytest.fixture
+def run(trained: Path, workplace: Path) -> Path:
+    """The trained run, in this test's own folder."""
+    return Path(shutil.copytree(trained, workplace / "runs" / "whole"))
+
+
+@pytest.fixture
+def train(workplace: Path, project: Path, tiny_models: dict[str, Path], tiny_recipe: Path) -> Callable[..., Path]:
+    """Train a tiny model to the end in this process, without what costs time: no exam, no answers. Returns the run."""
+
+    def trained(model: str, *more: str) -> Path:
+        run = workplace / "runs" / model
+        given = (tiny_recipe, "--repo", project, "--model_name_or_path", tiny_models[model], "--output_dir", run)
+        done = run_in_process("train.py", *given, "--exam", "false", "--behavioral_items", "0", *more, cwd=workplace)
+        assert done.returncode == 0, done.stderr
+        return run
+
+    return trained
+
+
+@pytest.fixture
+def start(workplace: Path) -> Iterator[Callable[[list[str]], Running]]:
+    """Start training processes and leave none behind."""
+    started: list[Running] = []
+
+    def begin(arguments: list[str]) -> Running:
+        started.append(Running(arguments, workplace))
+        return started[-1]
+
+    yield begin
+    for running in started:
+        running.process.kill()
+        running.process.wait()

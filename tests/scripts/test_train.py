@@ -1,0 +1,155 @@
+"""The main job from end to end: what a run leaves, what it may be told, and what it refuses."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import GitRepository
+from tests.support.runs import manifest, weights
+from tests.support.scripts import refused, run_in_process, script_environment
+
+Train = Callable[..., Path]
+
+
+def test_a_run_leaves_what_the_design_promises(trained: Path) -> None:
+    content = manifest(trained)
+    assert content["status"] == "complete"
+    assert [phase["name"] for phase in content["phases"]] == [
+        "plan",
+        "mine",
+        "curate",
+        "render",
+        "train",
+        "exam",
+        "save",
+    ]
+    assert {phase["status"] for phase in content["phases"]} == {"complete"}
+    assert content["training"]["steps"] == content["plan"]["steps"] == 12
+    assert content["plan"]["micro_batch"] == content["training"]["micro_batch"] == 2
+    assert 0 < content["plan"]["memory"]["weights"] < content["plan"]["memory"]["total"]
+    assert content["training"]["tokens_seen"] > 0
+    usage = content["hardware"]["usage"]
+    assert usage["samples"] >= 2
+    ram = usage["series"]["process_ram_mib"]
+    assert 0 < ram["min"] <= ram["mean"] <= ram["p95"] <= ram["max"]
+    assert content["exam"]["commits"] == 7
+    asked = content["generation"]
+    assert [entry["step"] for entry in asked["history"]] == [0, 4, 8, 12]
+    assert asked["step"] == 12 and asked["tasks"] == asked["history"][-1]["tasks"]
+    assert sum(scores["items"] for scores in asked["tasks"].values()) == 4
+    assert content["corpus"]["splits"]["train"]["used"] >= 15
+    recorded = {artifact["path"] for artifact in content["artifacts"]}
+    assert {
+        "adapter_model.safetensors",
+        "adapter_config.json",
+        "tokenizer.json",
+        "README.md",
+        "recipe.yaml",
+        "samples.jsonl",
+    } <= recorded
+    assert list((trained / "tensorboard").glob("events.*"))
+    assert len(json.loads((trained / "exam.json").read_text())["per_item"]) == content["exam"]["items"]
+    assert "example.org" not in (trained / "manifest.json").read_text()
+
+
+def test_the_card_loads_as_it_says_and_the_adapter_changes_the_logits(trained: Path) -> None:
+    """In a fresh process."""
+    card = (trained / "README.md").read_text()
+    assert "library_name: peft" in card
+    assert "95 % interval" in card
+    code = card.split("```python\n")[1].split("```")[0] + (
+        "import sys, torch; ids = torch.tensor([[5, 6, 7]]); tuned = model(ids).logits\n"
+        "with model.disable_adapter(): sys.exit(bool(torch.allclose(model(ids).logits, tuned)))"
+    )
+    place = trained.parent.parent
+    subprocess.run([sys.executable, "-c", code], cwd=place, check=True, env=script_environment())
+
+
+def test_the_same_command_again_says_it_is_complete(run: Path, workplace: Path) -> None:
+    before = (run / "manifest.json").read_bytes()
+    done = run_in_process("train.py", run / "recipe.yaml", cwd=workplace)
+    assert done.returncode == 0
+    assert "already complete" in done.stdout
+    assert (run / "manifest.json").read_bytes() == before
+
+
+def test_a_run_that_ended_in_its_exam_trains_no_further(trained: Path, run: Path, workplace: Path) -> None:
+    (run / "manifest.json").write_text(json.dumps(manifest(run) | {"status": "interrupted", "exam": None}))
+    done = run_in_process("train.py", run / "recipe.yaml", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    assert weights(run) == weights(trained)
+    assert manifest(run)["status"] == "complete"
+    assert manifest(run)["exam"]["tuned"] == pytest.approx(manifest(trained)["exam"]["tuned"], rel=1e-5)
+
+
+def test_full_fine_tuning_saves_a_whole_model(train: Train) -> None:
+    run = train("gpt2", "--use_peft", "false", "--max_steps", "2")
+    assert (run / "model.safetensors").is_file()
+    assert not (run / "adapter_config.json").exists()
+    assert manifest(run)["saved"]["differs_from_base"]
+
+
+def test_eight_bit_trains(train: Train) -> None:
+    assert manifest(train("phi", "--load_in_8bit", "--max_steps", "2"))["status"] == "complete"
+
+
+def test_early_stopping_ends_a_run_that_no_longer_improves(train: Train) -> None:
+    training = manifest(train("llama", "--early_stopping_patience", "1", "--learning_rate", "0"))["training"]
+    assert training["stopped_by"] == "early_stopping"
+    assert training["steps"] == 8
+
+
+def test_bad_input_ends_in_one_line_and_a_hint(
+    make_repository: Callable[[str], GitRepository],
+    tmp_path: Path,
+    tiny_models: dict[str, Path],
+    tiny_recipe: Path,
+    project: Path,
+) -> None:
+    make_repository("unborn")
+    (tmp_path / "zip" / "src").mkdir(parents=True)
+    prose = make_repository("prose")
+    young = make_repository("young")
+    for number in range(6):
+        prose.commit(f"commit {number}", {"README.md": f"{number}\n"})
+    for number in range(3):
+        young.commit(f"commit {number}", {f"m{number}.py": f"x = {number}\n"})
+
+    def train(repo: Path, *more: str) -> str:
+        model = ["--model_name_or_path", str(tiny_models["llama"])]
+        done = run_in_process(
+            "train.py", tiny_recipe, *model, "--repo", repo, "--output_dir", tmp_path / "run", *more, cwd=tmp_path
+        )
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        return refused(done)
+
+    assert "does not exist" in train(tmp_path / "absent")
+    assert "git clone" in train(tmp_path / "zip")
+    assert "has no commits" in train(tmp_path / "unborn")
+    assert "6 hunks of documentation" in train(prose.path)
+    assert "3 commits with code to learn from are too few" in train(young.path)
+    assert "`models/absent` does not exist" in train(project, "--model_name_or_path", "models/absent")
+    assert "hf download nobody/nothing" in train(project, "--model_name_or_path", "nobody/nothing")
+    assert "did you mean `learning_rate`" in train(project, "--learning_rat", "1")
+    assert "more than the 1024 positions" in train(project, "--max_length", "4096")
+    assert "does not have" in train(project, "--lora_target_modules", "c_attn")
+    assert "round multiple" in train(project, "--load_best_model_at_end", "--eval_steps", "3")
+    (tmp_path / "file").touch()
+    assert "must be folders" in train(project, "--output_dir", str(tmp_path / "file"))
+
+
+def test_a_run_directory_is_not_shared(run: Path, workplace: Path, project: Path) -> None:
+    """Neither by another recipe nor by a later state of the repository."""
+    recipe = run / "recipe.yaml"
+    other = run_in_process("train.py", recipe, "--seed", "9", cwd=workplace)
+    assert "`seed` was 7, now 9" in refused(other)
+    shutil.copytree(project, workplace / "project")
+    recipe.write_text(recipe.read_text().replace(str(project), str(workplace / "project")))
+    GitRepository(workplace / "project", commits=50).commit("A later commit", {"src/late.py": "x = 1\n"})
+    assert "was trained on commit" in refused(run_in_process("train.py", recipe, cwd=workplace))
+    assert (run / "adapter_model.safetensors").is_file()

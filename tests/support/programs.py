@@ -1,0 +1,26 @@
+"""Programs that some tests need. Without one they are skipped and say how to get it; in CI they fail, where nothing is skipped."""
+
+import os
+import shutil
+from typing import NoReturn
+
+import pytest
+
+
+def do_without(program: str, package: str) -> NoReturn:
+    """Skip the test that needs a program, or fail it in CI.
+
+    Args:
+        program: name of the program, for people.
+        package: Debian's package that has it.
+    """
+    reason = f"{program} is not there: `apt-get install {package}`"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def need(program: str, package: str) -> None:
+    """Do without unless the program is on the path."""
+    if shutil.which(program) is None:
+        do_without(program, package)

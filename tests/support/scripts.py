@@ -1,0 +1,119 @@
+"""Our scripts as a user runs them: in a process of their own, or in the test's, where torch is loaded already."""
+
+import io
+import logging
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, chdir, contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from unittest.mock import patch
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+Done = subprocess.CompletedProcess[str]
+
+
+def script_environment() -> dict[str, str]:
+    """The environment of a script under test: no hub, no inherited git."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "ACCELERATE_"))}
+    return kept | {"HF_HUB_OFFLINE": "1"}
+
+
+def run_script(name: str, *arguments: str | Path, cwd: Path, **environment: str) -> Done:
+    """Run a script in a process of its own: where a signal, the environment or the whole process is what is tested."""
+    return subprocess.run(
+        [sys.executable, str(SCRIPTS / name), *map(str, arguments)],
+        cwd=cwd,
+        env=script_environment() | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def run_in_process(name: str, *arguments: str | Path, cwd: Path, stdin: bytes = b"") -> Done:
+    """Run a script in this process and leave the process as it was; a process of its own would load torch first, 7 s.
+
+    An error that the script does not turn into an exit code is raised here.
+    """
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    code = 0
+    with _restored(), chdir(cwd), redirect_stdout(out), redirect_stderr(err):
+        sys.argv = [name, *map(str, arguments)]
+        sys.stdin = io.TextIOWrapper(io.BytesIO(stdin))
+        try:
+            runpy.run_path(str(SCRIPTS / name), run_name="__main__")
+        except SystemExit as end:
+            code = int(end.code or 0)
+    said, told = (stream.buffer.getvalue().decode() for stream in (out, err))
+    return subprocess.CompletedProcess([name, *map(str, arguments)], code, said, told)
+
+
+@contextmanager
+def _restored() -> Iterator[None]:
+    """Give a script what a new process has, and take back all that it sets beyond its own modules."""
+    import torch
+    import transformers  # noqa: F401  its log handler keeps the stderr of its first import
+    from accelerate.state import AcceleratorState, GradientState, PartialState
+
+    handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    root, silenced = logging.getLogger(), logging.getLogger("bm25s")
+    levels = {name: logging.getLogger(name).level for name in (None, "blocklm", "bitsandbytes")}
+    threads = torch.get_num_threads()
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(sys, "argv", sys.argv))
+        stack.enter_context(patch.object(sys, "stdin", sys.stdin))
+        stack.enter_context(patch.object(threading, "excepthook", threading.excepthook))
+        stack.enter_context(patch.object(root, "handlers", []))  # pytest's: the script's own goes to its stderr
+        stack.enter_context(patch.object(silenced, "disabled", silenced.disabled))
+        stack.enter_context(patch.dict(os.environ))
+        stack.enter_context(warnings.catch_warnings())
+        for state in (PartialState, AcceleratorState, GradientState):
+            stack.enter_context(patch.dict(state._shared_state, clear=True))
+        try:
+            yield
+        finally:
+            for signum, handler in handlers.items():
+                signal.signal(signum, handler)
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
+            torch.set_num_threads(threads)
+
+
+def refused(done: Done) -> str:
+    """Assert one clear error with a hint, and return both."""
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert lines[-2].startswith("error: ")
+    assert lines[-1].startswith("hint: ")
+    return "\n".join(lines[-2:])
+
+
+class Running:
+    """A training process that can be watched and stopped."""
+
+    def __init__(self, arguments: list[str], cwd: Path) -> None:
+        command = [sys.executable, str(SCRIPTS / "train.py"), *arguments]
+        self.process = subprocess.Popen(
+            command, cwd=cwd, env=script_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def wait_for(self, path: Path) -> None:
+        for _ in range(1800):
+            if path.exists():
+                return
+            assert self.process.poll() is None, self.process.communicate()[0]
+            time.sleep(0.05)
+        raise AssertionError(f"{path} did not appear")
+
+    def end(self) -> tuple[int, str]:
+        output, _ = self.process.communicate(timeout=120)
+        return self.process.returncode, output
