@@ -19,7 +19,7 @@ from blocklm.models.precision import Precision
 from blocklm.models.quantization import keys_as_stored
 from blocklm.models.savable import rehearse_saving
 from blocklm.training.planning.fake_model import phantom
-from tests.conftest import tiny_trainer
+from tests.support.trainers import tiny_trainer
 
 BF16 = Precision(False, True, torch.bfloat16, "test")
 FP32 = Precision(False, False, torch.float32, "test")

@@ -20,7 +20,7 @@ from blocklm.runs.directory import claim, latest_checkpoint
 from blocklm.runs.fingerprint import weights_of
 from blocklm.runs.lock import sole_run
 from blocklm.training.train import train
-from tests.conftest import tiny_trainer
+from tests.support.trainers import tiny_trainer
 
 KEYS = {"max_steps": 8, "save_steps": 2, "save_total_limit": 2, "eval_strategy": "no"}
 
