@@ -13,9 +13,9 @@ from blocklm.corpus.build import Corpus, build_corpus
 from blocklm.corpus.curation import Curated, curate
 from blocklm.corpus.new_samples import TopUp, teaching_commits, top_up
 from blocklm.corpus.prompt_templates import FAMILY, prompts_for
-from blocklm.corpus.rendering import asked_hunks
+from blocklm.corpus.rendering import held_out_hunks
 from blocklm.evaluation.exam.adapter_scale import set_strength
-from blocklm.evaluation.exam.phase import chosen_strength, examine
+from blocklm.evaluation.exam.phase import choose_strength_of, examine
 from blocklm.evaluation.exam.setup import ExamSetup
 from blocklm.evaluation.generation_eval import history, read_rows
 from blocklm.evaluation.template_probe import HUNKS, Scores, TemplateProbe, best_prompts, is_asked
@@ -23,19 +23,19 @@ from blocklm.git.repository import Repository
 from blocklm.interrupts import Interrupts
 from blocklm.mining.changes import Changes
 from blocklm.mining.mine import mine
-from blocklm.models.distributed import is_sharded, join
+from blocklm.models.distributed import init_distributed, is_sharded
 from blocklm.models.loading import positions, special_tokens
 from blocklm.models.source import ModelSource
 from blocklm.release.handover import artifacts_of, hand_over
-from blocklm.runs.completed import Finished
+from blocklm.runs.completed import CompletedRun
 from blocklm.runs.continuation import Previous, previous_run, write_learned
 from blocklm.runs.manifest import Manifest, read_manifest
-from blocklm.runs.report.html import reported
+from blocklm.runs.report.html import reporting
 from blocklm.runs.summary import summarise
-from blocklm.training.monitoring.monitor import watched
+from blocklm.training.monitoring.monitor import monitoring
 from blocklm.training.phase import TrainingTask, fit_trainer
 from blocklm.training.planning.planner import plan_run, samples_read
-from blocklm.training.planning.preflight import free
+from blocklm.training.planning.preflight import release_memory
 from blocklm.training.planning.run_plan import RunPlan
 from blocklm.training.train import sft_config, train
 
@@ -71,7 +71,7 @@ class Job:
         Raises:
             UserError: the model's keys contradict each other, or `continue_from` names no run that fits.
         """
-        processes = join(recipe.training)
+        processes = init_distributed(recipe.training)
         source = ModelSource.from_keys(recipe.model, recipe.training)
         named = recipe.run.continue_from
         previous = None if named is None else previous_run(named, source.config)
@@ -121,7 +121,7 @@ def run_job(recipe: Recipe, repositories: list[Repository], interrupts: Interrup
     """
     job = Job.begin(recipe, repositories, interrupts)
     manifest = job.manifest
-    with reported(recipe.output_dir, job.processes.is_main_process):
+    with reporting(recipe.output_dir, job.processes.is_main_process):
         with manifest.phase("plan"):
             plan = plan_run(recipe, job.source, sft_config(recipe, job.source.precision), job.earlier.get("plan"))
             manifest.update(plan=plan.entry())
@@ -178,7 +178,7 @@ def probe_templates(
         return {}
     asker = TemplateProbe(job.source, tokenizer, recipe.views, plan.max_length)
     question = {"corpus": curated.report["key"], "model": recipe.model}
-    hunks = partial(asked_hunks, changes.dataset, curated.verdicts, HUNKS)
+    hunks = partial(held_out_hunks, changes.dataset, curated.verdicts, HUNKS)
     return asker.load_or_ask(recipe.output_dir / "probe.json", question, hunks)
 
 
@@ -199,7 +199,7 @@ def train_or_load(job: Job, plan: RunPlan, prepared: Prepared) -> Trained:
     )
     manifest.update(plan=fitted.plan.entry(), corpus=fitted.data.report | {"cache": prepared.corpus.cache})
     trainer, length = fitted.trainer, fitted.plan.max_length
-    with watched(trainer, manifest):
+    with monitoring(trainer, manifest):
         report = train(trainer, job.interrupts)
         continued = None if prepared.topup is None else prepared.topup.report
         report |= {"continued_from": continued, "rolled_back": False}
@@ -208,7 +208,7 @@ def train_or_load(job: Job, plan: RunPlan, prepared: Prepared) -> Trained:
         return Trained(trainer.accelerator.unwrap_model(trainer.model), length, report)
     # In the exam the main process is alone and cannot ask the others' shards: it loads what was saved.
     del trainer, fitted
-    free()
+    release_memory()
     job.processes.wait_for_everyone()
     return Trained(job.source.tuned(recipe.output_dir), length, report)
 
@@ -223,7 +223,7 @@ def examined(job: Job, prepared: Prepared, trained: Trained) -> Trained:
         job.recipe, job.repositories, prepared.corpus, prepared.tokenizer, job.source, trained.max_length,
         positions(model.config),
     )  # fmt: skip
-    if (strength := report.get("strength") or chosen_strength(setup, model)) is not None:
+    if (strength := report.get("strength") or choose_strength_of(setup, model)) is not None:
         report |= {"strength": strength}
         job.manifest.update(training=report)  # first: after a kill nobody chooses of what was chosen
         set_strength(model, job.recipe.output_dir, job.source.config.lora_alpha * strength["chosen"])
@@ -238,7 +238,7 @@ def save(job: Job, tokenizer: PreTrainedTokenizerBase, trained: Trained) -> None
     recipe, report = job.recipe, trained.report
     best = sft_config(recipe, job.source.precision).load_best_model_at_end and report["best_step"]
     job.manifest.update(generation=history(read_rows(recipe.output_dir), best or report["steps"]))
-    run = Finished(recipe.output_dir, recipe, job.manifest.content, job.source)
+    run = CompletedRun(recipe.output_dir, recipe, job.manifest.content, job.source)
     better = job.previous if report["rolled_back"] else None
     for entry in hand_over(run, trained.model, tokenizer, better):
         job.manifest.update(**entry)

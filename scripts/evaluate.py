@@ -18,7 +18,7 @@ from blocklm.config.exam import ARMS, ExamArguments
 from blocklm.console import console
 from blocklm.corpus.explain import taken
 from blocklm.errors import UserError
-from blocklm.evaluation.execution.sandbox import prove
+from blocklm.evaluation.execution.sandbox import check_isolation
 from blocklm.runs.report.exam_table import exam_table
 
 ASKED = {f"--{key.name}" for keys in (ExamArguments, CheckArguments) for key in fields(keys)}
@@ -47,11 +47,11 @@ def main() -> None:
 
     from blocklm.evaluation.exam.phase import write_result
     from blocklm.evaluation.exam.rerun import Compared, evaluate  # heavy
-    from blocklm.runs.completed import finished_run
+    from blocklm.runs.completed import open_run
 
-    run = finished_run(run_dir, [*(QUICK if flags["--quick"] else FULL), *keys])
+    run = open_run(run_dir, [*(QUICK if flags["--quick"] else FULL), *keys])
     if run.recipe.check.check_command is not None:
-        prove(run.recipe.check.binds)
+        check_isolation(run.recipe.check.binds)
     result = evaluate(run, Compared(models, Path(control) if control else None), flags["--new_commits"])
     write_result(run_dir / "exam-again.json", result)
     print(exam_table(result))

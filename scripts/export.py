@@ -38,7 +38,7 @@ def main() -> None:
                 "a push takes what the run saved, and neither `--out` nor `--gguf`", "one command for each"
             )
 
-    from blocklm.runs.completed import finished_run  # heavy
+    from blocklm.runs.completed import open_run  # heavy
     from blocklm.runs.report.console_tables import adapter_lines, export_lines
 
     if args.push_to_hub is not None:
@@ -50,7 +50,7 @@ def main() -> None:
     from blocklm.release.merge import MERGED, merge
 
     llama_cpp = checkout(args.gguf) if args.gguf else None
-    run = finished_run(args.run_dir)
+    run = open_run(args.run_dir)
     out = args.out.expanduser().absolute() if args.out else args.run_dir / MERGED
     if run.adapted or args.out or llama_cpp is None:
         print(export_lines(out, merge(run, out, args.dtype), "adapter and base"))

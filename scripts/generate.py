@@ -17,7 +17,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from blocklm.assistant.arguments import add_flags, check_asked, places, request_of
+from blocklm.assistant.arguments import add_flags, check_request, location_keys, read_request
 from blocklm.console import console
 
 
@@ -27,22 +27,22 @@ def main() -> None:
     parser.add_argument("run_dir", type=Path)
     add_flags(parser)
     args = parser.parse_args()
-    check_asked(args)
+    check_request(args)
 
     from blocklm.assistant.assistant import Assistant  # heavy
-    from blocklm.assistant.attribution import Origins, origin_lines
-    from blocklm.assistant.batch import answered
+    from blocklm.assistant.attribution import Attributor, describe_attribution
+    from blocklm.assistant.batch import answer_lines
     from blocklm.assistant.streaming import printable
     from blocklm.models.generation import Decoding
-    from blocklm.runs.completed import finished_run
+    from blocklm.runs.completed import open_run
 
-    run = finished_run(args.run_dir, places(args))
+    run = open_run(args.run_dir, location_keys(args))
     assistant = Assistant(run, Decoding(args.max_new_tokens, args.temperature, args.seed), args.retrieve)
-    request = None if args.batch else request_of(args, assistant.wording)
-    origins = Origins(run.training_samples(), run.tokenizer, run.changes.subjects) if args.why else None
+    request = None if args.batch else read_request(args, assistant.prompt_builder)
+    origins = Attributor(run.training_samples(), run.tokenizer, run.changes.subjects) if args.why else None
     arms = {None: ["tuned"], "only": ["base"], "too": ["tuned", "base"]}[args.base]
     if request is None:
-        for line in answered(assistant, arms, sys.stdin.buffer, origins):
+        for line in answer_lines(assistant, arms, sys.stdin.buffer, origins):
             print(line, flush=True)
         return
     for arm in arms:
@@ -50,7 +50,7 @@ def main() -> None:
             print(f"{arm}:", file=sys.stderr)
         output = assistant.streamed(request, arm == "base")
         if origins is not None and arm == arms[0]:
-            for line in origin_lines(origins.of(request.prompt.text, output.text)):
+            for line in describe_attribution(origins.of(request.prompt.text, output.text)):
                 print(printable(line), file=sys.stderr)
 
 

@@ -18,7 +18,7 @@ from blocklm.corpus.build import build_corpus
 from blocklm.corpus.curation import curate
 from blocklm.corpus.explain import explain, taken
 from blocklm.corpus.prompt_templates import prompts_for
-from blocklm.corpus.rendering import asked_hunks
+from blocklm.corpus.rendering import held_out_hunks
 from blocklm.git.repository import open_repositories
 from blocklm.mining.mine import mine
 from blocklm.runs.report.console_tables import corpus_table, length_table, probe_table, repository_table
@@ -48,7 +48,7 @@ def main() -> None:
     prompts = prompts_for(special, recipe.sampling.template)
     if probing:
         verdicts = curate(changes, recipe.mining).verdicts
-        hunks = asked_hunks(changes.dataset, verdicts, HUNKS)
+        hunks = held_out_hunks(changes.dataset, verdicts, HUNKS)
         scores = TemplateProbe(source, tokenizer, recipe.views, length).ask(hunks)
         print(probe_table(scores))
         prompts = best_prompts(prompts, scores, recipe.exam_view)

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from blocklm.assistant.arguments import places
+from blocklm.assistant.arguments import location_keys
 from blocklm.console import console
 from blocklm.errors import UserError
 
@@ -40,14 +40,14 @@ def main() -> None:
     args = parser.parse_args()
 
     from blocklm.assistant.assistant import Assistant  # heavy
-    from blocklm.assistant.review.reviewer import opening_lines, review_of
+    from blocklm.assistant.review.reviewer import open_review, opening_lines
     from blocklm.assistant.streaming import printable
     from blocklm.models.generation import Decoding
-    from blocklm.runs.completed import finished_run
+    from blocklm.runs.completed import open_run
 
-    run = finished_run(args.run_dir, places(args))
+    run = open_run(args.run_dir, location_keys(args))
     assistant = Assistant(run, Decoding(args.max_new_tokens, args.temperature, args.seed))
-    reviewer = review_of(
+    reviewer = open_review(
         assistant,
         args.rev,
         of_index=args.staged,

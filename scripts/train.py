@@ -12,10 +12,10 @@ import sys
 
 from blocklm.config.recipe import Recipe, parse_recipe
 from blocklm.console import console
-from blocklm.evaluation.execution.sandbox import prove
+from blocklm.evaluation.execution.sandbox import check_isolation
 from blocklm.git.repository import Repository, joint_head, open_repositories
 from blocklm.interrupts import Interrupts
-from blocklm.runs.directory import claim
+from blocklm.runs.directory import claim_run_directory
 from blocklm.runs.lock import sole_run
 from blocklm.runs.manifest import read_manifest
 
@@ -35,11 +35,11 @@ def main(interrupts: Interrupts) -> None:
 
 def run(recipe: Recipe, repositories: list[Repository], interrupts: Interrupts) -> None:
     """Train and examine, or show the summary of what is complete; then push what is to be pushed."""
-    if finished := claim(recipe, joint_head(repositories)):
+    if finished := claim_run_directory(recipe, joint_head(repositories)):
         print(f"already complete: {recipe.output_dir}\n{finished}")
     else:
         if recipe.exam.exam and recipe.check.check_command is not None:
-            prove(recipe.check.binds)
+            check_isolation(recipe.check.binds)
         from blocklm.pipeline import run_job  # loads torch, seven seconds: only for a run that can begin
 
         finished = run_job(recipe, repositories, interrupts)

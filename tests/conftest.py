@@ -16,7 +16,7 @@ from blocklm.git.commits import Commit, read_commits
 from blocklm.git.repository import open_repository
 from blocklm.git.rev_list import list_commits
 from blocklm.mining.changes import Changes, Rules, load_changes
-from blocklm.mining.filters import Limits
+from blocklm.mining.filters import FilterLimits
 from tests.support.scripts import run_in_process
 from tests.support.shared import build_once
 
@@ -128,7 +128,7 @@ def history_of(path: Path) -> list[Commit]:
 
 def changes_of(path: Path, corpora: Path, **rules: Any) -> Changes:
     """The changes dataset of a repository, mined now or read from `corpora`."""
-    limits = rules.pop("limits", Limits(max_changed_lines=1000))
+    limits = rules.pop("limits", FilterLimits(max_changed_lines=1000))
     return load_changes(open_repository(path, corpora / "clones"), Rules(limits, **rules), corpora)
 
 

@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from blocklm.assistant.file_region import region_of
-from blocklm.assistant.prompts import UNNAMED, Request, Wording
+from blocklm.assistant.prompts import UNNAMED, PromptBuilder, Request
 from blocklm.errors import UserError
 
 
@@ -42,13 +42,13 @@ def add_flags(parser: ArgumentParser) -> None:
     parser.add_argument("--corpus_dir", help="where the corpus is now, for --why and --retrieve")
 
 
-def places(args: Namespace) -> list[str]:
+def location_keys(args: Namespace) -> list[str]:
     """What the command line says of where things are, as keys of a recipe."""
     repo = ["--repo", *args.repo] if args.repo else []
     return repo + (["--corpus_dir", args.corpus_dir] if args.corpus_dir else [])
 
 
-def check_asked(args: Namespace) -> None:
+def check_request(args: Namespace) -> None:
     """Raise `UserError` if a command line asks two things, of which one would not be answered."""
     gap = args.prefix is not None or args.suffix is not None
     without_file = (args.prompt is not None, bool(args.view), args.batch)
@@ -63,14 +63,14 @@ def check_asked(args: Namespace) -> None:
         )
 
 
-def request_of(args: Namespace, wording: Wording) -> Request:
+def read_request(args: Namespace, builder: PromptBuilder) -> Request:
     """What the command line, or stdin, asks.
 
     Raises:
         UserError: nothing, or only half of something.
     """
     if args.view == "message":
-        return wording.subject(_stdin())
+        return builder.subject(_stdin())
     if (args.line is not None or args.lines) and not args.file:
         raise UserError("lines without a file", "`--line` and `--lines` need `--file`")
     if bool(args.lines) != bool(args.instruction):
@@ -79,16 +79,16 @@ def request_of(args: Namespace, wording: Wording) -> Request:
         )
     if args.lines:
         region = region_of(args.file, *_span(args.lines))
-        return wording.change(region.text, args.instruction, region.path, region.root)
+        return builder.change(region.text, args.instruction, region.path, region.root)
     if args.line is not None:
         region = region_of(args.file, args.line)
-        return wording.gap(region.before, region.after, region.path, region.root)
+        return builder.gap(region.before, region.after, region.path, region.root)
     if args.prefix is not None or args.suffix is not None:
         path = args.file.as_posix() if args.file else UNNAMED
-        return wording.gap(args.prefix or "", args.suffix or "", path)
+        return builder.gap(args.prefix or "", args.suffix or "", path)
     if args.file:
         raise UserError("`--file` does not say which lines", "`--line 40`, or `--lines 10-20 --instruction TEXT`")
-    return wording.text(_stdin() if args.prompt is None else args.prompt)
+    return builder.text(_stdin() if args.prompt is None else args.prompt)
 
 
 def _span(lines: str) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel
 
-from blocklm.assistant.prompts import Request, Wording
+from blocklm.assistant.prompts import PromptBuilder, Request
 from blocklm.assistant.streaming import Terminal
 from blocklm.corpus.prompt_templates import FAMILY
 from blocklm.errors import UserError
@@ -22,13 +22,13 @@ from blocklm.models.adapter import base_arm
 from blocklm.models.generation import Decoding, Output, generate
 from blocklm.models.loading import positions, special_tokens
 from blocklm.models.tokenization import encode
-from blocklm.runs.completed import Finished
+from blocklm.runs.completed import CompletedRun
 
 # Halves of characters: how Python shows bytes that are no UTF-8, and what JSON can escape; tokenizers do not take them.
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 if TYPE_CHECKING:
-    from blocklm.assistant.file_context import Recall
+    from blocklm.assistant.file_context import FileContext
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Assistant:
         UserError: no answer can be given that way.
     """
 
-    run: Finished
+    run: CompletedRun
     decoding: Decoding
     retrieve: int = 0
 
@@ -65,9 +65,9 @@ class Assistant:
         return self.run.tuned().eval()
 
     @cached_property
-    def wording(self) -> Wording:
+    def prompt_builder(self) -> PromptBuilder:
         """The run's own prompts."""
-        return Wording(
+        return PromptBuilder(
             {Path(source["path"]): source["name"] for source in self.run.manifest["repository"]["sources"]},
             {view: FAMILY[name] for view, name in self.run.manifest["corpus"]["prompts"].items()},
             special_tokens(self.run.tokenizer) - set(PLACEHOLDERS),
@@ -75,10 +75,10 @@ class Assistant:
         )
 
     @cached_property
-    def _recall(self) -> "Recall":
-        from blocklm.assistant.file_context import Recall  # seconds of imports, for those who retrieve
+    def _file_context(self) -> "FileContext":
+        from blocklm.assistant.file_context import FileContext  # seconds of imports, for those who retrieve
 
-        return Recall(self.run, self.wording, self.retrieve)
+        return FileContext(self.run, self.prompt_builder, self.retrieve)
 
     @property
     def room(self) -> int:
@@ -132,7 +132,7 @@ class Assistant:
             return ids
         head = len(self.run.tokenizer("").input_ids)
         room = min(self.run.recipe.exam.exam_context_tokens, self.room - len(ids))
-        return ids[:head] + self._recall.tokens(request.prompt.text, room) + ids[head:]
+        return ids[:head] + self._file_context.tokens(request.prompt.text, room) + ids[head:]
 
     def answers(self, requests: Sequence[Request], base: bool = False) -> list[Output]:
         """Answers to many requests, in batches; of the base model if `base`."""

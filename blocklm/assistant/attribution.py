@@ -39,7 +39,7 @@ class Found:
     verbatim: Sequence[tuple[str, str]]
 
 
-class Origins:
+class Attributor:
     """What a model was taught from, to be searched for many answers.
 
     Args:
@@ -98,7 +98,7 @@ def _added(samples: Dataset) -> Iterator[str]:
         yield "\n".join([path, *(text[start:end] for start, end in zip(spans[::2], spans[1::2], strict=True))])
 
 
-def origin_lines(found: Found) -> Iterator[str]:
+def describe_attribution(found: Found) -> Iterator[str]:
     """A table of them as a person reads it, and a warning of what is repeated."""
     near = "nearest commits of the training split (BM25, date, commit, path, subject)"
     yield near if found.nearest else "no commit of the training split has a word of the answer"

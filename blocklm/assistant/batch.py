@@ -7,14 +7,14 @@ from itertools import islice
 from typing import Any
 
 from blocklm.assistant.assistant import Assistant
-from blocklm.assistant.attribution import Origins
+from blocklm.assistant.attribution import Attributor
 from blocklm.errors import UserError
 
 AT_ONCE = 64  # lines read before their answers are written, in order: what an interruption costs
 
 
-def answered(
-    assistant: Assistant, arms: Sequence[str], lines: Iterable[bytes], origins: Origins | None = None
+def answer_lines(
+    assistant: Assistant, arms: Sequence[str], lines: Iterable[bytes], origins: Attributor | None = None
 ) -> Iterator[str]:
     """Yield for each line the same object with `output` and `ended`, and `origins` and `verbatim` if they are searched for.
 
@@ -35,7 +35,7 @@ def answered(
         for number, line in some:
             try:
                 row = json.loads(line)
-                requests.append(replace(assistant.wording.row(row), name=f"line {number}"))
+                requests.append(replace(assistant.prompt_builder.row(row), name=f"line {number}"))
             except (ValueError, RecursionError) as error:
                 hint = error.hint if isinstance(error, UserError) else "give one JSON object a line"
                 raise UserError(f"line {number}: {error}", hint) from None
@@ -49,7 +49,7 @@ def answered(
         yield from map(json.dumps, rows)
 
 
-def _searched(origins: Origins, prompt: str, answer: str) -> dict[str, Any]:
+def _searched(origins: Attributor, prompt: str, answer: str) -> dict[str, Any]:
     found = origins.of(prompt, answer)
     nearest = [asdict(one) | {"day": one.day.isoformat()} for one in found.nearest]
     return {"origins": nearest, "verbatim": [{"commit": commit, "path": path} for commit, path in found.verbatim]}

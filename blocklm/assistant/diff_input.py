@@ -13,7 +13,7 @@ from blocklm.errors import UserError
 from blocklm.git.commits import FileChange
 from blocklm.git.patch_parser import unquote_path
 from blocklm.mining.file_types import kind_of
-from blocklm.mining.filters import Limits, screen, screen_hunks
+from blocklm.mining.filters import FilterLimits, screen, screen_hunks
 from blocklm.mining.hunks import hunks_of, removed_lines
 from blocklm.mining.redaction import redact
 
@@ -24,7 +24,7 @@ UNSAID = "?"  # the subject that is asked for: a message's prompt does not show 
 logger = logging.getLogger(__name__)
 
 
-def pasted_hunks(diff: str, repo: str, limits: Limits) -> list[HunkText]:
+def pasted_hunks(diff: str, repo: str, limits: FilterLimits) -> list[HunkText]:
     """The hunks of a diff that a commit would teach; all of them if it would teach none.
 
     Args:

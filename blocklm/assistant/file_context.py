@@ -4,30 +4,30 @@ import logging
 from functools import cached_property
 from pathlib import Path
 
-from blocklm.assistant.prompts import Wording
+from blocklm.assistant.prompts import PromptBuilder
 from blocklm.mining.mine import limits_of
 from blocklm.models.tokenization import fitted
 from blocklm.retrieval.index import file_index
 from blocklm.retrieval.parent_files import is_shown, lines_of
 from blocklm.retrieval.search import Hit, Index
-from blocklm.runs.completed import Finished
+from blocklm.runs.completed import CompletedRun
 
 SPARE = 4  # times as many as wanted, of which some are shown by the prompt
 
 logger = logging.getLogger(__name__)
 
 
-class Recall:
+class FileContext:
     """Searches the files at the head for each prompt.
 
     Args:
         run: whose repositories and embeddings are searched.
-        wording: its prompts.
+        builder: its prompts.
         count: how many pieces at most.
     """
 
-    def __init__(self, run: Finished, wording: Wording, count: int) -> None:
-        self._run, self._wording, self._count = run, wording, count
+    def __init__(self, run: CompletedRun, builder: PromptBuilder, count: int) -> None:
+        self._run, self._prompt_builder, self._count = run, builder, count
 
     @cached_property
     def _index(self) -> Index:
@@ -44,6 +44,8 @@ class Recall:
 
     def tokens(self, prompt: str, room: int) -> list[int]:
         """Their tokens, the nearest last; those that do not fit are left out."""
-        near = [hit for hit in self.pieces(prompt) if not self._wording.broken_by(hit.text)]
+        near = [hit for hit in self.pieces(prompt) if not self._prompt_builder.broken_by(hit.text)]
         logger.info("given before it: %s", ", ".join(f"{hit.path}:{hit.line}" for hit in near) or "nothing fits")
-        return fitted([self._wording.file(hit.repo, hit.path, hit.text) for hit in near], self._run.tokenizer, room)
+        return fitted(
+            [self._prompt_builder.file(hit.repo, hit.path, hit.text) for hit in near], self._run.tokenizer, room
+        )

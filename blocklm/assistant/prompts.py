@@ -11,7 +11,7 @@ from blocklm.assistant.diff_input import pasted_hunks
 from blocklm.corpus.prompt_templates import Family, Prompt
 from blocklm.corpus.views import MESSAGE_DIFF_CHARS, SUFFIX_CHARS, HunkText, message, review
 from blocklm.errors import UserError
-from blocklm.mining.filters import Limits
+from blocklm.mining.filters import FilterLimits
 
 UNNAMED = "untitled"  # a file that nobody named: the prompts of files begin with a path
 ROWS = 'each line is {"prompt": ...}, {"prefix": ..., "suffix": ...}, {"before": ..., "instruction": ...} or {"diff": ...}'
@@ -29,7 +29,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Wording:
+class PromptBuilder:
     """How a run's questions are worded.
 
     Args:
@@ -42,7 +42,7 @@ class Wording:
     repositories: Mapping[Path, str]
     families: Mapping[str, Family]
     breaking: frozenset[str]
-    limits: Limits
+    limits: FilterLimits
 
     def text(self, text: str) -> Request:
         """Go on from a text, as it is; if it is too long its beginning goes."""

@@ -21,7 +21,7 @@ from blocklm.config.recipe import parse_recipe
 from blocklm.interrupts import Interrupts
 from blocklm.models.loading import load_config, load_tokenizer, model_config
 from blocklm.models.precision import choose_precision
-from blocklm.training.data_order import ReadingList
+from blocklm.training.data_order import TrainingOrder
 from blocklm.training.monitoring.nvml import Gpus, NoGpus
 from blocklm.training.monitoring.system import Machine
 from blocklm.training.train import build_trainer, sft_config
@@ -49,7 +49,7 @@ def callbacks_table(rounds: int) -> Iterator[str]:
                 taken = (time.perf_counter() - wall) / STEPS, (time.process_time() - processor) / STEPS
                 if number:
                     runs.setdefault(name, []).append(taken)
-        interval = trainers["BlockLM's"].watching.hardware.usage()["interval_seconds"]
+        interval = trainers["BlockLM's"].monitor.hardware.usage()["interval_seconds"]
     medians = {name: [statistics.median(part) for part in zip(*some, strict=True)] for name, some in runs.items()}
     yield (
         f"{LAYERS} layers of {RECIPE}'s model, steps of {ROWS} x {LENGTH} tokens, each logged, median of {rounds} rounds of "
@@ -74,7 +74,7 @@ def _trainer(run: Path) -> SFTTrainer:
     precision, keys = choose_precision(None, False), model_config(recipe.model)
     ids = np.random.default_rng(0).integers(100, 10_000, (ROWS * STEPS, LENGTH)).tolist()
     rows = Dataset.from_dict({"input_ids": ids, "labels": ids})
-    reading = ReadingList(rows, list(range(len(rows))), len(rows), {})
+    reading = TrainingOrder(rows, list(range(len(rows))), len(rows), {})
     args, tokenizer = sft_config(recipe, precision), load_tokenizer(keys)
     shape = load_config(keys)
     shape.num_hidden_layers = LAYERS

@@ -22,16 +22,16 @@ from blocklm.config.mining import MiningArguments
 from blocklm.config.sampling import VIEWS, SamplingArguments
 from blocklm.corpus.curation import Curated, curate
 from blocklm.corpus.prompt_templates import FAMILY
-from blocklm.corpus.rendering import Lessons
+from blocklm.corpus.rendering import SampleRenderer
 from blocklm.git.commits import Caps, Commit, read_commits
-from blocklm.git.isolation import run_git, sterile_repository
+from blocklm.git.isolation import isolated_repository, run_git
 from blocklm.git.repository import Repository, open_repository
 from blocklm.git.rev_list import list_commits
 from blocklm.mining.changes import Changes, Rules, load_changes
-from blocklm.mining.filters import Limits
+from blocklm.mining.filters import FilterLimits
 from blocklm.mining.snapshot import files_at
 
-RULES = Rules(Limits(max_changed_lines=1000))
+RULES = Rules(FilterLimits(max_changed_lines=1000))
 UNLIMITED = Caps(1 << 40, 1 << 40)
 NEW_COMMITS = 100
 PYDRILLER_ROUNDS = 1  # it takes ten times as long, and its ratio is far from any bound
@@ -99,7 +99,9 @@ def rendering_table(paths: list[Path], rounds: int) -> Iterator[str]:
             for _ in range(rounds):
                 started = time.perf_counter()
                 prompts = dict.fromkeys(VIEWS, FAMILY["plain"])
-                lessons = Lessons(changes.dataset, curated.verdicts, files, SamplingArguments(), prompts, frozenset())
+                lessons = SampleRenderer(
+                    changes.dataset, curated.verdicts, files, SamplingArguments(), prompts, frozenset()
+                )
                 count = sum(1 for _ in lessons.samples())
                 runs.append(count / (time.perf_counter() - started))
         yield f"{repository.name} at {repository.head[:12]}, median of {rounds} rounds"
@@ -148,7 +150,7 @@ def _equal(ours: Commit, theirs: pydriller.Commit) -> bool:
 
 def _older(repository: Repository) -> tuple[str, int]:
     """The newest ancestor along first parents that lacks at least `NEW_COMMITS` commits of the head, and how many."""
-    with sterile_repository(repository.git_dir, repository.shallow) as environment:
+    with isolated_repository(repository.git_dir, repository.shallow) as environment:
         ancestors = run_git(environment, "rev-list", "--first-parent", repository.head).stdout.split()
         for ancestor in ancestors:
             counted = run_git(environment, "rev-list", "--count", f"{ancestor}..{repository.head}")

@@ -17,19 +17,19 @@ from datasets import Dataset, concatenate_datasets
 from blocklm.config.retrieval import EMBEDDED, NO_MODEL, RetrievalArguments
 from blocklm.git.repository import open_repository
 from blocklm.mining.changes import Changes, Rules, load_changes
-from blocklm.mining.filters import Limits
+from blocklm.mining.filters import FilterLimits
 from blocklm.mining.messages import says_something
 from blocklm.retrieval.bm25 import WordIndex
 from blocklm.retrieval.embedder import Embedder
 from blocklm.retrieval.index import change_index
 from blocklm.retrieval.qdrant_store import QdrantVectors
 from blocklm.retrieval.search import Index
-from blocklm.retrieval.vector_store import FileVectors, Made, Vectors
+from blocklm.retrieval.vector_store import FileVectors, StoreInfo, Vectors
 
 QUESTIONS, TIMED = 300, 100
 SIZES = (1_000, 10_000, 100_000)
 MOST_IN_QDRANT = 10_000  # embedded, it writes each point by itself
-RULES = Rules(Limits(max_changed_lines=1000))
+RULES = Rules(FilterLimits(max_changed_lines=1000))
 
 
 def retrieval_table(paths: Sequence[Path], _: int) -> Iterator[str]:
@@ -95,7 +95,7 @@ def _sizes(documents: Dataset) -> Iterator[str]:
                 stores.append(("Qdrant", QdrantVectors("benchmark", Path(folder) / "qdrant")))
             for name, vectors in stores:
                 started = time.perf_counter()
-                vectors.begin(Made(EMBEDDED, embedder.dimension, "head"))
+                vectors.begin(StoreInfo(EMBEDDED, embedder.dimension, "head"))
                 vectors.add(names, drawn)
                 kept = time.perf_counter() - started
                 times = _times(Index(rows, words, (vectors, embedder)), questions)

@@ -29,7 +29,7 @@ from blocklm.corpus.prompt_templates import FAMILY
 from blocklm.git.repository import open_repositories
 from blocklm.mining.mine import mine
 from blocklm.models.loading import special_tokens
-from blocklm.training.data_order import reading_list
+from blocklm.training.data_order import training_order
 from blocklm.training.length_report import padding
 
 RUNTIME = re.compile(r"'train_runtime': '?([\d.]+)")
@@ -166,7 +166,7 @@ def _write_rows(run: Path, folder: Path) -> list[int]:
         use_cpu=True,
         bf16=False,
     )
-    reading = reading_list(corpus.splits["train"], tokenizer, recipe.sampling, recipe.run, args, corpus.folder, 1)
+    reading = training_order(corpus.splits["train"], tokenizer, recipe.sampling, recipe.run, args, corpus.folder, 1)
     folder.mkdir(parents=True)
     rows = [reading.dataset[at] for at in reading.order]
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from trl import TrlParser
 
-from blocklm.config.recipe_file import Written, read_recipe_file
+from blocklm.config.recipe_file import RecipeText, read_recipe_file
 from blocklm.errors import UserError
 
 
@@ -69,15 +69,15 @@ class RecipeParser(TrlParser):
     def _keys(self) -> set[str]:
         return {action.dest for action in self._actions}
 
-    def _of(self, written: dict[str, Written]) -> list[argparse.Action]:
+    def _of(self, written: dict[str, RecipeText]) -> list[argparse.Action]:
         return [action for action in self._actions if action.dest in written]
 
-    def _check_known(self, written: dict[str, Written]) -> None:
+    def _check_known(self, written: dict[str, RecipeText]) -> None:
         for key in written:
             if key not in self._keys():
                 self._unknown(key)
 
-    def _value(self, action: argparse.Action, written: Written) -> Any:
+    def _value(self, action: argparse.Action, written: RecipeText) -> Any:
         """What the parser takes for a key: the file's text, checked by the flag's own type and choices."""
         value, takes_list, name = written.value, action.nargs in ("+", "*"), action.dest
         if value is None:
@@ -92,7 +92,7 @@ class RecipeParser(TrlParser):
             return [self._text(action, written)] if takes_list else self._text(action, written)
         return [self._text(action, item) for item in written.items]
 
-    def _text(self, action: argparse.Action, written: Written) -> Any:
+    def _text(self, action: argparse.Action, written: RecipeText) -> Any:
         """One value as on the command line; YAML's own reading counts for numbers and switches that are no text there."""
         name, texts = action.dest, action.dest in self._texts | self._text_lists
         if written.text is None:

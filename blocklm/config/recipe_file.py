@@ -18,7 +18,7 @@ UNREADABLE = (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError, R
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class RecipeText:
     """A value of a recipe.
 
     Attributes:
@@ -29,7 +29,7 @@ class Written:
 
     value: Any
     text: str | None
-    items: "tuple[Written, ...]" = ()
+    items: "tuple[RecipeText, ...]" = ()
 
     @property
     def python_text(self) -> str:
@@ -42,7 +42,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     return {key: written.value for key, written in read_recipe_file(path).items()}
 
 
-def read_recipe_file(path: Path) -> dict[str, Written]:
+def read_recipe_file(path: Path) -> dict[str, RecipeText]:
     """Read a YAML mapping without repeated keys, and the text of its values.
 
     Raises:
@@ -65,20 +65,20 @@ def read_recipe_file(path: Path) -> dict[str, Written]:
     return written
 
 
-def _values(loader: yaml.SafeLoader, node: yaml.MappingNode) -> Iterator[tuple[str, Written]]:
+def _values(loader: yaml.SafeLoader, node: yaml.MappingNode) -> Iterator[tuple[str, RecipeText]]:
     loader.flatten_mapping(node)  # merge keys: `<<: *defaults`
     for key, value in node.value:
         yield str(key.value), _written(loader, value)
 
 
-def _written(loader: yaml.SafeLoader, node: yaml.Node) -> Written:
+def _written(loader: yaml.SafeLoader, node: yaml.Node) -> RecipeText:
     if isinstance(node, yaml.SequenceNode):
         items = tuple(_written(loader, item) for item in node.value)
-        return Written([item.value for item in items], None, items)
+        return RecipeText([item.value for item in items], None, items)
     if isinstance(node, yaml.MappingNode):
-        return Written(loader.construct_object(node, deep=True), None)
+        return RecipeText(loader.construct_object(node, deep=True), None)
     try:
         value = loader.construct_object(node)
     except UNREADABLE:
         value = node.value  # such as the date 2024-02-30, or a lone `=`
-    return Written(value, None if value is None else str(node.value))
+    return RecipeText(value, None if value is None else str(node.value))

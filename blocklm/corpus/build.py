@@ -15,9 +15,9 @@ from blocklm import cache
 from blocklm.config.recipe import Recipe
 from blocklm.config.sampling import SamplingArguments
 from blocklm.corpus import splits
-from blocklm.corpus.curation import Curated, curate, told
+from blocklm.corpus.curation import Curated, curate, describe_funnel
 from blocklm.corpus.prompt_templates import Family
-from blocklm.corpus.rendering import SAMPLES, Lessons
+from blocklm.corpus.rendering import SAMPLES, SampleRenderer
 from blocklm.errors import UserError
 from blocklm.git.repository import Repository
 from blocklm.mining.changes import Changes
@@ -109,14 +109,14 @@ def load_samples(
     folder = corpus_dir / changes.report["repository"]["name"][:100] / f"samples-{key}"
 
     def build(ready: Path) -> dict[str, Any]:
-        rendered = Lessons(changes.dataset, curated.verdicts, files, sampling, prompts, special_tokens)
+        rendered = SampleRenderer(changes.dataset, curated.verdicts, files, sampling, prompts, special_tokens)
         divided = cache.write_splits(ready / "data", rendered.samples(), SAMPLES, splits.NAMES, fingerprint=key)
         left_out = {rule: count for rule, count in rendered.left_out.items() if count}
         empty = [name for name, split in divided.items() if not len(split)]
         if empty:
             gone = curated.report["hunk_funnel"] + [{"rule": rule, "dropped": n} for rule, n in left_out.items()]
             raise UserError(
-                f"nothing is left for {' and '.join(empty)}: {told(gone)}",
+                f"nothing is left for {' and '.join(empty)}: {describe_funnel(gone)}",
                 "`python scripts/mine.py RECIPE` says what each rule means; a longer history is needed",
             )
         found = {"key": key, "left_out": left_out, "weights": rendered.weights.report, "prompts": settings["prompts"]}

@@ -17,7 +17,7 @@ from blocklm.mining.landing_times import landing_times
 
 
 @dataclass(slots=True)
-class Unit:
+class CandidateHunk:
     """A hunk that hygiene keeps, and what is found out about it.
 
     `row` is its change's place in the dataset, `text` all that it adds.
@@ -37,7 +37,7 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Landings:
+class LandingOrder:
     """All commits in landing order: where each landed, when (seconds, never falling), and where it was taken back."""
 
     shas: list[str]
@@ -52,7 +52,7 @@ class Landings:
         return {self.repos[seq]: self.shas[seq] for _, seq in landed}
 
 
-def units_of(dataset: Dataset) -> list[Unit]:
+def candidate_hunks(dataset: Dataset) -> list[CandidateHunk]:
     """The hunks that hygiene keeps, oldest first."""
     table = dataset.data.table.select(["drop_reason", "commit", "seq", "path", "weight", "diff", "hunk_reasons"])
     rows = pc.indices_nonzero(pc.is_null(table["drop_reason"]))
@@ -69,17 +69,19 @@ def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-def _unit(row: int, number: int, hunk: Hunk, change: dict[str, Any]) -> Unit:
+def _unit(row: int, number: int, hunk: Hunk, change: dict[str, Any]) -> CandidateHunk:
     key = _digest(hunk.removed_text, hunk.added_text)
     patch = _digest(change["path"].encode(), hunk.whole_text)
-    return Unit(row, number, change["commit"], change["seq"], change["weight"], "\n".join(hunk.added), key, patch)
+    return CandidateHunk(
+        row, number, change["commit"], change["seq"], change["weight"], "\n".join(hunk.added), key, patch
+    )
 
 
 def _digest(*parts: bytes) -> bytes:
     return blake2b(b"\0".join(parts), digest_size=12).digest()
 
 
-def landings_of(dataset: Dataset) -> Landings:
+def landing_order(dataset: Dataset) -> LandingOrder:
     """Read what the commits' order and messages say."""
     table = dataset.data.table.select(["seq", "repo", "commit", "parents", "commit_time", "drop_reason", "message"])
     _, first = np.unique(table["seq"].to_numpy(), return_index=True)
@@ -91,7 +93,7 @@ def landings_of(dataset: Dataset) -> Landings:
         for name in REVERTED_COMMIT.findall(commits["message"][at].as_py()):
             for sha in (sha for sha in shas if sha.startswith(name)):
                 reverted[sha] = min(positions[at], reverted.get(sha, positions[at]))
-    return Landings(
+    return LandingOrder(
         shas=shas,
         repos=commits["repo"].to_pylist(),
         positions=positions,

@@ -16,9 +16,9 @@ from datasets import Dataset, Features, Value
 
 from blocklm import cache
 from blocklm.config.mining import MiningArguments
-from blocklm.corpus.candidates import Landings, Unit, landings_of, units_of
+from blocklm.corpus.candidates import CandidateHunk, LandingOrder, candidate_hunks, landing_order
 from blocklm.corpus.decontamination import Lines, leakage_report
-from blocklm.corpus.minhash import Shingled
+from blocklm.corpus.minhash import ShingledTexts
 from blocklm.corpus.splits import NAMES, Cuts, cut_by_time
 from blocklm.errors import UserError
 from blocklm.mining.changes import Changes
@@ -60,7 +60,7 @@ def curate(changes: Changes, mining: MiningArguments) -> Curated:
     folder = Path(mining.corpus_dir) / changes.report["repository"]["name"][:100] / f"curated-{key}"
 
     def build(ready: Path) -> dict[str, Any]:
-        judged = units_of(changes.dataset)
+        judged = candidate_hunks(changes.dataset)
         report = {"key": key} | _judge(judged, changes, mining.test_commits, disabled)
         cache.write_dataset(ready / "data", _batches(judged), VERDICTS, fingerprint=key)
         return report
@@ -69,13 +69,15 @@ def curate(changes: Changes, mining: MiningArguments) -> Curated:
     return Curated(verdicts, report)
 
 
-def _judge(units: list[Unit], changes: Changes, test_commits: int | None, disabled: frozenset[str]) -> dict[str, Any]:
+def _judge(
+    units: list[CandidateHunk], changes: Changes, test_commits: int | None, disabled: frozenset[str]
+) -> dict[str, Any]:
     """Give each unit its split, reason, weight and tag; returns the report."""
-    history = landings_of(changes.dataset)
+    history = landing_order(changes.dataset)
     asked = {unit.seq for unit in units if unit.weight == 1}
     if not asked:
         raise UserError(
-            f"no code is left to learn from after the filters: {told(changes.report['funnel'])}, "
+            f"no code is left to learn from after the filters: {describe_funnel(changes.report['funnel'])}, "
             f"{len(units)} hunks of documentation and data",
             "`--explain PATH` of scripts/mine.py says why, and which key changes it; a repository of code is needed",
         )
@@ -105,7 +107,7 @@ def _judge(units: list[Unit], changes: Changes, test_commits: int | None, disabl
     }  # fmt: skip
 
 
-def _split(units: list[Unit], history: Landings, cuts: Cuts) -> None:
+def _split(units: list[CandidateHunk], history: LandingOrder, cuts: Cuts) -> None:
     """Assign the splits; text that is not code teaches, but is not asked for."""
     for unit in units:
         unit.split = cuts.split_of(history.positions[unit.seq])
@@ -117,9 +119,9 @@ def _split(units: list[Unit], history: Landings, cuts: Cuts) -> None:
             unit.weight *= REVERTED_WEIGHT
 
 
-def _drop_cherry_picks(units: list[Unit]) -> None:
+def _drop_cherry_picks(units: list[CandidateHunk]) -> None:
     """Drop a commit whose hunks, context and paths included, are those of an earlier one (as `git patch-id` tells)."""
-    hunks_of_commit: dict[str, list[Unit]] = {}
+    hunks_of_commit: dict[str, list[CandidateHunk]] = {}
     for unit in units:
         hunks_of_commit.setdefault(unit.commit, []).append(unit)
     known: set[frozenset[bytes]] = set()
@@ -131,33 +133,33 @@ def _drop_cherry_picks(units: list[Unit]) -> None:
         known.add(patch)
 
 
-def _compare(units: list[Unit], disabled: frozenset[str]) -> tuple[Shingled, list[Unit]]:
+def _compare(units: list[CandidateHunk], disabled: frozenset[str]) -> tuple[ShingledTexts, list[CandidateHunk]]:
     """Drop what a later hunk repeats, exactly or nearly; what validation or test repeats is a leak, whatever is disabled.
 
     Returns:
         The shingles of the texts long enough to compare, and the units they belong to.
     """
-    newest: dict[bytes, Unit] = {}
+    newest: dict[bytes, CandidateHunk] = {}
     for unit in reversed(units):
         if unit.reason is None and newest.setdefault(unit.key, unit) is not unit:
             _drop(unit, newest[unit.key], "duplicate", disabled)
     candidates = (None, "duplicate", "leak")
     compared = [unit for unit in units if unit.reason in candidates and len(unit.text) >= MIN_NEAR_CHARS]
-    shingled = Shingled([unit.text for unit in compared])
+    shingled = ShingledTexts([unit.text for unit in compared])
     for older, newer in shingled.newer_duplicates().items():
         if compared[older].reason is None:
             _drop(compared[older], compared[newer], "near_duplicate", disabled)
     return shingled, compared
 
 
-def _drop(older: Unit, newer: Unit, reason: str, disabled: frozenset[str]) -> None:
+def _drop(older: CandidateHunk, newer: CandidateHunk, reason: str, disabled: frozenset[str]) -> None:
     if older.split != newer.split:
         older.reason = "leak"
     elif reason not in disabled:
         older.reason = reason
 
 
-def _tag_seen_lines(units: list[Unit], lines: Lines) -> None:
+def _tag_seen_lines(units: list[CandidateHunk], lines: Lines) -> None:
     """Tag what is asked for and stands in training line by line, so that scores can be told with and without it."""
     taught = np.array([unit.split == "train" and unit.reason is None for unit in units])
     asked = np.array([unit.split in NAMES[1:] for unit in units])
@@ -171,13 +173,13 @@ def _counts(kinds: pa.Array) -> dict[str, int]:
     return dict(Counter(kinds.to_pylist()).most_common())
 
 
-def _batches(units: list[Unit]) -> Iterator[pa.RecordBatch]:
+def _batches(units: list[CandidateHunk]) -> Iterator[pa.RecordBatch]:
     schema = VERDICTS.arrow_schema
     columns = [pa.array([getattr(unit, field.name) for unit in units], field.type) for field in schema]
     yield pa.record_batch(columns, schema=schema)
 
 
-def told(funnel: list[dict[str, Any]]) -> str:
+def describe_funnel(funnel: list[dict[str, Any]]) -> str:
     """What was dropped, in words for an error."""
     return (
         ", ".join(f"{entry['dropped']} {entry['rule']}" for entry in funnel if "dropped" in entry)

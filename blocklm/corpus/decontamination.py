@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blocklm.corpus.candidates import Landings, Unit
-from blocklm.corpus.minhash import Shingled
+from blocklm.corpus.candidates import CandidateHunk, LandingOrder
+from blocklm.corpus.minhash import ShingledTexts
 from blocklm.corpus.sample_weights import long_lines
 
 MIN_LINE_CHARS = 20  # shorter lines are alike by accident
@@ -44,7 +44,11 @@ class Lines:
 
 
 def leakage_report(
-    units: Sequence[Unit], lines: Lines, shingled: Shingled, compared: Sequence[Unit], history: Landings
+    units: Sequence[CandidateHunk],
+    lines: Lines,
+    shingled: ShingledTexts,
+    compared: Sequence[CandidateHunk],
+    history: LandingOrder,
 ) -> dict[str, Any]:
     """Percent of test's bytes that are near-duplicates of train's, and of its lines that stand in train word for word.
 
@@ -63,13 +67,13 @@ def leakage_report(
     tests = {history.positions[unit.seq] for unit in units if unit.split == "test"}
     drawn = set(random.Random(SEED).sample(shuffled, len(tests)))
 
-    def kept(unit: Unit) -> str | None:
+    def kept(unit: CandidateHunk) -> str | None:
         return unit.split if unit.reason is None else None
 
-    def before(unit: Unit) -> str | None:
+    def before(unit: CandidateHunk) -> str | None:
         return unit.split if unit.reason in (None, "near_duplicate", "leak", "duplicate") else None
 
-    def at_random(unit: Unit) -> str | None:
+    def at_random(unit: CandidateHunk) -> str | None:
         return None if before(unit) is None else "test" if history.positions[unit.seq] in drawn else "train"
 
     splits = {"split": kept, "before_removal": before, "random_split": at_random}
@@ -82,7 +86,7 @@ def leakage_report(
     }
 
 
-def _near_bytes(shingled: Shingled, parts: Sequence[str | None], compared: Sequence[Unit]) -> float:
+def _near_bytes(shingled: ShingledTexts, parts: Sequence[str | None], compared: Sequence[CandidateHunk]) -> float:
     train, test = ([at for at, part in enumerate(parts) if part == name] for name in ("train", "test"))
     near = shingled.similar(test, train)
     near_bytes, test_bytes = (sum(len(compared[at].text.encode()) for at in some) for some in (near, test))
@@ -95,7 +99,7 @@ def _verbatim_lines(parts: Sequence[str | None], lines: Lines) -> float:
     return round(100 * int(seen.sum()) / max(1, len(seen)), 2)
 
 
-class Asked:
+class HeldOutLines:
     """The added lines of what validation and test ask."""
 
     def __init__(self) -> None:

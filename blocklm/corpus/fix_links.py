@@ -14,7 +14,7 @@ MAX_DAYS = 90.0
 MIN_LINE_CHARS = 20
 
 
-class Repairs:
+class FixLinker:
     """Told every hunk that trains, oldest first, it finds those that repair an earlier one."""
 
     def __init__(self) -> None:

@@ -44,7 +44,7 @@ PART = PLACE[:, None] * np.where(CLASS == SPACE, 0, np.arange(1, 257)).astype(np
 _NONE = np.empty(0, np.uint64), np.empty(0, np.int64), np.empty((0, BANDS), np.uint64)
 
 
-class Shingled:
+class ShingledTexts:
     """The shingles of many texts.
 
     Args:

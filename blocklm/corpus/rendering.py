@@ -15,10 +15,10 @@ from tqdm import tqdm
 
 from blocklm.config.sampling import SamplingArguments
 from blocklm.corpus import views
-from blocklm.corpus.decontamination import Asked, gives_away
-from blocklm.corpus.fix_links import Repairs, reason_of_revert
+from blocklm.corpus.decontamination import HeldOutLines, gives_away
+from blocklm.corpus.fix_links import FixLinker, reason_of_revert
 from blocklm.corpus.prompt_templates import Family
-from blocklm.corpus.sample_weights import Preferences, Weights, lines_at_cut, long_lines, weigh
+from blocklm.corpus.sample_weights import Preferences, SampleWeights, lines_at_cut, long_lines, weight_samples
 from blocklm.corpus.splits import spread_over_commits
 from blocklm.corpus.views import OF_HUNK, HunkText, Sample
 from blocklm.mining.filters import REVERTED_COMMIT
@@ -47,7 +47,7 @@ SAMPLES = Features(
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class AnnotatedHunk:
     """One hunk with its verdict and what else is known of its change."""
 
     text: HunkText
@@ -78,7 +78,7 @@ class Lesson:
         )
 
 
-class Lessons:
+class SampleRenderer:
     """All that may teach or ask of a history.
 
     Args:
@@ -112,9 +112,9 @@ class Lessons:
 
     def samples(self) -> Iterator[tuple[str, tuple[Any, ...]]]:
         """Yield the split and the columns of each sample, in the order of the history; the files come last."""
-        asked = Asked()
+        asked = HeldOutLines()
         numbered = enumerate(
-            tqdm(lessons_of(self._changes, self._kept), "rendering", len(self._kept), unit=" hunks", disable=None)
+            tqdm(annotate_hunks(self._changes, self._kept), "rendering", len(self._kept), unit=" hunks", disable=None)
         )
         for _, some in groupby(numbered, key=lambda pair: pair[1].text.commit):
             commit = [(number, lesson) for number, lesson in some if not self._breaks(lesson.text)]
@@ -138,16 +138,16 @@ class Lessons:
         if "message" in self._prompts and says_something(hunks[0].message):
             yield from views.message(self._prompts["message"], hunks)
 
-    def _weigh(self) -> Weights:
+    def _weigh(self) -> SampleWeights:
         """Weigh what trains, and note what repairs what."""
         standing = lines_at_cut(self._files["diff"]) if self._files is not None else frozenset()
         landed = landing_times(self._changes.data.table)
-        repairs = Repairs()
+        repairs = FixLinker()
         # What is said after training ends has no say in it.
         ends = max((one["row"] + 1 for one in self._kept if one["split"] == "train"), default=0)
         reverts = _reverts(self._changes.data.table.slice(0, ends)) if "review" in self._prompts else {}
         days, kept, lines, quality, places = [], [], [], [], []
-        for number, lesson in enumerate(lessons_of(self._changes, self._kept)):
+        for number, lesson in enumerate(annotate_hunks(self._changes, self._kept)):
             if lesson.split != "train":
                 continue
             here = lesson.text
@@ -167,7 +167,9 @@ class Lessons:
                     self._repairs.setdefault(number, why)
         ages = np.array(days, float)
         ages = ages.max(initial=0.0) - ages
-        found = weigh(ages, np.array(kept, float), np.array(lines, float), np.array(quality, float), self._sampling)
+        found = weight_samples(
+            ages, np.array(kept, float), np.array(lines, float), np.array(quality, float), self._sampling
+        )
         for number, value in zip(places, found.values, strict=True):
             self._kept[number]["weight"] = float(value)
         return found
@@ -179,7 +181,7 @@ class Lessons:
         self.left_out["special_token"] += breaks
         return breaks
 
-    def _snapshot(self, files: Dataset, asked: Asked) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    def _snapshot(self, files: Dataset, asked: HeldOutLines) -> Iterator[tuple[str, tuple[Any, ...]]]:
         """Pieces of the files at the cut; what is asked later is taken out."""
         taught = [verdict["row"] for verdict in self._kept if verdict["split"] == "train"]
         if not taught:
@@ -192,7 +194,9 @@ class Lessons:
             if self._breaks(text):
                 continue
             weight = file["weight"] * self._preferences.of_path(file["path"])
-            lesson = Lesson(text, "train", weight, False, "", file["language"], newest["seq"], newest["commit_time"])
+            lesson = AnnotatedHunk(
+                text, "train", weight, False, "", file["language"], newest["seq"], newest["commit_time"]
+            )
             known = asked.known_lines(file["diff"].replace("\n+", "\n"))
             for sample in views.snapshot(self._prompts["snapshot"], text):
                 if known and gives_away(sample.completion, known):
@@ -201,7 +205,7 @@ class Lessons:
                     yield lesson.row(sample)
 
 
-def lessons_of(changes: Dataset, kept: Sequence[Mapping[str, Any]]) -> Iterator[Lesson]:
+def annotate_hunks(changes: Dataset, kept: Sequence[Mapping[str, Any]]) -> Iterator[AnnotatedHunk]:
     """Every hunk of some verdicts with its change, in their order."""
     names = ("repo", "commit", "path", "message", "language", "seq", "commit_time", "author", "diff")
     rows = [(row, list(some)) for row, some in groupby(kept, key=lambda verdict: verdict["row"])]
@@ -213,14 +217,14 @@ def lessons_of(changes: Dataset, kept: Sequence[Mapping[str, Any]]) -> Iterator[
         hunks = hunks_of(change["diff"])
         for verdict in some:
             text = HunkText(**source, number=verdict["hunk"], lines=hunks[verdict["hunk"]].lines)
-            yield Lesson(text, verdict["split"], verdict["weight"], verdict["seen_lines"], **shared)
+            yield AnnotatedHunk(text, verdict["split"], verdict["weight"], verdict["seen_lines"], **shared)
 
 
-def asked_hunks(changes: Dataset, verdicts: Dataset, count: int) -> list[HunkText]:
+def held_out_hunks(changes: Dataset, verdicts: Dataset, count: int) -> list[HunkText]:
     """Some hunks of validation, of as many commits as possible; the exam's are not touched."""
     table = verdicts.data.table
     kept = table.filter(pc.and_(pc.is_null(table["reason"]), pc.equal(table["split"], "validation"))).to_pylist()
-    texts = [lesson.text for lesson in lessons_of(changes, kept)]
+    texts = [lesson.text for lesson in annotate_hunks(changes, kept)]
     return [texts[at] for at in spread_over_commits([text.commit for text in texts], count, count, seed=0)]
 
 

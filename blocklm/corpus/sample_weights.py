@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Weights:
+class SampleWeights:
     """A weight for each hunk that trains, 1 on average, and how it came about (the manifest's `corpus.weights`)."""
 
     values: Floats
@@ -47,7 +47,9 @@ def long_lines(lines: Sequence[str]) -> list[str]:
     return [text for line in lines if line[:1] == "+" and len(text := line[1:].strip()) >= MIN_LINE_CHARS]
 
 
-def weigh(ages: Floats, kept: Floats, lines: Floats, quality: Floats, sampling: SamplingArguments) -> Weights:
+def weight_samples(
+    ages: Floats, kept: Floats, lines: Floats, quality: Floats, sampling: SamplingArguments
+) -> SampleWeights:
     """Weigh the hunks that train.
 
     Args:
@@ -64,17 +66,19 @@ def weigh(ages: Floats, kept: Floats, lines: Floats, quality: Floats, sampling: 
     last = quality * (LOST_SHARE + (1 - LOST_SHARE) * survived) if sampling.survival else quality
     recency = np.ones_like(ages) if half_life is None else np.exp2(-ages / half_life)
     floor = FLOOR
-    while effective(last * np.clip(recency, floor, 1)) < MIN_EFFECTIVE_SHARE * effective(quality) and floor < 1:
+    while (
+        effective_size(last * np.clip(recency, floor, 1)) < MIN_EFFECTIVE_SHARE * effective_size(quality) and floor < 1
+    ):
         floor = min(1.0, floor + FLOOR_STEP)
     values = last * np.clip(recency, floor, 1)
     report = {
         "half_life_days": None if half_life is None else round(half_life, 1),
         "floor": None if half_life is None else round(floor, 2),
         "survival": [[round(age, 1), round(share, 3)] for age, share in curve],
-        "effective_samples": round(effective(values)),
+        "effective_samples": round(effective_size(values)),
         "of": len(values),
     }
-    return Weights(values / max(values.mean(), 1e-12) if len(values) else values, report)
+    return SampleWeights(values / max(values.mean(), 1e-12) if len(values) else values, report)
 
 
 def survival_curve(ages: Floats, kept: Floats, lines: Floats) -> list[tuple[float, float]]:
@@ -89,7 +93,7 @@ def survival_curve(ages: Floats, kept: Floats, lines: Floats) -> list[tuple[floa
     return [(age[at] / totals[at], alive[at] / totals[at]) for at in range(AGE_BINS) if totals[at]]
 
 
-def effective(weights: Floats) -> float:
+def effective_size(weights: Floats) -> float:
     """How many equal weights would vary as little: (Σw)² / Σw² (Kish 1965)."""
     return float(weights.sum() ** 2 / max(float((weights**2).sum()), 1e-12))
 

@@ -10,7 +10,7 @@ from math import log2
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from blocklm.models.likelihood import costs
+from blocklm.models.likelihood import continuation_nll
 
 DIGITS = 6
 OTHERS = 255  # codes that were never shown, for each canary: its exposure is 8 bits at most
@@ -45,7 +45,7 @@ def exposures(
     for canary in planted:
         codes = [canary.code, *(_code(chance) for _ in range(OTHERS))]
         prompt = tokenizer("").input_ids + tokenizer(canary.prompt, add_special_tokens=False).input_ids
-        own, *others = costs(
+        own, *others = continuation_nll(
             model, prompt, tokenizer([f'{code}"' for code in codes], add_special_tokens=False).input_ids
         )
         rank = 1 + sum(cost <= own for cost in others)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from blocklm.evaluation.questions import Question
+from blocklm.evaluation.questions import GenerationTask
 from blocklm.evaluation.scoring import by_task, scores_of
 from blocklm.files import read_json_lines, write_json_lines
 from blocklm.models.generation import Decoding, generate
@@ -25,7 +25,7 @@ SAMPLES = "samples.jsonl"
 class Answer:
     """A question, what was written, and how well that was."""
 
-    question: Question
+    question: GenerationTask
     output: str
     scores: dict[str, float]
 
@@ -40,7 +40,7 @@ class Answer:
 def ask(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    questions: Sequence[Question],
+    questions: Sequence[GenerationTask],
     decoding: Decoding,
     dtype: torch.dtype,
 ) -> list[Answer]:

@@ -105,7 +105,7 @@ def _regurgitation(
     ]
     if not prompts:
         return None
-    known = _Known(samples, tokenizer)
+    known = _TrainingSpans(samples, tokenizer)
     recited = [prompts[at] for at in known.recited(prompts, ask(model, prompts=prompts, tokens=ANSWER, name="tuned"))]
     by_base: list[int] = []
     if recited:
@@ -122,7 +122,7 @@ def _regurgitation(
 
 
 @dataclass(frozen=True)
-class _Known:
+class _TrainingSpans:
     """The training text, in the tokens in which it was learned."""
 
     samples: Dataset

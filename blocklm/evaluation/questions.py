@@ -24,7 +24,7 @@ TRIED = 20  # samples looked at for each that is asked: many have answers that a
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class GenerationTask:
     """What a model is asked to write.
 
     Args:
@@ -59,13 +59,13 @@ class Question:
         return None if self.truth is None else self.truth.rstrip("\n").count("\n") + 1
 
 
-def questions_of(
+def generation_tasks(
     samples: Dataset,
     prompts: Mapping[str, str],
     tokenizer: PreTrainedTokenizerBase,
     behaviour: BehaviourArguments,
     max_length: int,
-) -> list[Question]:
+) -> list[GenerationTask]:
     """The questions of a recipe: its number of items, the same from each task that the samples have, and its prompts.
 
     Args:
@@ -89,19 +89,19 @@ def questions_of(
     return found
 
 
-def _own(number: int, text: str, tokenizer: PreTrainedTokenizerBase, room: int) -> Question:
+def _own(number: int, text: str, tokenizer: PreTrainedTokenizerBase, room: int) -> GenerationTask:
     tokens = tuple(tokenizer("").input_ids + tokenizer(text, add_special_tokens=False).input_ids)
     if len(tokens) > room:
         raise UserError(
             f"text {number} of `behavioral_prompts` has {len(tokens)} tokens, and `max_length` leaves room for {room}",
             "shorten it, or lower `behavioral_max_new_tokens`",
         )
-    return Question(f"prompt-{number}", PROMPT, text, tokens)
+    return GenerationTask(f"prompt-{number}", PROMPT, text, tokens)
 
 
 def _asked(
     samples: Dataset, count: int, family: str, tokenizer: PreTrainedTokenizerBase, room: int, longest: int
-) -> list[Question]:
+) -> list[GenerationTask]:
     """At most `count` of one task whose prompts are whole and whose answers are short enough, from many commits."""
     if not count:
         return []
@@ -117,10 +117,10 @@ def _asked(
     return [fit[at] for at in heard]
 
 
-def _question(row: Mapping[str, Any], family: str, tokens: tuple[int, ...]) -> Question:
+def _question(row: Mapping[str, Any], family: str, tokens: tuple[int, ...]) -> GenerationTask:
     names = {key: row[key] for key in ("id", "prompt", "language", "path", "commit")}
     context = row["prompt"][slice(*row["context"])]
-    question = Question(task=row["view"], tokens=tokens, truth=row["completion"], **names)
+    question = GenerationTask(task=row["view"], tokens=tokens, truth=row["completion"], **names)
     if row["view"] == "edit":
         return replace(question, before=context)
     if row["view"] == "fim":

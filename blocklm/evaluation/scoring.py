@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from statistics import fmean
 
-from blocklm.evaluation.questions import Question
+from blocklm.evaluation.questions import GenerationTask
 from blocklm.evaluation.text_metrics import chrf, edit_similarity, exact_match, gain, identifier_f1, parse_valid
 from blocklm.models.generation import Output
 
@@ -13,7 +13,7 @@ COPIED = {"edit", "ripple_edit"}  # whose answers replace a text
 PARSED = {"fim", "edit", "body", "test", "ripple_edit"}  # whose answers stand between lines that are known
 
 
-def scores_of(question: Question, output: Output) -> dict[str, float]:
+def scores_of(question: GenerationTask, output: Output) -> dict[str, float]:
     """The scores of one answer by name; none for a prompt without a truth, and none that cannot be counted.
 
     `ended` is 1 where the model ended its answer itself, no later than the truth. `copy_floor` is the edit similarity of the

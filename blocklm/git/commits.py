@@ -18,7 +18,7 @@ from gitdb.base import OStream
 
 from blocklm.errors import UserError
 from blocklm.git.authors import is_bot, pseudonym
-from blocklm.git.isolation import sterile_repository
+from blocklm.git.isolation import isolated_repository
 from blocklm.git.patch_parser import PatchFile, parse_patch
 from blocklm.git.patch_stream import PatchStream, tree_patch
 from blocklm.git.process import Unreadable
@@ -98,7 +98,7 @@ def read_commits(
         return
     salt = bytes.fromhex(history.shas[0])
     with (
-        sterile_repository(repository.git_dir, history.boundary) as environment,
+        isolated_repository(repository.git_dir, history.boundary) as environment,
         PatchStream(environment, shas, context_lines, DIFF_PROCESSES) as stream,
     ):
         source = pydriller.Git(environment["GIT_DIR"])
@@ -132,7 +132,7 @@ def read_tree(repository: Repository, sha: str, caps: Caps = Caps()) -> Commit:
     Raises:
         UserError: an object of it is missing or corrupt.
     """
-    with sterile_repository(repository.git_dir, repository.shallow) as environment:
+    with isolated_repository(repository.git_dir, repository.shallow) as environment:
         repo = pydriller.Git(environment["GIT_DIR"]).repo
         error, files = _files(repo, tree_patch(environment, sha), caps)
     if error is not None:

@@ -42,7 +42,7 @@ STERILE_CONFIG = """[core]
 
 
 @contextmanager
-def sterile_repository(git_dir: Path, boundary: frozenset[str]) -> Iterator[dict[str, str]]:
+def isolated_repository(git_dir: Path, boundary: frozenset[str]) -> Iterator[dict[str, str]]:
     """A temporary bare repository that borrows the objects of `git_dir` and nothing else; it goes with the block.
 
     HEAD stays unborn: newer git reads the attributes of HEAD's tree in a bare repository, and what is mined must depend

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time
 
 from blocklm.errors import UserError
-from blocklm.git.isolation import run_git, said_by, sterile_repository
+from blocklm.git.isolation import isolated_repository, run_git, said_by
 from blocklm.git.repository import Repository
 
 BROKEN_PARENTS = re.compile(r"Failed to traverse parents of commit ([0-9a-f]{40})")
@@ -55,7 +55,7 @@ def list_commits(repository: Repository, selection: Selection = Selection()) -> 
     if selection.until is not None and _seconds(selection.until, time.max) < 0:
         return History((), boundary)  # git guesses at dates before 1970
     while True:
-        with sterile_repository(repository.git_dir, boundary) as environment:
+        with isolated_repository(repository.git_dir, boundary) as environment:
             done = run_git(environment, "rev-list", "--topo-order", "--reverse", *options, repository.head)
             if done.returncode == 0:
                 return History(tuple(done.stdout.split()), boundary)
@@ -81,6 +81,6 @@ def missing_objects(repository: Repository, errors: Sequence[str]) -> list[str]:
     named = sorted({name for error in errors for name in OBJECT_ID.findall(error)})
     if not named:
         return []
-    with sterile_repository(repository.git_dir, frozenset()) as environment:
+    with isolated_repository(repository.git_dir, frozenset()) as environment:
         done = run_git(environment, "cat-file", "--batch-check=%(objectname)", given="".join(f"{n}\n" for n in named))
     return [line.split()[0] for line in done.stdout.splitlines() if line.endswith("missing")]

@@ -30,7 +30,7 @@ def files_of(environment: dict[str, str], revision: str) -> Iterator[File]:
             yield File(path, blob, int(size))
 
 
-def contents(environment: dict[str, str], blobs: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+def read_contents(environment: dict[str, str], blobs: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """Name and bytes of each content that is here."""
     for start in range(0, len(blobs), BLOBS_AT_ONCE):
         asked = "".join(f"{blob}\n" for blob in blobs[start : start + BLOBS_AT_ONCE]).encode()

@@ -13,7 +13,7 @@ from blocklm.cache import record_batch
 from blocklm.git.commits import Commit, FileChange
 from blocklm.mining import filters
 from blocklm.mining.file_types import FileKind, corrected, kind_of
-from blocklm.mining.filters import Limits
+from blocklm.mining.filters import FilterLimits
 from blocklm.mining.gitattributes import AttributeHistory
 from blocklm.mining.hunks import hunks_of, removed_lines
 from blocklm.mining.messages import clean_message
@@ -88,7 +88,7 @@ class _Draft:
 
 
 def record_batches(
-    history: Iterable[Commit], limits: Limits, attributes: AttributeHistory, unreadable: dict[str, str]
+    history: Iterable[Commit], limits: FilterLimits, attributes: AttributeHistory, unreadable: dict[str, str]
 ) -> Iterator[MinedBatch]:
     """Turn commits into rows and rows into record batches, without secrets; note the commits that cannot be read.
 
@@ -105,7 +105,7 @@ def record_batches(
             yield batch.result()
 
 
-def _gathered(history: Iterable[Commit], limits: Limits, attributes: AttributeHistory) -> Iterator[list[_Draft]]:
+def _gathered(history: Iterable[Commit], limits: FilterLimits, attributes: AttributeHistory) -> Iterator[list[_Draft]]:
     """The drafts of one batch after the other."""
     drafts: list[_Draft] = []
     size = 0
@@ -120,7 +120,7 @@ def _gathered(history: Iterable[Commit], limits: Limits, attributes: AttributeHi
         yield drafts
 
 
-def _drafts(commit: Commit, limits: Limits, attributes: AttributeHistory) -> Iterator[_Draft]:
+def _drafts(commit: Commit, limits: FilterLimits, attributes: AttributeHistory) -> Iterator[_Draft]:
     """One per changed file, or one without a file for a commit that has none to show."""
     message = clean_message(commit.message, commit.author_name)[:SEARCHED_CHARS]
     rules = attributes.at(commit)
@@ -138,7 +138,7 @@ def _drafts(commit: Commit, limits: Limits, attributes: AttributeHistory) -> Ite
         yield _Draft(commit, message, removed, why, change, kind, first=number == 0)
 
 
-def _batch(drafts: list[_Draft], limits: Limits, unreadable: dict[str, str]) -> MinedBatch:
+def _batch(drafts: list[_Draft], limits: FilterLimits, unreadable: dict[str, str]) -> MinedBatch:
     prepare()
     texts = list(dict.fromkeys(text for draft in drafts for text in draft.texts))
     redacted = _redacted(texts)
@@ -160,7 +160,7 @@ def _redacted(texts: list[str]) -> dict[str, Redacted]:
         return {text: found for text in unique for found in _redacted([text]).values()}
 
 
-def _row(draft: _Draft, redacted: dict[str, Redacted], limits: Limits) -> tuple[Any, ...]:
+def _row(draft: _Draft, redacted: dict[str, Redacted], limits: FilterLimits) -> tuple[Any, ...]:
     """The values of a row, in the order of `FEATURES`."""
     commit, change = draft.commit, draft.change
     message, path, old_path, diff = (redacted[text] for text in draft.texts)

@@ -27,7 +27,7 @@ from blocklm.git.rev_list import Selection, list_commits, missing_objects
 from blocklm.mining import filters
 from blocklm.mining.change_rows import record_batches
 from blocklm.mining.earlier import find_earlier, may_read_better
-from blocklm.mining.filters import Limits
+from blocklm.mining.filters import FilterLimits
 from blocklm.mining.gitattributes import AttributeHistory
 from blocklm.mining.rows_file import known_secrets, write_rows
 from blocklm.mining.secrets.known import Key, KnownSecrets
@@ -43,7 +43,7 @@ PACKAGES = ("pydriller", "GitPython", "enry-python", "pathspec", "kingfisher-sec
 class Rules:
     """What of a history becomes rows, and how."""
 
-    limits: Limits
+    limits: FilterLimits
     selection: Selection = field(default_factory=Selection)
     context_lines: int = 3
 

@@ -49,7 +49,7 @@ WEIGHTS = {"prose": 0.3, "data": 0.3}
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class FilterLimits:
     """Sizes above which, and places in which, a change is dropped; globs as in `.gitignore`; rules that are off."""
 
     max_changed_lines: int
@@ -82,7 +82,7 @@ class CommitRule(Rule):
 class FileRule(Rule):
     """A rule on what a commit did to one file."""
 
-    fires: Callable[[FileChange, FileKind, Limits], bool] = field(kw_only=True)
+    fires: Callable[[FileChange, FileKind, FilterLimits], bool] = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class HunkRule(Rule):
 
 
 @lru_cache(PATHS_REMEMBERED)
-def _is_excluded(path: str, limits: Limits) -> bool:
+def _is_excluded(path: str, limits: FilterLimits) -> bool:
     wanted, unwanted = _globs(limits.paths), _globs(limits.exclude)
     return (bool(limits.paths) and not wanted.match_file(path)) or unwanted.match_file(path)
 
@@ -197,17 +197,17 @@ WHY = {rule.name: rule.why for rule in RULES}
 SWITCHES = tuple(rule.name for rule in RULES if rule.key == "disable_rules")
 
 
-def screen_commit(commit: Commit, limits: Limits) -> str | None:
+def screen_commit(commit: Commit, limits: FilterLimits) -> str | None:
     """Why nothing of a commit is kept: the name of the first rule that fires, None if its files are to be screened."""
     return next((r.name for r in COMMIT_RULES if r.fires(commit) and r.name not in limits.disabled), None)
 
 
-def screen(change: FileChange, kind: FileKind, limits: Limits) -> str | None:
+def screen(change: FileChange, kind: FileKind, limits: FilterLimits) -> str | None:
     """The name of the first rule that fires, None for a change worth learning from."""
     return next((r.name for r in FILE_RULES if r.fires(change, kind, limits) and r.name not in limits.disabled), None)
 
 
-def screen_hunks(hunks: Sequence[Hunk], removed: frozenset[str], limits: Limits) -> list[str | None]:
+def screen_hunks(hunks: Sequence[Hunk], removed: frozenset[str], limits: FilterLimits) -> list[str | None]:
     """The same for each hunk of a change, given every line that the commit removed."""
     return [
         next((r.name for r in HUNK_RULES if r.fires(hunk, removed) and r.name not in limits.disabled), None)

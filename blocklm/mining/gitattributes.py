@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathspec import GitIgnoreSpec
 
 from blocklm.git.commits import Commit
-from blocklm.git.isolation import run_git, sterile_repository
+from blocklm.git.isolation import isolated_repository, run_git
 from blocklm.git.repository import Repository
 from blocklm.mining.file_types import Attributes
 
@@ -63,7 +63,7 @@ class AttributeHistory:
         return AttributeRules(lines) if lines else None
 
     def _git(self, *arguments: str) -> str:
-        with sterile_repository(self._repository.git_dir, self._repository.shallow) as environment:
+        with isolated_repository(self._repository.git_dir, self._repository.shallow) as environment:
             return run_git(environment, *arguments).stdout
 
 

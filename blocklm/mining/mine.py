@@ -12,7 +12,7 @@ from blocklm.errors import UserError
 from blocklm.git.repository import Repository
 from blocklm.git.rev_list import Selection
 from blocklm.mining.changes import Changes, Rules, describe, load_changes
-from blocklm.mining.filters import SWITCHES, Limits
+from blocklm.mining.filters import SWITCHES, FilterLimits
 from blocklm.mining.landing_times import landing_times
 from blocklm.mining.rows_file import without_known
 from blocklm.mining.secrets.known import KnownSecrets
@@ -29,7 +29,7 @@ def mine(repositories: Sequence[Repository], mining: MiningArguments) -> Changes
     return combine([load_changes(repository, rules, corpus_dir) for repository in repositories])
 
 
-def limits_of(mining: MiningArguments) -> Limits:
+def limits_of(mining: MiningArguments) -> FilterLimits:
     """What a recipe drops of files and changes.
 
     Raises:
@@ -40,7 +40,7 @@ def limits_of(mining: MiningArguments) -> Limits:
             f"`disable_rules` names no rule that can be off: {sorted(unknown)[0]}", f"there are {', '.join(SWITCHES)}"
         )
     disabled = tuple(sorted(mining.disable_rules or ()))
-    return Limits(mining.max_changed_lines, tuple(mining.paths or ()), tuple(mining.exclude or ()), disabled)
+    return FilterLimits(mining.max_changed_lines, tuple(mining.paths or ()), tuple(mining.exclude or ()), disabled)
 
 
 def combine(parts: Sequence[Changes]) -> Changes:

@@ -16,7 +16,7 @@ from blocklm.git.commits import Caps, read_tree
 from blocklm.git.repository import Repository
 from blocklm.mining import changes
 from blocklm.mining.change_rows import record_batches
-from blocklm.mining.filters import Limits
+from blocklm.mining.filters import FilterLimits
 from blocklm.mining.gitattributes import AttributeHistory
 from blocklm.mining.rows_file import write_rows
 from blocklm.mining.secrets.known import Key, KnownSecrets
@@ -28,7 +28,7 @@ CAPS = Caps(file_bytes=1 << 20, commit_bytes=128 << 20)
 def files_at(
     repositories: Sequence[Repository],
     commits: dict[str, str],
-    limits: Limits,
+    limits: FilterLimits,
     corpus_dir: Path,
     known: KnownSecrets | None = None,
 ) -> Dataset:
@@ -49,7 +49,9 @@ def files_at(
     return concatenate_datasets([_files(there, commits[there.name], limits, corpus_dir, known) for there in found])
 
 
-def _files(repository: Repository, commit: str, limits: Limits, corpus_dir: Path, known: KnownSecrets) -> Dataset:
+def _files(
+    repository: Repository, commit: str, limits: FilterLimits, corpus_dir: Path, known: KnownSecrets
+) -> Dataset:
     limits = replace(limits, max_changed_lines=WHOLE_FILE)
     settings: dict[str, Any] = {"commit": commit, "limits": asdict(limits), "versions": changes.versions()}
     if known.secrets:  # their digests are this corpus directory's alone

@@ -11,7 +11,7 @@ from accelerate.utils import DistributedType
 from blocklm.errors import UserError
 
 
-def join(training: dict[str, Any]) -> PartialState:
+def init_distributed(training: dict[str, Any]) -> PartialState:
     """Join the processes that `accelerate launch` started, or be the only one.
 
     Args:

@@ -58,12 +58,12 @@ def generate(
     name: str | None = None,
     streamer: BaseStreamer | None = None,
 ) -> list[Output]:
-    """What `written` yields, in the order of the prompts."""
-    outputs = dict(written(model, tokenizer, prompts, lines, decoding, dtype, name, streamer))
+    """What `generate_stream` yields, in the order of the prompts."""
+    outputs = dict(generate_stream(model, tokenizer, prompts, lines, decoding, dtype, name, streamer))
     return [outputs[at] for at in range(len(prompts))]
 
 
-def written(
+def generate_stream(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Sequence[int]],
@@ -172,14 +172,14 @@ def _written(
     reader = _Reader(tokenizer, longest, lines, decoding.stops)
     torch.manual_seed(decoding.seed)
     generator: Any = model
-    written = generator.generate(
+    generate_stream = generator.generate(
         input_ids=ids,
         attention_mask=mask.long(),
         generation_config=_config(tokenizer, decoding),
         stopping_criteria=StoppingCriteriaList([reader]),
         streamer=streamer,
     )
-    return [reader.output(row, limit) for row, limit in zip(written.tolist(), lines, strict=True)]
+    return [reader.output(row, limit) for row, limit in zip(generate_stream.tolist(), lines, strict=True)]
 
 
 def _config(tokenizer: PreTrainedTokenizerBase, decoding: Decoding) -> GenerationConfig:

@@ -47,7 +47,7 @@ def scored_bits(
 
 
 @torch.no_grad()
-def costs(model: PreTrainedModel, prompt: Sequence[int], endings: Sequence[Sequence[int]]) -> list[float]:
+def continuation_nll(model: PreTrainedModel, prompt: Sequence[int], endings: Sequence[Sequence[int]]) -> list[float]:
     """The nats that a model in evaluation mode needs for each ending, each of at least one token, after the prompt.
 
     Each ending has the prompt's cache to itself; where memory does not hold that of a batch, it becomes smaller.

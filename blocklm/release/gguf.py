@@ -18,8 +18,8 @@ from transformers import AutoModelForCausalLM, GgufConfig
 
 from blocklm.corpus.prompt_templates import InfillTokens
 from blocklm.errors import UserError
-from blocklm.release.merge import compared, voice
-from blocklm.runs.completed import Finished
+from blocklm.release.merge import compare_outputs, probe_output
+from blocklm.runs.completed import CompletedRun
 
 OF_MODELS, OF_ADAPTERS = "convert_hf_to_gguf.py", "convert_lora_to_gguf.py"
 MODEL, ADAPTER = "model-f16.gguf", "adapter-f32.gguf"
@@ -43,7 +43,7 @@ def checkout(folder: Path) -> Path:
     return folder
 
 
-def to_gguf(run: Finished, merged: Path, llama_cpp: Path, out: Path) -> dict[str, Any]:
+def to_gguf(run: CompletedRun, merged: Path, llama_cpp: Path, out: Path) -> dict[str, Any]:
     """Convert a merged model, and compare what can be read back.
 
     Args:
@@ -62,17 +62,17 @@ def to_gguf(run: Finished, merged: Path, llama_cpp: Path, out: Path) -> dict[str
     mark_gaps(file, run)
     (out / "Modelfile").write_text(modelfile(file.name, str(run.tokenizer.eos_token), run.infill), encoding="utf-8")
     found: dict[str, Any] = {"file": file.name, "bytes": file.stat().st_size}
-    expected = voice(AutoModelForCausalLM.from_pretrained(merged, dtype="auto"), run.tokenizer)
+    expected = probe_output(AutoModelForCausalLM.from_pretrained(merged, dtype="auto"), run.tokenizer)
     try:
         read = AutoModelForCausalLM.from_pretrained(
             out, gguf_file=file.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
         )
     except (ValueError, KeyError, NotImplementedError) as error:
         return found | {"unchecked": f"transformers does not read this architecture's GGUF: {error}"[:200]}
-    return found | compared(voice(read, run.tokenizer), expected)
+    return found | compare_outputs(probe_output(read, run.tokenizer), expected)
 
 
-def adapter_to_gguf(run: Finished, llama_cpp: Path, out: Path) -> dict[str, Any]:
+def adapter_to_gguf(run: CompletedRun, llama_cpp: Path, out: Path) -> dict[str, Any]:
     """Convert the adapter alone, which llama.cpp puts on a GGUF file of the base.
 
     llama.cpp scales it by `lora_alpha / r` and knows nothing else; an adapter that acts otherwise is left out.
@@ -125,7 +125,7 @@ def modelfile(file: str, end: str, infill: InfillTokens | None) -> str:
     return "\n".join([*lines, "PARAMETER temperature 0", ""])
 
 
-def mark_gaps(file: Path, run: Finished) -> None:
+def mark_gaps(file: Path, run: CompletedRun) -> None:
     """Write into a GGUF file which tokens mark a gap; llama.cpp knows some by their names, and not StarCoder2's."""
     infill = run.infill
     if infill is None:

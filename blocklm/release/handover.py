@@ -10,9 +10,9 @@ from blocklm.evaluation.generation_eval import SAMPLES
 from blocklm.models.adapter import base_arm
 from blocklm.release.merge import MERGED, merge
 from blocklm.release.publish import ADAPTER, MODEL
-from blocklm.release.verify import check_saved, describe, witness
+from blocklm.release.verify import check_saved, describe, reference_logits
 from blocklm.runs.checkpoints import saved_weights
-from blocklm.runs.completed import Finished
+from blocklm.runs.completed import CompletedRun
 from blocklm.runs.continuation import LEARNED, Previous, roll_back
 from blocklm.runs.model_card import write_card, write_card_of_previous
 
@@ -22,7 +22,7 @@ FOLDERS = ("best", MERGED)
 
 
 def hand_over(
-    run: Finished, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, better: Previous | None
+    run: CompletedRun, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, better: Previous | None
 ) -> Iterator[dict[str, Any]]:
     """Leave the better result with its model card, and see that it is what was trained; yields entries of the manifest.
 
@@ -40,7 +40,7 @@ def hand_over(
         roll_back(run_dir, better.path)  # that run checked what stands there now
         write_card_of_previous(run_dir, run.manifest, better.path, str(better.recipe.output_dir))
     else:
-        seen = witness(model, base_arm(model, source.base), tokenizer, source.precision.dtype)
+        seen = reference_logits(model, base_arm(model, source.base), tokenizer, source.precision.dtype)
         describe(run_dir, source.name, source.config.model_revision, tokenizer)
         write_card(run_dir, run.manifest)
         yield {"saved": check_saved(run_dir, seen, lambda: run.tuned().to(model.device))}

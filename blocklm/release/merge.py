@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from blocklm.errors import UserError
 from blocklm.models.generation import Decoding, generate
 from blocklm.release.verify import ASKED, logits
-from blocklm.runs.completed import Finished
+from blocklm.runs.completed import CompletedRun
 
 MERGED = "merged"
 # Rounding may take so much of the mean change that training made.
@@ -26,22 +26,22 @@ SPOKEN = 24
 
 
 @dataclass(frozen=True)
-class Voice:
+class ProbeOutput:
     """What a model says: its logits on a fixed text, and its greedy continuation of it."""
 
     logits: torch.Tensor
     text: str
 
 
-def voice(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Voice:
+def probe_output(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> ProbeOutput:
     """Ask a model; it is put into evaluation mode."""
     ids = tokenizer(ASKED, return_tensors="pt").input_ids
     decoding = Decoding(SPOKEN, may_end=False)
     (answer,) = generate(model, tokenizer, [ids[0].tolist()], [None], decoding, torch.float32)
-    return Voice(logits(model, ids), answer.text)
+    return ProbeOutput(logits(model, ids), answer.text)
 
 
-def compared(asked: Voice, expected: Voice) -> dict[str, Any]:
+def compare_outputs(asked: ProbeOutput, expected: ProbeOutput) -> dict[str, Any]:
     """How far what one model says is from what another says."""
     difference = (asked.logits - expected.logits).abs()
     same = asked.logits.argmax(-1) == expected.logits.argmax(-1)
@@ -54,7 +54,7 @@ def compared(asked: Voice, expected: Voice) -> dict[str, Any]:
     }
 
 
-def merge(run: Finished, out: Path, dtype: str = "auto") -> dict[str, Any]:
+def merge(run: CompletedRun, out: Path, dtype: str = "auto") -> dict[str, Any]:
     """Merge the run's adapter into its base and write the model to `out`, which appears whole or not at all.
 
     Args:
@@ -79,7 +79,7 @@ def merge(run: Finished, out: Path, dtype: str = "auto") -> dict[str, Any]:
         base = base.to(torch.float16)
     before = logits(base, run.tokenizer(ASKED, return_tensors="pt").input_ids)
     adapted = PeftModel.from_pretrained(base, run.path)
-    expected = voice(adapted, run.tokenizer)
+    expected = probe_output(adapted, run.tokenizer)
     try:
         merged = adapted.merge_and_unload(safe_merge=True)
     except ValueError as error:
@@ -95,7 +95,7 @@ def merge(run: Finished, out: Path, dtype: str = "auto") -> dict[str, Any]:
         run.tokenizer.save_pretrained(building)
         del base, adapted, merged
         reloaded = AutoModelForCausalLM.from_pretrained(building, dtype="auto")
-        report = compared(voice(reloaded, run.tokenizer), expected)
+        report = compare_outputs(probe_output(reloaded, run.tokenizer), expected)
         lost = report["mean_logit_difference"] / max(float((expected.logits - before).abs().mean()), 1e-12)
         if not lost <= LOST_AT_MOST:
             raise UserError(
@@ -106,11 +106,11 @@ def merge(run: Finished, out: Path, dtype: str = "auto") -> dict[str, Any]:
         building.rename(out)
     return {
         "dtype": str(reloaded.dtype).removeprefix("torch."),
-        "bytes": size(out),
+        "bytes": folder_bytes(out),
         "share_lost_to_rounding": lost,
     } | report
 
 
-def size(folder: Path) -> int:
+def folder_bytes(folder: Path) -> int:
     """Bytes of all files of a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

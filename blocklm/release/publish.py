@@ -21,10 +21,10 @@ from blocklm.models.adapter import base_arm
 from blocklm.release.gate import reasons_against
 from blocklm.release.hub import check_reachable, licence_of, upload
 from blocklm.runs.checkpoints import saved_weights
-from blocklm.runs.completed import Finished, finished_run
+from blocklm.runs.completed import CompletedRun, open_run
 from blocklm.runs.fingerprint import weights_of
 from blocklm.runs.manifest import add_to_manifest
-from blocklm.runs.model_card import Shown, card_text
+from blocklm.runs.model_card import CardContext, card_text
 
 logger = logging.getLogger(__name__)
 
@@ -52,26 +52,26 @@ def push_run(run_dir: Path, repo_id: str, private: bool, forced: bool = False, b
     Raises:
         UserError: the run does not pass, or the hub cannot be reached or refuses.
     """
-    run = finished_run(run_dir)
+    run = open_run(run_dir)
     if run.manifest["training"].get("rolled_back"):
         previous = run.manifest["training"]["continued_from"]["path"]
         raise UserError(f"`{run_dir}` was rolled back: its result is that of `{previous}`", "push that run")
     base = public_base(run.source.name, base_model or run.recipe.handover.hub_base_model)
     check_reachable(repo_id)
-    found = audited(run)
+    found = load_or_audit(run)
     with tempfile.TemporaryDirectory(prefix="blocklm-") as folder:
         ready, merged = Path(folder), run.recipe.handover.save == "merged"
-        fill(ready, run, merged, repo_id, base)
+        fill_upload_folder(ready, run, merged, repo_id, base)
         reasons = reasons_against(run.manifest, found, ready)
         _decide(run, reasons, forced)
         if reasons:
-            fill(ready, run, merged, repo_id, base, tuple(reasons))
+            fill_upload_folder(ready, run, merged, repo_id, base, tuple(reasons))
         address = upload(ready, repo_id, private, f"Run at {run.manifest['repository']['head'][:12]}")
     add_to_manifest(run_dir, published={"repo_id": repo_id, "private": private, "address": address})
     return address
 
 
-def audited(run: Finished) -> dict[str, Any]:
+def load_or_audit(run: CompletedRun) -> dict[str, Any]:
     """The audit of the run's weights, kept in `audit.json` beside them; `refused` where it could not be carried out."""
     path, weights = run.path / "audit.json", weights_of(run.path)
     if path.is_file() and (kept := json.loads(path.read_text(encoding="utf-8")))["weights"] == weights:
@@ -91,7 +91,9 @@ def audited(run: Finished) -> dict[str, Any]:
     return found
 
 
-def fill(folder: Path, run: Finished, merged: bool, repo_id: str, base: str, reasons: tuple[str, ...] = ()) -> None:
+def fill_upload_folder(
+    folder: Path, run: CompletedRun, merged: bool, repo_id: str, base: str, reasons: tuple[str, ...] = ()
+) -> None:
     """Put into `folder` what a user of the result needs, and nothing that only this machine needs.
 
     Raises:
@@ -117,7 +119,7 @@ def fill(folder: Path, run: Finished, merged: bool, repo_id: str, base: str, rea
     )
     local = Path(run.source.name).expanduser()
     licence = licence_of(base, local if local.is_dir() else None)
-    shown = Shown(repo_id, base, revision, adapter, licence, reasons)
+    shown = CardContext(repo_id, base, revision, adapter, licence, reasons)
     (folder / "README.md").write_text(card_text(run.manifest, shown), encoding="utf-8")
     files = sorted(path for path in folder.iterdir() if path.name not in ("README.md", "provenance.json"))
     provenance = {
@@ -131,7 +133,7 @@ def fill(folder: Path, run: Finished, merged: bool, repo_id: str, base: str, rea
     write_json(folder / "provenance.json", provenance)
 
 
-def _decide(run: Finished, reasons: list[str], forced: bool) -> None:
+def _decide(run: CompletedRun, reasons: list[str], forced: bool) -> None:
     """Note the verdict in the manifest.
 
     Raises:

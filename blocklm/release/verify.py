@@ -26,7 +26,7 @@ TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
-class Witness:
+class ReferenceLogits:
     """What the live model says and what the base said: logits of shape (tokens, vocabulary), in products of `dtype`."""
 
     ids: torch.Tensor
@@ -40,17 +40,17 @@ class Witness:
         return float((self.live - self.base).abs().max())
 
 
-def witness(
+def reference_logits(
     model: PreTrainedModel,
     base: AbstractContextManager[PreTrainedModel],
     tokenizer: PreTrainedTokenizerBase,
     dtype: torch.dtype,
-) -> Witness:
+) -> ReferenceLogits:
     """Ask the live model, then the base that `base` opens: entering it may replace the model."""
     ids = tokenizer(ASKED, return_tensors="pt").input_ids
     live = logits(model, ids, dtype)
     with base as base_model:
-        return Witness(ids, dtype, live, logits(base_model, ids, dtype))
+        return ReferenceLogits(ids, dtype, live, logits(base_model, ids, dtype))
 
 
 @torch.no_grad()
@@ -69,7 +69,7 @@ def logits(model: PreTrainedModel, ids: torch.Tensor, dtype: torch.dtype = torch
     return found
 
 
-def check_saved(run_dir: Path, seen: Witness, reload: Callable[[], PreTrainedModel]) -> dict[str, Any]:
+def check_saved(run_dir: Path, seen: ReferenceLogits, reload: Callable[[], PreTrainedModel]) -> dict[str, Any]:
     """Load what stands in `run_dir` and compare; returns the manifest's `saved`.
 
     Args:

@@ -20,14 +20,14 @@ from blocklm.corpus.curation import curate
 from blocklm.errors import UserError
 from blocklm.git.repository import Repository
 from blocklm.mining.changes import Changes
-from blocklm.mining.filters import Limits
+from blocklm.mining.filters import FilterLimits
 from blocklm.mining.snapshot import files_at
 from blocklm.retrieval import documents
 from blocklm.retrieval.bm25 import WordIndex
 from blocklm.retrieval.embedder import Embedder
 from blocklm.retrieval.qdrant_store import QdrantVectors
 from blocklm.retrieval.search import Index
-from blocklm.retrieval.vector_store import FileVectors, Made, Vectors
+from blocklm.retrieval.vector_store import FileVectors, StoreInfo, Vectors
 
 EMBEDDED_AT_ONCE = 512  # between two writes
 AGAIN = "`--rebuild` of scripts/search.py makes it anew"
@@ -61,7 +61,7 @@ def change_index(
 def file_index(
     repositories: Sequence[Repository],
     changes: Changes,
-    limits: Limits,
+    limits: FilterLimits,
     keys: RetrievalArguments,
     corpus_dir: Path,
     rebuild: bool = False,
@@ -132,7 +132,7 @@ def _open(
         found, words = _documents(place, build)
         if embedder is None or vectors is None:
             return Index(found, words, None)
-        vectors.begin(Made(embedder.name, embedder.dimension, place.head))
+        vectors.begin(StoreInfo(embedder.name, embedder.dimension, place.head))
         _embed(found, vectors, embedder, place.kind)
     return Index(found, words, (vectors, embedder))
 

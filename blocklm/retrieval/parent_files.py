@@ -12,9 +12,9 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from blocklm.git.isolation import sterile_repository
+from blocklm.git.isolation import isolated_repository
 from blocklm.git.repository import Repository
-from blocklm.git.trees import contents, files_of, first_parent
+from blocklm.git.trees import files_of, first_parent, read_contents
 from blocklm.mining.redaction import redact
 from blocklm.retrieval.bm25 import WordIndex
 from blocklm.retrieval.search import fuse
@@ -28,7 +28,7 @@ Embed = Callable[[Sequence[str]], np.ndarray]  # texts → vectors of length one
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class RetrievalQuery:
     """A commit, and the text that a question about it shows."""
 
     commit: str
@@ -46,7 +46,7 @@ class Piece:
 
 def nearest_before(
     repositories: Sequence[Repository],
-    questions: Sequence[Question],
+    questions: Sequence[RetrievalQuery],
     suffixes: frozenset[str],
     count: int,
     embed: Embed | None = None,
@@ -62,7 +62,7 @@ def nearest_before(
     """
     found: list[list[Piece]] = [[] for _ in questions]
     for repository in repositories:
-        with sterile_repository(repository.git_dir, repository.shallow) as environment:
+        with isolated_repository(repository.git_dir, repository.shallow) as environment:
             trees = dict(_trees(environment, {question.commit for question in questions}, suffixes))
             asked = [at for at, question in enumerate(questions) if question.commit in trees]
             shas = sorted({sha for at in asked for sha in trees[questions[at].commit]})
@@ -152,7 +152,7 @@ def _trees(
 def _texts(environment: dict[str, str], shas: Sequence[str]) -> dict[str, str]:
     """The content of files that are UTF-8 text."""
     texts = {}
-    for sha, content in contents(environment, shas):
+    for sha, content in read_contents(environment, shas):
         try:
             texts[sha] = content.decode()
         except UnicodeDecodeError:

@@ -18,7 +18,7 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException
 
 from blocklm.errors import UserError
-from blocklm.retrieval.vector_store import Made
+from blocklm.retrieval.vector_store import StoreInfo
 
 AT_ONCE = 500
 PAGE = 10_000
@@ -50,7 +50,7 @@ class QdrantVectors:
                 f"{folder} is in use by another process", "wait for it, or use a server: `qdrant_url`"
             ) from None
 
-    def made(self) -> Made | None:
+    def made(self) -> StoreInfo | None:
         """Read the metadata of the collection."""
         with self._answering():
             if not self._client.collection_exists(self._name):
@@ -58,9 +58,9 @@ class QdrantVectors:
             about = self._client.get_collection(self._name).config
         size = about.params.vectors.size
         metadata: dict[str, Any] = about.metadata or {}
-        return Made(str(metadata.get("model")), int(size), str(metadata.get("head")))
+        return StoreInfo(str(metadata.get("model")), int(size), str(metadata.get("head")))
 
-    def begin(self, made: Made) -> None:
+    def begin(self, made: StoreInfo) -> None:
         """Make the collection, or write its metadata anew."""
         with self._answering():
             if self._client.collection_exists(self._name):

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class StoreInfo:
     """By which model, with how many numbers in a vector, and for which head of a history."""
 
     model: str
@@ -36,10 +36,10 @@ class Vectors(Protocol):
 
     place: str
 
-    def made(self) -> Made | None:
+    def made(self) -> StoreInfo | None:
         """What it holds; None if it is new."""
 
-    def begin(self, made: Made) -> None:
+    def begin(self, made: StoreInfo) -> None:
         """Say what it holds from now on."""
 
     def clear(self) -> None:
@@ -68,12 +68,12 @@ class FileVectors:
         self._vectors: np.ndarray | None  # None if some were added since they were read
         self._names, self._vectors = self._kept()
 
-    def made(self) -> Made | None:
+    def made(self) -> StoreInfo | None:
         """Read what the folder says."""
         path = self._folder / MADE
-        return Made(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+        return StoreInfo(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
-    def begin(self, made: Made) -> None:
+    def begin(self, made: StoreInfo) -> None:
         """Write it into the folder."""
         write_json(self._folder / MADE, asdict(made))
 

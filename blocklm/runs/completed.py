@@ -27,7 +27,7 @@ from blocklm.runs.manifest import read_manifest
 
 
 @dataclass(frozen=True)
-class Finished:
+class CompletedRun:
     """A complete run; what is heavy is loaded when it is asked for."""
 
     path: Path
@@ -115,7 +115,7 @@ class Finished:
         return stands_in_history(self.repositories, text)
 
 
-def finished_run(run_dir: Path, keys: Sequence[str] = ()) -> Finished:
+def open_run(run_dir: Path, keys: Sequence[str] = ()) -> CompletedRun:
     """Open a run.
 
     Args:
@@ -134,4 +134,4 @@ def finished_run(run_dir: Path, keys: Sequence[str] = ()) -> Finished:
             "name the `output_dir` of a run that went to its end with this version",
         )
     recipe = parse_recipe([str(run_dir / "recipe.yaml"), *keys, "--output_dir", str(run_dir)])
-    return Finished(run_dir, recipe, manifest, ModelSource.from_keys(recipe.model, recipe.training))
+    return CompletedRun(run_dir, recipe, manifest, ModelSource.from_keys(recipe.model, recipe.training))

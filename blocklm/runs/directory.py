@@ -17,7 +17,7 @@ from blocklm.runs.summary import summarise
 logger = logging.getLogger(__name__)
 
 
-def claim(recipe: Recipe, head: str) -> str | None:
+def claim_run_directory(recipe: Recipe, head: str) -> str | None:
     """Take the recipe's `output_dir` for this run, or return the summary of the run if it is complete there.
 
     A directory in which nothing was trained yet is free for any recipe. Of several processes only the first writes.

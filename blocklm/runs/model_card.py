@@ -73,7 +73,7 @@ FORCED = """
 
 
 @dataclass(frozen=True)
-class Shown:
+class CardContext:
     """How a card names what it is about.
 
     Attributes:
@@ -96,13 +96,13 @@ class Shown:
 def write_card(run_dir: Path, manifest: dict[str, Any]) -> None:
     """Write `README.md` for the result in `run_dir` from its manifest."""
     recipe = manifest["recipe"]
-    shown = Shown(
+    shown = CardContext(
         str(run_dir), str(recipe["model_name_or_path"]), recipe.get("model_revision"), bool(recipe.get("use_peft"))
     )
     (run_dir / "README.md").write_text(card_text(manifest, shown), encoding="utf-8")
 
 
-def card_text(manifest: dict[str, Any], shown: Shown) -> str:
+def card_text(manifest: dict[str, Any], shown: CardContext) -> str:
     """The card; it names no person, no repository and no path but `shown.where` and `shown.base_model`."""
     repository, splits = manifest["repository"], manifest["corpus"]["splits"]
     origin, read = manifest["training"]["continued_from"], splits["train"]
@@ -132,7 +132,7 @@ def card_text(manifest: dict[str, Any], shown: Shown) -> str:
     )
 
 
-def _metadata(manifest: dict[str, Any], shown: Shown) -> ModelCardData:
+def _metadata(manifest: dict[str, Any], shown: CardContext) -> ModelCardData:
     exam = manifest["exam"]
     examined: dict[str, Any] = {"model_name": Path(shown.where).name, "eval_results": _results(exam)} if exam else {}
     return ModelCardData(
@@ -167,7 +167,7 @@ def _results(exam: dict[str, Any]) -> list[EvalResult]:
     ]
 
 
-def _made(manifest: dict[str, Any], shown: Shown) -> str:
+def _made(manifest: dict[str, Any], shown: CardContext) -> str:
     recipe, training, packages = manifest["recipe"], manifest["training"], manifest["environment"]["packages"]
     keys = ", ".join(f"`{key}: {recipe[key]}`" for key in SHOWN if recipe.get(key) is not None)
     plan = manifest["plan"] or {}

@@ -9,12 +9,12 @@ from transformers import PreTrainedTokenizerBase
 
 from blocklm.evaluation.canaries import canaries_of
 from blocklm.models.tokenization import encode
-from blocklm.training.data_order import ReadingList
+from blocklm.training.data_order import TrainingOrder
 
 
-def plant(
-    reading: ReadingList, tokenizer: PreTrainedTokenizerBase, seed: int, count: int, max_length: int
-) -> ReadingList:
+def plant_canaries(
+    reading: TrainingOrder, tokenizer: PreTrainedTokenizerBase, seed: int, count: int, max_length: int
+) -> TrainingOrder:
     """Put each canary once into every epoch, in the place of another row, so that steps and schedule stay.
 
     A last epoch that is cut short may miss some.

@@ -12,8 +12,8 @@ from blocklm.config.recipe import Recipe
 from blocklm.corpus.splits import spread_over_commits
 from blocklm.errors import UserError
 from blocklm.models.tokenization import EncodedSplit, encode_split
-from blocklm.training.canaries import plant
-from blocklm.training.data_order import ReadingList, reading_list
+from blocklm.training.canaries import plant_canaries
+from blocklm.training.data_order import TrainingOrder, training_order
 
 if TYPE_CHECKING:
     from blocklm.corpus.build import Corpus
@@ -29,7 +29,7 @@ class TrainingData:
         report: the manifest's `corpus`, with what of its splits is used.
     """
 
-    reading: ReadingList
+    reading: TrainingOrder
     validation: EncodedSplit
     report: dict[str, Any]
 
@@ -55,10 +55,10 @@ def training_data(
     Raises:
         UserError: no sample may be read, or none fits into `max_length`.
     """
-    reading = reading_list(
+    reading = training_order(
         corpus.splits["train"], tokenizer, recipe.sampling, recipe.run, args, corpus.folder, processes, new
     )
-    reading = plant(reading, tokenizer, args.seed, recipe.handover.canaries, args.max_length)
+    reading = plant_canaries(reading, tokenizer, args.seed, recipe.handover.canaries, args.max_length)
     asked = corpus.splits["validation"]
     asked = asked.select([at for at, view in enumerate(asked["view"][:]) if view == recipe.exam_view])
     heard = spread_over_commits(asked["commit"][:], recipe.run.max_validation_samples, len(asked), args.seed)

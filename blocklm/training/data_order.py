@@ -37,7 +37,7 @@ NAMED = 64  # samples of those that are read, by which an audit can ask for them
 
 
 @dataclass(frozen=True)
-class ReadingList:
+class TrainingOrder:
     """Rows for the trainer and the order in which they are read.
 
     Attributes:
@@ -64,7 +64,7 @@ class InOrder(Sampler[int]):
             when several processes resume.
     """
 
-    def __init__(self, reading: ReadingList, epoch: Callable[[], float]) -> None:
+    def __init__(self, reading: TrainingOrder, epoch: Callable[[], float]) -> None:
         self._order, self._size, self._epoch = reading.order, reading.epoch_size, epoch
 
     def __iter__(self) -> Iterator[int]:
@@ -75,7 +75,7 @@ class InOrder(Sampler[int]):
         return self._size
 
 
-def reading_list(
+def training_order(
     samples: Dataset,
     tokenizer: PreTrainedTokenizerBase,
     sampling: SamplingArguments,
@@ -84,7 +84,7 @@ def reading_list(
     folder: Path,
     processes: int,
     new: NDArray[np.bool_] | None = None,
-) -> ReadingList:
+) -> TrainingOrder:
     """Choose, encode and order what is read.
 
     A top-up keeps the recipe's epochs and learning rate: warming up to it again and decaying, with replay, is what lets a
@@ -116,7 +116,7 @@ def reading_list(
     assert not isinstance(sampling.phases, str), "the recipe was read"
     chosen = _epochs(samples, rates, tokenizer, run, args) if run.target_tokens else None
     per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * processes
-    desk = _Desk(samples, tokenizer, args, folder, per_step)
+    desk = _OrderBuilder(samples, tokenizer, args, folder, per_step)
     steps, epochs = max(0, args.max_steps), float(args.num_train_epochs if chosen is None else chosen)
     for number, phase in enumerate(phases_of(sampling.phases)):
         seed, own = args.seed * 1000 + number, np.stack([in_span(part, phase.span) for part in rates.parts])
@@ -159,7 +159,7 @@ class _Rows:
 
 
 @dataclass
-class _Desk:
+class _OrderBuilder:
     """Where the reading list is put together, phase by phase."""
 
     samples: Dataset
@@ -221,7 +221,7 @@ class _Desk:
         packed = pack_dataset(rows, length, "bfd")
         return packed.select(np.random.default_rng(seed).permutation(len(packed)))
 
-    def finished(self, epochs: float, rates: Rates) -> ReadingList:
+    def finished(self, epochs: float, rates: Rates) -> TrainingOrder:
         """The list, cut into epochs of one size, of which the last may be part of one.
 
         Epochs are whole steps, or one process would read fewer rows in the last of them than several do: accelerate gives
@@ -243,4 +243,4 @@ class _Desk:
             "replay_share": round(rates.replay_share, 4),
             "utilisation": round(int(lengths.sum()) / sum(self.capacity), 4) if self.args.packing else None,
         }
-        return ReadingList(dataset, self.order, steps * self.per_step, report)
+        return TrainingOrder(dataset, self.order, steps * self.per_step, report)

@@ -17,7 +17,7 @@ from blocklm.errors import UserError
 EVA_ROWS = 256
 
 
-def begun_as(config: LoraConfig | None, lora: LoraArguments) -> LoraConfig | None:
+def lora_variant(config: LoraConfig | None, lora: LoraArguments) -> LoraConfig | None:
     """A LoRA configuration whose adapter begins as the recipe says."""
     if config is not None and lora.init_lora_weights is not None:
         config.init_lora_weights = lora.init_lora_weights
@@ -27,7 +27,7 @@ def begun_as(config: LoraConfig | None, lora: LoraArguments) -> LoraConfig | Non
     return config
 
 
-def begin_with_eva(trainer: SFTTrainer, order: list[int]) -> None:
+def initialise_with_eva(trainer: SFTTrainer, order: list[int]) -> None:
     """Let A be what the first samples that are read vary most along in each layer; the same in every process.
 
     Args:

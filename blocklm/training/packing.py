@@ -61,7 +61,7 @@ class RowsApart(DataCollatorForLanguageModeling):
         return batch
 
 
-def padded(position_ids: torch.Tensor) -> torch.Tensor:
+def padding_mask(position_ids: torch.Tensor) -> torch.Tensor:
     """Which places of packed rows are padding: a document has a second token."""
     begins = torch.nn.functional.pad(position_ids, (0, 1)) == 0
     return begins[..., :-1] & begins[..., 1:]

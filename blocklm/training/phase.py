@@ -16,8 +16,8 @@ from blocklm.models.source import ModelSource
 from blocklm.runs.continuation import Previous
 from blocklm.training.callbacks.generation_samples import add_samples
 from blocklm.training.data import TrainingData, training_data
-from blocklm.training.planning.planner import decide_packing, prove, shorter, unpack, with_length
-from blocklm.training.planning.preflight import DoesNotFit, free
+from blocklm.training.planning.planner import decide_packing, prove_plan, shorter_plan, unpack, with_length
+from blocklm.training.planning.preflight import DoesNotFit, release_memory
 from blocklm.training.planning.run_plan import RunPlan
 from blocklm.training.train import build_trainer, sft_config
 
@@ -68,11 +68,11 @@ def fit_trainer(task: TrainingTask, plan: RunPlan) -> Fitted:
     while True:
         found = _build(task, plan)
         try:
-            return replace(found, plan=prove(found.plan, found.trainer, task.recipe.exam.exam))
+            return replace(found, plan=prove_plan(found.plan, found.trainer, task.recipe.exam.exam))
         except DoesNotFit as error:
-            plan = shorter(found.plan, error, task.recipe)
+            plan = shorter_plan(found.plan, error, task.recipe)
         del found  # only here, where no traceback holds the tensors any more
-        free()
+        release_memory()
 
 
 def _build(task: TrainingTask, plan: RunPlan) -> Fitted:

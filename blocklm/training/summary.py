@@ -16,7 +16,7 @@ def _mean_loss(history: list[dict[str, float]]) -> float | None:
     return total / steps[-1] if logged else None
 
 
-def summary(trainer: SFTTrainer, metrics: dict[str, float], checkpoint: Path | None) -> dict[str, Any]:
+def training_summary(trainer: SFTTrainer, metrics: dict[str, float], checkpoint: Path | None) -> dict[str, Any]:
     """The manifest's `training` entry.
 
     Args:

@@ -24,15 +24,15 @@ from blocklm.training.callbacks.best_checkpoint import BestCallback
 from blocklm.training.callbacks.eta import EstimateCallback
 from blocklm.training.callbacks.interrupt import InterruptCallback
 from blocklm.training.callbacks.loss_spike import SpikeCallback
-from blocklm.training.callbacks.nonfinite_guard import WatchdogCallback
+from blocklm.training.callbacks.nonfinite_guard import NonFiniteCallback
 from blocklm.training.callbacks.precision_guard import PrecisionCallback
-from blocklm.training.data_order import ReadingList
-from blocklm.training.lora_variants import begin_with_eva, begun_as
-from blocklm.training.monitoring.monitor import Watching
+from blocklm.training.data_order import TrainingOrder
+from blocklm.training.lora_variants import initialise_with_eva, lora_variant
+from blocklm.training.monitoring.monitor import TrainingMonitor
 from blocklm.training.planning.planner import suitable_optimizer
-from blocklm.training.planning.preflight import free, out_of_memory, step_down
+from blocklm.training.planning.preflight import out_of_memory, release_memory, step_down
 from blocklm.training.planning.run_plan import RunPlan
-from blocklm.training.summary import summary
+from blocklm.training.summary import training_summary
 from blocklm.training.trainer import OrderedTrainer
 
 logger = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ def build_trainer(
     args: SFTConfig,
     base: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    reading: ReadingList,
+    reading: TrainingOrder,
     validation: Dataset,
     interrupts: Interrupts,
     precision: Precision,
@@ -117,13 +117,13 @@ def build_trainer(
     """
     set_seed(args.seed)  # the trainer seeds itself only after the adapter's weights are drawn
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(recipe.output_dir / "tensorboard")  # transformers 5 has no other key
-    watching = Watching(recipe, interrupts, validation, tokenizer)
+    monitor = TrainingMonitor(recipe, interrupts, validation, tokenizer)
     callbacks: list[Any] = [
-        *watching.callbacks,
+        *monitor.callbacks,
         SpikeCallback(interrupts),  # before the interrupts', which acts on its wish
         InterruptCallback(interrupts),
         PrecisionCallback(precision),
-        WatchdogCallback(),
+        NonFiniteCallback(),
         EstimateCallback(),
     ]
     if args.metric_for_best_model is not None and args.save_strategy != "no":
@@ -133,19 +133,19 @@ def build_trainer(
     trainer = OrderedTrainer(
         reading,
         recipe.lora.loraplus_lr_ratio,
-        watching,
+        monitor,
         model=base,
         args=args,
         train_dataset=reading.dataset,
         eval_dataset=validation,
         processing_class=tokenizer,
-        peft_config=begun_as(lora_config(base, model_config(recipe.model)), recipe.lora),
+        peft_config=lora_variant(lora_config(base, model_config(recipe.model)), recipe.lora),
         callbacks=callbacks,
     )
-    watching.take_over(trainer)
+    monitor.take_over(trainer)
     _trainables_to_fp32(trainer.model)
     if recipe.lora.init_lora_weights == "eva" and latest_checkpoint(recipe.output_dir) is None:
-        begin_with_eva(trainer, reading.order)
+        initialise_with_eva(trainer, reading.order)
     return trainer
 
 
@@ -163,7 +163,7 @@ def train(trainer: SFTTrainer, interrupts: Interrupts) -> dict[str, Any]:
     interrupts.deferred = False
     interrupts.raise_if_requested()
     trainer.save_model()
-    return summary(trainer, result.metrics, resumed)
+    return training_summary(trainer, result.metrics, resumed)
 
 
 def _train_or_shrink(trainer: SFTTrainer, checkpoint: Path | None) -> Any:
@@ -180,7 +180,7 @@ def _train_or_shrink(trainer: SFTTrainer, checkpoint: Path | None) -> Any:
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
-    free()  # only here, where no traceback holds the tensors of the step any more
+    release_memory()  # only here, where no traceback holds the tensors of the step any more
     trainer.model.zero_grad()
     if trainer.state.global_step:
         trainer._save_checkpoint(trainer.model, trial=None)

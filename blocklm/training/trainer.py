@@ -11,9 +11,9 @@ from trl import SFTTrainer
 from blocklm.errors import UserError
 from blocklm.runs.checkpoints import delete_old_checkpoints, record_files
 from blocklm.training.callbacks.nonfinite_guard import check_weights
-from blocklm.training.data_order import InOrder, ReadingList
+from blocklm.training.data_order import InOrder, TrainingOrder
 from blocklm.training.lora_variants import loraplus
-from blocklm.training.monitoring.monitor import Watching
+from blocklm.training.monitoring.monitor import TrainingMonitor
 from blocklm.training.packing import RowsApart
 
 
@@ -27,9 +27,9 @@ class OrderedTrainer(SFTTrainer):
     data_collator: Any
 
     def __init__(
-        self, reading: ReadingList, loraplus_lr_ratio: float | None, watching: Watching, **arguments: Any
+        self, reading: TrainingOrder, loraplus_lr_ratio: float | None, monitor: TrainingMonitor, **arguments: Any
     ) -> None:
-        self._reading, self._loraplus_lr_ratio, self.watching = reading, loraplus_lr_ratio, watching
+        self._reading, self._loraplus_lr_ratio, self.monitor = reading, loraplus_lr_ratio, monitor
         try:
             super().__init__(**arguments)
         except (ValueError, TypeError, KeyError, OSError, ImportError) as error:
@@ -47,12 +47,12 @@ class OrderedTrainer(SFTTrainer):
             self._total_train_tokens += (rows - 1) * length * self.accelerator.num_processes
         found = super().compute_loss(model, inputs, **arguments)
         loss = found[0] if isinstance(found, tuple) else found
-        self.watching.tracked.saw(inputs, loss, self.model.training)
+        self.monitor.metrics.count_batch(inputs, loss, self.model.training)
         return found
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log to the history and every tracker, with what is watched."""
-        logs.update(self.watching.series(self, logs))
+        logs.update(self.monitor.series(self, logs))
         super().log(logs, start_time)
 
     def create_optimizer(self, model: Any = None) -> Any:

@@ -17,21 +17,21 @@ import torch
 from datasets import Dataset
 
 from blocklm.assistant.assistant import Assistant
-from blocklm.assistant.attribution import Origins
+from blocklm.assistant.attribution import Attributor
 from blocklm.assistant.diff_input import pasted_hunks
 from blocklm.assistant.file_region import region_of
 from blocklm.assistant.prompts import Request
 from blocklm.assistant.streaming import Terminal, printable
 from blocklm.corpus.prompt_templates import Prompt
 from blocklm.errors import UserError
-from blocklm.mining.filters import Limits
+from blocklm.mining.filters import FilterLimits
 from blocklm.models.generation import Decoding
-from blocklm.runs.completed import Finished, finished_run
+from blocklm.runs.completed import CompletedRun, open_run
 from tests.conftest import ROOT, GitRepository
 from tests.support.scripts import run_in_process, run_script, script_environment
 
 GAP = ["--prefix", "LAMPS = [\n", "--suffix", "]\n", "--file", "src/lamps.py", "--max_new_tokens", "120"]
-LIMITS = Limits(max_changed_lines=1000)
+LIMITS = FilterLimits(max_changed_lines=1000)
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ Ask = Callable[..., Said]
 
 
 @pytest.fixture(scope="module")
-def run(taught: Path) -> Finished:
-    return finished_run(taught)
+def run(taught: Path) -> CompletedRun:
+    return open_run(taught)
 
 
 @pytest.fixture(scope="module")
-def samples(run: Finished, taught: Path) -> Dataset:
+def samples(run: CompletedRun, taught: Path) -> Dataset:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(taught.parent)  # where its `corpora` are
         return run.training_samples()
@@ -70,7 +70,7 @@ def ask(taught: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
     return asked
 
 
-def answer(run: Finished, request: Request, tokens: int = 200) -> str:
+def answer(run: CompletedRun, request: Request, tokens: int = 200) -> str:
     (output,) = Assistant(run, Decoding(tokens)).answers([request])
     return output.text
 
@@ -93,10 +93,10 @@ def test_a_gap_is_filled_and_the_commit_that_taught_it_is_named(taught: Path, la
 
 
 def test_the_prompt_of_an_edit_is_the_lesson_s(
-    run: Finished, samples: Dataset, lamps: GitRepository, tmp_path: Path
+    run: CompletedRun, samples: Dataset, lamps: GitRepository, tmp_path: Path
 ) -> None:
     """The file as it was before each commit, at the lines that its hunk shows, with its subject as the instruction."""
-    wording, found = Assistant(run, Decoding(9)).wording, 0
+    builder, found = Assistant(run, Decoding(9)).prompt_builder, 0
     (tmp_path / "house" / ".git").mkdir(parents=True)
     file = tmp_path / "house" / "src" / "steps.py"
     file.parent.mkdir()
@@ -108,64 +108,64 @@ def test_the_prompt_of_an_edit_is_the_lesson_s(
             continue  # the file's first commit changes no line
         file.write_text(lamps.git("show", f"{sample['commit']}^:src/steps.py"))
         region = region_of(file, int(hunk[1]), int(hunk[1]) + int(hunk[2]) - 1)
-        request = wording.change(region.text, patch.partition("\n")[0], region.path, region.root)
+        request = builder.change(region.text, patch.partition("\n")[0], region.path, region.root)
         assert (request.prompt.text, list(request.prompt.context)) == (sample["prompt"], sample["context"])
         found += 1
     assert found >= 5
 
 
-def test_the_prompt_of_a_gap_is_the_lesson_s(run: Finished, samples: Dataset) -> None:
-    wording = Assistant(run, Decoding(9)).wording
+def test_the_prompt_of_a_gap_is_the_lesson_s(run: CompletedRun, samples: Dataset) -> None:
+    builder = Assistant(run, Decoding(9)).prompt_builder
     gaps = [row for row in samples if row["view"] == "fim"]
     for row in gaps:
         prefix = row["prompt"][slice(*row["context"])]
         suffix = row["prompt"].split("### the lines below follow after a gap\n")[1].split("### the missing lines\n")[0]
-        request = wording.gap(prefix, suffix, row["path"])
+        request = builder.gap(prefix, suffix, row["path"])
         assert (request.prompt.text, list(request.prompt.context)) == (row["prompt"], row["context"])
     assert gaps
 
 
-def test_a_shell_need_not_end_the_last_line(run: Finished) -> None:
+def test_a_shell_need_not_end_the_last_line(run: CompletedRun) -> None:
     """Lessons are of whole lines: `def area(r):### the missing lines` is in none."""
-    wording = Assistant(run, Decoding(9)).wording
-    assert wording.gap("def area(r):", "    return a") == wording.gap("def area(r):\n", "    return a\n")
-    assert wording.gap("", "a") == wording.gap("", "a\n") != wording.gap("\n", "a\n")
-    assert wording.change("a = 1", "Set it to 2") == wording.change("a = 1\n", "Set it to 2")
+    builder = Assistant(run, Decoding(9)).prompt_builder
+    assert builder.gap("def area(r):", "    return a") == builder.gap("def area(r):\n", "    return a\n")
+    assert builder.gap("", "a") == builder.gap("", "a\n") != builder.gap("\n", "a\n")
+    assert builder.change("a = 1", "Set it to 2") == builder.change("a = 1\n", "Set it to 2")
 
 
 @pytest.mark.parametrize(
     "settings", [[], ["-c", "diff.noprefix=true"], ["-c", "diff.mnemonicPrefix=true"], ["-c", "core.abbrev=40"]]
 )
 def test_the_prompt_of_a_message_is_the_lesson_s(
-    run: Finished, samples: Dataset, lamps: GitRepository, settings: list[str]
+    run: CompletedRun, samples: Dataset, lamps: GitRepository, settings: list[str]
 ) -> None:
     """However git is set to write diffs, and with what else `git show` says before them."""
-    wording = Assistant(run, Decoding(9)).wording
+    builder = Assistant(run, Decoding(9)).prompt_builder
     asked = [row for row in samples if row["view"] == "message"]
     for row in asked:
-        request = wording.subject(lamps.git(*settings, "show", row["commit"]))
+        request = builder.subject(lamps.git(*settings, "show", row["commit"]))
         assert (request.prompt.text, list(request.prompt.context)) == (row["prompt"], row["context"])
         assert request.lines == 1
     assert len(asked) >= 5
 
 
-def test_each_way_to_ask_gives_its_answer(ask: Ask, run: Finished, lamps: GitRepository, tmp_path: Path) -> None:
-    wording = Assistant(run, Decoding(9)).wording
+def test_each_way_to_ask_gives_its_answer(ask: Ask, run: CompletedRun, lamps: GitRepository, tmp_path: Path) -> None:
+    builder = Assistant(run, Decoding(9)).prompt_builder
     text = "LAMPS = [\n"
-    assert ask("--prompt", text).out == ask(stdin=text.encode()).out == shown(answer(run, wording.text(text)))
+    assert ask("--prompt", text).out == ask(stdin=text.encode()).out == shown(answer(run, builder.text(text)))
 
     file = lamps.path / "src" / "steps.py"
     lines = file.read_text().splitlines(keepends=True)
-    gap = wording.gap("".join(lines[:39])[-700:], "".join(lines[39:])[:300], "src/steps.py")
+    gap = builder.gap("".join(lines[:39])[-700:], "".join(lines[39:])[:300], "src/steps.py")
     assert ask("--file", file, "--line", "40").out == shown(answer(run, gap))
 
-    edit = wording.change("".join(lines[5:10]), "Add step 2", "src/steps.py")
+    edit = builder.change("".join(lines[5:10]), "Add step 2", "src/steps.py")
     said = ask("--file", file, "--lines", "6-10", "--instruction", "Add\n step 2")
     assert said.out == shown(answer(run, edit)) != ""
 
     diff = lamps.git("show", "HEAD~3")
     said = ask("--view", "message", stdin=diff.encode())
-    assert said.out == answer(run, wording.subject(diff))
+    assert said.out == answer(run, builder.subject(diff))
     assert said.out.startswith("Add step") and said.out.count("\n") == 1
 
 
@@ -218,16 +218,16 @@ def test_answers_are_drawn_by_the_seed(ask: Ask) -> None:
     assert drawn("1") == drawn("1") != drawn("2")
 
 
-def test_what_a_model_cannot_read_is_cut_at_its_beginning_and_told(ask: Ask, run: Finished) -> None:
+def test_what_a_model_cannot_read_is_cut_at_its_beginning_and_told(ask: Ask, run: CompletedRun) -> None:
     """The tiny model reads 1024 tokens."""
     long, short = "x = 1\n" * 2000, "x = 1\n" * 50
     said = ask("--prompt", long + "LAMPS = [\n", "--max_new_tokens", "24")
     assert (said.code, "the prompt: its beginning is left out, 1000 tokens are read" in said.err) == (0, True)
     assistant = Assistant(run, Decoding(24))
-    (kept,) = assistant.tokens([assistant.wording.text(long + "LAMPS = [\n")])
+    (kept,) = assistant.tokens([assistant.prompt_builder.text(long + "LAMPS = [\n")])
     assert len(kept) == 1000
     assert run.tokenizer.decode(kept).endswith("x = 1\nLAMPS = [\n")
-    (edit,) = assistant.tokens([assistant.wording.change(long, "Add step 2", "src/steps.py")])
+    (edit,) = assistant.tokens([assistant.prompt_builder.change(long, "Add step 2", "src/steps.py")])
     assert run.tokenizer.decode(edit).startswith("### house/src/steps.py\n### Add step 2\noriginal:\n")
     assert "left out" not in ask("--prompt", short, "--max_new_tokens", "24").err
 
@@ -303,9 +303,9 @@ def test_a_run_that_is_not_complete_answers_nothing(ask: Ask, taught: Path, tmp_
         assert error in said.err and "\nhint: " in said.err
 
 
-def test_a_view_that_was_not_learned_is_not_asked_in(run: Finished) -> None:
-    wording = Assistant(run, Decoding(9)).wording
-    fewer = replace(wording, families={"fim": wording.families["fim"]})
+def test_a_view_that_was_not_learned_is_not_asked_in(run: CompletedRun) -> None:
+    builder = Assistant(run, Decoding(9)).prompt_builder
+    fewer = replace(builder, families={"fim": builder.families["fim"]})
     with pytest.raises(UserError, match="did not learn the view `edit`"):
         fewer.change("x\n", "Change it")
 
@@ -387,28 +387,28 @@ def test_what_no_lesson_shows_is_not_shown_unless_there_is_nothing_else(caplog: 
     assert [hunk.path for hunk in pasted_hunks(gone, "house", LIMITS)] == ["a.py"]
 
 
-def test_a_secret_in_a_diff_reaches_no_prompt(run: Finished) -> None:
+def test_a_secret_in_a_diff_reaches_no_prompt(run: CompletedRun) -> None:
     key = "ghp_" + "k9Wz3TqLr7Yp1VxBn5Md8Hc2Js6Fg4Ae0UiO"
-    request = Assistant(run, Decoding(9)).wording.subject(STEP.replace("two = 2", f'token = "{key}"'))
+    request = Assistant(run, Decoding(9)).prompt_builder.subject(STEP.replace("two = 2", f'token = "{key}"'))
     assert key not in request.prompt.text
     assert '+token = "<KEY>"' in request.prompt.text
 
 
-def test_of_a_long_hunk_the_beginning_is_shown(run: Finished) -> None:
-    wording = Assistant(run, Decoding(9)).wording
+def test_of_a_long_hunk_the_beginning_is_shown(run: CompletedRun) -> None:
+    builder = Assistant(run, Decoding(9)).prompt_builder
     body = "".join(f"+line_{number} = {number}\n" for number in range(300))
-    prompt = wording.subject(f"--- /dev/null\n+++ b/a.py\n@@ -0,0 +1,300 @@\n{body}").prompt.text
+    prompt = builder.subject(f"--- /dev/null\n+++ b/a.py\n@@ -0,0 +1,300 @@\n{body}").prompt.text
     assert prompt.startswith("### house\n--- a.py\n+line_0 = 0\n") and prompt.endswith("### commit message\n")
     assert 1300 < len(prompt) < 1500
     with pytest.raises(UserError, match="too long to be shown"):
-        wording.subject(f"--- a/a.js\n+++ b/a.js\n@@ -1 +1 @@\n-{'x' * 1500}\n+{'y' * 1500}\n")
+        builder.subject(f"--- a/a.js\n+++ b/a.js\n@@ -1 +1 @@\n-{'x' * 1500}\n+{'y' * 1500}\n")
 
 
-def test_the_nearest_commit_is_the_one_that_added_it(run: Finished, samples: Dataset, taught: Path) -> None:
+def test_the_nearest_commit_is_the_one_that_added_it(run: CompletedRun, samples: Dataset, taught: Path) -> None:
     """Later commits show the same lines as context."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(taught.parent)
-        origins = Origins(samples, run.tokenizer, run.changes.subjects)
+        origins = Attributor(samples, run.tokenizer, run.changes.subjects)
         subjects = [origins.of("", f"def step_{number}(value):\n").nearest[0].subject for number in (2, 7, 9)]
         assert subjects == ["Add step 2", "Add step 7", "Add step 9"]
         assert [one.subject for one in origins.of("", "8").nearest] == ["Add step 8"]
@@ -416,8 +416,8 @@ def test_the_nearest_commit_is_the_one_that_added_it(run: Finished, samples: Dat
         assert origins.of("", "x").nearest == origins.of("", "!?").nearest == []
 
 
-def test_fifty_tokens_in_a_row_are_verbatim_unless_the_prompt_shows_them(run: Finished, samples: Dataset) -> None:
-    origins = Origins(samples, run.tokenizer, lambda commits: {})
+def test_fifty_tokens_in_a_row_are_verbatim_unless_the_prompt_shows_them(run: CompletedRun, samples: Dataset) -> None:
+    origins = Attributor(samples, run.tokenizer, lambda commits: {})
     text = next(row["completion"] for row in samples if "lantern" in row["completion"])
     offsets = run.tokenizer(text, return_offsets_mapping=True).offset_mapping
     exact, less = text[: offsets[49][1]], text[: offsets[48][1]]
@@ -440,7 +440,7 @@ class Pieces(io.StringIO):
         return super().write(text)
 
 
-def streamed(run: Finished, text: str, lines: int | None = None) -> list[str]:
+def streamed(run: CompletedRun, text: str, lines: int | None = None) -> list[str]:
     """What a terminal is given of an answer whose tokens come one by one."""
     to = Pieces()
     terminal = Terminal(run.tokenizer, lines, to)
@@ -452,7 +452,7 @@ def streamed(run: Finished, text: str, lines: int | None = None) -> list[str]:
     return to.pieces
 
 
-def test_an_answer_is_shown_as_it_grows_without_its_end(run: Finished) -> None:
+def test_an_answer_is_shown_as_it_grows_without_its_end(run: CompletedRun) -> None:
     pieces = streamed(run, "one two three\nfour")
     assert "".join(pieces) == "one two three\nfour\n"
     assert len([piece for piece in pieces if piece]) >= 4
@@ -461,7 +461,7 @@ def test_an_answer_is_shown_as_it_grows_without_its_end(run: Finished) -> None:
     assert "".join(streamed(run, "")) == ""
 
 
-def test_no_answer_steers_a_terminal(run: Finished) -> None:
+def test_no_answer_steers_a_terminal(run: CompletedRun) -> None:
     evil = "a\x1b[2Jb\x9bc\u202ed\u2066e\x07f\x7fg\u2028h\u200bi\U000e0041j\rk"
     safe = r"a\x1b[2Jb\x9bc\u202ed\u2066e\x07f\x7fg\u2028h\u200bi\U000e0041j\rk"
     assert printable(evil) == safe
@@ -501,7 +501,7 @@ def test_who_wants_no_more_of_it_hears_nothing_of_a_broken_pipe(tmp_path: Path) 
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
-def test_a_prompt_may_hold_what_other_views_refuse(run: Finished) -> None:
+def test_a_prompt_may_hold_what_other_views_refuse(run: CompletedRun) -> None:
     """It goes to the model as it is: whoever asks so knows the model's tokens."""
-    wording = Assistant(run, Decoding(9)).wording
-    assert wording.text("<|endoftext|>").prompt == Prompt("<|endoftext|>", (0, 13))
+    builder = Assistant(run, Decoding(9)).prompt_builder
+    assert builder.text("<|endoftext|>").prompt == Prompt("<|endoftext|>", (0, 13))

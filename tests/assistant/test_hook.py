@@ -13,7 +13,7 @@ import pytest
 
 from blocklm.assistant.assistant import Assistant
 from blocklm.models.generation import Decoding
-from blocklm.runs.completed import finished_run
+from blocklm.runs.completed import open_run
 from tests.conftest import ROOT, GitRepository, function
 from tests.support.scripts import script_environment
 
@@ -63,8 +63,8 @@ def test_a_run_proposes_the_subject(
 ) -> None:
     """Set as in the guide, with a base that is named from BlockLM's folder, as the quickstart's is."""
     diff = repository.git("diff", "--staged")
-    assistant = Assistant(finished_run(taught), Decoding(40))
-    (expected,) = assistant.answers([assistant.wording.subject(diff)])
+    assistant = Assistant(open_run(taught), Decoding(40))
+    (expected,) = assistant.answers([assistant.prompt_builder.subject(diff)])
     place = tmp_path / "a folder"
     shutil.copytree(taught, place / "runs" / "two")
     (place / "models").symlink_to(tiny_models["llama"].parent)

@@ -18,7 +18,7 @@ from openai import OpenAI
 from blocklm.assistant.assistant import Assistant
 from blocklm.models.generation import Decoding
 from blocklm.release.merge import merge
-from blocklm.runs.completed import finished_run
+from blocklm.runs.completed import open_run
 from tests.support.scripts import script_environment
 
 PROMPT, TOKENS = "def step_", 24
@@ -34,7 +34,7 @@ def free_port() -> int:
 def merged(taught: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `scripts/export.py` writes, in full precision so that the adapter's own answer can be expected."""
     folder = tmp_path_factory.mktemp("served") / "merged"
-    merge(finished_run(taught), folder, "float32")
+    merge(open_run(taught), folder, "float32")
     return folder
 
 
@@ -69,9 +69,9 @@ def client(merged: Path) -> Iterator[OpenAI]:
 
 @pytest.fixture(scope="module")
 def expected(taught: Path) -> str:
-    assistant = Assistant(finished_run(taught), Decoding(TOKENS))
+    assistant = Assistant(open_run(taught), Decoding(TOKENS))
     assert assistant.run.source.precision.dtype == torch.float32
-    (output,) = assistant.answers([assistant.wording.text(PROMPT)])
+    (output,) = assistant.answers([assistant.prompt_builder.text(PROMPT)])
     assert "value" in output.text
     return output.text
 

@@ -11,7 +11,7 @@ from blocklm.config.mining import MiningArguments
 from blocklm.corpus.build import Corpus
 from blocklm.corpus.curation import Curated, curate
 from blocklm.corpus.explain import explain, taken
-from blocklm.corpus.minhash import Shingled
+from blocklm.corpus.minhash import ShingledTexts
 from blocklm.errors import UserError
 from blocklm.git.repository import open_repository
 from blocklm.mining.changes import Changes
@@ -207,7 +207,7 @@ def test_nothing_asked_was_taught(built: Built) -> None:
     for split in asked:
         assert not set(split["commit"]) & set(train["commit"])
         texts = [*train["completion"], *split["completion"]]
-        shingled = Shingled(texts)
+        shingled = ShingledTexts(texts)
         near = shingled.similar(range(len(train), len(texts)), range(len(train)))
         assert not near
     leakage = built[2].report["leakage"]

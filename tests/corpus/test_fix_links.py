@@ -2,7 +2,7 @@
 
 import pytest
 
-from blocklm.corpus.fix_links import Repairs, reason_of_revert
+from blocklm.corpus.fix_links import FixLinker, reason_of_revert
 
 ADDED = ["+    total = sum(prices) * discount", "+    return round(total, 2)"]
 FIXED = ["-    total = sum(prices) * discount", "+    total = sum(prices) * (1 - discount)"]
@@ -11,7 +11,7 @@ FIXED = ["-    total = sum(prices) * discount", "+    total = sum(prices) * (1 -
 def origin(
     message: str = "Fix the wrong discount", day: float = 10.0, path: str = "a.py", commit: str = "two"
 ) -> int | None:
-    repairs = Repairs()
+    repairs = FixLinker()
     assert repairs.origin(0, "one", 0.0, "a.py", "Add the shop", ADDED) is None
     return repairs.origin(1, commit, day, path, message, FIXED)
 

@@ -3,7 +3,7 @@
 import random
 import re
 
-from blocklm.corpus.minhash import MIN_JACCARD, Shingled
+from blocklm.corpus.minhash import MIN_JACCARD, ShingledTexts
 from tests.conftest import function
 
 
@@ -33,7 +33,7 @@ def texts(count: int) -> list[str]:
 
 def test_the_index_is_the_true_one() -> None:
     some = [*texts(60), function(1), function(1, "return 2"), "a b", "", "\n"]
-    shingled = Shingled(some)
+    shingled = ShingledTexts(some)
     for one in range(len(some)):
         for other in range(one):
             assert abs(shingled.jaccard(one, other) - jaccard(some[one], some[other])) < 1e-9
@@ -41,7 +41,7 @@ def test_the_index_is_the_true_one() -> None:
 
 def test_a_search_finds_what_comparing_all_finds() -> None:
     some = texts(200)
-    shingled = Shingled(some)
+    shingled = ShingledTexts(some)
     probes, others = range(50), range(50, 200)
     true = {one for one in probes if any(jaccard(some[one], some[other]) >= MIN_JACCARD for other in others)}
     assert 10 < len(true) < 50
@@ -50,7 +50,7 @@ def test_a_search_finds_what_comparing_all_finds() -> None:
 
 def test_the_newest_of_similar_texts_stays() -> None:
     some = texts(200)
-    repeated = Shingled(some).newer_duplicates()
+    repeated = ShingledTexts(some).newer_duplicates()
     kept = [at for at in range(200) if at not in repeated]
     assert 20 <= len(kept) < 190
     for older, newer in repeated.items():
@@ -61,5 +61,5 @@ def test_the_newest_of_similar_texts_stays() -> None:
 
 
 def test_short_texts_are_alike_to_none() -> None:
-    assert Shingled(["a b", "a b", "", ""]).newer_duplicates() == {}
-    assert len(Shingled([])) == 0
+    assert ShingledTexts(["a b", "a b", "", ""]).newer_duplicates() == {}
+    assert len(ShingledTexts([])) == 0

@@ -10,11 +10,11 @@ from blocklm.corpus.sample_weights import (
     FLOOR,
     MIN_HALF_LIFE_DAYS,
     Preferences,
-    Weights,
-    effective,
+    SampleWeights,
+    effective_size,
     lines_at_cut,
     survival_curve,
-    weigh,
+    weight_samples,
 )
 from blocklm.git.authors import pseudonym
 
@@ -22,8 +22,8 @@ AGES = np.linspace(1000, 0, 101)
 LINES = np.full(101, 10.0)
 
 
-def weights(kept: np.ndarray[Any, Any], **settings: Any) -> Weights:
-    return weigh(AGES, kept, LINES, np.ones(101), SamplingArguments(**settings))
+def weights(kept: np.ndarray[Any, Any], **settings: Any) -> SampleWeights:
+    return weight_samples(AGES, kept, LINES, np.ones(101), SamplingArguments(**settings))
 
 
 def test_the_half_life_is_where_half_of_the_lines_are_gone() -> None:
@@ -51,14 +51,14 @@ def test_a_half_life_can_be_given_or_switched_off() -> None:
 
 
 def test_a_young_history_has_no_shorter_half_life_than_a_month() -> None:
-    found = weigh(AGES / 100, np.zeros(101), LINES, np.ones(101), SamplingArguments(recency="auto"))
+    found = weight_samples(AGES / 100, np.zeros(101), LINES, np.ones(101), SamplingArguments(recency="auto"))
     assert found.report["half_life_days"] == MIN_HALF_LIFE_DAYS
 
 
 def test_at_least_half_of_the_samples_stay_effective() -> None:
     """Ten new changes among ninety old ones would outweigh them: the floor rises until half of all count."""
     ages = np.where(np.arange(101) < 91, 1000.0, 0.0)
-    found = weigh(ages, LINES, LINES, np.ones(101), SamplingArguments(recency="1", survival=False))
+    found = weight_samples(ages, LINES, LINES, np.ones(101), SamplingArguments(recency="1", survival=False))
     assert found.report["floor"] > FLOOR
     assert found.report["effective_samples"] >= 50
 
@@ -71,7 +71,7 @@ def test_what_lasted_weighs_more_than_what_was_replaced() -> None:
 
 def test_quality_multiplies() -> None:
     quality = np.where(np.arange(101) % 2, 2.0, 1.0)
-    found = weigh(AGES, LINES, LINES, quality, SamplingArguments(recency="off"))
+    found = weight_samples(AGES, LINES, LINES, quality, SamplingArguments(recency="off"))
     assert found.values[1] / found.values[0] == pytest.approx(2)
 
 
@@ -82,8 +82,8 @@ def test_the_curve_counts_lines_by_age() -> None:
 
 
 def test_effective_samples_are_those_of_equal_weights() -> None:
-    assert effective(np.ones(10)) == pytest.approx(10)
-    assert effective(np.array([1.0, 0, 0, 0])) == pytest.approx(1)
+    assert effective_size(np.ones(10)) == pytest.approx(10)
+    assert effective_size(np.array([1.0, 0, 0, 0])) == pytest.approx(1)
 
 
 def test_short_lines_are_no_sign_of_survival() -> None:

@@ -17,8 +17,8 @@ from blocklm.evaluation.memorization import audit
 from blocklm.models.loading import load_tokenizer
 from blocklm.models.tokenization import encode
 from blocklm.retrieval.verbatim import SPAN, span_hashes
-from blocklm.training.canaries import plant
-from blocklm.training.data_order import ReadingList
+from blocklm.training.canaries import plant_canaries
+from blocklm.training.data_order import TrainingOrder
 from tests.conftest import function
 
 PASSWORD = "Xq7" + "vLk29sPz"
@@ -138,15 +138,15 @@ def test_canaries_take_the_place_of_others_once_in_each_epoch(
 ) -> None:
     columns = {"input_ids": [[at, at] for at in range(20)], "labels": [[at, at] for at in range(20)]}
     dataset = Dataset.from_dict(columns | ({"seq_lengths": [[1, 1]] * 20} if packed else {}))
-    reading = ReadingList(dataset, list(range(20)) * 2, 20, {})
-    planted = plant(reading, tokenizer, 7, 3, 64)
+    reading = TrainingOrder(dataset, list(range(20)) * 2, 20, {})
+    planted = plant_canaries(reading, tokenizer, 7, 3, 64)
     assert (len(planted.order), planted.epoch_size, len(planted.dataset)) == (40, 20, 23)
     for epoch in (planted.order[:20], planted.order[20:]):
         assert sorted(row for row in epoch if row >= 20) == [20, 21, 22]
-    assert planted.order == plant(reading, tokenizer, 7, 3, 64).order
+    assert planted.order == plant_canaries(reading, tokenizer, 7, 3, 64).order
     row = planted.dataset[20]
     prompt, code = canaries_of(7, 3)[0].prompt, canaries_of(7, 3)[0].code
     assert tokenizer.decode(row["input_ids"]) == f'{prompt}{code}"\n{tokenizer.eos_token}'
     assert tokenizer.decode([label for label in row["labels"] if label >= 0]) == f'{code}"\n{tokenizer.eos_token}'
     assert not packed or row["seq_lengths"] == [len(row["input_ids"])]
-    assert plant(reading, tokenizer, 7, 0, 64) is reading
+    assert plant_canaries(reading, tokenizer, 7, 0, 64) is reading

@@ -12,7 +12,7 @@ from blocklm.corpus import views
 from blocklm.corpus.prompt_templates import FAMILY
 from blocklm.corpus.views import HunkText
 from blocklm.errors import UserError
-from blocklm.evaluation.questions import TASKS, Question, questions_of
+from blocklm.evaluation.questions import TASKS, GenerationTask, generation_tasks
 from blocklm.mining.hunks import hunks_of
 from blocklm.models.tokenization import IGNORED, encode
 
@@ -40,9 +40,9 @@ def samples(family: str = "plain", commits: int = 12) -> Dataset:
     return Dataset.from_list(rows)
 
 
-def asked(tokenizer: PreTrainedTokenizerBase, rows: Dataset, **keys: Any) -> list[Question]:
+def asked(tokenizer: PreTrainedTokenizerBase, rows: Dataset, **keys: Any) -> list[GenerationTask]:
     length = keys.pop("max_length", 512)
-    return questions_of(rows, dict.fromkeys(TASKS, "plain"), tokenizer, BehaviourArguments(**keys), length)
+    return generation_tasks(rows, dict.fromkeys(TASKS, "plain"), tokenizer, BehaviourArguments(**keys), length)
 
 
 def test_every_task_asks_alike_often_and_many_commits_are_heard(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -71,7 +71,7 @@ def test_what_stands_around_an_answer_is_read_back_from_the_prompt(
 ) -> None:
     rows = samples(family, commits=1)
     keys = BehaviourArguments(behavioral_items=40)
-    found = questions_of(rows, dict.fromkeys(TASKS, family), tokenizer, keys, 512)
+    found = generation_tasks(rows, dict.fromkeys(TASKS, family), tokenizer, keys, 512)
     windows = {(one.before, one.prefix, one.suffix) for one in found if one.task == "fim"}
     after = "import os\nfirst = 0\nprint(x)\n"
     assert ("", after, "z(y)\n") in windows

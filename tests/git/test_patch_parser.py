@@ -9,7 +9,7 @@ import pytest
 
 from blocklm.benchmarks.mining import exactness_table
 from blocklm.git.commits import Caps, Commit, read_commits
-from blocklm.git.isolation import sterile_repository
+from blocklm.git.isolation import isolated_repository
 from blocklm.git.patch_parser import parse_patch
 from blocklm.git.patch_stream import PatchStream
 from blocklm.git.repository import open_repository
@@ -61,7 +61,7 @@ def test_the_objects_hold_pydrillers_own_fields(torture: Path) -> None:
         "raw_rename_to",
     )
     with (
-        sterile_repository(repository.git_dir, frozenset()) as environment,
+        isolated_repository(repository.git_dir, frozenset()) as environment,
         PatchStream(environment, shas, 3, 1) as stream,
     ):
         source = pydriller.Git(environment["GIT_DIR"])

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from blocklm.git import patch_stream, process
-from blocklm.git.isolation import run_git, sterile_repository
+from blocklm.git.isolation import isolated_repository, run_git
 from blocklm.git.patch_stream import COMMITS_PER_BLOCK, PatchStream
 from blocklm.git.process import Unreadable
 from blocklm.git.repository import open_repository
@@ -32,7 +32,7 @@ def read(path: Path, count: int, workers: int) -> list[bytes | None]:
     shas = list_commits(repository).shas[:count]
     patches: list[bytes | None] = []
     with (
-        sterile_repository(repository.git_dir, frozenset()) as environment,
+        isolated_repository(repository.git_dir, frozenset()) as environment,
         PatchStream(environment, shas, 3, workers) as stream,
     ):
         for sha in shas:
@@ -47,7 +47,7 @@ def read(path: Path, count: int, workers: int) -> list[bytes | None]:
 def expected(path: Path) -> list[bytes]:
     """One process for each commit, as it should never be done."""
     repository = open_repository(path, path.parent / "clones")
-    with sterile_repository(repository.git_dir, frozenset()) as environment:
+    with isolated_repository(repository.git_dir, frozenset()) as environment:
         shas = list_commits(repository).shas
         return [run_git(environment, *PATCH, sha).stdout.encode() for sha in shas]
 
@@ -69,7 +69,7 @@ def test_a_long_patch_comes_in_pieces_that_end_between_files(tmp_path: Path, mon
     repository = open_repository(path, tmp_path / "clones")
     shas = list_commits(repository).shas
     with (
-        sterile_repository(repository.git_dir, frozenset()) as environment,
+        isolated_repository(repository.git_dir, frozenset()) as environment,
         PatchStream(environment, shas, 3, 1) as patches,
     ):
         patches.commit()
@@ -110,7 +110,7 @@ def test_a_reader_that_stops_early_leaves_no_process(long_history: Path) -> None
     repository = open_repository(long_history, long_history.parent / "clones")
     before = psutil.Process().children()
     with (
-        sterile_repository(repository.git_dir, frozenset()) as environment,
+        isolated_repository(repository.git_dir, frozenset()) as environment,
         PatchStream(environment, list_commits(repository).shas, 3, 2) as patches,
     ):
         patches.commit()
@@ -125,7 +125,7 @@ def test_a_process_that_is_killed_costs_nothing(long_history: Path) -> None:
     shas = list_commits(repository).shas
     patches = []
     with (
-        sterile_repository(repository.git_dir, frozenset()) as environment,
+        isolated_repository(repository.git_dir, frozenset()) as environment,
         PatchStream(environment, shas, 3, 2) as stream,
     ):
         for number in range(len(shas)):

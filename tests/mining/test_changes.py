@@ -15,7 +15,7 @@ from blocklm.errors import UserError
 from blocklm.git.rev_list import Selection
 from blocklm.mining.change_rows import BATCH_COMMITS, FEATURES
 from blocklm.mining.changes import Changes
-from blocklm.mining.filters import Limits
+from blocklm.mining.filters import FilterLimits
 from tests.conftest import ROOT, GitRepository, changes_of
 from tests.support.scripts import script_environment
 from tests.support.torture import Torture, write
@@ -152,7 +152,7 @@ def test_the_dataset_it_grew_out_of_goes(tmp_path: Path, corpora: Path) -> None:
 def test_other_settings_stand_beside_each_other(project: Path, corpora: Path) -> None:
     changes_of(project, corpora)
     assert changes_of(project, corpora, context_lines=5).cache == "built"
-    assert changes_of(project, corpora, limits=Limits(1000, exclude=("*.md",))).cache == "built"
+    assert changes_of(project, corpora, limits=FilterLimits(1000, exclude=("*.md",))).cache == "built"
     assert changes_of(project, corpora).cache == "hit"
     assert changes_of(project, corpora, context_lines=5).cache == "hit"
 

@@ -8,7 +8,7 @@ import pytest
 
 from blocklm.git.commits import Commit, FileChange
 from blocklm.mining.file_types import kind_of
-from blocklm.mining.filters import FILE_RULES, RULES, WHY, Limits, funnel, screen, screen_commit
+from blocklm.mining.filters import FILE_RULES, RULES, WHY, FilterLimits, funnel, screen, screen_commit
 
 CHANGE = FileChange(
     path="src/a.py",
@@ -21,12 +21,12 @@ CHANGE = FileChange(
     added=1,
     deleted=0,
 )
-LIMITS = Limits(max_changed_lines=1000, exclude=("private/",))
+LIMITS = FilterLimits(max_changed_lines=1000, exclude=("private/",))
 POINTER = "+version https://git-lfs.github.com/spec/v1\n+oid sha256:4d7a\n+size 12345\n"
 ENCODED = "".join(f'+    "{letter * 70}",\n' for letter in "abcdefgh")
 
 
-def reason_of(limits: Limits = LIMITS, **changed: Any) -> str | None:
+def reason_of(limits: FilterLimits = LIMITS, **changed: Any) -> str | None:
     """Why a change like `CHANGE` is dropped."""
     change = dataclasses.replace(CHANGE, **changed)
     return screen(change, kind_of(change.path), limits)
@@ -155,7 +155,7 @@ def test_every_reason_is_explained() -> None:
     ],
 )
 def test_globs_choose_as_in_gitignore(paths: tuple[str, ...], exclude: tuple[str, ...], path: str, kept: bool) -> None:
-    reason = reason_of(Limits(1000, paths, exclude), path=path)
+    reason = reason_of(FilterLimits(1000, paths, exclude), path=path)
     assert reason == (None if kept else "excluded")
 
 

@@ -2,16 +2,16 @@
 
 import pytest
 
-from blocklm.mining.filters import Limits, screen_hunks
+from blocklm.mining.filters import FilterLimits, screen_hunks
 from blocklm.mining.hunks import hunks_of, removed_lines
 
 MOVED = "def parse(text):\n    tree = read(text)\n    check(tree)\n    store(tree)\n    return tree"
 HERE = "@@ -1 +1,4 @@\n import a\n" + "".join(f"+{line}\n" for line in MOVED.split("\n"))
 THERE = "@@ -5,4 +5 @@\n x = 1\n" + "".join(f"-{line}\n" for line in MOVED.split("\n"))
-LIMITS = Limits(1000)
+LIMITS = FilterLimits(1000)
 
 
-def verdicts(diff: str, *others: str, limits: Limits = LIMITS) -> list[str | None]:
+def verdicts(diff: str, *others: str, limits: FilterLimits = LIMITS) -> list[str | None]:
     return screen_hunks(hunks_of(diff), removed_lines([diff, *others]), limits)
 
 
@@ -42,7 +42,7 @@ def test_hunks_that_teach_nothing_are_named(diff: str, reason: str | None) -> No
 def test_lines_moved_within_a_commit_are_no_new_text() -> None:
     assert verdicts(HERE, THERE) == ["move"]
     assert verdicts(HERE) == [None]
-    assert verdicts(HERE, THERE, limits=Limits(1000, disabled=("move",))) == [None]
+    assert verdicts(HERE, THERE, limits=FilterLimits(1000, disabled=("move",))) == [None]
 
 
 def test_lines_that_are_only_indented_where_they_stand_are_no_move() -> None:

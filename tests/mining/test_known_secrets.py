@@ -13,7 +13,7 @@ from blocklm.config.mining import MiningArguments
 from blocklm.git.repository import open_repositories, open_repository
 from blocklm.mining.change_rows import BATCH_COMMITS
 from blocklm.mining.changes import Changes
-from blocklm.mining.filters import Limits
+from blocklm.mining.filters import FilterLimits
 from blocklm.mining.mine import mine
 from blocklm.mining.redaction import redact
 from blocklm.mining.secrets.known import Key, KnownSecrets, Secret
@@ -117,9 +117,9 @@ def test_the_files_as_they_stand_lose_what_only_the_history_gives_away(
     )
     corpora = tmp_path / "corpora"
     changes, opened = changes_of(repository.path, corpora), open_repository(repository.path, corpora)
-    unaware = files_at([opened], {opened.name: head}, Limits(1000), corpora)
+    unaware = files_at([opened], {opened.name: head}, FilterLimits(1000), corpora)
     assert any(SECRET in diff for diff in unaware["diff"])
-    files = files_at([opened], {opened.name: head}, Limits(1000), corpora, changes.known)
+    files = files_at([opened], {opened.name: head}, FilterLimits(1000), corpora, changes.known)
     assert any("# the <PASSWORD> of the server" in diff for diff in files["diff"])
     assert not any(SECRET in diff for diff in files["diff"])
 

@@ -16,7 +16,7 @@ from blocklm.corpus.prompt_templates import FAMILY, Family
 from blocklm.corpus.views import HunkText
 from blocklm.errors import UserError
 from blocklm.git.repository import open_repositories, open_repository
-from blocklm.mining.filters import Limits
+from blocklm.mining.filters import FilterLimits
 from blocklm.mining.mine import mine
 from blocklm.mining.snapshot import files_at
 from tests.conftest import GitRepository, rendered
@@ -28,7 +28,7 @@ KEY = "ghp_" + "Zq8vT3nLw5Rk2mXy7Bd4Hc9Jf6Gs1Pa0Ue3D"
 
 def files(repository: GitRepository, commit: str, corpora: Path, **limits: Any) -> dict[str, Any]:
     opened = open_repository(repository.path, corpora)
-    found = files_at([opened], {opened.name: commit}, Limits(1000, **limits), corpora)
+    found = files_at([opened], {opened.name: commit}, FilterLimits(1000, **limits), corpora)
     return {row["path"]: row for row in found}
 
 
@@ -107,7 +107,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     opened = open_repository(repository.path, corpora)
     changes = mine([opened], mining)
     curated = curate(changes, mining)
-    found = files_at([opened], curated.report["cut"], Limits(1000), corpora)
+    found = files_at([opened], curated.report["cut"], FilterLimits(1000), corpora)
     wanted = ("edit", "snapshot", "review", "message")
     sampling = SamplingArguments(views=dict.fromkeys(wanted, 1), recency="off", boost={"src/part_3.py": 2})
     return load_samples(

@@ -18,7 +18,7 @@ from blocklm.models.loading import load_base, load_config, load_plain_base, load
 from blocklm.models.precision import Precision
 from blocklm.models.quantization import keys_as_stored
 from blocklm.models.savable import rehearse_saving
-from blocklm.training.planning.fake_model import phantom
+from blocklm.training.planning.fake_model import fake_model
 from tests.support.trainers import tiny_trainer
 
 BF16 = Precision(False, True, torch.bfloat16, "test")
@@ -71,7 +71,7 @@ def test_it_is_planned_as_it_is_stored(four: Path) -> None:
     config = load_config(keys)
     stored = keys_as_stored(keys, config)
     assert (stored.load_in_4bit, stored.bnb_4bit_quant_type, stored.use_bnb_nested_quant) == (True, "nf4", True)
-    model, _ = phantom(config, stored, BF16, checkpointing=False)
+    model, _ = fake_model(config, stored, BF16, checkpointing=False)
     assert model.get_base_model().model.layers[0].mlp.up_proj.base_layer.four_bit
 
 
@@ -196,4 +196,4 @@ def test_a_name_of_no_layer_is_refused(tiny_models: dict[str, Path], key: str) -
 def test_an_attention_that_the_architecture_lacks_is_refused(tiny_models: dict[str, Path]) -> None:
     keys = ModelConfig(model_name_or_path=str(tiny_models["llama"]), attn_implementation="flash_attention_2")
     with pytest.raises(UserError, match="cannot be set up as these keys say"):
-        phantom(load_config(keys), keys, FP32, checkpointing=False)
+        fake_model(load_config(keys), keys, FP32, checkpointing=False)

@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from blocklm.errors import UserError
 from blocklm.release.gguf import adapter_to_gguf, checkout, to_gguf
 from blocklm.release.merge import merge
-from blocklm.release.verify import check_saved, witness
-from blocklm.runs.completed import finished_run
+from blocklm.release.verify import check_saved, reference_logits
+from blocklm.runs.completed import open_run
 from tests.conftest import ROOT
 from tests.support.loopback_hub import TOKEN, LoopbackHub
 from tests.support.scripts import run_script, script_environment
@@ -190,7 +190,7 @@ def test_a_save_that_lost_what_was_trained_is_found(run: Path, tiny_models: dict
 
     shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("merged", "checkpoint-*"))
     tokenizer = AutoTokenizer.from_pretrained(run)
-    seen = witness(PeftModel.from_pretrained(base(), run), nullcontext(base()), tokenizer, torch.float32)
+    seen = reference_logits(PeftModel.from_pretrained(base(), run), nullcontext(base()), tokenizer, torch.float32)
     weights = tmp_path / "run" / "adapter_model.safetensors"
 
     def saved() -> Any:
@@ -204,7 +204,7 @@ def test_a_save_that_lost_what_was_trained_is_found(run: Path, tiny_models: dict
 
 
 def test_a_gguf_file_says_what_the_merged_model_says(run: Path, tmp_path: Path) -> None:
-    finished = finished_run(run)
+    finished = open_run(run)
     found = to_gguf(finished, run / "merged", ROOT / "tests" / "support" / "converter", tmp_path / "gguf")
     assert found["bytes"] == (tmp_path / "gguf" / found["file"]).stat().st_size
     assert found["same_greedy_text"]
@@ -232,13 +232,13 @@ def test_a_conversion_that_fails_leaves_what_was_there(
     (tmp_path / "gguf").mkdir()
     (tmp_path / "gguf" / "model-f16.gguf").write_text("whole")
     with pytest.raises(error, match=said) as failed:
-        to_gguf(finished_run(run), run / "merged", checkout(tmp_path), tmp_path / "gguf")
+        to_gguf(open_run(run), run / "merged", checkout(tmp_path), tmp_path / "gguf")
     assert hint is None or hint in getattr(failed.value, "hint", "")
     assert [(path.name, path.read_text()) for path in (tmp_path / "gguf").iterdir()] == [("model-f16.gguf", "whole")]
 
 
 def test_an_adapter_s_gguf_holds_its_matrices(run: Path, tmp_path: Path) -> None:
-    found = adapter_to_gguf(finished_run(run), ROOT / "tests" / "support" / "converter", tmp_path)
+    found = adapter_to_gguf(open_run(run), ROOT / "tests" / "support" / "converter", tmp_path)
     tensors = load_file(run / "adapter_model.safetensors")
     assert found == {
         "file": "adapter-f32.gguf",
@@ -252,10 +252,10 @@ def test_an_adapter_s_gguf_holds_its_matrices(run: Path, tmp_path: Path) -> None
     (tmp_path / "convert_lora_to_gguf.py").write_text(
         f"import shutil, sys\nshutil.copyfile({str(tmp_path / found['file'])!r}, sys.argv[-1])\n"
     )
-    assert "unchecked" in adapter_to_gguf(finished_run(other), tmp_path, tmp_path / "other")
+    assert "unchecked" in adapter_to_gguf(open_run(other), tmp_path, tmp_path / "other")
     config = json.loads((other / "adapter_config.json").read_text())
     (other / "adapter_config.json").write_text(json.dumps(config | {"use_rslora": True}))
-    assert adapter_to_gguf(finished_run(other), tmp_path, tmp_path) == {
+    assert adapter_to_gguf(open_run(other), tmp_path, tmp_path) == {
         "refused": "llama.cpp has no place for `use_rslora`"
     }
 
@@ -265,10 +265,10 @@ def test_a_merge_replaces_nothing_but_an_earlier_one(copy: Path, tmp_path: Path)
     (tmp_path / "models" / "other").write_text("dear to somebody")
     for out in (tmp_path / "models", copy, copy.parent, tmp_path / "models" / "other"):
         with pytest.raises(UserError, match="is not empty, and nothing of it shall be lost"):
-            merge(finished_run(copy), out)
+            merge(open_run(copy), out)
     assert (tmp_path / "models" / "other").read_text() == "dear to somebody"
     before = (copy / "merged" / "model.safetensors").stat().st_ino
-    merge(finished_run(copy), copy / "merged")
+    merge(open_run(copy), copy / "merged")
     assert (copy / "merged" / "model.safetensors").stat().st_ino != before
     assert not list(copy.glob(".merged*"))
 
@@ -281,6 +281,6 @@ def test_a_merge_that_rounding_would_undo_is_refused(run: Path, tmp_path: Path) 
         {name: tensor * (1e-3 if "lora_B" in name else 1) for name, tensor in load_file(weights).items()}, weights
     )
     with pytest.raises(UserError, match=r"rounding to torch.bfloat16 would cost \d+ % of what the adapter changes"):
-        merge(finished_run(tmp_path / "run"), tmp_path / "merged", "bfloat16")
+        merge(open_run(tmp_path / "run"), tmp_path / "merged", "bfloat16")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    assert merge(finished_run(tmp_path / "run"), tmp_path / "merged", "float32")["share_lost_to_rounding"] < 0.01
+    assert merge(open_run(tmp_path / "run"), tmp_path / "merged", "float32")["share_lost_to_rounding"] < 0.01

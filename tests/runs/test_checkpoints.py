@@ -16,7 +16,7 @@ from blocklm.config.recipe import parse_recipe
 from blocklm.errors import UserError
 from blocklm.interrupts import Interrupts
 from blocklm.runs.checkpoints import checkpoints, damage_of, delete_old_checkpoints, saved_weights
-from blocklm.runs.directory import claim, latest_checkpoint
+from blocklm.runs.directory import claim_run_directory, latest_checkpoint
 from blocklm.runs.fingerprint import weights_of
 from blocklm.runs.lock import sole_run
 from blocklm.training.train import train
@@ -109,7 +109,7 @@ def test_what_is_passed_over_is_said(run: Path, caplog: pytest.LogCaptureFixture
     (run / "recipe.yaml").write_text(json.dumps(recipe.resolved()))
     (run / "checkpoint-8" / "scheduler.pt").unlink()
     with caplog.at_level(logging.WARNING):
-        assert claim(recipe, "a" * 40) is None
+        assert claim_run_directory(recipe, "a" * 40) is None
     assert "checkpoint-8 is not whole (scheduler.pt is missing): checkpoint-6 is gone on from" in caplog.text
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from blocklm.config.recipe import Recipe, parse_recipe
 from blocklm.errors import UserError
-from blocklm.runs.directory import claim
+from blocklm.runs.directory import claim_run_directory
 
 
 @pytest.fixture
@@ -24,34 +24,34 @@ def changed(recipe: Recipe, **keys: Any) -> Recipe:
 
 
 def test_a_directory_without_work_is_free_for_any_recipe(recipe: Recipe) -> None:
-    assert claim(recipe, "a" * 40) is None
-    assert claim(changed(recipe, seed=9), "b" * 40) is None
+    assert claim_run_directory(recipe, "a" * 40) is None
+    assert claim_run_directory(changed(recipe, seed=9), "b" * 40) is None
     assert parse_recipe([str(recipe.output_dir / "recipe.yaml")]).training["seed"] == 9
 
 
 def test_a_directory_with_a_checkpoint_is_not(recipe: Recipe) -> None:
-    claim(recipe, "a" * 40)
+    claim_run_directory(recipe, "a" * 40)
     (recipe.output_dir / "checkpoint-4").mkdir()
     before = (recipe.output_dir / "recipe.yaml").read_text()
     with pytest.raises(UserError, match="`seed` was None, now 9"):
-        claim(changed(recipe, seed=9), "a" * 40)
+        claim_run_directory(changed(recipe, seed=9), "a" * 40)
     assert (recipe.output_dir / "recipe.yaml").read_text() == before
-    assert claim(recipe, "a" * 40) is None, "the same recipe resumes"
+    assert claim_run_directory(recipe, "a" * 40) is None, "the same recipe resumes"
 
 
 def test_a_manifest_whose_work_was_deleted_is_forgotten(recipe: Recipe) -> None:
-    claim(recipe, "a" * 40)
+    claim_run_directory(recipe, "a" * 40)
     left = recipe.output_dir / "manifest.json"
     left.write_text(json.dumps({"status": "interrupted", "training": {"steps": 4}, "repository": {"head": "a" * 40}}))
-    assert claim(recipe, "a" * 40) is None
+    assert claim_run_directory(recipe, "a" * 40) is None
     assert not left.exists()
 
 
 def test_new_commits_need_a_directory_of_their_own(recipe: Recipe) -> None:
-    claim(recipe, "a" * 40)
+    claim_run_directory(recipe, "a" * 40)
     (recipe.output_dir / "checkpoint-4").mkdir()
     (recipe.output_dir / "manifest.json").write_text(
         json.dumps({"status": "interrupted", "repository": {"head": "a" * 40}})
     )
     with pytest.raises(UserError, match="was trained on commit aaaaaaaaaaaa, and the repository is now at bbbb"):
-        claim(recipe, "b" * 40)
+        claim_run_directory(recipe, "b" * 40)

@@ -9,7 +9,7 @@ import pytest
 from torch.utils.tensorboard import SummaryWriter
 
 from blocklm.errors import UserError
-from blocklm.retrieval.vector_store import FileVectors, Made
+from blocklm.retrieval.vector_store import FileVectors, StoreInfo
 from blocklm.runs.continuation import roll_back
 from blocklm.runs.manifest import read_manifest
 from blocklm.runs.report.series import read_series
@@ -46,7 +46,7 @@ def test_the_curves_are_read_beside_an_archive_of_them(tmp_path: Path) -> None:
 
 def test_a_copy_of_embeddings_is_not_read(tmp_path: Path) -> None:
     store = FileVectors(tmp_path)
-    store.begin(Made("model", 2, "a" * 40))
+    store.begin(StoreInfo("model", 2, "a" * 40))
     store.add(["one"], np.array([[1.0, 0.0]], np.float32))
     shutil.copy(tmp_path / "000000.npz", tmp_path / "000000 (copy).npz")
     (tmp_path / "1-old.npz").write_bytes(b"torn")

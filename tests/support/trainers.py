@@ -11,7 +11,7 @@ from blocklm.config.recipe import parse_recipe
 from blocklm.interrupts import Interrupts
 from blocklm.models.loading import load_base, load_tokenizer, model_config
 from blocklm.models.precision import choose_precision
-from blocklm.training.data_order import ReadingList
+from blocklm.training.data_order import TrainingOrder
 from blocklm.training.train import build_trainer, sft_config
 from tests.conftest import function
 
@@ -46,7 +46,7 @@ def trainer_of(
     args = sft_config(recipe, precision)
     epochs = 1.0 if args.max_steps > 0 else args.num_train_epochs
     order = [at % len(train) for at in range(int(len(train) * epochs))]
-    reading = ReadingList(train, order, len(train), {})
+    reading = TrainingOrder(train, order, len(train), {})
     base, tokenizer = load_base(config, precision), load_tokenizer(config)
     wishes = Interrupts() if interrupts is None else interrupts
     return build_trainer(recipe, args, base, tokenizer, reading, validation, wishes, precision)

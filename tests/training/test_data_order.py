@@ -11,7 +11,7 @@ from trl import SFTConfig
 from blocklm.config.run import RunArguments
 from blocklm.config.sampling import SamplingArguments, checked
 from blocklm.errors import UserError
-from blocklm.training.data_order import InOrder, ReadingList, reading_list
+from blocklm.training.data_order import InOrder, TrainingOrder, training_order
 
 SAMPLES = Dataset.from_list(
     [
@@ -42,7 +42,7 @@ def read(
     sampling: dict[str, Any] | None = None,
     run: dict[str, Any] | None = None,
     **keys: Any,
-) -> ReadingList:
+) -> TrainingOrder:
     args = SFTConfig(
         **{
             "output_dir": str(folder / "run"),
@@ -54,14 +54,14 @@ def read(
         | keys
     )
     settings = checked(SamplingArguments(**{"views": {"edit": 1}} | (sampling or {})))
-    return reading_list(SAMPLES, tokenizer, settings, RunArguments(**run or {}), args, folder, processes=1)
+    return training_order(SAMPLES, tokenizer, settings, RunArguments(**run or {}), args, folder, processes=1)
 
 
-def texts(reading: ReadingList, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+def texts(reading: TrainingOrder, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     return [tokenizer.decode(reading.dataset[row]["input_ids"]) for row in reading.order]
 
 
-def numbers(reading: ReadingList, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def numbers(reading: TrainingOrder, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return [int(text.rpartition("x = ")[2].split("\n")[0]) for text in texts(reading, tokenizer)]
 
 
@@ -124,7 +124,7 @@ def test_enough_is_drawn_however_much_is_packed_or_too_long(
         per_device_train_batch_size=3,
     )  # fmt: skip
     settings = checked(SamplingArguments(views={"edit": 1}))
-    reading = reading_list(UNEVEN, tokenizer, settings, RunArguments(), args, tmp_path, processes=1)
+    reading = training_order(UNEVEN, tokenizer, settings, RunArguments(), args, tmp_path, processes=1)
     assert len(reading.order) == 3 * steps
     assert reading.report["too_long"] > 0
 

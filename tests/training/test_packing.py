@@ -14,8 +14,8 @@ from blocklm.config.recipe import parse_recipe
 from blocklm.interrupts import Interrupts
 from blocklm.models.loading import load_base, load_tokenizer, model_config
 from blocklm.models.precision import Precision
-from blocklm.training.data_order import ReadingList
-from blocklm.training.packing import RowsApart, keeps_documents_apart, padded
+from blocklm.training.data_order import TrainingOrder
+from blocklm.training.packing import RowsApart, keeps_documents_apart, padding_mask
 from blocklm.training.train import build_trainer, sft_config
 
 BF16 = Precision(False, True, torch.bfloat16, "test")
@@ -70,7 +70,7 @@ def trainer(model: Path, run: Path, rows: Dataset, **keys: Any) -> SFTTrainer:
     recipe = parse_recipe([str(run / "recipe.yaml")])
     config, args = model_config(recipe.model), sft_config(recipe, FP32)
     order = list(range(len(rows))) * 3
-    reading = ReadingList(rows, order, len(rows), {})
+    reading = TrainingOrder(rows, order, len(rows), {})
     return build_trainer(
         recipe, args, load_base(config, FP32), load_tokenizer(config), reading, documents(), Interrupts(), FP32
     )
@@ -108,4 +108,4 @@ def test_packed_rows_stay_apart() -> None:
     assert set(batch) == {"input_ids", "labels", "position_ids"}
     assert batch["position_ids"].tolist() == [[0, 1, 0, 1, 2], [0, 1, 2, 0, 0]]
     assert batch["labels"].tolist() == [[-100, 6, -100, 8, 9], [-100, 6, 7, -100, -100]]
-    assert padded(batch["position_ids"]).tolist() == [[False] * 5, [False] * 3 + [True] * 2]
+    assert padding_mask(batch["position_ids"]).tolist() == [[False] * 5, [False] * 3 + [True] * 2]

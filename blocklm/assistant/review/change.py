@@ -13,10 +13,10 @@ from pathlib import Path
 from blocklm.assistant.diff_input import pasted_hunks
 from blocklm.corpus.views import HunkText
 from blocklm.errors import UserError
-from blocklm.git.isolation import git_output, run_git, said_by, sterile_repository
+from blocklm.git.isolation import git_output, isolated_repository, run_git, said_by
 from blocklm.git.patch_stream import EMPTY_TREE
 from blocklm.git.repository import COMMIT, Repository
-from blocklm.mining.filters import Limits
+from blocklm.mining.filters import FilterLimits
 from blocklm.mining.messages import clean_message
 from blocklm.mining.redaction import redact
 
@@ -29,7 +29,7 @@ SUBJECTS = 5  # of a range
 
 
 @dataclass(frozen=True, slots=True)
-class UnderReview:
+class ReviewedChange:
     """A change; `name` says which, and `commits` are those that it holds: none if it is staged."""
 
     repo: str
@@ -45,7 +45,9 @@ class UnderReview:
         return sha256("\0".join(texts).encode("utf-8", "replace")).hexdigest()
 
 
-def committed(repositories: Sequence[Repository], rev: str, limits: Limits, context_lines: int) -> UnderReview:
+def committed(
+    repositories: Sequence[Repository], rev: str, limits: FilterLimits, context_lines: int
+) -> ReviewedChange:
     """What a commit changes, of a merge what it brought to its first parent; or what `main..topic` did since it left `main`.
 
     Args:
@@ -68,17 +70,17 @@ def committed(repositories: Sequence[Repository], rev: str, limits: Limits, cont
         what = "no two commits with a common past" if dots else "no commit"
         raise UserError(f"`{rev}` names {what} in {places}", "`git log --oneline` lists them; `--repo` says where")
     name = f"{base[:12]}..{tip[:12]}" if dots else tip[:12]
-    with sterile_repository(repository.git_dir, repository.shallow) as environment:
+    with isolated_repository(repository.git_dir, repository.shallow) as environment:
         excluded = [] if base == EMPTY_TREE else [f"^{base}"]
         commits = run_git(environment, "rev-list", tip, *excluded).stdout.split() if dots or excluded else [tip]
         diff = _output(environment, "diff-tree", *PATCH, f"-U{context_lines}", base, tip)
         shown = commits[:SUBJECTS] if dots else [tip]
         subjects = [_subject(environment, sha) for sha in shown]
     hunks = _hunks(diff, repository.name, limits, f"`{rev}` changes no text", "name another commit")
-    return UnderReview(repository.name, name, "; ".join(filter(None, subjects)), hunks, tuple(commits))
+    return ReviewedChange(repository.name, name, "; ".join(filter(None, subjects)), hunks, tuple(commits))
 
 
-def staged(repositories: Sequence[Repository], limits: Limits, context_lines: int) -> UnderReview:
+def staged(repositories: Sequence[Repository], limits: FilterLimits, context_lines: int) -> ReviewedChange:
     """What `git add` has taken, in the repository that we stand in, or else in the first.
 
     Raises:
@@ -92,14 +94,14 @@ def staged(repositories: Sequence[Repository], limits: Limits, context_lines: in
     index = Path((git_output(repository.path, *INDEX) or "").removesuffix("\n"))
     if not index.is_file():
         raise UserError(f"{repository.path} has no index: nothing is staged there", "name a commit, or check one out")
-    with sterile_repository(repository.git_dir, repository.shallow) as environment:
+    with isolated_repository(repository.git_dir, repository.shallow) as environment:
         # Beside a split index stands the one that most of it is in; git itself, asked for its name, runs a monitor of files.
         for source in (index, *index.parent.glob("sharedindex.*")):
             shutil.copyfile(source, Path(environment["GIT_DIR"]) / source.name)
         diff = _output(environment, "diff-index", "--cached", *PATCH, f"-U{context_lines}", head)
     hint = "`git add` what is to be reviewed, or name a commit"
     hunks = _hunks(diff, repository.name, limits, f"no change of text is staged in {repository.path}", hint)
-    return UnderReview(repository.name, "staged", "", hunks)
+    return ReviewedChange(repository.name, "staged", "", hunks)
 
 
 def _resolved(repository: Repository, rev: str) -> str | None:
@@ -125,7 +127,7 @@ def _parent(repository: Repository, sha: str | None) -> str | None:
             f"{sha[:12]} is where this shallow clone of {repository.path} begins: what it changed is not here",
             "`git fetch --unshallow`, or name a later commit",
         )
-    with sterile_repository(repository.git_dir, repository.shallow) as environment:
+    with isolated_repository(repository.git_dir, repository.shallow) as environment:
         parents = _output(environment, "rev-list", "--parents", "--max-count=1", sha).split()[1:]
     return parents[0] if parents else EMPTY_TREE
 
@@ -135,7 +137,7 @@ def _subject(environment: dict[str, str], sha: str) -> str:
     return redact([clean_message(message, author)])[0].text.partition("\n")[0]
 
 
-def _hunks(diff: str, repo: str, limits: Limits, error: str, hint: str) -> tuple[HunkText, ...]:
+def _hunks(diff: str, repo: str, limits: FilterLimits, error: str, hint: str) -> tuple[HunkText, ...]:
     if "\n@@ -" not in diff:
         raise UserError(error, hint)
     if len(diff) > MAX_CHARS:

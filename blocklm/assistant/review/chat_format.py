@@ -17,7 +17,7 @@ class Turn:
     ended: bool
 
 
-class Form(Protocol):
+class ChatFormat(Protocol):
     """How turns become one text."""
 
     @property
@@ -71,7 +71,7 @@ class Chat:
         return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answering))
 
 
-def form_of(tokenizer: PreTrainedTokenizerBase, plain: bool = False) -> Form:
+def chat_format(tokenizer: PreTrainedTokenizerBase, plain: bool = False) -> ChatFormat:
     """The form that a model was taught; headings if it was taught none, or if `plain`."""
     return Headings(tokenizer) if plain or not tokenizer.chat_template else Chat(tokenizer)
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
-from blocklm.corpus.fix_links import Repairs
+from blocklm.corpus.fix_links import FixLinker
 from blocklm.mining.filters import REVERTED_COMMIT
 from blocklm.mining.hunks import hunks_of
 from blocklm.mining.landing_times import DAY, landing_times
@@ -52,7 +52,7 @@ def _repaired(table: pa.Table, commits: Sequence[str]) -> Iterator[tuple[int, st
     kept = pc.is_null(table["drop_reason"])
     asked = table.filter(pc.and_(kept, _is_one_of(table["commit"], commits)))
     rows = pc.indices_nonzero(pc.and_(kept, _is_one_of(table["path"], asked["path"].unique().to_pylist())))
-    repairs, owners, wanted = Repairs(), list[str](), set(commits)
+    repairs, owners, wanted = FixLinker(), list[str](), set(commits)
     for change in table.take(rows).to_pylist():
         file, day = f"{change['repo']}/{change['path']}", landed[change["seq"]] / DAY
         for hunk, reason in zip(hunks_of(change["diff"]), change["hunk_reasons"], strict=True):

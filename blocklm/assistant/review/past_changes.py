@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
-from blocklm.assistant.review.change import UnderReview
+from blocklm.assistant.review.change import ReviewedChange
 from blocklm.assistant.review.followups import Followup, followups_of
 
 ASKED_CHARS = 1000  # of a change: what tells most of it stands at its beginning
@@ -35,7 +35,7 @@ class Search(Protocol):
         """The nearest commits before a place in the history."""
 
 
-def past_changes(change: UnderReview, changes: Dataset, search: Search, count: int) -> list[PastChange]:
+def past_changes(change: ReviewedChange, changes: Dataset, search: Search, count: int) -> list[PastChange]:
     """What was known when the change was made: nothing that came later is found, and no later fix.
 
     Args:
@@ -56,7 +56,7 @@ def past_change(row: Mapping[str, Any]) -> PastChange:
     return PastChange(**{**row, "day": date.fromisoformat(row["day"]), "followups": then})
 
 
-def _place(change: UnderReview, changes: Dataset) -> int | None:
+def _place(change: ReviewedChange, changes: Dataset) -> int | None:
     """Where the history that the change begins from ends; None if that is all of what was mined."""
     table = changes.data.table
     own = table.filter(pc.is_in(table["commit"], value_set=pa.array(change.commits, pa.string())))
@@ -64,7 +64,7 @@ def _place(change: UnderReview, changes: Dataset) -> int | None:
     return place
 
 
-def _question(change: UnderReview) -> str:
+def _question(change: ReviewedChange) -> str:
     """Its subject, its paths, and what it changes."""
     paths = dict.fromkeys(hunk.path for hunk in change.hunks)
     lines = (text for hunk in change.hunks for mark, text in hunk.marked if mark != " ")

@@ -12,8 +12,8 @@ from itertools import groupby
 
 from transformers import PreTrainedTokenizerBase
 
-from blocklm.assistant.review.change import UnderReview
-from blocklm.assistant.review.chat_format import Form, Turn
+from blocklm.assistant.review.change import ReviewedChange
+from blocklm.assistant.review.chat_format import ChatFormat, Turn
 from blocklm.assistant.review.past_changes import PastChange
 from blocklm.corpus.views import HunkText
 from blocklm.errors import UserError
@@ -38,8 +38,8 @@ class Conversation:
     """
 
     tokenizer: PreTrainedTokenizerBase
-    form: Form
-    change: UnderReview
+    form: ChatFormat
+    change: ReviewedChange
     past: Sequence[PastChange]
     room: int
     _told: set[str] = field(default_factory=set, init=False)

@@ -9,15 +9,15 @@ from hashlib import sha256
 from pathlib import Path
 
 from blocklm.assistant.assistant import Assistant
-from blocklm.assistant.prompts import Wording
-from blocklm.assistant.review.change import UnderReview, committed, staged
-from blocklm.assistant.review.chat_format import Form, Headings, Turn, form_of
+from blocklm.assistant.prompts import PromptBuilder
+from blocklm.assistant.review.change import ReviewedChange, committed, staged
+from blocklm.assistant.review.chat_format import ChatFormat, Headings, Turn, chat_format
 from blocklm.assistant.review.past_changes import PastChange, past_changes
 from blocklm.assistant.review.prompt import Conversation
-from blocklm.assistant.review.transcript import Session, open_session
+from blocklm.assistant.review.transcript import Transcript, open_transcript
 from blocklm.errors import UserError
 from blocklm.mining.redaction import redact
-from blocklm.runs.completed import Finished
+from blocklm.runs.completed import CompletedRun
 
 FOLDER = "reviews"
 FIRST_QUESTION = "What does this change do, and what could go wrong with it?"
@@ -39,8 +39,8 @@ class Reviewer:
     """
 
     assistant: Assistant
-    change: UnderReview
-    session: Session
+    change: ReviewedChange
+    session: Transcript
     most: int
     base: bool = False
     plain: bool = False
@@ -51,13 +51,13 @@ class Reviewer:
         Under headings a model that learned the view `review` is asked as its lessons ask: of one hunk, what a later commit
         will have to mend.
         """
-        wording = self.assistant.wording
-        if isinstance(self._form, Headings) and not self.base and "review" in wording.families:
+        builder = self.assistant.prompt_builder
+        if isinstance(self._form, Headings) and not self.base and "review" in builder.families:
             hunk = max(self.change.hunks, key=lambda hunk: sum(mark == "+" for mark, _ in hunk.marked))
             logger.info(
                 "asked as a lesson of `review` asks, about the hunk that adds most: %s", ascii(hunk.path)[1:-1]
             )
-            self._answer(FIRST_QUESTION, self.assistant.tokens([wording.review(hunk)])[0])
+            self._answer(FIRST_QUESTION, self.assistant.tokens([builder.review(hunk)])[0])
         else:
             self.ask(FIRST_QUESTION)
 
@@ -68,19 +68,19 @@ class Reviewer:
             UserError: the question cannot be put to this model.
         """
         asked = redact([question])[0].text
-        if token := self.assistant.wording.broken_by(asked):
+        if token := self.assistant.prompt_builder.broken_by(asked):
             raise UserError(f"the question holds `{token}`, which this model does not read as text", "leave it out")
         self._answer(asked, self._conversation.prompt(self.session.turns, asked))
 
     def _answer(self, question: str, tokens: Sequence[int]) -> None:
         """Let the model write until it has said all, or goes on to speak for another."""
-        stops = (*self._form.stops, *sorted(self.assistant.wording.breaking))
+        stops = (*self._form.stops, *sorted(self.assistant.prompt_builder.breaking))
         output = self.assistant.spoken(tokens, self.base, stops=stops)
         self.session.add(Turn(question, output.text, output.ended))
 
     @cached_property
-    def _form(self) -> Form:
-        return form_of(self.assistant.run.tokenizer, self.plain)
+    def _form(self) -> ChatFormat:
+        return chat_format(self.assistant.run.tokenizer, self.plain)
 
     @cached_property
     def _conversation(self) -> Conversation:
@@ -88,7 +88,7 @@ class Reviewer:
         return Conversation(self.assistant.run.tokenizer, self._form, self.change, self.session.past, room)
 
 
-def who_answers(run: Finished, base: bool) -> str:
+def who_answers(run: CompletedRun, base: bool) -> str:
     """A name of the model that is another once the model is."""
     if base:
         return f"base {Path(run.source.name).name}"
@@ -96,31 +96,31 @@ def who_answers(run: Finished, base: bool) -> str:
     return f"tuned {sha256(''.join(weights).encode()).hexdigest()[:12]}"
 
 
-def readable(change: UnderReview, wording: Wording) -> UnderReview:
+def readable(change: ReviewedChange, builder: PromptBuilder) -> ReviewedChange:
     """The change without hunks that hold a special token of the model, which would break a prompt.
 
     Raises:
         UserError: nothing is left of it.
     """
-    hunks = tuple(wording.unbroken(change.hunks))
+    hunks = tuple(builder.unbroken(change.hunks))
     if not hunks:
         raise UserError(
             "each hunk of the change holds a special token of the model", "it cannot be shown to this model"
         )
     if len(hunks) < len(change.hunks):
         logger.info("not shown: %d hunks that hold a special token of the model", len(change.hunks) - len(hunks))
-    return replace(change, hunks=hunks, subject="" if wording.broken_by(change.subject) else change.subject)
+    return replace(change, hunks=hunks, subject="" if builder.broken_by(change.subject) else change.subject)
 
 
-def readable_past(past: Sequence[PastChange], wording: Wording) -> list[PastChange]:
+def readable_past(past: Sequence[PastChange], builder: PromptBuilder) -> list[PastChange]:
     """The past changes without such that hold a special token of the model."""
     said = [
         (one, " ".join([one.subject, one.path, one.text, *(then.subject for then in one.followups)])) for one in past
     ]
-    return [one for one, text in said if not wording.broken_by(text)]
+    return [one for one, text in said if not builder.broken_by(text)]
 
 
-def review_of(
+def open_review(
     assistant: Assistant,
     rev: str | None,
     *,
@@ -150,17 +150,17 @@ def review_of(
         raise UserError(f"`{rev}` and `--staged` are two changes", "give one of them")
     if most < 1 or retrieve < 0:
         raise UserError("`--max_prompt_tokens` must be at least 1 and `--retrieve` at least 0", "mend it")
-    run, wording = assistant.run, assistant.wording
+    run, builder = assistant.run, assistant.prompt_builder
     context = run.recipe.mining.context_lines
     whole = (
-        staged(run.repositories, wording.limits, context)
+        staged(run.repositories, builder.limits, context)
         if of_index
-        else committed(run.repositories, rev or "HEAD", wording.limits, context)
+        else committed(run.repositories, rev or "HEAD", builder.limits, context)
     )
-    change = readable(whole, wording)
+    change = readable(whole, builder)
     about = {"change": f"{change.repo} {change.name}", "diff": change.digest, "model": who_answers(run, base)}
     path = run.path / FOLDER / f"{change.repo}-{change.name}{'-base' if base else ''}.jsonl"
-    session = open_session(path, about, lambda: readable_past(_past(assistant, change, retrieve), wording), anew)
+    session = open_transcript(path, about, lambda: readable_past(_past(assistant, change, retrieve), builder), anew)
     return Reviewer(assistant, change, session, most, base, plain)
 
 
@@ -183,12 +183,12 @@ def opening_lines(reviewer: Reviewer) -> Iterator[str]:
         yield from turn.answer.split("\n")
 
 
-def _counts(change: UnderReview) -> dict[str, tuple[int, int]]:
+def _counts(change: ReviewedChange) -> dict[str, tuple[int, int]]:
     marks = Counter((hunk.path, mark) for hunk in change.hunks for mark, _ in hunk.marked)
     return {path: (marks[path, "+"], marks[path, "-"]) for path, _ in marks}
 
 
-def _past(assistant: Assistant, change: UnderReview, wanted: int) -> Sequence[PastChange]:
+def _past(assistant: Assistant, change: ReviewedChange, wanted: int) -> Sequence[PastChange]:
     """What the history knows; a review goes on without it."""
     if not wanted:
         return ()

@@ -19,7 +19,7 @@ SCHEMA = 1
 
 
 @dataclass
-class Session:
+class Transcript:
     """A conversation and where it is kept.
 
     Args:
@@ -42,9 +42,9 @@ class Session:
         write_json_lines(self.path, rows)
 
 
-def open_session(
+def open_transcript(
     path: Path, about: dict[str, str], past: Callable[[], Sequence[PastChange]], anew: bool = False
-) -> Session:
+) -> Transcript:
     """Go on with a conversation, or begin one; nothing is written before its first turn.
 
     Args:
@@ -57,7 +57,7 @@ def open_session(
         UserError: what is there is about something else, or no conversation.
     """
     if anew or not path.exists():
-        return Session(path, about, past(), [])
+        return Transcript(path, about, past(), [])
     there, session = _read(path)
     for key, value in about.items():
         if there.get(key) != value:
@@ -68,13 +68,13 @@ def open_session(
     return session
 
 
-def _read(path: Path) -> tuple[dict[str, Any], Session]:
+def _read(path: Path) -> tuple[dict[str, Any], Transcript]:
     try:
         head, found, *turns = read_json_lines(path)
         about = {key: value for key, value in head.items() if key != "schema"}
         past = list(map(past_change, found["past"]))
         if head["schema"] == SCHEMA:
-            return about, Session(path, about, past, [Turn(**turn) for turn in turns])
+            return about, Transcript(path, about, past, [Turn(**turn) for turn in turns])
     except (AttributeError, KeyError, TypeError, ValueError):
         pass
     raise UserError(f"`{path}` is not a conversation of this version", "`--new` begins anew and lets it go")

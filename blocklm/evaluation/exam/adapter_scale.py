@@ -14,7 +14,7 @@ import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 
-from blocklm.evaluation.exam.items import Item
+from blocklm.evaluation.exam.items import ExamItem
 from blocklm.files import replace_file
 from blocklm.models.likelihood import bits_of_rows
 
@@ -22,7 +22,7 @@ ITEMS = 32  # of validation, which the exam never asks
 
 
 def choose_strength(
-    model: PeftModel, items: list[Item], scales: Sequence[float], pad_token_id: int, dtype: torch.dtype
+    model: PeftModel, items: list[ExamItem], scales: Sequence[float], pad_token_id: int, dtype: torch.dtype
 ) -> dict[str, Any]:
     """Bits per byte of validation at each scale of the adapter; the model is left as it was.
 

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from blocklm.errors import UserError
 from blocklm.evaluation.exam.answer_cache import Answers, key_of
-from blocklm.evaluation.exam.items import Item
+from blocklm.evaluation.exam.items import ExamItem
 from blocklm.evaluation.exam.significance import Floats, holm, relative_change
 from blocklm.models.likelihood import scored_bits
 
@@ -44,7 +44,7 @@ class Arm:
 
 
 def run_exam(
-    items: Sequence[Item], arms: Sequence[Arm], pad_token_id: int, dtype: torch.dtype, answers: Answers
+    items: Sequence[ExamItem], arms: Sequence[Arm], pad_token_id: int, dtype: torch.dtype, answers: Answers
 ) -> dict[str, Any]:
     """Ask all arms the same questions, those that they have not answered yet, and compare them.
 
@@ -58,10 +58,12 @@ def run_exam(
     Raises:
         UserError: a model gives no finite probability.
     """
-    return compare(items, {arm.name: answered(arm, items, pad_token_id, dtype, answers) for arm in arms})
+    return compare(items, {arm.name: bits_of_arm(arm, items, pad_token_id, dtype, answers) for arm in arms})
 
 
-def answered(arm: Arm, items: Sequence[Item], pad_token_id: int, dtype: torch.dtype, answers: Answers) -> list[float]:
+def bits_of_arm(
+    arm: Arm, items: Sequence[ExamItem], pad_token_id: int, dtype: torch.dtype, answers: Answers
+) -> list[float]:
     """The bits that an arm needs for each item; it is asked what it has not answered yet."""
     asked = [item.after(arm.contexts.get(item.id, [])) for item in items]
     key = {item.id: key_of(arm.weights, item.encoded.input_ids, item.encoded.scored) for item in asked}
@@ -74,7 +76,7 @@ def answered(arm: Arm, items: Sequence[Item], pad_token_id: int, dtype: torch.dt
     return [float(answers.get(key[item.id])) for item in asked]
 
 
-def compare(items: Sequence[Item], bits: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+def compare(items: Sequence[ExamItem], bits: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     """The exam's result: bits per byte of each arm, and the changes in percent with their 95 % intervals.
 
     A negative `delta_percent` means fewer bits. The entries of the result itself compare `tuned` with `base`; `arms` compares
@@ -127,7 +129,7 @@ def _change(commits: Sequence[str], before: Floats, after: Floats) -> dict[str, 
     return relative_change(np.stack(list(per_commit.values())))
 
 
-def _slices(items: Sequence[Item], base: Floats, tuned: Floats, size: Floats) -> dict[str, list[dict[str, Any]]]:
+def _slices(items: Sequence[ExamItem], base: Floats, tuned: Floats, size: Floats) -> dict[str, list[dict[str, Any]]]:
     """Tuned against base on each part of the questions that enough commits ask, the largest parts first."""
     parts: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for at, item in enumerate(items):

@@ -7,18 +7,18 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from blocklm.corpus.prompt_templates import Family
-from blocklm.evaluation.exam.items import Item
+from blocklm.evaluation.exam.items import ExamItem
 from blocklm.models.tokenization import fitted
 from blocklm.retrieval.bm25 import WordIndex
 from blocklm.retrieval.parent_files import Piece
 
 EXAMPLES = 3
 Contexts = dict[str, list[int]]  # tokens by the id of the question
-Room = Callable[[Item], int]  # tokens that may stand before a question
+Room = Callable[[ExamItem], int]  # tokens that may stand before a question
 
 
 def example_contexts(
-    items: Sequence[Item], samples: Mapping[str, Sequence[Any]], tokenizer: PreTrainedTokenizerBase, room: Room
+    items: Sequence[ExamItem], samples: Mapping[str, Sequence[Any]], tokenizer: PreTrainedTokenizerBase, room: Room
 ) -> Contexts:
     """The changes nearest to a question, each asked and answered as the question is, the nearest last.
 
@@ -42,7 +42,7 @@ def example_contexts(
 
 
 def piece_contexts(
-    items: Sequence[Item],
+    items: Sequence[ExamItem],
     found: Sequence[Sequence[Piece]],
     family: Family,
     breaking: frozenset[str],

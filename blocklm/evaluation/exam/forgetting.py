@@ -10,14 +10,14 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from blocklm.evaluation.exam.items import Item, exam_items
+from blocklm.evaluation.exam.items import ExamItem, exam_items
 
 LIMIT_PERCENT = 3.0
 PIECE_CHARS = 900  # some 300 tokens
 MOST_TOKENS = 1024
 
 
-def general_items(tokenizer: PreTrainedTokenizerBase, positions: int | None) -> list[Item]:
+def general_items(tokenizer: PreTrainedTokenizerBase, positions: int | None) -> list[ExamItem]:
     """The texts in pieces that a model of so many positions reads at once; the first line is given, the rest is asked."""
     columns: dict[str, list[Any]] = {
         key: [] for key in ("id", "prompt", "context", "completion", "added", "commit", "path", "language")
@@ -31,7 +31,7 @@ def general_items(tokenizer: PreTrainedTokenizerBase, positions: int | None) -> 
     return exam_items(columns, tokenizer, min(positions or MOST_TOKENS, MOST_TOKENS))
 
 
-def forgotten(items: Sequence[Item], bits: dict[str, list[float]]) -> dict[str, Any] | None:
+def measure_forgetting(items: Sequence[ExamItem], bits: dict[str, list[float]]) -> dict[str, Any] | None:
     """Base and tuned model on the general texts: bits per byte, the rise in percent, and whether it is flagged.
 
     None if the model reads too few tokens at once for any of them.
@@ -58,7 +58,7 @@ def forgotten(items: Sequence[Item], bits: dict[str, list[float]]) -> dict[str, 
     }
 
 
-def _per_byte(items: Sequence[Item], bits: Sequence[float], name: str) -> float:
+def _per_byte(items: Sequence[ExamItem], bits: Sequence[float], name: str) -> float:
     here = [at for at, item in enumerate(items) if item.path == name]
     return sum(bits[at] for at in here) / sum(items[at].added_bytes for at in here)
 

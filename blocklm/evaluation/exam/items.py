@@ -12,7 +12,7 @@ LENGTHS = ((10, "to 10 characters"), (40, "11 to 40 characters"), (None, "over 4
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class ExamItem:
     """One exam question: a test sample with its tokens and the number of bytes its commit added.
 
     `text` is what a search looks for: the end of the prompt and nothing of the answer. `start` counts the tokens before the
@@ -34,7 +34,7 @@ class Item:
         """Of question and answer together."""
         return len(self.encoded.input_ids)
 
-    def after(self, context: list[int]) -> "Item":
+    def after(self, context: list[int]) -> "ExamItem":
         """The same question with `context` before it."""
         ids, head = self.encoded.input_ids, self.start
         scored = self.encoded.scored
@@ -49,7 +49,7 @@ class Item:
 
 def exam_items(
     samples: Mapping[str, Sequence[Any]], tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> list[Item]:
+) -> list[ExamItem]:
     """Encode columns of samples; those whose target does not fit in `max_length` are left out for all arms alike."""
     items = []
     start = len(tokenizer("").input_ids)
@@ -63,7 +63,7 @@ def exam_items(
             text = f"{row['path']}\n{row['prompt'][begin:end]}"
             slices = _slices(row, sum(end - begin for begin, end in spans), end - begin)
             items.append(
-                Item(row["id"], row["commit"], row["path"], row["language"], size, encoded, text, start, slices)
+                ExamItem(row["id"], row["commit"], row["path"], row["language"], size, encoded, text, start, slices)
             )
     return items
 

@@ -35,7 +35,7 @@ class ExamOutcome:
     rolled_back: bool
 
 
-def chosen_strength(setup: ExamSetup, model: PreTrainedModel) -> dict[str, Any] | None:
+def choose_strength_of(setup: ExamSetup, model: PreTrainedModel) -> dict[str, Any] | None:
     """How strongly the adapter acts, as validation prefers; None where the recipe leaves nothing to choose."""
     scales = setup.recipe.exam.adapter_scales
     if not isinstance(model, PeftModel) or scales == [1.0]:

@@ -25,7 +25,7 @@ from blocklm.mining.mine import mine
 from blocklm.models.adapter import base_arm, check_same_model, previous_arm
 from blocklm.models.likelihood import bits_of_rows
 from blocklm.models.loading import positions, special_tokens
-from blocklm.runs.completed import Finished, finished_run
+from blocklm.runs.completed import CompletedRun, open_run
 from blocklm.runs.continuation import learned_commits
 from blocklm.runs.fingerprint import weights_of
 
@@ -38,7 +38,7 @@ class Compared:
     control: Path | None = None
 
 
-def evaluate(run: Finished, compared: Compared, new_commits: bool) -> dict[str, Any]:
+def evaluate(run: CompletedRun, compared: Compared, new_commits: bool) -> dict[str, Any]:
     """Run the exam again; answers that are in the run directory are not asked anew.
 
     Args:
@@ -65,7 +65,7 @@ def _setup(
     repositories: Sequence[Repository],
     changes: Changes,
     learned: frozenset[str],
-    run: Finished,
+    run: CompletedRun,
     prompts: dict[str, Family],
     reach: int | None,
 ) -> ExamSetup:
@@ -79,8 +79,8 @@ def _setup(
     return ExamSetup(run.recipe, repositories, corpus, run.tokenizer, run.source, length, reach)
 
 
-def _own_arms(run: Finished, setup_of: Callable[..., ExamSetup], control: Path | None) -> dict[str, Any]:
-    theirs = finished_run(control) if control is not None else None
+def _own_arms(run: CompletedRun, setup_of: Callable[..., ExamSetup], control: Path | None) -> dict[str, Any]:
+    theirs = open_run(control) if control is not None else None
     if theirs is not None:
         check_same_model(run.source.config, theirs.source.config, theirs.path)
     tuned = run.tuned()
@@ -94,7 +94,9 @@ def _own_arms(run: Finished, setup_of: Callable[..., ExamSetup], control: Path |
     return setup.run(opens, base, others) | check_edits(setup, opens, base)
 
 
-def _other(name: str, result: dict[str, Any], setup_of: Callable[..., ExamSetup], ours: Finished) -> dict[str, Any]:
+def _other(
+    name: str, result: dict[str, Any], setup_of: Callable[..., ExamSetup], ours: CompletedRun
+) -> dict[str, Any]:
     """Another base model on the same questions, in the prompts of its own family; bits per byte do not depend on tokens."""
     theirs = replace(ours, source=ours.source.named(name))
     prompts = prompts_for(special_tokens(theirs.tokenizer), "auto")

@@ -16,17 +16,17 @@ from blocklm.corpus.prompt_templates import FAMILY
 from blocklm.corpus.splits import spread_over_commits
 from blocklm.errors import UserError
 from blocklm.evaluation.exam.answer_cache import Answers
-from blocklm.evaluation.exam.compare import Arm, answered, run_exam
+from blocklm.evaluation.exam.compare import Arm, bits_of_arm, run_exam
 from blocklm.evaluation.exam.contexts import Contexts, example_contexts, piece_contexts
-from blocklm.evaluation.exam.forgetting import MOST_TOKENS, forgotten, general_items
-from blocklm.evaluation.exam.items import Item, exam_items
+from blocklm.evaluation.exam.forgetting import MOST_TOKENS, general_items, measure_forgetting
+from blocklm.evaluation.exam.items import ExamItem, exam_items
 from blocklm.evaluation.tasks.problems import problems_of
-from blocklm.evaluation.tasks.run import practise
+from blocklm.evaluation.tasks.run import run_tasks
 from blocklm.git.repository import Repository
 from blocklm.mining.redaction import PLACEHOLDERS
 from blocklm.models.loading import special_tokens
 from blocklm.models.source import ModelSource
-from blocklm.retrieval.parent_files import Embed, Question, nearest_before
+from blocklm.retrieval.parent_files import Embed, RetrievalQuery, nearest_before
 from blocklm.runs.fingerprint import weights_of
 
 SEED = 0  # of the choice of questions: the same for every run on the same commits
@@ -58,7 +58,7 @@ class ExamSetup:
     max_length: int
     positions: int | None
 
-    def questions(self, split: str, limit: int) -> list[Item]:
+    def questions(self, split: str, limit: int) -> list[ExamItem]:
         """At most `limit` questions of a split, spread over its commits.
 
         Raises:
@@ -96,10 +96,10 @@ class ExamSetup:
         with Answers(run_dir / ANSWERS) as answers:
             result = run_exam(items, arms, self.pad_token_id, self.dtype, answers)
             plain = [arm for arm in arms if arm.name in ("tuned", "base")]
-            bits = {arm.name: answered(arm, general, self.pad_token_id, self.dtype, answers) for arm in plain}
+            bits = {arm.name: bits_of_arm(arm, general, self.pad_token_id, self.dtype, answers) for arm in plain}
             problems = problems_of(self.recipe, self.repositories, self.corpus, self.tokenizer, self._reach)
-            tasks, rows = practise(problems, plain, self.tokenizer, self.dtype, answers)
-        return result | {"forgetting": forgotten(general, bits), "tasks": tasks, "per_problem": rows}
+            tasks, rows = run_tasks(problems, plain, self.tokenizer, self.dtype, answers)
+        return result | {"forgetting": measure_forgetting(general, bits), "tasks": tasks, "per_problem": rows}
 
     @property
     def dtype(self) -> torch.dtype:
@@ -129,11 +129,11 @@ class ExamSetup:
         """Tokens of a problem and its answer: as in training, and more where training was short and the model reads on."""
         return max(self.max_length, min(MOST_TOKENS, self.positions or 0))
 
-    def _room(self, item: Item) -> int:
+    def _room(self, item: ExamItem) -> int:
         most = self.recipe.exam.exam_context_tokens
         return max(0, min(most, (self.positions or most + item.tokens) - item.tokens))
 
-    def _contexts(self, given: str, items: list[Item]) -> Contexts:
+    def _contexts(self, given: str, items: list[ExamItem]) -> Contexts:
         if given == "examples":
             return example_contexts(items, self._asked("validation")[:], self.tokenizer, self._room)
         if given == "bm25":
@@ -144,9 +144,9 @@ class ExamSetup:
             return self._pieces(items, Embedder(self.recipe.retrieval.embedding_model).embed)
         return {}
 
-    def _pieces(self, items: list[Item], embed: Embed | None = None) -> Contexts:
+    def _pieces(self, items: list[ExamItem], embed: Embed | None = None) -> Contexts:
         suffixes = frozenset(PurePosixPath(item.path).suffix for item in items)
-        asked = [Question(item.commit, item.text) for item in items]
+        asked = [RetrievalQuery(item.commit, item.text) for item in items]
         found = nearest_before(self.repositories, asked, suffixes, PIECES, embed)
         family = FAMILY[self.corpus.report["prompts"][self.recipe.exam_view]]
         breaking = special_tokens(self.tokenizer) - set(PLACEHOLDERS)

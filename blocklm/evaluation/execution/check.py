@@ -17,10 +17,10 @@ from blocklm.config.generation import BehaviourArguments
 from blocklm.evaluation.exam.answer_cache import Answers, key_of
 from blocklm.evaluation.exam.setup import ExamSetup, Opens
 from blocklm.evaluation.exam.significance import difference
-from blocklm.evaluation.execution.limits import Limits
+from blocklm.evaluation.execution.limits import ResourceLimits
 from blocklm.evaluation.execution.runner import Edit, Trial, counted
-from blocklm.evaluation.execution.sandbox import prove
-from blocklm.evaluation.questions import Question, questions_of
+from blocklm.evaluation.execution.sandbox import check_isolation
+from blocklm.evaluation.questions import GenerationTask, generation_tasks
 from blocklm.formatting import GIB
 from blocklm.models.generation import Decoding, generate
 from blocklm.runs.fingerprint import weights_of
@@ -51,9 +51,9 @@ def check_edits(setup: ExamSetup, tuned: Opens, base: Opens) -> dict[str, Any]:
     keys, run_dir = setup.recipe.check, setup.recipe.output_dir
     if keys.check_command is None:
         return {}
-    prove(keys.binds)
+    check_isolation(keys.binds)
     memory = int(keys.check_memory * GIB)
-    limits = Limits(keys.check_timeout, memory, memory)
+    limits = ResourceLimits(keys.check_timeout, memory, memory)
     with Answers(run_dir / CHECKS) as answers:
         trial = Trial(setup.repositories, keys.check_command, limits, keys.binds, answers)
         asked = _questions(setup)
@@ -81,7 +81,7 @@ def check_edits(setup: ExamSetup, tuned: Opens, base: Opens) -> dict[str, Any]:
     return {"check": about | {"unchanged": {"pass_rate": floor}} | compared(questions, passed)}
 
 
-def compared(questions: Sequence[Question], passed: Mapping[str, Sequence[Sequence[bool]]]) -> dict[str, Any]:
+def compared(questions: Sequence[GenerationTask], passed: Mapping[str, Sequence[Sequence[bool]]]) -> dict[str, Any]:
     """The pass rates of `base` and `tuned`, and how sure their difference is.
 
     Args:
@@ -114,15 +114,15 @@ def pass_at(samples: int, passed: int, k: int) -> float:
     return float(1.0 - np.prod(1.0 - k / np.arange(samples - passed + 1, samples + 1)))
 
 
-def _questions(setup: ExamSetup) -> list[Question]:
+def _questions(setup: ExamSetup) -> list[GenerationTask]:
     longest = min(ANSWER_TOKENS, setup.max_length // 2)
     wanted = BehaviourArguments(behavioral_items=setup.recipe.check.check_items, behavioral_max_new_tokens=longest)
     family = {"edit": setup.corpus.report["prompts"]["edit"]}
-    return questions_of(setup.corpus.splits["test"], family, setup.tokenizer, wanted, setup.max_length)
+    return generation_tasks(setup.corpus.splits["test"], family, setup.tokenizer, wanted, setup.max_length)
 
 
 def _written(
-    setup: ExamSetup, weights: str, opens: Opens, questions: Sequence[Question], answers: Answers
+    setup: ExamSetup, weights: str, opens: Opens, questions: Sequence[GenerationTask], answers: Answers
 ) -> list[list[str]]:
     """What a model writes for each question, as often as the recipe says; asked for what it has not written yet.
 
@@ -149,7 +149,7 @@ def _written(
 
 
 def _passed(
-    trial: Trial, name: str, questions: Sequence[Question], texts: Sequence[Sequence[str]]
+    trial: Trial, name: str, questions: Sequence[GenerationTask], texts: Sequence[Sequence[str]]
 ) -> list[list[bool]]:
     """Whether each of the texts for each question passes."""
     edits = [Edit(question, text) for question, some in zip(questions, texts, strict=True) for text in some]

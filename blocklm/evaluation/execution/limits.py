@@ -17,7 +17,7 @@ WATCH_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
-class Limits:
+class ResourceLimits:
     """What a command and all that it starts may use together.
 
     Args:
@@ -52,7 +52,7 @@ class Outcome:
         return self.ended == "exit" and self.returncode == 0
 
 
-def kernel_limits(limits: Limits) -> list[str]:
+def kernel_limits(limits: ResourceLimits) -> list[str]:
     """Set inside, where only its own processes are counted; the machine's memory killer is to take it first."""
     # Reserved addresses are not counted as RLIMIT_AS does: Go, Java and Node reserve far more than they use. The processor's
     # time says no more than the clock does, but holds when this process is stopped and cannot look at the clock.
@@ -75,7 +75,7 @@ def kernel_limits(limits: Limits) -> list[str]:
 class Watch:
     """Reads what a process writes, and says when it has ended or exceeded a limit."""
 
-    def __init__(self, process: subprocess.Popen[bytes], reading: int, limits: Limits) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], reading: int, limits: ResourceLimits) -> None:
         self._process, self._reading, self._limits = process, reading, limits
         self._tail, self._written = b"", 0
         self._begun = self._looked = time.monotonic()

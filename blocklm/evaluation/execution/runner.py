@@ -8,10 +8,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from blocklm.evaluation.exam.answer_cache import Answers, key_of
-from blocklm.evaluation.execution.limits import Limits
+from blocklm.evaluation.execution.limits import ResourceLimits
 from blocklm.evaluation.execution.sandbox import run
 from blocklm.evaluation.execution.worktree import Tree, tree_of
-from blocklm.evaluation.questions import Question
+from blocklm.evaluation.questions import GenerationTask
 from blocklm.git.repository import Repository
 
 TAIL = 500  # characters kept of what a command said
@@ -21,7 +21,7 @@ TAIL = 500  # characters kept of what a command said
 class Edit:
     """What is written in the place of a question's truth."""
 
-    question: Question
+    question: GenerationTask
     text: str
 
 
@@ -58,7 +58,7 @@ class Trial:
 
     repositories: Sequence[Repository]
     command: str
-    limits: Limits
+    limits: ResourceLimits
     binds: Sequence[Path]
     answers: Answers
 

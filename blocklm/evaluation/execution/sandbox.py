@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from blocklm.errors import UserError
-from blocklm.evaluation.execution.limits import SMALL, Limits, Outcome, Watch, kernel_limits
+from blocklm.evaluation.execution.limits import SMALL, Outcome, ResourceLimits, Watch, kernel_limits
 
 KILLED_WITHIN = 10  # seconds: to give back much memory takes a moment
 WORK, INNER = "/tmp/work", "/bwrap"  # inside
@@ -46,7 +46,7 @@ echo proved
 """
 
 
-def run(command: Sequence[str], tree: Path, limits: Limits, binds: Sequence[Path] = ()) -> Outcome:
+def run(command: Sequence[str], tree: Path, limits: ResourceLimits, binds: Sequence[Path] = ()) -> Outcome:
     """Run a command in a copy of `tree` until it ends or exceeds a limit; nothing of it is left afterwards.
 
     Args:
@@ -99,7 +99,7 @@ def run(command: Sequence[str], tree: Path, limits: Limits, binds: Sequence[Path
         _wait_for_the_last(told)
 
 
-def _let_in(gate: socket.socket, limits: Limits) -> None:
+def _let_in(gate: socket.socket, limits: ResourceLimits) -> None:
     """Let the command begin once the walls stand and bubblewrap has seen to it that all inside dies with this process."""
     with gate, suppress(OSError):  # it has ended, or has taken all its time already: the watch says so
         gate.settimeout(limits.seconds)
@@ -118,7 +118,7 @@ def _wait_for_the_last(told: int) -> None:
             os.close(first)
 
 
-def prove(binds: Sequence[Path] = ()) -> None:
+def check_isolation(binds: Sequence[Path] = ()) -> None:
     """Start the sandbox once and let it try its walls.
 
     Raises:
@@ -126,7 +126,7 @@ def prove(binds: Sequence[Path] = ()) -> None:
     """
     for bind in binds:
         _check_bind(bind)
-    limits = Limits(30, 1 << 30, SMALL, processes=64)
+    limits = ResourceLimits(30, 1 << 30, SMALL, processes=64)
     with tempfile.TemporaryDirectory(prefix="blocklm-") as folder:
         tree = Path(folder) / "tree"
         tree.mkdir()
@@ -150,7 +150,7 @@ def _check_bind(bind: Path) -> None:
         )
 
 
-def _walls(tree: Path, limits: Limits, binds: Sequence[Path]) -> Iterator[str]:
+def _walls(tree: Path, limits: ResourceLimits, binds: Sequence[Path]) -> Iterator[str]:
     """Bubblewrap and its arguments, up to the command."""
     program = shutil.which("bwrap")
     if program is None:

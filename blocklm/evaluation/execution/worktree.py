@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from blocklm.git.isolation import run_git, sterile_repository
+from blocklm.git.isolation import isolated_repository, run_git
 from blocklm.git.repository import Repository
 
 
@@ -72,7 +72,7 @@ def tree_of(repositories: Sequence[Repository], commit: str) -> Iterator[Tree | 
         folder = Path(place) / "tree"
         folder.mkdir()
         for repository in repositories:
-            with sterile_repository(repository.git_dir, repository.shallow) as environment:
+            with isolated_repository(repository.git_dir, repository.shallow) as environment:
                 own = environment | {"GIT_INDEX_FILE": f"{place}/index", "GIT_WORK_TREE": str(folder)}
                 read = run_git(own, "read-tree", commit)
                 if read.returncode == 0:

@@ -6,7 +6,7 @@ is shown too, so that the answer ends where the body does.
 
 from collections.abc import Iterator, Sequence
 
-from blocklm.corpus.rendering import Lesson
+from blocklm.corpus.rendering import AnnotatedHunk
 from blocklm.corpus.views import LETTER, MIN_SPAN_CHARS, SPAN_CHARS
 from blocklm.evaluation.definitions import Function, functions
 from blocklm.evaluation.tasks.item import Prompts, TaskItem, after, text_of, to_fill
@@ -14,7 +14,7 @@ from blocklm.evaluation.tasks.item import Prompts, TaskItem, after, text_of, to_
 BODY = "body"
 
 
-def body_items(commit: Sequence[Lesson], prompts: Prompts) -> Iterator[TaskItem]:
+def body_items(commit: Sequence[AnnotatedHunk], prompts: Prompts) -> Iterator[TaskItem]:
     """One item per new function that is no test."""
     for lesson in commit:
         for function in new_functions(lesson):
@@ -22,7 +22,7 @@ def body_items(commit: Sequence[Lesson], prompts: Prompts) -> Iterator[TaskItem]
                 yield to_fill(lesson, BODY, function.body, function.body_end, prompts)
 
 
-def new_functions(lesson: Lesson) -> Iterator[Function]:
+def new_functions(lesson: AnnotatedHunk) -> Iterator[Function]:
     """The outermost functions of a hunk whose every line is added and whose body can be asked for, tests among them."""
     lines = after(lesson)
     last = 0

@@ -8,19 +8,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
-from blocklm.corpus.rendering import Lesson, lessons_of
+from blocklm.corpus.rendering import AnnotatedHunk, annotate_hunks
 from blocklm.evaluation.tasks.body import BODY, body_items
 from blocklm.evaluation.tasks.dead_api import DEAD_API, dead_api_items
 from blocklm.evaluation.tasks.imports import IMPORTS, import_items
 from blocklm.evaluation.tasks.item import Prompts, TaskItem, spread
 from blocklm.evaluation.tasks.repository_state import files_before, removed_symbols
 from blocklm.evaluation.tasks.ripple_edit import RIPPLE, ripple_items
-from blocklm.evaluation.tasks.which_file import WHICH_FILE, Scene, Together, file_items
+from blocklm.evaluation.tasks.which_file import WHICH_FILE, CoChanges, CommitFiles, file_items
 from blocklm.evaluation.tasks.write_test import TEST, test_items
 from blocklm.git.repository import Repository
 from blocklm.mining.redaction import PLACEHOLDERS
 
-Commit = Sequence[Lesson]  # the hunks of one that may ask, at least one
+Commit = Sequence[AnnotatedHunk]  # the hunks of one that may ask, at least one
 # The tasks that need nothing but the commit.
 OF_COMMIT: dict[str, Callable[[Commit, Prompts], Iterator[TaskItem]]] = {
     RIPPLE: ripple_items,
@@ -48,7 +48,7 @@ def task_items(
     """
     commits = list(_held_out(changes, verdicts, special_tokens))
     removed = removed_symbols(repositories, changes, commits)
-    together = Together(_training_commits(changes, verdicts))
+    together = CoChanges(_training_commits(changes, verdicts))
     scenes = _scenes(repositories, changes, commits, special_tokens)
     found: dict[str, list[TaskItem]] = {name: [] for name in (*OF_COMMIT, WHICH_FILE, DEAD_API)}
     for commit, scene in zip(commits, scenes, strict=True):
@@ -64,18 +64,18 @@ def _name(commit: Commit) -> str:
     return commit[0].text.commit
 
 
-def _held_out(changes: Dataset, verdicts: Dataset, special_tokens: frozenset[str]) -> Iterator[list[Lesson]]:
+def _held_out(changes: Dataset, verdicts: Dataset, special_tokens: frozenset[str]) -> Iterator[list[AnnotatedHunk]]:
     """The hunks that may ask, commit by commit."""
     table = verdicts.data.table
     kept = table.filter(pc.and_(pc.is_null(table["reason"]), pc.equal(table["split"], "test"))).to_pylist()
     breaking = special_tokens - set(PLACEHOLDERS)
-    for _, some in groupby(lessons_of(changes, kept), key=lambda lesson: lesson.text.commit):
+    for _, some in groupby(annotate_hunks(changes, kept), key=lambda lesson: lesson.text.commit):
         readable = [lesson for lesson in some if not _breaks(lesson, breaking)]
         if readable:
             yield readable
 
 
-def _breaks(lesson: Lesson, breaking: frozenset[str]) -> bool:
+def _breaks(lesson: AnnotatedHunk, breaking: frozenset[str]) -> bool:
     whole = "\n".join((lesson.text.path, lesson.text.message, *lesson.text.lines))
     return any(token in whole for token in breaking)
 
@@ -91,7 +91,7 @@ def _training_commits(changes: Dataset, verdicts: Dataset) -> Iterator[frozenset
 
 def _scenes(
     repositories: Sequence[Repository], changes: Dataset, commits: Iterable[Commit], special_tokens: frozenset[str]
-) -> Iterator[Scene]:
+) -> Iterator[CommitFiles]:
     """What is known of each commit's files; of code is what a change of an earlier commit was kept for."""
     asked = {_name(commit): commit for commit in commits}
     standing = files_before(repositories, asked)
@@ -104,7 +104,7 @@ def _scenes(
             there = frozenset(
                 path for path in standing[sha] & own if not any(token in path for token in special_tokens)
             )
-            yield Scene(there, frozenset(path for row in rows for path in (row["path"], row["old_path"])))
+            yield CommitFiles(there, frozenset(path for row in rows for path in (row["path"], row["old_path"])))
         for row in rows:
             if row["drop_reason"] is None:
                 known.setdefault(row["repo"], set()).add(row["path"])

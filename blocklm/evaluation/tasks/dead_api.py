@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 
-from blocklm.corpus.rendering import Lesson
+from blocklm.corpus.rendering import AnnotatedHunk
 from blocklm.corpus.views import PREFIX_CHARS
 from blocklm.corpus.windows import Line
 from blocklm.evaluation.definitions import uses
@@ -21,7 +21,7 @@ DEFINES = re.compile(
 )
 
 
-def dead_api_items(commit: Sequence[Lesson], prompts: Prompts, dead: frozenset[str]) -> Iterator[TaskItem]:
+def dead_api_items(commit: Sequence[AnnotatedHunk], prompts: Prompts, dead: frozenset[str]) -> Iterator[TaskItem]:
     """One item per removed line that used one of the dead symbols after something else.
 
     Args:
@@ -57,7 +57,7 @@ def _goes_on(line: Line, head: str) -> bool:
     return mark == "+" and text.startswith(head)
 
 
-def _item(lesson: Lesson, place: int, head: str, dead: frozenset[str], prompts: Prompts) -> TaskItem:
+def _item(lesson: AnnotatedHunk, place: int, head: str, dead: frozenset[str], prompts: Prompts) -> TaskItem:
     text = lesson.text
     above = text_of(line for line in text.marked[:place] if line[0] != "-")
     prefix = (above + head)[-PREFIX_CHARS:]

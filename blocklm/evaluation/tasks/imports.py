@@ -7,7 +7,7 @@ the-block, and in two thirds when added lines of the rest of the file are shown 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from blocklm.corpus.rendering import Lesson
+from blocklm.corpus.rendering import AnnotatedHunk
 from blocklm.corpus.views import LETTER, PREFIX_CHARS, SPAN_CHARS
 from blocklm.corpus.windows import Line
 from blocklm.evaluation.definitions import import_rows
@@ -16,7 +16,7 @@ from blocklm.evaluation.tasks.item import Prompts, TaskItem, after, text_of, to_
 IMPORTS = "imports"
 
 
-def import_items(commit: Sequence[Lesson], prompts: Prompts) -> Iterator[TaskItem]:
+def import_items(commit: Sequence[AnnotatedHunk], prompts: Prompts) -> Iterator[TaskItem]:
     """One item per run of added import lines with something around it."""
     for _, of_file in groupby(commit, key=lambda lesson: lesson.text.path):
         hunks = [(lesson, after(lesson)) for lesson in of_file]
@@ -43,7 +43,7 @@ def _runs(lines: Sequence[Line], imports: frozenset[int]) -> Iterator[tuple[int,
             yield rows[0], rows[-1] + 1
 
 
-def _item(lesson: Lesson, start: int, end: int, added: Sequence[Line], prompts: Prompts) -> TaskItem:
+def _item(lesson: AnnotatedHunk, start: int, end: int, added: Sequence[Line], prompts: Prompts) -> TaskItem:
     """The gap, and before it the first of what else is added to the file and not shown around it."""
     alone = to_fill(lesson, IMPORTS, start, end, prompts)
     around = alone.prefix + alone.suffix

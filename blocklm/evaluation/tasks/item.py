@@ -6,7 +6,7 @@ from hashlib import sha1
 from pathlib import PurePosixPath
 
 from blocklm.corpus.prompt_templates import Family
-from blocklm.corpus.rendering import Lesson
+from blocklm.corpus.rendering import AnnotatedHunk
 from blocklm.corpus.splits import spread_over_commits
 from blocklm.corpus.views import PREFIX_CHARS, SUFFIX_CHARS
 from blocklm.corpus.windows import Line
@@ -53,14 +53,14 @@ class TaskItem:
     removed: frozenset[str] = frozenset()
 
 
-def item_id(lesson: Lesson, task: str, part: int) -> str:
+def item_id(lesson: AnnotatedHunk, task: str, part: int) -> str:
     """The name of the item that is number `part` of its hunk."""
     text = lesson.text
     return sha1(f"{text.commit}|{text.path}|{text.number}|{part}|{task}".encode()).hexdigest()[:16]
 
 
 def to_fill(
-    lesson: Lesson, task: str, start: int, end: int, prompts: Prompts, given: tuple[str, str] | None = None
+    lesson: AnnotatedHunk, task: str, start: int, end: int, prompts: Prompts, given: tuple[str, str] | None = None
 ) -> TaskItem:
     """The rows from `start` up to `end` of a hunk's text after the change, to be filled in between what is around them.
 
@@ -95,7 +95,7 @@ def to_fill(
     )
 
 
-def after(lesson: Lesson) -> list[Line]:
+def after(lesson: AnnotatedHunk) -> list[Line]:
     """The lines of a hunk as the change left them, each with its mark."""
     return [line for line in lesson.text.marked if line[0] != "-"]
 

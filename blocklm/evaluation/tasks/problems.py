@@ -11,7 +11,7 @@ from blocklm.corpus.build import Corpus
 from blocklm.corpus.curation import curate
 from blocklm.corpus.prompt_templates import FAMILY, prompts_for
 from blocklm.corpus.splits import spread_over_commits
-from blocklm.evaluation.questions import TASKS, Question, questions_of
+from blocklm.evaluation.questions import TASKS, GenerationTask, generation_tasks
 from blocklm.evaluation.tasks.build import task_items
 from blocklm.evaluation.tasks.item import TaskItem
 from blocklm.git.repository import Repository
@@ -33,7 +33,7 @@ class Problem:
         endings: tokens of each candidate, none if the answer is written.
     """
 
-    question: Question
+    question: GenerationTask
     item: TaskItem | None = None
     endings: tuple[tuple[int, ...], ...] = ()
 
@@ -60,7 +60,7 @@ def problems_of(
     test, names = corpus.splits["test"], corpus.report["prompts"]
     views = sum(task in names for task in TASKS)
     asked = BehaviourArguments(behavioral_items=count * views, behavioral_max_new_tokens=MAX_NEW_TOKENS)
-    found = [Problem(question) for question in questions_of(test, names, tokenizer, asked, max_length)]
+    found = [Problem(question) for question in generation_tasks(test, names, tokenizer, asked, max_length)]
     special = special_tokens(tokenizer)
     changes = mine(repositories, recipe.mining)
     verdicts = curate(changes, recipe.mining).verdicts
@@ -89,7 +89,7 @@ def _problem(item: TaskItem, tokenizer: PreTrainedTokenizerBase, max_length: int
     prompt = encoded.labels.count(IGNORED)
     if len(encoded.input_ids) - prompt > MAX_NEW_TOKENS:
         return None
-    question = Question(
+    question = GenerationTask(
         id=item.id,
         task=item.task,
         prompt=item.prompt,

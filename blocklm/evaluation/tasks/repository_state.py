@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
-from blocklm.corpus.rendering import Lesson
+from blocklm.corpus.rendering import AnnotatedHunk
 from blocklm.evaluation.definitions import symbols
 from blocklm.evaluation.syntax import GRAMMARS
-from blocklm.git.isolation import sterile_repository
+from blocklm.git.isolation import isolated_repository
 from blocklm.git.repository import Repository
-from blocklm.git.trees import contents, files_of, first_parent
+from blocklm.git.trees import files_of, first_parent, read_contents
 
 SYMBOL = re.compile(r"\b[A-Za-z_]\w{2,}", re.ASCII)
 WORD = re.compile(rb"\w+")
@@ -24,7 +24,7 @@ def files_before(repositories: Sequence[Repository], commits: Iterable[str]) -> 
     """The files that stood at the first parent of each commit; none for a commit without one."""
     found: dict[str, frozenset[str]] = dict.fromkeys(commits, frozenset())
     for repository in repositories:
-        with sterile_repository(repository.git_dir, repository.shallow) as environment:
+        with isolated_repository(repository.git_dir, repository.shallow) as environment:
             for commit in found:
                 parent = first_parent(environment, commit)
                 if parent is not None:
@@ -33,7 +33,7 @@ def files_before(repositories: Sequence[Repository], commits: Iterable[str]) -> 
 
 
 def removed_symbols(
-    repositories: Sequence[Repository], changes: Dataset, commits: Sequence[Sequence[Lesson]]
+    repositories: Sequence[Repository], changes: Dataset, commits: Sequence[Sequence[AnnotatedHunk]]
 ) -> dict[str, frozenset[str]]:
     """The symbols in removed lines that files of the commit defined before, and that stand in no file after it.
 
@@ -46,12 +46,12 @@ def removed_symbols(
     before = _before(changes, list(words))
     found: dict[str, frozenset[str]] = {}
     for repository in repositories:
-        with sterile_repository(repository.git_dir, repository.shallow) as environment:
+        with isolated_repository(repository.git_dir, repository.shallow) as environment:
             found |= _defined(environment, _absent(environment, words), before)
     return found
 
 
-def _removed_words(commit: Sequence[Lesson]) -> frozenset[str]:
+def _removed_words(commit: Sequence[AnnotatedHunk]) -> frozenset[str]:
     """Words of the commit's removed lines that none of its other lines has."""
     removed, left = set[str](), set[str]()
     for lesson in commit:
@@ -76,7 +76,7 @@ def _absent(environment: dict[str, str], words: Words) -> dict[str, frozenset[st
     trees = {commit: [file.blob for file in files_of(environment, commit)] for commit, some in words.items() if some}
     asked = frozenset(word.encode() for some in words.values() for word in some)
     blobs = sorted({blob for tree in trees.values() for blob in tree})
-    there = {blob: asked.intersection(WORD.findall(content)) for blob, content in contents(environment, blobs)}
+    there = {blob: asked.intersection(WORD.findall(content)) for blob, content in read_contents(environment, blobs)}
     found = {}
     for commit, tree in trees.items():
         if tree:
@@ -94,7 +94,7 @@ def _defined(environment: dict[str, str], words: Words, before: Mapping[str, Map
         for blob in before.get(commit, ()):
             users[blob].append(commit)
     found: dict[str, frozenset[str]] = dict.fromkeys(asked, frozenset())
-    for blob, content in contents(environment, blobs):
+    for blob, content in read_contents(environment, blobs):
         text = content.decode("utf-8", "replace")
         standing = {word.decode() for word in WORD.findall(content)}
         for commit in users[blob]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from blocklm.corpus.rendering import Lesson
+from blocklm.corpus.rendering import AnnotatedHunk
 from blocklm.corpus.windows import Line
 from blocklm.evaluation.tasks.item import Prompts, TaskItem, item_id, text_of
 
@@ -24,7 +24,7 @@ Substitution = tuple[tuple[str, ...], tuple[str, ...]]
 class _Place:
     """One line that is replaced by one: the unchanged lines around it, and both of its texts."""
 
-    lesson: Lesson
+    lesson: AnnotatedHunk
     row: int
     above: list[Line]
     below: list[Line]
@@ -36,7 +36,7 @@ class _Place:
         return text_of([*self.above, line, *self.below])
 
 
-def ripple_items(commit: Sequence[Lesson], prompts: Prompts) -> Iterator[TaskItem]:
+def ripple_items(commit: Sequence[AnnotatedHunk], prompts: Prompts) -> Iterator[TaskItem]:
     """One item per line, except the first, in which the same words become the same others."""
     groups: dict[Substitution, list[_Place]] = defaultdict(list)
     for lesson in commit:
@@ -60,7 +60,7 @@ def substitution(old: str, new: str) -> Substitution:
     return tuple(before[start : len(before) - end]), tuple(after[start : len(after) - end])
 
 
-def _places(lesson: Lesson) -> Iterator[_Place]:
+def _places(lesson: AnnotatedHunk) -> Iterator[_Place]:
     """The lines of a hunk that are replaced by one other line each."""
     lines = lesson.text.marked
     marks = "".join(mark for mark, _ in lines)

@@ -23,9 +23,9 @@ from blocklm.evaluation.tasks.imports import IMPORTS
 from blocklm.evaluation.tasks.problems import MAX_NEW_TOKENS, Problem
 from blocklm.evaluation.tasks.task_scores import choice_scores, dead_api_scores, import_scores
 from blocklm.evaluation.tasks.which_file import WHICH_FILE
-from blocklm.models.generation import Decoding, Output, written
+from blocklm.models.generation import Decoding, Output, generate_stream
 from blocklm.models.inference_state import at_rest
-from blocklm.models.likelihood import costs
+from blocklm.models.likelihood import continuation_nll
 
 # What each task is judged by; of a dead API less is better.
 JUDGED_BY = {
@@ -42,7 +42,7 @@ JUDGED_BY = {
 }
 
 
-def practise(
+def run_tasks(
     problems: Sequence[Problem],
     arms: Sequence[Arm],
     tokenizer: PreTrainedTokenizerBase,
@@ -107,7 +107,7 @@ def _asked(
     to_write = [at for at, problem in enumerate(problems) if not problem.endings]
     questions = [problems[at].question for at in to_write]
     prompts, lines = [one.tokens for one in questions], [one.lines for one in questions]
-    for at, output in written(
+    for at, output in generate_stream(
         model, tokenizer, prompts, lines, Decoding(MAX_NEW_TOKENS), dtype, f"exam: {name} writes"
     ):
         yield to_write[at], [output.text, output.ended]
@@ -115,7 +115,7 @@ def _asked(
     device = next(model.parameters()).device
     with at_rest(model), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
         for at in tqdm(to_choose, f"exam: {name} chooses", unit=" items", disable=None):
-            nats = costs(model, problems[at].question.tokens, problems[at].endings)
+            nats = continuation_nll(model, problems[at].question.tokens, problems[at].endings)
             yield at, [cost / log(2) for cost in nats]
 
 

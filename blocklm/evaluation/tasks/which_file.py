@@ -13,7 +13,7 @@ from itertools import takewhile
 from pathlib import PurePosixPath
 
 from blocklm.corpus import views
-from blocklm.corpus.rendering import Lesson
+from blocklm.corpus.rendering import AnnotatedHunk
 from blocklm.evaluation.tasks.item import Prompts, TaskItem, item_id
 
 WHICH_FILE = "which_file"
@@ -22,7 +22,7 @@ MAX_WANTED = 5
 MAX_FILES = 50  # of a commit that tells what belongs together
 
 
-class Together:
+class CoChanges:
     """Which files some commits changed together.
 
     Args:
@@ -43,7 +43,7 @@ class Together:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class CommitFiles:
     """What is known of one commit's files.
 
     Args:
@@ -55,7 +55,9 @@ class Scene:
     touched: frozenset[str]
 
 
-def file_items(commit: Sequence[Lesson], prompts: Prompts, scene: Scene, together: Together) -> Iterator[TaskItem]:
+def file_items(
+    commit: Sequence[AnnotatedHunk], prompts: Prompts, scene: CommitFiles, together: CoChanges
+) -> Iterator[TaskItem]:
     """One item per file of the commit whose partners stood there, none where there are too few files to choose among."""
     asked = dict.fromkeys(lesson.text.path for lesson in commit)
     shown: set[str] = set()
@@ -72,7 +74,7 @@ def file_items(commit: Sequence[Lesson], prompts: Prompts, scene: Scene, togethe
                 yield _item(lesson, sample, some, others, prompts)
 
 
-def distractors(path: str, scene: Scene, together: Together, chance: random.Random) -> list[str]:
+def distractors(path: str, scene: CommitFiles, together: CoChanges, chance: random.Random) -> list[str]:
     """Twenty files that the commit left alone, if there are so many: half of them partners as far as there are some."""
     free = sorted(scene.there - scene.touched - {path})
     chance.shuffle(free)
@@ -88,7 +90,7 @@ def _shared_folders(one: str, other: str) -> int:
 
 
 def _item(
-    lesson: Lesson, sample: views.Sample, wanted: Sequence[str], others: Sequence[str], prompts: Prompts
+    lesson: AnnotatedHunk, sample: views.Sample, wanted: Sequence[str], others: Sequence[str], prompts: Prompts
 ) -> TaskItem:
     text = lesson.text
     head, end = prompts["edit"].up_to_path("edit", repo=text.repo, subject=text.subject)

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 import enry
 
-from blocklm.corpus.rendering import Lesson
+from blocklm.corpus.rendering import AnnotatedHunk
 from blocklm.corpus.views import PREFIX_CHARS
 from blocklm.evaluation.tasks.body import new_functions
 from blocklm.evaluation.tasks.item import Prompts, TaskItem, after, text_of, to_fill
@@ -18,9 +18,9 @@ TEST = "test"
 TEST_FOLDERS = frozenset({"test", "tests", "__tests__", "testing"})
 
 
-def test_items(commit: Sequence[Lesson], prompts: Prompts) -> Iterator[TaskItem]:
+def test_items(commit: Sequence[AnnotatedHunk], prompts: Prompts) -> Iterator[TaskItem]:
     """One item per new test of a commit that also adds to code which is no test."""
-    code, tests = list[tuple[str, str]](), list[tuple[Lesson, int, int, str]]()
+    code, tests = list[tuple[str, str]](), list[tuple[AnnotatedHunk, int, int, str]]()
     for lesson in commit:
         lines = after(lesson)
         found = [function for function in new_functions(lesson) if function.is_test]

@@ -49,7 +49,7 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Specimen:
+class Example:
     """Texts of one item side by side: what was asked, what came or should have come.
 
     `texts` are (label, pieces), a piece being (text, whether it is what counts in it).

@@ -12,7 +12,7 @@ from datasets import load_from_disk
 
 from blocklm.files import read_json_lines
 from blocklm.formatting import figure, plural, signed
-from blocklm.runs.report.components import Chart, Line, Specimen
+from blocklm.runs.report.components import Chart, Example, Line
 
 EXTREMES = 3
 ITEMS_SHOWN = 6
@@ -24,7 +24,7 @@ Item = Mapping[str, Any]
 Pieces = tuple[tuple[str, bool], ...]
 
 
-def extremes(items: Sequence[Item], manifest: Mapping[str, Any]) -> tuple[list[Specimen], list[Specimen]]:
+def extremes(items: Sequence[Item], manifest: Mapping[str, Any]) -> tuple[list[Example], list[Example]]:
     """The exam items where training saved most bits, and those where it cost most."""
     known = [item for item in items if item["bytes"]]
     ranked = sorted(known, key=lambda item: item["tuned_bits"] - item["base_bits"])
@@ -45,7 +45,7 @@ def _exam_texts(ids: set[str], manifest: Mapping[str, Any]) -> dict[str, Item]:
     return {row["id"]: row for row in test.select(rows)}
 
 
-def _of_exam(item: Item, texts: Mapping[str, Item]) -> Specimen:
+def _of_exam(item: Item, texts: Mapping[str, Item]) -> Example:
     base, tuned = (item[f"{arm}_bits"] / item["bytes"] for arm in ("base", "tuned"))
     change = signed(100 * (tuned / base - 1)) if base else "\N{EN DASH}"
     about = (
@@ -54,9 +54,9 @@ def _of_exam(item: Item, texts: Mapping[str, Item]) -> Specimen:
     )
     row = texts.get(item["id"])
     if row is None:
-        return Specimen(item["path"], about, ())
+        return Example(item["path"], about, ())
     shown = (("Asked with", ((_tail(row["prompt"]), False),)), ("What the commit wrote", _added(row)))
-    return Specimen(item["path"], about, shown)
+    return Example(item["path"], about, shown)
 
 
 def _added(row: Item) -> Pieces:
@@ -97,7 +97,7 @@ def read_samples(path: Path) -> list[Item]:
     return list({(row["step"], str(row["item"])): row for row in rows}.values())  # a step taken again counts once
 
 
-def samples(rows: Sequence[Item]) -> list[Specimen]:
+def samples(rows: Sequence[Item]) -> list[Example]:
     """What the model wrote for a few items at the first, a middle and the last step, beside the truth."""
     by_item: dict[str, dict[int, Item]] = defaultdict(dict)
     for row in rows:
@@ -114,7 +114,7 @@ def _spread(items: Sequence[Mapping[int, Item]]) -> list[Mapping[int, Item]]:
     return [of[at] for at in range(turns) for of in waiting.values() if at < len(of)][:ITEMS_SHOWN]
 
 
-def _of_item(steps: Mapping[int, Item]) -> Specimen:
+def _of_item(steps: Mapping[int, Item]) -> Example:
     order = sorted(steps)
     picked = sorted({order[at * (len(order) - 1) // (STEPS_SHOWN - 1)] for at in range(STEPS_SHOWN)})
     newest = steps[order[-1]]
@@ -127,7 +127,7 @@ def _of_item(steps: Mapping[int, Item]) -> Specimen:
         )
         label = "Before training" if step == 0 else f"Step {step}"
         texts.append((f"{label}: {scores}" if scores else label, _clipped([(str(steps[step]["output"]), False)])))
-    return Specimen(str(newest["item"]), _task(newest), tuple(texts))
+    return Example(str(newest["item"]), _task(newest), tuple(texts))
 
 
 def _task(row: Item) -> str:

@@ -31,7 +31,7 @@ INVISIBLE = ("Cc", "Cf", "Cs")
 
 
 @contextmanager
-def reported(run_dir: Path, writes: bool) -> Iterator[None]:
+def reporting(run_dir: Path, writes: bool) -> Iterator[None]:
     """Write the report when the block ends, however it does, once there has been something to train.
 
     A report that cannot be written takes nothing from the run: it is said, and `scripts/report.py` can build it later.

@@ -24,7 +24,7 @@ from trl import SFTTrainer
 
 from blocklm.config.recipe import Recipe
 from blocklm.evaluation.generation_eval import Answer, ask, read_rows, write_rows
-from blocklm.evaluation.questions import Question, questions_of
+from blocklm.evaluation.questions import GenerationTask, generation_tasks
 from blocklm.evaluation.scoring import by_task
 from blocklm.models.distributed import is_sharded
 from blocklm.models.generation import Decoding, rehearse
@@ -54,7 +54,7 @@ class SamplesCallback(TrainerCallback):
     def __init__(
         self,
         trainer: SFTTrainer,
-        questions: list[Question],
+        questions: list[GenerationTask],
         tokenizer: PreTrainedTokenizerBase,
         decoding: Decoding,
         dtype: torch.dtype,
@@ -127,7 +127,7 @@ class SamplesCallback(TrainerCallback):
         self._asked.add(state.global_step)
         started = time.monotonic()
         answers = self._shared(model)
-        self._trainer.watching.tracked.leave_out()
+        self._trainer.monitor.metrics.restart_clock()
         if not (answers and PartialState().is_main_process):
             return
         self._rows += [answer.row(state.global_step) for answer in answers]
@@ -192,7 +192,7 @@ def add_samples(
         UserError: a prompt of the recipe is too long.
     """
     keys = recipe.behaviour
-    questions = questions_of(validation, prompts, tokenizer, keys, trainer.args.max_length)
+    questions = generation_tasks(validation, prompts, tokenizer, keys, trainer.args.max_length)
     if not questions:
         if keys.behavioral_items:
             most = keys.behavioral_max_new_tokens

@@ -14,7 +14,7 @@ from blocklm.errors import UserError
 from blocklm.formatting import MIB
 from blocklm.interrupts import Interrupts
 from blocklm.training.monitoring.nvml import Gpus, NoGpus, process_memory
-from blocklm.training.monitoring.sampler import Gauges, Source
+from blocklm.training.monitoring.sampler import BackgroundSampler, Source
 from blocklm.training.monitoring.system import Machine
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class HardwareCallback(TrainerCallback):
         self._watch, self._interrupts, self._folder = watch, interrupts, folder
         self._gpus: Gpus | None = None
         self._gpu_entry: list[dict[str, Any]] | str | None = None
-        self._gauges: Gauges | None = None
+        self._gauges: BackgroundSampler | None = None
         self._warned: set[str] = set()
         self._paused = 0.0
 
@@ -59,7 +59,7 @@ class HardwareCallback(TrainerCallback):
         if not self._watch.hardware_interval or not PartialState().is_local_main_process:
             return
         if self._gauges is None:
-            self._gauges = Gauges(self._sources(), self._watch.hardware_interval)
+            self._gauges = BackgroundSampler(self._sources(), self._watch.hardware_interval)
         self._gauges.start()
 
     def on_step_end(

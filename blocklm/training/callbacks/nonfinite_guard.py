@@ -16,7 +16,7 @@ from blocklm.errors import UserError
 SKIPPED_IN_A_ROW = 32
 
 
-class WatchdogCallback(TrainerCallback):
+class NonFiniteCallback(TrainerCallback):
     """Ends the run when the loss, the evaluation's loss or the norm of the gradients is not finite; logs no metrics.
 
     It looks where the trainer logs, where those numbers are on the host and the same on all processes, and has the trainer

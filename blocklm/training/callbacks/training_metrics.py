@@ -11,10 +11,10 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerContro
 
 from blocklm.formatting import MIB
 from blocklm.models.tokenization import IGNORED
-from blocklm.training.packing import padded
+from blocklm.training.packing import padding_mask
 
 
-class TrackedCallback(TrainerCallback):
+class MetricsCallback(TrainerCallback):
     """Counts what the trainer reads, and derives series from that and from its own log.
 
     The libraries log `loss`, `grad_norm`, `learning_rate`, `epoch`, `num_input_tokens_seen`, `num_tokens`, `entropy`,
@@ -49,7 +49,7 @@ class TrackedCallback(TrainerCallback):
         self._scored: list[torch.Tensor] = []
         self._losses: list[float] = []
 
-    def saw(self, inputs: dict[str, Any], loss: torch.Tensor, training: bool) -> None:
+    def count_batch(self, inputs: dict[str, Any], loss: torch.Tensor, training: bool) -> None:
         """Count a batch; nothing waits for the device before the log."""
         if not training:
             scored = (inputs["labels"][..., 1:] != IGNORED).sum()
@@ -60,7 +60,7 @@ class TrackedCallback(TrainerCallback):
         if "attention_mask" in inputs:  # rows without padding come without one
             self._padded.append((inputs["attention_mask"] == 0).sum())
         elif "position_ids" in inputs:
-            self._padded.append(padded(inputs["position_ids"]).sum())
+            self._padded.append(padding_mask(inputs["position_ids"]).sum())
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -81,13 +81,13 @@ class TrackedCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Leave the evaluation out."""
-        self.leave_out()
+        self.restart_clock()
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Leave the saving out."""
-        self.leave_out()
+        self.restart_clock()
 
-    def leave_out(self) -> None:
+    def restart_clock(self) -> None:
         """Count none of the time since the last step: it went into something else."""
         self._clock = time.monotonic()
 

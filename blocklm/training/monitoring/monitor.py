@@ -17,10 +17,10 @@ from blocklm.training.callbacks.hardware import HardwareCallback
 from blocklm.training.callbacks.progress import ProgressCallback
 from blocklm.training.callbacks.stall import StallCallback
 from blocklm.training.callbacks.tensorboard import BoardCallback
-from blocklm.training.callbacks.training_metrics import TrackedCallback, tokens_per_byte
+from blocklm.training.callbacks.training_metrics import MetricsCallback, tokens_per_byte
 
 
-class Watching:
+class TrainingMonitor:
     """The callbacks that watch, and what the trainer asks of them.
 
     Args:
@@ -34,16 +34,16 @@ class Watching:
         self, recipe: Recipe, interrupts: Interrupts, validation: Dataset, tokenizer: PreTrainedTokenizerBase
     ) -> None:
         self._recipe = recipe
-        self.tracked = TrackedCallback(tokens_per_byte(validation["labels"], tokenizer))
+        self.metrics = MetricsCallback(tokens_per_byte(validation["labels"], tokenizer))
         self.hardware = HardwareCallback(recipe.watch, interrupts, recipe.output_dir)
         self.progress = ProgressCallback(self.hardware)
         self.stall = StallCallback()
         # The hardware's wish to stop must be there when the interrupts' callback looks for one.
-        self.callbacks = [self.tracked, self.hardware, self.progress, self.stall]
+        self.callbacks = [self.metrics, self.hardware, self.progress, self.stall]
 
     def series(self, trainer: SFTTrainer, logs: dict[str, float]) -> dict[str, float]:
         """What is logged beside `logs`: to the history, and from there to every tracker."""
-        found = self.tracked.series(trainer.args, trainer.state, logs)
+        found = self.metrics.series(trainer.args, trainer.state, logs)
         return found | (self.hardware.series() if "loss" in logs else {})
 
     def take_over(self, trainer: SFTTrainer) -> None:
@@ -61,12 +61,12 @@ class Watching:
 
 
 @contextmanager
-def watched(trainer: SFTTrainer, manifest: Manifest) -> Iterator[None]:
+def monitoring(trainer: SFTTrainer, manifest: Manifest) -> Iterator[None]:
     """Close what watches a training however it ends, and put what the hardware did into the manifest."""
-    watching: Watching = trainer.watching
+    monitor: TrainingMonitor = trainer.monitor
     try:
         yield
     finally:
-        watching.close()
-        usage: dict[str, Any] | None = watching.hardware.usage()
+        monitor.close()
+        usage: dict[str, Any] | None = monitor.hardware.usage()
         manifest.update(hardware={"usage": usage})

@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 Source = Callable[[], dict[str, float]]
 
 
-class Gauges:
+class BackgroundSampler:
     """Samples of several sources; never ends or slows the training that it watches.
 
     A source that fails is not read again, one warning says so, and what it gave stays in the summary.

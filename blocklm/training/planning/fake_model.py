@@ -23,7 +23,7 @@ BLOCK = 64  # weights that share a scale in 4 bit, and
 SCALES = 256  # scales that share one of their own when they are quantised too
 
 
-def phantom(
+def fake_model(
     config: PretrainedConfig,
     keys: ModelConfig,
     precision: Precision,

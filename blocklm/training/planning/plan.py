@@ -19,7 +19,7 @@ from blocklm.models.loading import positions
 from blocklm.models.precision import Precision
 from blocklm.models.quantization import keys_as_stored
 from blocklm.training.planning.device import Device
-from blocklm.training.planning.fake_model import phantom
+from blocklm.training.planning.fake_model import fake_model
 from blocklm.training.planning.step_memory import StepMemory, step_memory
 
 MIN_LENGTH = 256
@@ -81,7 +81,7 @@ class Steps:
             text.num_hidden_layers = layers
             if getattr(text, "layer_types", None):
                 text.layer_types = text.layer_types[:layers]
-            return phantom(shallow, self.keys, precision, args.gradient_checkpointing, trust_remote_code)
+            return fake_model(shallow, self.keys, precision, args.gradient_checkpointing, trust_remote_code)
 
         self._phantom = of_depth
         self._known: dict[tuple[int, int], StepMemory] = {}

@@ -19,7 +19,7 @@ from blocklm.models.distributed import is_sharded
 from blocklm.models.likelihood import BATCH_TOKENS
 from blocklm.models.source import ModelSource
 from blocklm.runs.directory import latest_checkpoint
-from blocklm.training.data_order import ReadingList
+from blocklm.training.data_order import TrainingOrder
 from blocklm.training.packing import MIN_UTILISATION, keeps_documents_apart
 from blocklm.training.planning.device import this_device
 from blocklm.training.planning.plan import Steps, make_plan, shorter_lengths
@@ -99,7 +99,7 @@ def unpack(plan: RunPlan, recipe: Recipe, utilisation: float | None) -> RunPlan 
     return replace(plan, packing=_packing(False, why, recipe))
 
 
-def with_length(plan: RunPlan, order: ReadingList, args: SFTConfig, processes: int) -> RunPlan:
+def with_length(plan: RunPlan, order: TrainingOrder, args: SFTConfig, processes: int) -> RunPlan:
     """Put into the plan how long the training will be.
 
     Args:
@@ -113,7 +113,7 @@ def with_length(plan: RunPlan, order: ReadingList, args: SFTConfig, processes: i
     return replace(plan, epochs=round(len(order.order) / order.epoch_size, 4), steps=steps)
 
 
-def prove(plan: RunPlan, trainer: SFTTrainer, examined: bool) -> RunPlan:
+def prove_plan(plan: RunPlan, trainer: SFTTrainer, examined: bool) -> RunPlan:
     """Run the largest steps once; returns the plan with the micro-batch that fits.
 
     A model that is to be split is still whole here, and nothing can be proved with it.
@@ -124,7 +124,7 @@ def prove(plan: RunPlan, trainer: SFTTrainer, examined: bool) -> RunPlan:
         examined: whether an exam follows, whose batches must fit too.
 
     Raises:
-        DoesNotFit: not one row fits: `shorter` says how to go on.
+        DoesNotFit: not one row fits: `shorter_plan` says how to go on.
     """
     if is_sharded():
         return plan
@@ -134,7 +134,7 @@ def prove(plan: RunPlan, trainer: SFTTrainer, examined: bool) -> RunPlan:
     return replace(plan, micro_batch=micro, gradient_accumulation=accumulation, reasons=(*plan.reasons, *changed))
 
 
-def shorter(plan: RunPlan, error: DoesNotFit, recipe: Recipe) -> RunPlan:
+def shorter_plan(plan: RunPlan, error: DoesNotFit, recipe: Recipe) -> RunPlan:
     """The same plan with shorter rows.
 
     Raises:

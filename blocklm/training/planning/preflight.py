@@ -99,7 +99,7 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, Exception) and bool(should_reduce_batch_size(error))
 
 
-def free() -> None:
+def release_memory() -> None:
     """Give back what a step that failed has left."""
     gc.collect()
     clear_device_cache()
@@ -115,7 +115,7 @@ def _fits(trainer: SFTTrainer, optimizer_bytes: int, asked_tokens: int) -> bool:
         fits = False
     else:
         fits = True
-    free()  # only here, where no traceback holds the tensors any more
+    release_memory()  # only here, where no traceback holds the tensors any more
     everywhere: torch.Tensor = reduce(torch.tensor(float(fits), device=trainer.args.device), "sum")
     return int(everywhere) == int(trainer.accelerator.num_processes)
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from blocklm.assistant.review.change import UnderReview, committed, staged
+from blocklm.assistant.review.change import ReviewedChange, committed, staged
 from blocklm.errors import UserError
 from blocklm.git.repository import Repository, open_repository
-from blocklm.mining.filters import Limits
+from blocklm.mining.filters import FilterLimits
 from tests.conftest import GitRepository
 
-LIMITS = Limits(max_changed_lines=1000)
+LIMITS = FilterLimits(max_changed_lines=1000)
 KEY = "ghp_" + "k9Wz3TqLr7Yp1VxBn5Md8Hc2Js6Fg4Ae0UiO"
 
 
@@ -33,15 +33,15 @@ def opened(house: GitRepository) -> Repository:
     return open_repository(house.path, house.path / "clones")
 
 
-def of(house: GitRepository, rev: str) -> UnderReview:
+def of(house: GitRepository, rev: str) -> ReviewedChange:
     return committed([opened(house)], rev, LIMITS, 3)
 
 
-def of_index(house: GitRepository) -> UnderReview:
+def of_index(house: GitRepository) -> ReviewedChange:
     return staged([opened(house)], LIMITS, 3)
 
 
-def lines(change: UnderReview) -> dict[str, list[str]]:
+def lines(change: ReviewedChange) -> dict[str, list[str]]:
     return {hunk.path: list(hunk.lines) for hunk in change.hunks}
 
 

@@ -12,12 +12,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from blocklm.errors import UserError
 from blocklm.evaluation.exam.compare import compare
-from blocklm.evaluation.exam.items import Item, exam_items
+from blocklm.evaluation.exam.items import ExamItem, exam_items
 from blocklm.models.likelihood import bits_of_rows
 from blocklm.models.tokenization import Encoded
 
 
-def items_of(texts: list[str], folder: Path) -> list[Item]:
+def items_of(texts: list[str], folder: Path) -> list[ExamItem]:
     rows = [
         {"id": str(at), "prompt": f"# {at}\n", "context": [0, 0], "completion": f"a\n{text}\nb\n", "added": [2, 3 + len(text)],
          "commit": f"c{at}", "path": "a.py", "language": "Python"}
@@ -49,7 +49,7 @@ def test_bits_are_those_of_each_item_alone(tiny_models: dict[str, Path], family:
 def made_up(commits: int, ratio: float, noise: float) -> dict[str, Any]:
     chance = np.random.default_rng(1)
     encoded = Encoded([1], [1], [True], False)
-    items = [Item(str(at), f"c{at // 2}", "a.py", None, 100, encoded) for at in range(commits * 2)]
+    items = [ExamItem(str(at), f"c{at // 2}", "a.py", None, 100, encoded) for at in range(commits * 2)]
     base = chance.uniform(80, 120, len(items))
     tuned = base * (ratio + chance.normal(0, noise, len(items)))
     return compare(items, {"base": list(base), "tuned": list(tuned)})
@@ -57,7 +57,7 @@ def made_up(commits: int, ratio: float, noise: float) -> dict[str, Any]:
 
 def test_bits_per_byte_are_a_ratio_of_sums() -> None:
     encoded = Encoded([1], [1], [True], False)
-    items = [Item("a", "c1", "x", None, 10, encoded), Item("b", "c2", "x", None, 90, encoded)]
+    items = [ExamItem("a", "c1", "x", None, 10, encoded), ExamItem("b", "c2", "x", None, 90, encoded)]
     result = compare(items, {"base": [50.0, 50.0], "tuned": [25.0, 50.0]})
     assert result["base"]["bits_per_byte"] == pytest.approx(1.0)
     assert result["tuned"]["bits_per_byte"] == pytest.approx(0.75)
@@ -69,7 +69,8 @@ def test_bits_per_byte_are_those_of_the_evaluation_harness() -> None:
     """`bits_per_byte` of lm_eval 0.4.13, given log-likelihood in nats and bytes of each item."""
     told = [(41.5, 60), (3.25, 9), (120.0, 131)]
     items = [
-        Item(str(at), f"c{at}", "x", None, size, Encoded([1], [1], [True], False)) for at, (_, size) in enumerate(told)
+        ExamItem(str(at), f"c{at}", "x", None, size, Encoded([1], [1], [True], False))
+        for at, (_, size) in enumerate(told)
     ]
     bits = [nats / math.log(2) for nats, _ in told]
     assert compare(items, {"base": bits, "tuned": bits})["base"]["bits_per_byte"] == pytest.approx(1.1884200399)
@@ -88,7 +89,7 @@ def test_the_verdict_follows_the_interval(ratio: float, noise: float, verdict: s
 
 def test_a_top_up_is_compared_with_base_and_previous() -> None:
     encoded = Encoded([1], [1], [True], False)
-    items = [Item(str(at), f"c{at}", "x", None, 10, encoded) for at in range(9)]
+    items = [ExamItem(str(at), f"c{at}", "x", None, 10, encoded) for at in range(9)]
     result = compare(items, {"base": [80.0] * 9, "tuned": [50.0 + at % 2 for at in range(9)], "previous": [40.0] * 9})
     assert (result["verdict"], result["against_previous"]["verdict"]) == ("better", "worse")
     assert result["previous"] == {"bits_per_byte": pytest.approx(4.0)}
@@ -102,7 +103,7 @@ def test_a_top_up_is_compared_with_base_and_previous() -> None:
 
 def test_a_model_that_diverged_is_not_called_unchanged() -> None:
     encoded = Encoded([1], [1], [True], False)
-    items = [Item(str(at), f"c{at}", "x", None, 10, encoded) for at in range(9)]
+    items = [ExamItem(str(at), f"c{at}", "x", None, 10, encoded) for at in range(9)]
     with pytest.raises(UserError, match="it has diverged"):
         compare(items, {"base": [50.0] * 9, "tuned": [float("nan")] * 9})
 

@@ -13,8 +13,8 @@ from blocklm.evaluation.exam.rerun import Compared, evaluate
 from blocklm.git.repository import joint_head, open_repositories
 from blocklm.interrupts import Interrupts
 from blocklm.pipeline import run_job
-from blocklm.runs.completed import finished_run
-from blocklm.runs.directory import claim
+from blocklm.runs.completed import open_run
+from blocklm.runs.directory import claim_run_directory
 from tests.conftest import GitRepository
 
 LETTERS, WORDS, EARLY, LATE = 5, 8, 56, 90
@@ -53,7 +53,7 @@ def trained(place: Path, name: str, repository: GitRepository, model: Path, **ke
     path.write_text(yaml.safe_dump(given | keys))
     recipe = parse_recipe([str(path)])
     repositories = open_repositories(recipe.mining)
-    claim(recipe, joint_head(repositories))
+    claim_run_directory(recipe, joint_head(repositories))
     run_job(recipe, repositories, Interrupts())
     return place / name
 
@@ -83,7 +83,7 @@ def own(place: Path, house: GitRepository, base: Path) -> Path:
 
 def controlled(run: Path, control: Path) -> dict[str, Any]:
     """The control's part of an exam."""
-    result = evaluate(finished_run(run), Compared((), control), new_commits=False)
+    result = evaluate(open_run(run), Compared((), control), new_commits=False)
     assert result["verdict"] == "better"
     found: dict[str, Any] = result["arms"]["control"]
     return found

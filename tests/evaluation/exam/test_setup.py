@@ -16,8 +16,8 @@ from blocklm.evaluation.exam.adapter_scale import choose_strength, set_strength
 from blocklm.evaluation.exam.answer_cache import Answers
 from blocklm.evaluation.exam.compare import Arm, run_exam
 from blocklm.evaluation.exam.contexts import example_contexts, piece_contexts
-from blocklm.evaluation.exam.forgetting import forgotten, general_items
-from blocklm.evaluation.exam.items import Item, exam_items
+from blocklm.evaluation.exam.forgetting import general_items, measure_forgetting
+from blocklm.evaluation.exam.items import ExamItem, exam_items
 from blocklm.models.adapter import put_adapter
 from blocklm.models.likelihood import bits_of_rows
 from blocklm.retrieval.parent_files import Piece
@@ -25,7 +25,7 @@ from blocklm.runs.fingerprint import weights_of
 
 
 @pytest.fixture
-def items(tiny_models: dict[str, Path]) -> list[Item]:
+def items(tiny_models: dict[str, Path]) -> list[ExamItem]:
     lines = ["return value + 1", "x", "raise ValueError(value)", "y = 2"]
     columns: dict[str, list[Any]] = {
         "id": [f"i{at}" for at in range(4)],
@@ -51,11 +51,11 @@ def tuned(tiny_models: dict[str, Path], tmp_path: Path) -> PeftModel:
     return model
 
 
-def asked(model: Any, items: list[Item]) -> list[float]:
+def asked(model: Any, items: list[ExamItem]) -> list[float]:
     return bits_of_rows(model, [item.encoded for item in items], 0, torch.float32, "test")
 
 
-def test_questions_are_told_apart(items: list[Item]) -> None:
+def test_questions_are_told_apart(items: list[ExamItem]) -> None:
     slices = [dict(item.slices or {}) for item in items]
     assert slices[0] == {
         "language": "Python", "folder": "src/lib", "length": "11 to 40 characters", "kind": "replaces", "lines": "some new",
@@ -64,7 +64,7 @@ def test_questions_are_told_apart(items: list[Item]) -> None:
     assert (slices[2]["folder"], slices[2]["lines"]) == (".", "all seen in training")
 
 
-def test_what_is_given_before_a_question_is_read_and_not_scored(items: list[Item], tuned: PeftModel) -> None:
+def test_what_is_given_before_a_question_is_read_and_not_scored(items: list[ExamItem], tuned: PeftModel) -> None:
     longer, ids, start = items[0].after([5, 6, 7]), items[0].encoded.input_ids, items[0].start
     assert longer.encoded.input_ids == [*ids[:start], 5, 6, 7, *ids[start:]]
     assert sum(longer.encoded.scored) == sum(items[0].encoded.scored)
@@ -72,7 +72,7 @@ def test_what_is_given_before_a_question_is_read_and_not_scored(items: list[Item
     assert asked(tuned, [items[0].after([])]) == asked(tuned, [items[0]])
 
 
-def test_an_interrupted_exam_asks_only_what_is_left(items: list[Item], tuned: PeftModel, tmp_path: Path) -> None:
+def test_an_interrupted_exam_asks_only_what_is_left(items: list[ExamItem], tuned: PeftModel, tmp_path: Path) -> None:
     """The second sitting may open only the arm that was not done, and gives what one sitting would."""
     weights = weights_of(tmp_path / "run")
 
@@ -100,7 +100,9 @@ def test_an_interrupted_exam_asks_only_what_is_left(items: list[Item], tuned: Pe
         )
 
 
-def test_examples_are_the_nearest_changes_as_far_as_they_fit(items: list[Item], tiny_models: dict[str, Path]) -> None:
+def test_examples_are_the_nearest_changes_as_far_as_they_fit(
+    items: list[ExamItem], tiny_models: dict[str, Path]
+) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_models["llama"])
     samples = {
         "path": ["far.md", "near.py", "nearer.py"],
@@ -117,7 +119,9 @@ def test_examples_are_the_nearest_changes_as_far_as_they_fit(items: list[Item], 
     assert example_contexts([replace(items[0], text="--\n")], samples, tokenizer, lambda item: 1000)["i0"] == []
 
 
-def test_pieces_read_as_files_do_and_none_breaks_the_prompt(items: list[Item], tiny_models: dict[str, Path]) -> None:
+def test_pieces_read_as_files_do_and_none_breaks_the_prompt(
+    items: list[ExamItem], tiny_models: dict[str, Path]
+) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_models["starcoder2"])
     pieces = [Piece("server", "a.rs", "fn a() {}\n"), Piece("server", "b.rs", 'let x = "<file_sep>";\n')]
     found = piece_contexts(
@@ -127,7 +131,7 @@ def test_pieces_read_as_files_do_and_none_breaks_the_prompt(items: list[Item], t
 
 
 def test_the_strength_with_the_fewest_bits_is_chosen_and_kept(
-    items: list[Item], tuned: PeftModel, tmp_path: Path
+    items: list[ExamItem], tuned: PeftModel, tmp_path: Path
 ) -> None:
     """A random adapter does harm: the weakest is best. What is saved acts as what was chosen."""
     before = asked(tuned, items)
@@ -145,7 +149,7 @@ def test_the_strength_with_the_fewest_bits_is_chosen_and_kept(
 
 
 def test_an_adapter_is_taken_up_at_the_strength_that_was_chosen_for_it(
-    items: list[Item], tuned: PeftModel, tmp_path: Path
+    items: list[ExamItem], tuned: PeftModel, tmp_path: Path
 ) -> None:
     set_strength(tuned, tmp_path / "run", 2.0)
     chosen = asked(tuned, items)
@@ -164,9 +168,9 @@ def test_general_texts_are_asked_in_pieces_and_a_rise_of_more_than_three_percent
     assert len({item.path for item in general}) == 10
     assert sum(item.added_bytes for item in general) > 17_000
     bits = [8.0 * item.added_bytes for item in general]
-    assert forgotten([], {"base": [], "tuned": []}) is None
+    assert measure_forgetting([], {"base": [], "tuned": []}) is None
     for factor, flagged in ((1.02, False), (1.04, True), (0.9, False)):
-        found = forgotten(general, {"base": bits, "tuned": [factor * there for there in bits]})
+        found = measure_forgetting(general, {"base": bits, "tuned": [factor * there for there in bits]})
         assert found is not None
         assert found["rise_percent"] == pytest.approx(100 * (factor - 1))
         assert found["flagged"] is flagged

@@ -22,10 +22,10 @@ from blocklm.errors import UserError
 from blocklm.evaluation.exam.answer_cache import Answers
 from blocklm.evaluation.exam.setup import ExamSetup
 from blocklm.evaluation.execution.check import check_edits, compared, pass_at
-from blocklm.evaluation.execution.limits import Limits
+from blocklm.evaluation.execution.limits import ResourceLimits
 from blocklm.evaluation.execution.runner import Edit, Trial, Verdict, counted
 from blocklm.evaluation.execution.worktree import Tree, tree_of
-from blocklm.evaluation.questions import Question
+from blocklm.evaluation.questions import GenerationTask
 from blocklm.git.repository import Repository, open_repository
 from blocklm.mining.mine import mine
 from blocklm.models.loading import special_tokens
@@ -34,7 +34,7 @@ from blocklm.runs.report.exam_table import exam_table
 from tests.conftest import GitRepository
 from tests.support.scripts import run_script
 
-LIMITS = Limits(20, 1 << 30, 64 << 20)
+LIMITS = ResourceLimits(20, 1 << 30, 64 << 20)
 PYTHON = Path(sys.executable).resolve()
 BINDS = [] if PYTHON.is_relative_to("/usr") else [Path(sys.base_prefix)]
 CHECK = f"{PYTHON} tests.py"
@@ -69,8 +69,8 @@ def opened(shop_path: Path, tmp_path: Path) -> Repository:
     return open_repository(shop_path, tmp_path)
 
 
-def question(commit: str, truth: str, path: str = "shop/prices.py") -> Question:
-    return Question("q", "edit", "", (), truth, "Python", path, commit)
+def question(commit: str, truth: str, path: str = "shop/prices.py") -> GenerationTask:
+    return GenerationTask("q", "edit", "", (), truth, "Python", path, commit)
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_right_edits_pass_and_wrong_ones_fail(
         "": "failed",
         "while True:\n    pass\n": "timeout",
     }
-    short = Trial(trial.repositories, CHECK, Limits(3, 1 << 30, 64 << 20), BINDS, trial.answers)
+    short = Trial(trial.repositories, CHECK, ResourceLimits(3, 1 << 30, 64 << 20), BINDS, trial.answers)
     edits = [Edit(asked, text) for text in written]
     found = short.verdicts(edits, "test")
     assert [verdict.kind for verdict in found] == list(written.values())

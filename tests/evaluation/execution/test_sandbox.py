@@ -17,14 +17,14 @@ import psutil
 import pytest
 
 from blocklm.errors import UserError
-from blocklm.evaluation.execution.limits import Limits, Outcome
-from blocklm.evaluation.execution.sandbox import prove, run
+from blocklm.evaluation.execution.limits import Outcome, ResourceLimits
+from blocklm.evaluation.execution.sandbox import check_isolation, run
 from tests.conftest import ROOT
 from tests.support.scripts import script_environment
 
 MIB = 1 << 20
-SMALL = Limits(seconds=10, memory=200 * MIB, disk=16 * MIB, processes=40, output=MIB)
-SHORT = Limits(seconds=1, memory=200 * MIB, disk=16 * MIB, processes=40, output=MIB)
+SMALL = ResourceLimits(seconds=10, memory=200 * MIB, disk=16 * MIB, processes=40, output=MIB)
+SHORT = ResourceLimits(seconds=1, memory=200 * MIB, disk=16 * MIB, processes=40, output=MIB)
 SECRET = "correct-horse-battery-staple"
 USER = 12345
 Runs = Callable[..., Outcome]
@@ -84,7 +84,7 @@ def by(request: pytest.FixtureRequest) -> Callable[[Callable[[], Any]], Any]:
 def shell(by: Callable[[Callable[[], Any]], Any], place: Path) -> Runs:
     """Run a shell script in the sandbox."""
 
-    def runs(script: str, limits: Limits = SMALL, **given: Any) -> Outcome:
+    def runs(script: str, limits: ResourceLimits = SMALL, **given: Any) -> Outcome:
         found: Outcome = by(lambda: run(["bash", "-c", script], place / "tree", limits, **given))
         return found
 
@@ -119,7 +119,7 @@ def test_a_command_works_on_a_copy_of_the_tree(shell: Runs, place: Path) -> None
 def test_a_umask_that_hides_all_from_others_changes_nothing(shell: Runs, by: Callable[..., Any]) -> None:
     before = os.umask(0o077)
     try:
-        by(prove)
+        by(check_isolation)
         assert shell("touch new && stat -c %a new").tail == "644\n"
     finally:
         os.umask(before)
@@ -252,11 +252,11 @@ def test_a_toolchain_is_seen_without_its_tokens(shell: Runs, place: Path) -> Non
 
 @installed
 def test_it_proves_itself(by: Callable[[Callable[[], Any]], Any], place: Path) -> None:
-    by(prove)
+    by(check_isolation)
     with pytest.raises(UserError, match="show generated code all of"):
-        prove([Path.home()])
+        check_isolation([Path.home()])
     with pytest.raises(UserError, match="is no folder"):
-        prove([place / "nowhere"])
+        check_isolation([place / "nowhere"])
 
 
 @installed
@@ -279,15 +279,15 @@ def test_a_wall_that_is_missing_is_found(
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{place}:{os.environ['PATH']}")
     if said is None:
-        prove()
+        check_isolation()
     else:
         with pytest.raises(UserError, match=said):
-            prove()
+            check_isolation()
 
 
 def test_without_bubblewrap_nothing_runs(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(place))
-    for starts in (prove, lambda: run(["touch", str(place / "ran")], place / "tree", SMALL)):
+    for starts in (check_isolation, lambda: run(["touch", str(place / "ran")], place / "tree", SMALL)):
         with pytest.raises(UserError, match="`bwrap`"):
             starts()
     assert not (place / "ran").exists()
@@ -296,5 +296,5 @@ def test_without_bubblewrap_nothing_runs(place: Path, monkeypatch: pytest.Monkey
 def test_the_refusal_says_what_to_install(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(place))
     with pytest.raises(UserError) as error:
-        prove()
+        check_isolation()
     assert "apt install bubblewrap" in error.value.hint

@@ -13,7 +13,7 @@ import pytest
 from blocklm.config.mining import MiningArguments
 from blocklm.corpus.curation import curate
 from blocklm.corpus.prompt_templates import FAMILY
-from blocklm.corpus.rendering import Lesson
+from blocklm.corpus.rendering import AnnotatedHunk
 from blocklm.corpus.views import HunkText
 from blocklm.evaluation.tasks.body import body_items
 from blocklm.evaluation.tasks.build import task_items
@@ -22,7 +22,7 @@ from blocklm.evaluation.tasks.imports import import_items
 from blocklm.evaluation.tasks.item import TaskItem, spread
 from blocklm.evaluation.tasks.repository_state import files_before, removed_symbols
 from blocklm.evaluation.tasks.ripple_edit import ripple_items, substitution
-from blocklm.evaluation.tasks.which_file import Scene, Together, distractors
+from blocklm.evaluation.tasks.which_file import CoChanges, CommitFiles, distractors
 from blocklm.evaluation.tasks.write_test import test_items as asked_tests
 from blocklm.git.repository import open_repository
 from blocklm.mining.hunks import hunks_of
@@ -202,10 +202,10 @@ def test_a_substitution_is_what_differs_between_the_ends(old: str, new: str, fou
     assert substitution(old, new) == found
 
 
-def lesson(diff: str, path: str = "src/a.rs") -> Lesson:
+def lesson(diff: str, path: str = "src/a.rs") -> AnnotatedHunk:
     (hunk,) = hunks_of(diff)
     text = HunkText("demo", "c" * 40, path, "Rename", 0, hunk.lines)
-    return Lesson(text, "test", 1.0, False, "", "Rust", 0, datetime(2024, 1, 1, tzinfo=UTC))
+    return AnnotatedHunk(text, "test", 1.0, False, "", "Rust", 0, datetime(2024, 1, 1, tzinfo=UTC))
 
 
 def test_a_ripple_shows_no_other_change_and_asks_for_no_copy() -> None:
@@ -270,8 +270,10 @@ def test_distractors_are_partners_first_and_then_neighbours() -> None:
     others = (
         [f"a/b/f{at}.rs" for at in range(8)] + [f"a/g{at}.rs" for at in range(8)] + [f"z/h{at}.rs" for at in range(8)]
     )
-    together = Together([frozenset({"a/b/x.rs", "z/h1.rs"}), frozenset({"a/b/x.rs", "z/h1.rs", "z/h0.rs", "gone.rs"})])
-    scene = Scene(frozenset([*others, "a/b/x.rs", "a/b/same.rs"]), frozenset({"a/b/x.rs", "a/b/same.rs"}))
+    together = CoChanges(
+        [frozenset({"a/b/x.rs", "z/h1.rs"}), frozenset({"a/b/x.rs", "z/h1.rs", "z/h0.rs", "gone.rs"})]
+    )
+    scene = CommitFiles(frozenset([*others, "a/b/x.rs", "a/b/same.rs"]), frozenset({"a/b/x.rs", "a/b/same.rs"}))
     found = distractors("a/b/x.rs", scene, together, random.Random(0))
     assert found[:2] == ["z/h1.rs", "z/h0.rs"]
     assert set(found[2:10]) == set(others[:8])
@@ -290,7 +292,7 @@ def test_what_is_gone_was_defined_and_stands_nowhere_and_what_was_there_stood_be
     changes = changes_of(repository.path, tmp_path / "corpora")
     row = next(row for row in changes.dataset if row["commit"] == second and row["path"] == "a.py")
     text = HunkText("r", second, "a.py", "Go", 0, hunks_of(row["diff"])[0].lines)
-    asked = Lesson(text, "test", 1.0, False, "", "Python", 1, datetime(2024, 1, 1, tzinfo=UTC))
+    asked = AnnotatedHunk(text, "test", 1.0, False, "", "Python", 1, datetime(2024, 1, 1, tzinfo=UTC))
     opened = open_repository(repository.path, tmp_path)
     assert removed_symbols([opened], changes.dataset, [[asked]]) == {second: frozenset({"lone"})}
     assert files_before([opened], [first, second]) == {first: frozenset(), second: frozenset({"a.py", "b.txt"})}

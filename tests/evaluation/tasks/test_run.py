@@ -11,11 +11,11 @@ from trl import ModelConfig
 
 from blocklm.evaluation.exam.answer_cache import Answers, key_of
 from blocklm.evaluation.exam.compare import Arm
-from blocklm.evaluation.questions import Question
+from blocklm.evaluation.questions import GenerationTask
 from blocklm.evaluation.tasks.item import TaskItem
 from blocklm.evaluation.tasks.problems import Problem
-from blocklm.evaluation.tasks.run import practise
-from blocklm.models.likelihood import costs
+from blocklm.evaluation.tasks.run import run_tasks
+from blocklm.models.likelihood import continuation_nll
 from blocklm.models.loading import load_tokenizer
 from tests.support.memory import memory_left
 
@@ -36,7 +36,7 @@ def problem(tokenizer: PreTrainedTokenizerBase, task: str, commit: str, truth: s
     prompt = f"# {task} of {commit}\n"
     item = TaskItem(f"{task}-{commit}", task, commit, "a.py", "Python", prompt, (0, 0), truth, **more)
     tokens = tuple(tokenizer(prompt).input_ids)
-    question = Question(item.id, task, prompt, tokens, truth, "Python", "a.py", commit, item.before)
+    question = GenerationTask(item.id, task, prompt, tokens, truth, "Python", "a.py", commit, item.before)
     endings = tokenizer(list(item.candidates), add_special_tokens=False).input_ids if item.candidates else []
     return Problem(question, item, tuple(map(tuple, endings)))
 
@@ -59,7 +59,7 @@ def test_a_prompt_read_once_costs_what_reading_it_each_time_does(model: Any, tok
     for end in endings:
         logits = model(torch.tensor([[*prompt, *end]])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
         alone.append(-float(logits[range(len(end)), end].sum().detach()))
-    assert costs(model, prompt, endings) == pytest.approx(alone, rel=1e-4)
+    assert continuation_nll(model, prompt, endings) == pytest.approx(alone, rel=1e-4)
     assert len(set(map(len, endings))) > 1
 
 
@@ -72,9 +72,9 @@ def test_candidates_that_memory_does_not_hold_together_cost_the_same(tokenizer: 
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).eval()
     prompt, endings = [5] * 1024, tokenizer(list(PATHS)).input_ids
-    whole = costs(model, prompt, endings)
+    whole = continuation_nll(model, prompt, endings)
     with memory_left(90 << 20):
-        assert costs(model, prompt, endings) == pytest.approx(whole, rel=1e-4)
+        assert continuation_nll(model, prompt, endings) == pytest.approx(whole, rel=1e-4)
 
 
 def test_each_task_is_compared_by_its_own_score(problems: list[Problem], tokenizer: Any, tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_each_task_is_compared_by_its_own_score(problems: list[Problem], tokeniz
             for weights, answer in (("b", known[asked.task]), ("t", knows[asked.task])):
                 answers.add(key_of(weights, asked.tokens, asked.lines, one.endings), answer)
         arms = [Arm("base", "b", lambda: pytest.fail("asked")), Arm("tuned", "t", lambda: pytest.fail("asked"))]
-        tasks, rows = practise(problems, arms, tokenizer, torch.float32, answers)
+        tasks, rows = run_tasks(problems, arms, tokenizer, torch.float32, answers)
     assert {name: task["score"] for name, task in tasks.items()} == {
         "which_file": "mrr", "body": "edit_similarity", "dead_api": "dead_api",
     }  # fmt: skip
@@ -109,7 +109,7 @@ def test_what_was_answered_is_not_asked_again(
 ) -> None:
     arms = [Arm("base", "b", lambda: nullcontext(model)), Arm("tuned", "t", lambda: nullcontext(model))]
     with Answers(tmp_path / "answers.jsonl") as answers:
-        found = practise(problems[:6], arms, tokenizer, torch.float32, answers)
+        found = run_tasks(problems[:6], arms, tokenizer, torch.float32, answers)
     assert all(task["change"]["delta"] == 0 for task in found[0].values()), "both are the same model"
     assert all(task["change"]["verdict"] == "no detectable change" for task in found[0].values())
     lines = (tmp_path / "answers.jsonl").read_text().splitlines(keepends=True)
@@ -124,5 +124,5 @@ def test_what_was_answered_is_not_asked_again(
         return Arm(name, name[0], opens)
 
     with Answers(tmp_path / "answers.jsonl") as answers:
-        assert practise(problems[:6], [again("base"), again("tuned")], tokenizer, torch.float32, answers) == found
+        assert run_tasks(problems[:6], [again("base"), again("tuned")], tokenizer, torch.float32, answers) == found
     assert opened == ["tuned"], "one answer of it was torn"

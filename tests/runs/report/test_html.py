@@ -19,7 +19,7 @@ from blocklm.errors import UserError
 from blocklm.files import write_json
 from blocklm.interrupts import Interrupted
 from blocklm.runs.manifest import Manifest, read_manifest
-from blocklm.runs.report.html import reported, write_html_report
+from blocklm.runs.report.html import reporting, write_html_report
 from blocklm.runs.report.series import POINTS_SHOWN, thinned
 from tests.conftest import ROOT, GitRepository, changes_of, function, rendered
 from tests.support.programs import do_without
@@ -37,7 +37,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from torch.utils.tensorboard import SummaryWriter
 
     from blocklm.evaluation.exam.compare import compare
-    from blocklm.evaluation.exam.items import Item
+    from blocklm.evaluation.exam.items import ExamItem
     from blocklm.models.tokenization import Encoded
 
     root = tmp_path_factory.mktemp("hostile")
@@ -51,7 +51,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     test = corpus.splits["test"]
     encoded = Encoded([1], [1], [True], False)
     items = [
-        Item(row["id"], row["commit"], row["path"], f"{row['language']}{SCRIPT}", row["added"][1] - row["added"][0], encoded)
+        ExamItem(row["id"], row["commit"], row["path"], f"{row['language']}{SCRIPT}", row["added"][1] - row["added"][0], encoded)
         for row in test
     ]  # fmt: skip
     base = [100.0 + at for at in range(len(items))]
@@ -269,7 +269,7 @@ def test_a_run_that_breaks_off_leaves_its_report(run: Path, ended: BaseException
     before = content(run)
     manifest = Manifest(run / "manifest.json", before["recipe"])
     manifest.update(repository=before["repository"], corpus=before["corpus"])
-    with pytest.raises(type(ended)), reported(run, True), manifest.phase("train"):
+    with pytest.raises(type(ended)), reporting(run, True), manifest.phase("train"):
         raise ended
     page = (run / "report.html").read_text()
     assert said in page
@@ -279,10 +279,10 @@ def test_a_run_that_breaks_off_leaves_its_report(run: Path, ended: BaseException
 
 def test_one_that_never_began_to_train_and_one_that_does_not_write_leave_none(run: Path) -> None:
     recipe = content(run)["recipe"]
-    with reported(run, False):
+    with reporting(run, False):
         pass
     manifest = Manifest(run / "manifest.json", recipe)
-    with pytest.raises(UserError), reported(run, True), manifest.phase("mine"):
+    with pytest.raises(UserError), reporting(run, True), manifest.phase("mine"):
         raise UserError("an empty history", "commit something")
     assert not (run / "report.html").exists()
     assert "interrupted" in write_html_report(run).read_text()  # asked for, it is built from what there is
@@ -290,7 +290,7 @@ def test_one_that_never_began_to_train_and_one_that_does_not_write_leave_none(ru
 
 def test_a_report_that_fails_takes_nothing_from_the_run(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     (run / "exam.json").write_text("torn")
-    with reported(run, True):
+    with reporting(run, True):
         pass
     assert "`python scripts/report.py" in caplog.text
     assert not (run / "report.html").exists()

@@ -16,7 +16,7 @@ from blocklm.config.generation import BehaviourArguments
 from blocklm.config.recipe import parse_recipe
 from blocklm.errors import UserError
 from blocklm.evaluation.generation_eval import SAMPLES, ask, history, read_rows, write_rows
-from blocklm.evaluation.questions import Question
+from blocklm.evaluation.questions import GenerationTask
 from blocklm.evaluation.scoring import by_task, scores_of
 from blocklm.interrupts import Interrupts
 from blocklm.models.generation import Decoding, Output
@@ -29,7 +29,7 @@ from tests.support.trainers import tiny_trainer
 FOUR_BIT = {"load_in_4bit": True, "gradient_checkpointing": True, "max_steps": 4, "save_steps": 2, "report_to": []}
 
 
-def questions(trainer: SFTTrainer) -> list[Question]:
+def questions(trainer: SFTTrainer) -> list[GenerationTask]:
     """Two to fill in, and a prompt that nobody knows the end of."""
     tokenizer = trainer.processing_class
     found = []
@@ -38,8 +38,8 @@ def questions(trainer: SFTTrainer) -> list[Question]:
         head, body, tail = text.partition(f"    return value * {number} + {number % 3}\n")
         names: dict[str, Any] = {"language": "Python", "path": "src/steps.py", "commit": f"{number:040d}"}
         tokens = tuple(tokenizer(head).input_ids)
-        found.append(Question(f"fim-{number}", "fim", head, tokens, body, prefix=head, suffix=tail, **names))
-    return [*found, Question("prompt-1", "prompt", "def ", tuple(tokenizer("def ").input_ids))]
+        found.append(GenerationTask(f"fim-{number}", "fim", head, tokens, body, prefix=head, suffix=tail, **names))
+    return [*found, GenerationTask("prompt-1", "prompt", "def ", tuple(tokenizer("def ").input_ids))]
 
 
 Asked = Callable[..., tuple[SFTTrainer, SamplesCallback]]
@@ -152,9 +152,9 @@ def test_scores_and_texts_are_on_the_board(asked: Asked, tmp_path: Path) -> None
 
 def test_the_time_of_answers_is_not_that_of_training(asked: Asked) -> None:
     trainer, callback = asked("run")
-    trainer.watching.tracked._clock = 0.0
+    trainer.monitor.metrics._clock = 0.0
     callback.on_evaluate(trainer.args, trainer.state, trainer.control, model=trainer.model)
-    assert trainer.watching.tracked._clock > 0
+    assert trainer.monitor.metrics._clock > 0
 
 
 def test_answers_for_want_of_memory_cost_no_training(
@@ -162,7 +162,7 @@ def test_answers_for_want_of_memory_cost_no_training(
 ) -> None:
     """A prompt that takes gigabytes, with half of one left."""
     trainer, callback = asked("run")
-    long = Question("long", "prompt", "", (5,) * 2_000_000)
+    long = GenerationTask("long", "prompt", "", (5,) * 2_000_000)
     callback._questions = [long]
     with memory_left(300 << 20), caplog.at_level("WARNING", logger="blocklm"):
         with pytest.raises(RuntimeError):
@@ -183,14 +183,14 @@ def test_answers_do_not_depend_on_who_else_is_asked(tiny_models: dict[str, Path]
 
 
 def test_each_task_has_its_scores() -> None:
-    edit = Question("e", "edit", "", (), "x = 12\n", "Python", before="x = 1\n")
+    edit = GenerationTask("e", "edit", "", (), "x = 12\n", "Python", before="x = 1\n")
     assert scores_of(edit, Output("x = 2\n", True)) == {
         "exact_match": 0, "edit_similarity": pytest.approx(5 / 6), "ended": 1, "identifier_f1": 1, "parse_valid": 1,
         "copy_floor": pytest.approx(5 / 6),
     }  # fmt: skip
-    line = Question("n", "next_line", "", (), "x := 12\n", "Perl")
+    line = GenerationTask("n", "next_line", "", (), "x := 12\n", "Perl")
     assert scores_of(line, Output("x := 12", False)) == {"exact_match": 1, "edit_similarity": 1, "ended": 0}
-    message = Question("m", "message", "", (), "Raise x\n")
+    message = GenerationTask("m", "message", "", (), "Raise x\n")
     assert scores_of(message, Output("Raise x\n", True)) == {
         "exact_match": 1, "edit_similarity": 1, "ended": 1, "chrf": 100,
     }  # fmt: skip

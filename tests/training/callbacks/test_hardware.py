@@ -20,7 +20,7 @@ from blocklm.errors import UserError
 from blocklm.interrupts import Interrupts
 from blocklm.runs.manifest import Manifest, read_manifest
 from blocklm.training.callbacks.hardware import memory_in_use
-from blocklm.training.monitoring.monitor import watched
+from blocklm.training.monitoring.monitor import monitoring
 from blocklm.training.train import train
 from blocklm.training.trainer import OrderedTrainer
 from tests.conftest import ROOT
@@ -59,7 +59,7 @@ class Cools(logging.Handler):
 
 class Weather(TrainerCallback):
     def on_step_begin(self, args, state, control, **kwargs):
-        watched_by = trainer.watching.hardware
+        watched_by = trainer.monitor.hardware
         if state.global_step == 2:
             write(gpu(celsius=95), gpu(celsius=71))
             while watched_by.latest["gpu0_temp_c"] != 95:
@@ -179,7 +179,7 @@ def test_training_is_the_same_with_and_without_all_that_watches(
         if name == "alone":
             for method in ("compute_loss", "log"):
                 monkeypatch.setattr(OrderedTrainer, method, getattr(SFTTrainer, method))
-            for callback in [*trainer.watching.callbacks, *_boards(trainer)]:
+            for callback in [*trainer.monitor.callbacks, *_boards(trainer)]:
                 trainer.remove_callback(callback)
         train(trainer, Interrupts())
         weights.append(load_file(tmp_path / name / "adapter_model.safetensors"))
@@ -203,7 +203,7 @@ def test_full_memory_ends_the_run_with_a_checkpoint_from_which_it_goes_on_as_if_
     manifest = Manifest(run / "manifest.json", {})
     trainer = tiny_trainer(tiny_models["llama"], run, {"memory_stop_percent": 0.01}, interrupts)
     stopped = r"\d+ % of this machine's RAM is taken: stopped at step 1, which is saved"
-    with pytest.raises(UserError, match=stopped), manifest.phase("train"), watched(trainer, manifest):
+    with pytest.raises(UserError, match=stopped), manifest.phase("train"), monitoring(trainer, manifest):
         train(trainer, interrupts)
     content = read_manifest(run)
     assert content is not None
@@ -238,7 +238,7 @@ def test_nothing_is_looked_at_with_an_interval_of_zero(tiny_models: dict[str, Pa
         tiny_models["llama"], tmp_path / "run", {"hardware_interval": 0, "memory_stop_percent": 0.01}
     )
     manifest, before = Manifest(tmp_path / "manifest.json", {}), set(threading.enumerate())
-    with watched(trainer, manifest):
+    with monitoring(trainer, manifest):
         trainer.train()
     assert manifest.content["hardware"] == {"usage": None}
     for thread in set(threading.enumerate()) - before:

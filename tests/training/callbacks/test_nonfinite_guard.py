@@ -15,7 +15,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from blocklm.errors import UserError
 from blocklm.interrupts import Interrupts
 from blocklm.runs.directory import latest_checkpoint
-from blocklm.training.callbacks.nonfinite_guard import SKIPPED_IN_A_ROW, WatchdogCallback, check_weights
+from blocklm.training.callbacks.nonfinite_guard import SKIPPED_IN_A_ROW, NonFiniteCallback, check_weights
 from blocklm.training.train import train
 from tests.conftest import ROOT
 from tests.support.runs import manifest
@@ -86,7 +86,7 @@ def test_under_fp16_a_gradient_may_overflow_and_a_loss_may_not(
     args = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, bf16=False)
     args.fp16 = fp16
     try:
-        WatchdogCallback().on_log(args, TrainerState(), TrainerControl(), {name: math.inf, "learning_rate": 1.0})
+        NonFiniteCallback().on_log(args, TrainerState(), TrainerControl(), {name: math.inf, "learning_rate": 1.0})
     except UserError as error:
         assert ends, error
         assert ("fp16: false" in error.hint) == fp16
@@ -102,7 +102,7 @@ def test_fp16_may_skip_some_steps_and_not_all(tmp_path: Path) -> None:
     weight = torch.nn.Parameter(torch.ones(1))
     scaler = torch.amp.GradScaler("cpu")
     optimizer = AcceleratedOptimizer(torch.optim.SGD([weight], lr=1e-3), scaler=scaler)
-    watchdog, state = WatchdogCallback(), TrainerState()
+    watchdog, state = NonFiniteCallback(), TrainerState()
 
     def step(gradient: float) -> None:
         scaler.scale((weight * gradient).sum()).backward()  # type: ignore[no-untyped-call]

@@ -9,17 +9,19 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerControl, TrainerState, TrainingArguments
 
-from blocklm.training.callbacks.training_metrics import TrackedCallback, tokens_per_byte
+from blocklm.training.callbacks.training_metrics import MetricsCallback, tokens_per_byte
 from tests.support.trainers import tiny_trainer
 
 
 def test_series_of_steps_and_evaluations_without_a_training(tmp_path: Path) -> None:
     args, state = TrainingArguments(output_dir=str(tmp_path), use_cpu=True), TrainerState()
-    tracked = TrackedCallback(tokens_per_byte=0.25)
+    tracked = MetricsCallback(tokens_per_byte=0.25)
     tracked.on_train_begin(args, state, TrainerControl())
     ids = torch.ones(2, 4, dtype=torch.long)
-    tracked.saw({"input_ids": ids, "attention_mask": torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0]])}, torch.ones(()), True)
-    tracked.saw({"input_ids": ids}, torch.ones(()), True)
+    tracked.count_batch(
+        {"input_ids": ids, "attention_mask": torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0]])}, torch.ones(()), True
+    )
+    tracked.count_batch({"input_ids": ids}, torch.ones(()), True)
     state.num_input_tokens_seen = 13
     tracked.on_step_end(args, state, TrainerControl())
     logged = tracked.series(args, state, {"loss": 2.0})
@@ -30,7 +32,7 @@ def test_series_of_steps_and_evaluations_without_a_training(tmp_path: Path) -> N
 
     tracked.series(args, state, {"loss": 1.0})
     for loss, row in ((2.0, [-100, 5, 6, 7]), (4.0, [-100, -100, -100, 8])):
-        tracked.saw({"labels": torch.tensor([row])}, torch.tensor(loss), False)
+        tracked.count_batch({"labels": torch.tensor([row])}, torch.tensor(loss), False)
     evaluated = tracked.series(args, state, {"eval_loss": 3.0})
     assert evaluated["eval_bits_per_byte"] == pytest.approx((2 * 3 + 4 * 1) / 4 / math.log(2) * 0.25)
     assert evaluated["eval_perplexity"] == math.exp(3)

@@ -7,7 +7,7 @@ import numpy as np
 import psutil
 import pytest
 
-from blocklm.training.monitoring.sampler import Gauges
+from blocklm.training.monitoring.sampler import BackgroundSampler
 from blocklm.training.monitoring.system import Machine
 
 
@@ -20,7 +20,7 @@ def test_samples_become_means_and_a_summary() -> None:
         seen.release()
         return {} if value is None else {"ram_mib": value}
 
-    gauges = Gauges([source], 0.01)
+    gauges = BackgroundSampler([source], 0.01)
     gauges.start()
     assert gauges.means() == {"ram_mib": 1.0}
     for _ in range(5):
@@ -45,7 +45,7 @@ def test_a_source_that_fails_is_given_up_and_the_others_are_not(caplog: pytest.L
     def fails() -> dict[str, float]:
         raise OSError("the sensor is gone")
 
-    gauges = Gauges([fails, works], 0.01)
+    gauges = BackgroundSampler([fails, works], 0.01)
     gauges.start()
     for _ in range(3):
         seen.acquire()

@@ -15,7 +15,7 @@ from trl import ModelConfig, SFTConfig, SFTTrainer
 from blocklm.models.adapter import lora_config
 from blocklm.models.loading import load_base
 from blocklm.models.precision import Precision
-from blocklm.training.planning.fake_model import phantom
+from blocklm.training.planning.fake_model import fake_model
 from blocklm.training.planning.step_memory import step_memory
 
 BF16 = Precision(False, True, torch.bfloat16, "test")
@@ -120,7 +120,7 @@ def test_the_plan_of_a_step_is_within_ten_percent_of_its_peak(
         per_device_train_batch_size=2, dataset_kwargs={"skip_prepare_dataset": True}, report_to=[], max_length=512,
     )  # fmt: skip
     config = AutoConfig.from_pretrained(models[family])
-    model, mode = phantom(config, keys, precision, checkpointing)
+    model, mode = fake_model(config, keys, precision, checkpointing)
     planned = step_memory(model, mode, 2, 512, optimizer_bytes=0, dtype=precision.dtype, gpu=False)
     peak = measured(models[family], keys, args, precision, 2, 512)
     assert planned.total == pytest.approx(peak, rel=0.10)
