@@ -69,6 +69,7 @@ OPTIMIZERS = {
     "schedule_free": "schedulefree", "adamw_torch_4bit": "torchao", "adamw_torch_8bit": "torchao", "stable_adamw": "optimi",
     "anyprecision": "torchdistx", "xla": "torch_xla", "npu": "torch_npu", "apex": "apex",
 }  # fmt: skip
+LOG_LEVELS = ("detail", "debug", "info", "warning", "error", "critical", "passive")
 ATTENTION_REMEDY = "leave `attn_implementation` out: `sdpa` is PyTorch's own"
 
 
@@ -90,6 +91,9 @@ def check_training(training: Mapping[str, Any], model: Mapping[str, Any]) -> Non
     metric = training.get("metric_for_best_model")
     if metric is not None and metric not in ("loss", "eval_loss"):
         raise UserError(f"`metric_for_best_model` cannot be {metric!r}", "evaluations measure `eval_loss`")
+    for key in ("log_level", "log_level_replica"):
+        if (level := training.get(key)) is not None and level not in LOG_LEVELS:
+            raise UserError(f"`{key}` cannot be {level!r}", f"it is one of {', '.join(LOG_LEVELS)}")
     template = training.get("chat_template_path")
     if template is not None and not Path(template).exists():
         raise UserError(

@@ -133,7 +133,7 @@ def load_base(config: ModelConfig, precision: Precision, trust_remote_code: bool
     """
     name, stored = _checked_name(config), load_config(config, trust_remote_code)
     keys = keys_as_stored(config, stored)
-    quantization = get_quantization_config(keys)
+    quantization = get_quantization_config(replace(keys, dtype="float32"))  # bitsandbytes has no `auto`
     given: dict[str, Any] = {"dtype": config.dtype}
     if quantization is not None:
         # `auto` would spread one model over the devices of other processes (accelerate #1515).

@@ -83,6 +83,8 @@ def read(folder: Path, text: str, *arguments: str) -> Recipe:
         ("learning_rate: .nan", "`learning_rate` cannot be nan", "from 0 up"),
         ("num_train_epochs: .inf", "`num_train_epochs` cannot be inf", "above 0"),
         ("max_steps: 0", "`max_steps` cannot be 0", "num_train_epochs"),
+        ("log_level: no", "`log_level` cannot be 'no'", "it is one of"),
+        ("chat_template_path: absent", "`chat_template_path` names `absent`", "leave it out"),
         ("max_steps: -2", "`max_steps` cannot be -2", "num_train_epochs"),
         ("save_steps: 0", "`save_steps` cannot be 0", "above 0"),
         ("metric_for_best_model: eval_accuracy", "`metric_for_best_model` cannot be 'eval_accuracy'", "eval_loss"),

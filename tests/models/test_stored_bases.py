@@ -76,7 +76,9 @@ def test_it_is_planned_as_it_is_stored(four: Path) -> None:
 
 
 def test_its_weights_are_whole_where_an_adapter_is_merged(four: Path) -> None:
-    model = load_plain_base(ModelConfig(model_name_or_path=str(four)), BF16, "float32")
+    keys = ModelConfig(model_name_or_path=str(four))
+    assert load_plain_base(keys, BF16, "auto").dtype == torch.bfloat16
+    model = load_plain_base(keys, BF16, "float32")
     assert model.model.layers[0].mlp.up_proj.weight.dtype == torch.float32
     assert model.model.layers[0].mlp.up_proj.weight.shape == (128, 64)
     assert not isinstance(model.model.layers[0].mlp.up_proj, Linear4bit)

@@ -47,7 +47,7 @@ Series = dict[str, tuple[Point, ...]]
 def read_series(run_dir: Path, training: Mapping[str, Any] | None) -> Series:
     """Every series of a run by its TensorBoard tag, in the order of the steps, each step once."""
     found: dict[str, dict[float, float]] = defaultdict(dict)
-    written = []
+    written: list[tuple[float, str, Any]] = []
     for path in (run_dir / "tensorboard").rglob("events.*"):
         if EVENTS.fullmatch(path.name) and path.is_file():
             events = EventAccumulator(str(path), size_guidance={"scalars": 0})

@@ -4,6 +4,7 @@ Nothing is loaded or computed, so a model of any size is there in a second on an
 exactly the memory that it would ask for in earnest (`blocklm.training.planning.step_memory` counts it).
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -60,7 +61,7 @@ def fake_model(
 def _phantom(
     config: PretrainedConfig, keys: ModelConfig, precision: Precision, checkpointing: bool, trust_remote_code: bool
 ) -> tuple[PreTrainedModel, FakeTensorMode]:
-    quantization = get_quantization_config(keys)
+    quantization = get_quantization_config(replace(keys, dtype="float32"))  # bitsandbytes has no `auto`
     dtype: Any = precision.dtype if quantization is not None else keys.dtype
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(

@@ -1,0 +1,26 @@
+"""Whatever a recipe says, a run trains or ends in two lines; `tests/support/odd_recipes.py` tries many more."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.odd_recipes import odd_recipes, outcome
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Mined once for all of them."""
+    return tmp_path_factory.mktemp("odd") / "corpora"
+
+
+def test_odd_values_train_or_are_refused(
+    tmp_path: Path, corpora: Path, project: Path, tiny_models: dict[str, Path]
+) -> None:
+    where = {"model_name_or_path": str(tiny_models["llama"]), "repo": str(project), "corpus_dir": str(corpora)}
+    ends = []
+    for at, recipe in enumerate(odd_recipes(2026, 20)):
+        said = outcome(recipe | where | {"output_dir": str(tmp_path / f"{at}" / "run")}, tmp_path / f"{at}")
+        assert not said.startswith("Traceback"), f"{recipe}\n{said}"
+        ends.append(said.partition(":")[0])
+    assert ends.count("trained") >= 6
+    assert ends.count("refused") >= 6
