@@ -1,5 +1,6 @@
 """Real git repositories, real tiny models, real scripts: what the tests share."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -249,6 +250,15 @@ def run_script(name: str, *arguments: str | Path, cwd: Path, **environment: str)
         check=False,
         timeout=300,
     )
+
+
+def script_module(name: str) -> Any:
+    """One of our scripts as a module, for its `command_line`."""
+    spec = importlib.util.spec_from_file_location(name.removesuffix(".py"), ROOT / "scripts" / name)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def script_environment() -> dict[str, str]:
