@@ -1,16 +1,19 @@
 """What a person at the terminal sees: our own messages, errors in two lines, exit codes a shell understands."""
 
+import argparse
 import errno
 import io
 import locale
 import logging
 import os
+import re
 import signal
 import sys
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 from blocklm.errors import UserError
 from blocklm.interrupts import Interrupted, Interrupts
@@ -18,6 +21,29 @@ from blocklm.interrupts import Interrupted, Interrupts
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # safetensors and torch write through Rust and C++ and say the same in words of their own.
 DISK_FULL_WORDS = ("No space left on device", "File too large", "Disk quota exceeded", "file write failed")
+
+
+class CommandLine(argparse.ArgumentParser):
+    """The flags of a script, none of which may be shortened; what is wrong with them is said as our errors are.
+
+    Args:
+        description: what the script does, with examples.
+        beside_recipe: whether a recipe and its keys are read after it: `parse_known_args` leaves them, and `format_help`
+            goes before their help.
+    """
+
+    def __init__(self, description: str | None, beside_recipe: bool = False) -> None:
+        super().__init__(
+            description=description,
+            usage=argparse.SUPPRESS if beside_recipe else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            add_help=not beside_recipe,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raise `UserError`."""
+        raise UserError(re.sub(r"^argument ([^:]+): ", r"`\1` ", message), "`--help` lists every flag with its value")
 
 
 @contextmanager

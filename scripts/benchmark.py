@@ -10,12 +10,11 @@ python scripts/benchmark.py retrieval --repo ~/src/project ~/src/other
 python scripts/benchmark.py exactness --repo ~/src/project
 """
 
-import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from blocklm.benchmarks.mining import exactness_table, hygiene_table, mining_table, rendering_table
-from blocklm.console import console
+from blocklm.console import CommandLine, console
 
 
 def _planning() -> Iterator[str]:
@@ -54,13 +53,18 @@ TABLES: dict[str, Callable[[list[Path], int], Iterator[str]]] = {
 }
 
 
-def main() -> None:
-    """Parse, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def command_line() -> CommandLine:
+    """What may be given."""
+    parser = CommandLine(__doc__)
     parser.add_argument("name", choices=sorted(TABLES), help="what to measure")
     parser.add_argument("--repo", nargs="+", type=Path, default=[Path()], help="git repositories (default: here)")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each case")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Parse, measure, print."""
+    arguments = command_line().parse_args()
     for line in TABLES[arguments.name](arguments.repo, arguments.rounds):
         print(line, flush=True)
 

@@ -9,14 +9,13 @@ python scripts/evaluate.py runs/starcoder2 --exam_items 1000 --exam_arms base tu
 python scripts/evaluate.py runs/starcoder2 --check_command "cargo check --offline" --check_binds ~/.cargo ~/.rustup
 """
 
-import sys
+import textwrap
 from dataclasses import fields
 from pathlib import Path
 
 from blocklm.config.check import CheckArguments
 from blocklm.config.exam import ARMS, ExamArguments
-from blocklm.console import console
-from blocklm.corpus.explain import taken
+from blocklm.console import CommandLine, console
 from blocklm.errors import UserError
 from blocklm.evaluation.execution.sandbox import check_isolation
 from blocklm.runs.report.exam_table import exam_table
@@ -27,20 +26,21 @@ QUICK = ["--exam_items", "40", "--exam_arms", "base", "tuned", "--exam_task_item
 FULL = ["--exam_arms", *ARMS, "--exam_task_items", "16"]
 
 
+def command_line() -> CommandLine:
+    """What may be given beside the keys of the recipe that ask otherwise and train nothing."""
+    parser = CommandLine(__doc__)
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--quick", action="store_true", help="base against tuned on 40 questions, no tasks")
+    parser.add_argument("--new_commits", action="store_true", help="ask about commits that the run had not")
+    parser.add_argument("--model", action="append", default=[], help="another model that answers; may be repeated")
+    parser.add_argument("--control", type=Path, metavar="RUN_DIR", help="a run of another repository on the same base")
+    parser.epilog = "keys of the recipe that may be given:\n" + textwrap.fill(", ".join(sorted(MAY_CHANGE)), 100)
+    return parser
+
+
 def main() -> None:
     """Load the run, sit the exam again, print the table."""
-    arguments = sys.argv[1:]
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(f"usage: evaluate.py RUN_DIR [--key value ...]\n\n{__doc__}")
-        return
-    run_dir, keys = Path(arguments[0]), arguments[1:]
-    models = []
-    while "--model" in keys:
-        keys, model = taken(keys, "--model")
-        models.append(str(model))
-    keys, control = taken(keys, "--control")
-    flags = {flag: flag in keys for flag in ("--quick", "--new_commits")}
-    keys = [key for key in keys if key not in flags]
+    flags, keys = command_line().parse_known_args()
     if foreign := [word for word in keys if word.startswith("--") and word.partition("=")[0] not in MAY_CHANGE]:
         hint = f"only {', '.join(sorted(MAY_CHANGE))} may be given"
         raise UserError(f"`{foreign[0]}` would change what was trained on", hint)
@@ -49,11 +49,11 @@ def main() -> None:
     from blocklm.evaluation.exam.rerun import Compared, evaluate  # heavy
     from blocklm.runs.completed import open_run
 
-    run = open_run(run_dir, [*(QUICK if flags["--quick"] else FULL), *keys])
+    run = open_run(flags.run_dir, [*(QUICK if flags.quick else FULL), *keys])
     if run.recipe.check.check_command is not None:
         check_isolation(run.recipe.check.binds)
-    result = evaluate(run, Compared(models, Path(control) if control else None), flags["--new_commits"])
-    write_result(run_dir / "exam-again.json", result)
+    result = evaluate(run, Compared(flags.model, flags.control), flags.new_commits)
+    write_result(flags.run_dir / "exam-again.json", result)
     print(exam_table(result))
 
 

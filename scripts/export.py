@@ -9,17 +9,16 @@ A push needs HF_TOKEN or `hf auth login`, and passes a gate: no secrets in the f
 not worse than the base's. --force pushes what does not pass and says so in its card; --private false shows it to all.
 """
 
-import argparse
 from pathlib import Path
 
 from blocklm.config.release import check_hub_name
-from blocklm.console import console
+from blocklm.console import CommandLine, console
 from blocklm.errors import UserError
 
 
-def main() -> None:
-    """Parse, merge or push, print sizes and checks."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def command_line() -> CommandLine:
+    """What may be given."""
+    parser = CommandLine(__doc__)
     parser.add_argument("run_dir", type=Path)
     parser.add_argument(
         "--out", type=Path, help="new folder of the merged model; default: `merged` in the run directory"
@@ -30,7 +29,12 @@ def main() -> None:
     parser.add_argument("--private", default="true", choices=("true", "false"))
     parser.add_argument("--hub_base_model", metavar="ORG/NAME", help="what the base is called on the hub")
     parser.add_argument("--force", action="store_true")
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Parse, merge or push, print sizes and checks."""
+    args = command_line().parse_args()
     if args.push_to_hub is not None:
         check_hub_name("--push_to_hub", args.push_to_hub)
         if args.out or args.gguf:

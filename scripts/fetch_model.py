@@ -6,16 +6,19 @@ python scripts/fetch_model.py
 import sys
 from pathlib import Path
 
-from blocklm.console import console
+from blocklm.console import CommandLine, console
 
 TARGET = Path("models/smollm2-135m")
 
 
+def command_line() -> CommandLine:
+    """Nothing but `--help`."""
+    return CommandLine(__doc__)
+
+
 def main() -> None:
     """Download and convert once; a second call finds it there."""
-    if {"-h", "--help"} & set(sys.argv):
-        print(__doc__)
-        return
+    command_line().parse_args()
     if not (TARGET / "config.json").is_file():
         from blocklm.models.bundled_model import fetch_embedded_model
 

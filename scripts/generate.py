@@ -13,20 +13,24 @@ The answer goes to stdout as it grows, all else to stderr. A line of a batch is 
 {"before": ..., "instruction": ...} or {"diff": ...}, with "path" where there is one; it comes back with "output" and "ended".
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 from blocklm.assistant.arguments import add_flags, check_request, location_keys, read_request
-from blocklm.console import console
+from blocklm.console import CommandLine, console
+
+
+def command_line() -> CommandLine:
+    """What may be given."""
+    parser = CommandLine(__doc__)
+    parser.add_argument("run_dir", type=Path)
+    add_flags(parser)
+    return parser
 
 
 def main() -> None:
     """Parse, load, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run_dir", type=Path)
-    add_flags(parser)
-    args = parser.parse_args()
+    args = command_line().parse_args()
     check_request(args)
 
     from blocklm.assistant.assistant import Assistant  # heavy

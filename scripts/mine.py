@@ -5,18 +5,13 @@ python scripts/mine.py recipes/quickstart.yaml --repo ~/src/project --since 2024
 python scripts/mine.py recipes/quickstart.yaml --repo ~/src/server https://github.com/example/client
 python scripts/mine.py recipes/quickstart.yaml --repo ~/src/project --explain src/main.rs
 python scripts/mine.py recipes/quickstart.yaml --repo ~/src/project --probe
-
---explain PATH_OR_SHA says of a file, a folder or a commit what was kept, what was dropped and by which rule, and which key
-would change that. --probe asks the base model which prompts suit it: bits per byte of later changes, by view and family.
 """
 
-import sys
-
 from blocklm.config.recipe import DEFAULT_BATCH_SIZE, DEFAULT_MAX_LENGTH, parse_recipe
-from blocklm.console import console
+from blocklm.console import CommandLine, console
 from blocklm.corpus.build import build_corpus
 from blocklm.corpus.curation import curate
-from blocklm.corpus.explain import explain, taken
+from blocklm.corpus.explain import explain
 from blocklm.corpus.prompt_templates import prompts_for
 from blocklm.corpus.rendering import held_out_hunks
 from blocklm.git.repository import open_repositories
@@ -24,16 +19,32 @@ from blocklm.mining.mine import mine
 from blocklm.runs.report.console_tables import corpus_table, length_table, probe_table, repository_table
 
 
+def command_line() -> CommandLine:
+    """What may be given beside the recipe's keys."""
+    parser = CommandLine(__doc__, beside_recipe=True)
+    flags = parser.add_argument_group("beside the recipe's keys")
+    flags.add_argument(
+        "--explain",
+        metavar="PATH_OR_SHA",
+        help="say of a file, a folder or a commit what was kept, what was dropped and by which rule, and which key changes it",
+    )
+    flags.add_argument(
+        "--probe",
+        action="store_true",
+        help="ask the base model which prompts suit it: bits per byte of later changes, by view and family",
+    )
+    return parser
+
+
 def main() -> None:
     """Mine, curate, render for the recipe's model, print."""
-    arguments, wanted = taken(sys.argv[1:], "--explain")
-    probing = "--probe" in arguments
-    arguments = [argument for argument in arguments if argument != "--probe"]
-    recipe = parse_recipe(arguments, __doc__)
+    parser = command_line()
+    flags, keys = parser.parse_known_args()
+    recipe = parse_recipe(keys, parser.format_help())
     repositories = open_repositories(recipe.mining)
     changes = mine(repositories, recipe.mining)
-    if wanted is not None:
-        print("\n".join(explain(changes, curate(changes, recipe.mining), wanted)))
+    if flags.explain is not None:
+        print("\n".join(explain(changes, curate(changes, recipe.mining), flags.explain)))
         return
     print(repository_table(changes.report["repository"]))
 
@@ -46,7 +57,7 @@ def main() -> None:
     tokenizer, length = source.tokenizer(), recipe.training.get("max_length") or DEFAULT_MAX_LENGTH
     special = special_tokens(tokenizer)
     prompts = prompts_for(special, recipe.sampling.template)
-    if probing:
+    if flags.probe:
         verdicts = curate(changes, recipe.mining).verdicts
         hunks = held_out_hunks(changes.dataset, verdicts, HUNKS)
         scores = TemplateProbe(source, tokenizer, recipe.views, length).ask(hunks)

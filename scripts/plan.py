@@ -4,21 +4,29 @@ python scripts/plan.py recipes/starcoder2.yaml --repo ~/src/project
 python scripts/plan.py recipes/starcoder2.yaml --gpu_memory 6GiB
 python scripts/plan.py recipes/phi2.yaml --gpu_memory 8GiB --max_length 2048
 
---gpu_memory SIZE plans for a GPU that this machine does not have. The model's config is read, its weights are not.
+The model's config is read, its weights are not.
 """
 
-import sys
-
 from blocklm.config.recipe import parse_recipe
-from blocklm.console import console
-from blocklm.corpus.explain import taken
+from blocklm.console import CommandLine, console
 from blocklm.runs.report.console_tables import plan_table
+
+
+def command_line() -> CommandLine:
+    """What may be given beside the recipe's keys."""
+    parser = CommandLine(__doc__, beside_recipe=True)
+    flags = parser.add_argument_group("beside the recipe's keys")
+    flags.add_argument(
+        "--gpu_memory", metavar="SIZE", help="plan for a GPU of that memory, such as 6GiB, not for this machine"
+    )
+    return parser
 
 
 def main() -> None:
     """Parse, plan, print."""
-    arguments, size = taken(sys.argv[1:], "--gpu_memory")
-    recipe = parse_recipe(arguments, __doc__)
+    parser = command_line()
+    flags, keys_given = parser.parse_known_args()
+    recipe, size = parse_recipe(keys_given, parser.format_help()), flags.gpu_memory
 
     import torch  # heavy
 

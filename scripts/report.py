@@ -3,22 +3,25 @@
 python scripts/report.py runs/starcoder2
 """
 
-import sys
 from pathlib import Path
 
-from blocklm.console import console
+from blocklm.console import CommandLine, console
+
+
+def command_line() -> CommandLine:
+    """What may be given."""
+    parser = CommandLine(__doc__)
+    parser.add_argument("run_dir", type=Path)
+    return parser
 
 
 def main() -> None:
     """Build it and print where it stands."""
-    arguments = sys.argv[1:]
-    if len(arguments) != 1 or arguments[0] in ("-h", "--help"):
-        print(f"usage: report.py RUN_DIR\n\n{__doc__}")
-        raise SystemExit(0 if arguments else 2)
+    args = command_line().parse_args()
 
     from blocklm.runs.report.html import write_html_report  # loads matplotlib, two seconds
 
-    print(write_html_report(Path(arguments[0])))
+    print(write_html_report(args.run_dir))
 
 
 if __name__ == "__main__":

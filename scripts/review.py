@@ -10,19 +10,18 @@ After the model's first comment each line that you type is a question; an empty 
 grow, all else to stderr. The conversation is kept under RUN_DIR/reviews, without secrets, and the same command goes on with it.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from blocklm.assistant.arguments import location_keys
-from blocklm.console import console
+from blocklm.console import CommandLine, console
 from blocklm.errors import UserError
 
 
-def main() -> None:
-    """Parse, show the change, talk."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def command_line() -> CommandLine:
+    """What may be given."""
+    parser = CommandLine(__doc__)
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("rev", nargs="?", help="a commit or a range; HEAD (the default) is the newest commit")
     parser.add_argument("--staged", action="store_true", help="what is staged, instead of a commit")
@@ -37,7 +36,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--repo", nargs="+", help="where the repositories are now")
     parser.add_argument("--corpus_dir", help="where the corpus is now")
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Parse, show the change, talk."""
+    args = command_line().parse_args()
 
     from blocklm.assistant.assistant import Assistant  # heavy
     from blocklm.assistant.review.reviewer import open_review, opening_lines

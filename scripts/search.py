@@ -7,38 +7,52 @@ python scripts/search.py recipes/quickstart.yaml "config loader" --files        
 python scripts/search.py recipes/quickstart.yaml "config loader" --json | jq .commit                    # a JSON line each
 python scripts/search.py recipes/quickstart.yaml "config loader" --qdrant_url http://127.0.0.1:6333     # embeddings in a server
 
-The index is built the first time and grows with the history; --rebuild makes it anew. What fits too little is not shown, unless
---all_hits says so.
+The index is built the first time and grows with the history. What fits too little is not shown.
 """
 
+import argparse
 import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
 from blocklm.config.recipe import parse_recipe
-from blocklm.console import console
-from blocklm.corpus.explain import taken
+from blocklm.console import CommandLine, console
 from blocklm.errors import UserError
 from blocklm.git.repository import open_repositories
 from blocklm.mining.mine import limits_of, mine
 
-FLAGS = ("--files", "--json", "--rebuild", "--all_hits")
+
+def command_line() -> CommandLine:
+    """What may be given beside the recipe's keys; the question comes right after the recipe."""
+    parser = CommandLine(__doc__, beside_recipe=True)
+    flags = parser.add_argument_group("beside the recipe's keys and the question, which comes right after the recipe")
+    flags.add_argument(
+        "--count", type=_number, default=10, metavar="N", help="how many are shown at most (default: 10)"
+    )
+    flags.add_argument("--files", action="store_true", help="search the files as they are now")
+    flags.add_argument("--json", action="store_true", help="print a JSON line each")
+    flags.add_argument("--rebuild", action="store_true", help="make the index anew")
+    flags.add_argument("--all_hits", action="store_true", help="show what fits too little, too")
+    return parser
+
+
+def _number(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"cannot be {text!r}, only a number from 1")
+    return int(text)
 
 
 def main() -> None:
     """Mine what is new, index it, search, print."""
-    arguments, count = taken(sys.argv[1:], "--count")
-    flags = {flag: flag in arguments for flag in FLAGS}
-    arguments = [argument for argument in arguments if argument not in FLAGS]
-    question = arguments.pop(1) if len(arguments) > 1 and not arguments[1].startswith("-") else None
-    recipe = parse_recipe(arguments, __doc__)
+    parser = command_line()
+    flags, keys = parser.parse_known_args()
+    question = keys.pop(1) if len(keys) > 1 and not keys[1].startswith("-") else None
+    recipe = parse_recipe(keys, parser.format_help())
     if not (question and question.strip()):
         raise UserError(
             "nothing is asked", '`scripts/search.py RECIPE "question"`, the question right after the recipe'
         )
-    if count is not None and not (count.isdecimal() and int(count)):
-        raise UserError(f"`--count` cannot be {count!r}", "a number from 1")
 
     from blocklm.assistant.streaming import printable
     from blocklm.retrieval.index import change_index, file_index, searched_commits  # heavy
@@ -46,16 +60,16 @@ def main() -> None:
 
     repositories, corpus_dir = open_repositories(recipe.mining), Path(recipe.mining.corpus_dir)
     changes = mine(repositories, recipe.mining)
-    if flags["--files"]:
+    if flags.files:
         limits = limits_of(recipe.mining)
-        index = file_index(repositories, changes, limits, recipe.retrieval, corpus_dir, flags["--rebuild"])
+        index = file_index(repositories, changes, limits, recipe.retrieval, corpus_dir, flags.rebuild)
         within = None
     else:
-        index = change_index(changes, recipe.retrieval, corpus_dir, flags["--rebuild"])
+        index = change_index(changes, recipe.retrieval, corpus_dir, flags.rebuild)
         within = searched_commits(changes, recipe)
-    hits = index.search(question, int(count or 10), within)
-    shown = [hit for hit in hits if flags["--all_hits"] or fits(hit)]
-    if flags["--json"]:
+    hits = index.search(question, flags.count, within)
+    shown = [hit for hit in hits if flags.all_hits or fits(hit)]
+    if flags.json:
         for hit in shown:
             print(json.dumps(asdict(hit) | {"day": hit.day.isoformat()}, ensure_ascii=False))
     elif shown:

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from blocklm.config.mining import MiningArguments
+from blocklm.config.recipe import parse_recipe
 from blocklm.errors import UserError
 from blocklm.files import check_spelling, write_json
 from blocklm.git.repository import open_repositories
 from blocklm.mining.mine import mine
 from tests.conftest import ROOT
+from tests.support.scripts import script_module
 
 LATIN1 = os.fsdecode(b"caf\xe9")
 SCRIPT = """
@@ -101,3 +103,35 @@ def unspoken(path: Path) -> Iterator[str]:
 def test_every_file_and_process_says_its_encoding() -> None:
     files = [*(ROOT / "blocklm").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]
     assert [call for path in files for call in unspoken(path)] == []
+
+
+def test_the_flags_of_a_script_are_taken_from_between_the_keys_of_a_recipe() -> None:
+    parser = script_module("plan.py").command_line()
+    for given in (["--gpu_memory", "6GiB"], ["--gpu_memory=6GiB"]):
+        flags, keys = parser.parse_known_args(
+            ["r.yaml", "--repo", "a", "b", *given, "--seed=1", "--test_commits", "-1"]
+        )
+        assert flags.gpu_memory == "6GiB"
+        assert keys == ["r.yaml", "--repo", "a", "b", "--seed=1", "--test_commits", "-1"]
+
+
+def test_a_flag_without_its_value_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = script_module("plan.py").command_line()
+    with pytest.raises(UserError, match="`--gpu_memory` expected one argument") as refused:
+        parser.parse_known_args(["r.yaml", "--gpu_memory", "--seed", "1"])
+    assert "--help" in refused.value.hint
+    assert capsys.readouterr().err == "", "two lines, and no usage before them"
+
+
+def test_the_help_shows_a_scripts_own_flags_beside_the_recipes_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, flags in {
+        "plan.py": ["--gpu_memory SIZE"],
+        "mine.py": ["--explain", "--probe"],
+        "search.py": ["--count N", "--all_hits"],
+    }.items():
+        parser = script_module(name).command_line()
+        with pytest.raises(SystemExit) as ended:
+            parse_recipe(parser.parse_known_args(["--help"])[1], parser.format_help())
+        shown = capsys.readouterr().out
+        assert ended.value.code == 0
+        assert all(flag in shown for flag in [*flags, "--max_length", f"scripts/{name}"])

@@ -3,21 +3,16 @@
 import ast
 import re
 import shlex
-from argparse import ArgumentParser
-from dataclasses import fields
 from inspect import signature
 from pathlib import Path
 
 import pytest
 from transformers.cli.serve import Serve
 
-from blocklm.assistant.arguments import add_flags
-from blocklm.config.check import CheckArguments
-from blocklm.config.exam import ExamArguments
-from blocklm.config.mining import MiningArguments
 from blocklm.config.recipe import parse_recipe
-from blocklm.corpus.explain import taken
+from blocklm.errors import UserError
 from tests.conftest import ROOT
+from tests.support.scripts import script_module
 
 README, GUIDE = ((ROOT / name).read_text() for name in ("README.md", "docs/guide.md"))
 TEXTS = README + GUIDE
@@ -27,10 +22,6 @@ COMMANDS = [
     for line in block.replace("\\\n", " ").splitlines()
     if line.strip() and not line.startswith("#")
 ]
-
-KEYS = (CheckArguments, ExamArguments, MiningArguments)  # what may be given to a run that is complete
-FLAGS_OF_SCRIPTS = ["--explain", "--gpu_memory", "--count"]  # beside the recipe's keys
-SWITCHES_OF_SCRIPTS = {"--probe", "--json", "--files", "--rebuild", "--all_hits"}
 
 
 def test_the_readme_is_short_and_begins_with_a_command() -> None:
@@ -46,43 +37,70 @@ def test_a_command_names_what_exists_and_flags_that_parse(command: str, tmp_path
     for word in words:
         if re.match(r"^(scripts|recipes)/|^accelerate_config", word):
             assert (ROOT / word).exists(), word
-    recipes = [at for at, word in enumerate(words) if re.match(r"recipes/\w+\.yaml", word)]
-    if recipes:
-        asked = words[recipes[0] - 1] == "scripts/search.py"  # the question comes right after the recipe
-        keys = words[recipes[0] + 1 + asked :]
-        for flag in FLAGS_OF_SCRIPTS:
-            keys, _ = taken(keys, flag)
-        parse_recipe([str(ROOT / words[recipes[0]]), *[key for key in keys if key not in SWITCHES_OF_SCRIPTS]])
 
 
-def flags_of(script: Path) -> set[str]:
-    """The flags that a script names in its code, and the keys that may be given to a run that is complete."""
-    text = script.read_text()
-    found = {word for node in ast.walk(ast.parse(text)) for word in constants(node) if word.startswith("--")}
-    if "finished_run" in text:
-        found |= {f"--{key.name}" for keys in KEYS for key in fields(keys)}
-    return found
+def given_to(script: str, words: list[str]) -> list[str]:
+    """What a script is given in a line of shell, as far as the shell hands it on."""
+    at = next(at for at, word in enumerate(words) if word.endswith(script)) + 1
+    ends = [place for place, word in enumerate(words) if word in ("<", ">", "|", "&&") and place >= at]
+    return words[at : min(ends, default=len(words))]
 
 
-def constants(node: ast.AST) -> list[str]:
-    return [node.value] if isinstance(node, ast.Constant) and isinstance(node.value, str) else []
+def read(script: str, words: list[str]) -> None:
+    """Parse what a script is given as it does, keys of a recipe included."""
+    if script == "quickstart.sh":  # hands on to `train.py` what comes after the repository
+        keys = words[1:] if words and not words[0].startswith("--") else words
+        script, words = "train.py", ["recipes/quickstart.yaml", *keys]
+    if script in ("train.py", "mine.py", "plan.py", "search.py"):
+        keys = words if script == "train.py" else script_module(script).command_line().parse_known_args(words)[1]
+        if script == "search.py":
+            assert not keys.pop(1).startswith("-"), "the question comes right after the recipe"
+        assert parse_recipe([str(ROOT / keys[0]), *keys[1:]]).model["model_name_or_path"]
+    elif script == "evaluate.py":
+        module = script_module(script)
+        args, keys = module.command_line().parse_known_args(words)
+        assert args.run_dir == Path(words[0])
+        assert {key.partition("=")[0] for key in keys if key.startswith("--")} <= module.MAY_CHANGE
+        assert parse_recipe([str(ROOT / "recipes/quickstart.yaml"), *keys])
+    elif script.endswith(".py"):
+        args = script_module(script).command_line().parse_args(words)
+        assert vars(args), "each of them is told what to work on"
+    else:
+        assert not words, "no other script takes any"
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if "scripts/" in command])
 def test_a_command_gives_a_script_flags_that_it_knows(command: str) -> None:
-    words = shlex.split(command, comments=True)
-    at = next((at for at, word in enumerate(words) if re.fullmatch(r"scripts/\w+\.py", word)), None)
-    if at is None or words[at] == "scripts/benchmark.py" or any(word.startswith("recipes/") for word in words[at:]):
-        return  # shell scripts hand their flags on, benchmarks have commands of their own, and recipes are parsed above
-    given = [word.partition("=")[0] for word in words[at + 1 :] if word.startswith("--")]
-    if words[at] == "scripts/generate.py":
-        parser = ArgumentParser()
-        parser.add_argument("run_dir")
-        add_flags(parser)
-        ends = [place for place, word in enumerate(words) if word in ("<", ">", "|") and place > at]
-        parser.parse_args(words[at + 1 : min(ends, default=len(words))])
+    words = [
+        inner
+        for word in shlex.split(command, comments=True)
+        for inner in (shlex.split(word) if "&&" in word else [word])
+    ]
+    (path,) = (word for word in words if word.startswith("scripts/"))
+    if path.startswith("scripts/hooks/"):
+        assert (ROOT / path).is_file()
     else:
-        assert set(given) <= flags_of(ROOT / words[at]), command
+        read(path.removeprefix("scripts/"), given_to(path, words))
+
+
+def test_a_flag_that_no_script_knows_is_found() -> None:
+    for script, words in {
+        "plan.py": ["recipes/quickstart.yaml", "--gpu_mem", "6GiB"],
+        "mine.py": ["recipes/quickstart.yaml", "--explain"],
+        "train.py": ["recipes/quickstart.yaml", "--gpu_memory", "6GiB"],
+        "search.py": ["recipes/quickstart.yaml", "question", "--count", "0"],
+        "generate.py": ["runs/two", "--lin", "40"],
+        "benchmark.py": ["sorting"],
+        "export.py": ["runs/two", "--dtype", "int4"],
+        "quickstart.sh": ["~/src/project", "--unheard", "of"],
+    }.items():
+        with pytest.raises(UserError):
+            read(script, words)
+
+
+def constants(node: ast.AST) -> list[str]:
+    """The text of a string in a syntax tree."""
+    return [node.value] if isinstance(node, ast.Constant) and isinstance(node.value, str) else []
 
 
 def test_the_server_knows_the_flags_that_the_guide_gives_it() -> None:

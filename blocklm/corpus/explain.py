@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -15,21 +15,6 @@ from blocklm.mining.filters import RULE
 
 COMMIT = re.compile(r"[0-9a-f]{6,40}")
 CHANGES_SHOWN = 50
-
-
-def taken(arguments: Sequence[str], option: str) -> tuple[list[str], str | None]:
-    """The arguments without `option` and its value, and the value, None if it is not there.
-
-    Raises:
-        UserError: it stands last, without a value.
-    """
-    left = list(arguments)
-    if option not in left:
-        return left, None
-    at = left.index(option)
-    if at + 1 == len(left):
-        raise UserError(f"`{option}` needs a path or a commit", f"{option} src/main.rs, or {option} 1a2b3c4d")
-    return left[:at] + left[at + 2 :], left[at + 1]
 
 
 def explain(changes: Changes, curated: Curated, wanted: str) -> Iterator[str]:

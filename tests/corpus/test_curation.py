@@ -10,7 +10,7 @@ import pytest
 from blocklm.config.mining import MiningArguments
 from blocklm.corpus.build import Corpus
 from blocklm.corpus.curation import Curated, curate
-from blocklm.corpus.explain import explain, taken
+from blocklm.corpus.explain import explain
 from blocklm.corpus.minhash import ShingledTexts
 from blocklm.errors import UserError
 from blocklm.git.repository import open_repository
@@ -294,13 +294,6 @@ def test_explain_says_why_and_which_key_changes_it(built: Built) -> None:
     ]
     with pytest.raises(UserError, match="no selected commit has that name or changes that path"):
         list(explain(changes, curated, "nowhere.py"))
-
-
-def test_an_option_is_taken_from_the_command_line() -> None:
-    assert taken(["r.yaml", "--explain", "a", "--seed", "1"], "--explain") == (["r.yaml", "--seed", "1"], "a")
-    assert taken(["r.yaml"], "--explain") == (["r.yaml"], None)
-    with pytest.raises(UserError, match="needs a path or a commit"):
-        taken(["--explain"], "--explain")
 
 
 def test_the_report_is_the_manifests(built: Built) -> None:

@@ -90,7 +90,7 @@ def outcome(recipe: dict[str, Any], place: Path) -> str:
     from blocklm.git.repository import joint_head, open_repositories
     from blocklm.interrupts import Interrupts
     from blocklm.pipeline import run_job
-    from blocklm.runs.directory import claim
+    from blocklm.runs.directory import claim_run_directory
 
     place.mkdir(parents=True)
     path = place / "recipe.yaml"
@@ -98,7 +98,7 @@ def outcome(recipe: dict[str, Any], place: Path) -> str:
     try:
         parsed = parse_recipe([str(path)])
         repositories = open_repositories(parsed.mining)
-        claim(parsed, joint_head(repositories))
+        claim_run_directory(parsed, joint_head(repositories))
         run_job(parsed, repositories, Interrupts())
     except UserError as error:
         return f"refused: {error}\n  {error.hint}"

@@ -1,5 +1,6 @@
 """Our scripts as a user runs them: in a process of their own, or in the test's, where torch is loaded already."""
 
+import importlib.util
 import io
 import logging
 import os
@@ -13,6 +14,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from types import ModuleType
 from unittest.mock import patch
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -117,3 +119,12 @@ class Running:
     def end(self) -> tuple[int, str]:
         output, _ = self.process.communicate(timeout=120)
         return self.process.returncode, output
+
+
+def script_module(name: str) -> ModuleType:
+    """One of our scripts as a module, for its `command_line`."""
+    spec = importlib.util.spec_from_file_location(name.removesuffix(".py"), SCRIPTS / name)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
