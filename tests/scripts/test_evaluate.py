@@ -35,7 +35,7 @@ def test_the_exam_can_be_sat_again_with_the_same_result(run: Path, workplace: Pa
         assert {"edit", "body"} <= after["tasks"].keys()
         assert all(row["base"] is not None and row["tuned"] is not None and row["prompt"] for row in rows)
         for name in after["tasks"]:
-            assert f"  {name} " in done.stdout
+            assert f"  {name.replace('_', ' ')} " in done.stdout
 
 
 def test_another_model_and_another_adapter_answer_the_same_questions(

@@ -28,7 +28,7 @@ def test_the_base_model_is_asked_which_prompts_suit_it(
     asked = (tiny_recipe, "--repo", project, "--model_name_or_path", tiny_models["starcoder2"], *views)
     shown = run_in_process("mine.py", *asked, "--probe", cwd=workplace)
     assert shown.returncode == 0, shown.stderr
-    for word in ("prompts that suit the base model", "starcoder2 ", "plain ", "padding in batches of 2:", "packed"):
+    for word in ("Prompts that suit the base model", "starcoder2 ", "plain ", "padding in batches of 2:", "packed"):
         assert word in shown.stdout
     corpus = manifest(train("starcoder2", *views, "--template", "probe", "--max_steps", "2"))["corpus"]
     assert set(corpus["probe"]["edit"]) == {"starcoder2", "plain", "files", "bare"}

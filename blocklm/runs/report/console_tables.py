@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from blocklm.formatting import gib
-from blocklm.mining.filters import RULE
+from blocklm.formatting import count, gib
+from blocklm.runs.report.components import Row, Table
+from blocklm.runs.report.provenance import funnel, memory, redactions, splits
+from blocklm.runs.report.text import text_lines
 
 UNREADABLE_SHOWN = 5
-KINDS_SHOWN = 8
+QUANTILES = ("p50", "p90", "p99")
 
 
 def repository_table(repository: dict[str, Any]) -> str:
@@ -42,20 +44,12 @@ def corpus_table(corpus: dict[str, Any]) -> str:
 
 
 def _corpus_lines(corpus: dict[str, Any]) -> Iterator[str]:
-    yield f"changes: {corpus['changes']}"
-    yield from _funnel_lines(corpus["funnel"], "changes with something to learn from")
-    yield f"hunks of changes that pass: {sum(entry.get('dropped', entry.get('kept')) for entry in corpus['hunk_funnel'])}"
-    yield from _funnel_lines(corpus["hunk_funnel"], "hunks to learn from or to ask for")
-    redactions = list(corpus["redactions"].items())
-    shown = [f"{count} {kind}" for kind, count in redactions[:KINDS_SHOWN]]
-    more = (
-        [f"{sum(count for _, count in redactions[KINDS_SHOWN:])} of other kinds"] if redactions[KINDS_SHOWN:] else []
+    yield from text_lines(funnel(corpus["funnel"], "Changes", "something to learn from"))
+    yield from text_lines(
+        funnel(corpus["hunk_funnel"], "Hunks of changes that pass", "to learn from, or for the exam")
     )
-    yield f"redacted: {', '.join(shown + more) or 'nothing'}"
-    yield "splits"
-    for name, split in corpus["splits"].items():
-        span = f"{split['from'][:10]} to {split['to'][:10]}"
-        yield f"{split['samples']:8d}  {name:18s} samples of {split['commits']} commits, {span}"
+    yield redactions(corpus)
+    yield from text_lines(splits(corpus))
     yield from _weight_lines(corpus["weights"])
     yield f"leakage from train into test: a random split would leak, ours did before {corpus['duplicates']['leak']} leaks were taken out"
     for name, leak in corpus["leakage"].items():
@@ -74,28 +68,31 @@ def _weight_lines(weights: dict[str, Any]) -> Iterator[str]:
 
 def length_table(report: dict[str, Any], max_length: int, batch: int) -> str:
     """Tokens by view, and what of a batch would be padding."""
-    lines = [f"tokens ({max_length} at most)   samples     tokens    p50    p90    p99  trimmed  too long"]
+    rows = []
     for view, found in report["views"].items():
-        quantiles = "".join(f"{found[name]:7d}" for name in ("p50", "p90", "p99"))
-        shares = f"{found['trimmed_percent']:7.1f} %{found['too_long_percent']:8.1f} %"
-        lines.append(f"{'':10s}{view:18s}{found['samples']:7d}{found['tokens']:11d}{quantiles}{shares}")
+        counts = (count(found[name]) for name in ("samples", "tokens", *QUANTILES))
+        shares = (f"{found[name]:.1f} %" for name in ("trimmed_percent", "too_long_percent"))
+        rows.append(Row((view, *counts, *shares)))
+    head = ("View", "Samples", "Tokens", *QUANTILES, "Trimmed", "Too long")
+    table = Table(f"Tokens of samples, at most {count(max_length)}", head, tuple(rows), tuple(range(1, len(head))))
     padding = ", ".join(f"{share:.0f} % {name}" for name, share in report["padding_percent"].items())
-    return "\n".join([*lines, f"padding in batches of {batch}: {padding}"])
+    return "\n".join([*text_lines(table), f"padding in batches of {batch}: {padding}"])
 
 
 def probe_table(scores: dict[str, dict[str, float]]) -> str:
     """Bits per byte of the base model by view and family, the least first."""
-    lines = ["prompts that suit the base model (bits per byte of validation's changes, fewer are better)"]
-    for view, found in scores.items():
-        lines.append(f"{'':10s}{view:18s}" + ", ".join(f"{name} {bits:.3f}" for name, bits in found.items()))
-    return "\n".join(lines)
+    rows = tuple(
+        Row((view, ", ".join(f"{name} {bits:.3f}" for name, bits in found.items()))) for view, found in scores.items()
+    )
+    caption = "Prompts that suit the base model: bits per byte of validation's changes, fewer are better"
+    return "\n".join(text_lines(Table(caption, ("View", "Families"), rows)))
 
 
 def plan_table(plan: dict[str, Any], by_length: dict[int, int | None]) -> str:
     """What a run would need, and what else would fit."""
-    device, memory = plan["device"], plan["memory"]
+    device, needed = plan["device"], memory(plan)
     lines = [f"{device['name']}: {gib(device['budget'])} for tensors of {gib(device['total'])}"]
-    lines += [f"{gib(size):>14s}  {part}" for part, size in memory.items()]
+    lines += text_lines(needed) if needed is not None else []
     lines.append(
         f"micro-batch {plan['micro_batch']}, accumulation {plan['gradient_accumulation']}, length {plan['max_length']}"
     )
@@ -126,9 +123,3 @@ def adapter_lines(folder: Path, found: dict[str, Any]) -> str:
         return f"{folder}: no adapter, the merged model holds it: {found['refused']}"
     lines = f"{folder}: {found['file']}, {found['bytes'] / 1e6:.1f} MB, {found['matrices']} matrices adapted"
     return f"{lines}\n  not checked: {found['unchecked']}" if "unchecked" in found else lines
-
-
-def _funnel_lines(funnel: list[dict[str, Any]], kept: str) -> Iterator[str]:
-    for entry in funnel:
-        rule, count = entry["rule"], entry.get("dropped", entry.get("kept"))
-        yield f"{count:8d}  {rule:18s} {RULE[rule].why if rule in RULE else kept}"

@@ -2,40 +2,25 @@
 
 from typing import Any
 
+from blocklm.runs.report.text import text_lines
+from blocklm.runs.report.verdict import arms, tasks
+
 
 def exam_table(result: dict[str, Any]) -> str:
     """The result as the few lines a reader needs."""
     lines = [
         f"exam on {result['commits']} later commits ({result['items']} edits, {result['added_bytes']} added bytes)",
-        *_arms(result),
+        *text_lines(arms(result)),
         *_parts(result["slices"].get("lines", [])),
     ]
     if lost := result["forgetting"]:
         flag = ", more than 3: it forgets" if lost["flagged"] else ""
         lines.append(f"  general text and code: {lost['rise_percent']:+.1f} % bits{flag}")
-    if result["tasks"]:
-        lines.append(f"  {'task':<14} {'score':<16} base   tuned")
-    for name, task in result["tasks"].items():
-        lines.append(_task_row(name, task))
+    if (asked := tasks(result)) is not None:
+        lines += text_lines(asked)
     if check := result.get("check"):
         lines += _checked(check)
     return "\n".join(lines + _reach(result))
-
-
-def _arms(result: dict[str, Any]) -> list[str]:
-    """A row for each that answered."""
-    lines = [
-        f"  {'arm':<14} bits per byte   tuned against it",
-        _row("base", result["base"]["bits_per_byte"], result),
-    ]
-    for name, arm in result["arms"].items():
-        lines.append(_row(name, arm["bits_per_byte"], arm["tuned_against_it"]))
-    lines.append(_row("tuned", result["tuned"]["bits_per_byte"], None))
-    for name, other in result.get("models", {}).items():
-        lines.append(_row(name, other["bits_per_byte"], other["tuned_against_it"]))
-    if control := result["arms"].get("control"):
-        lines.append(f"  control against base: {_told(control['against_base'])}")
-    return lines
 
 
 def _parts(parts: list[dict[str, Any]]) -> list[str]:
@@ -61,27 +46,9 @@ def _reach(result: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _row(name: str, bits_per_byte: float, change: dict[str, Any] | None) -> str:
-    if change is None:
-        return f"  {name:<14} {bits_per_byte:.4f}"
-    return f"  {name:<14} {bits_per_byte:.4f}          {_told(change)}"
-
-
 def _told(change: dict[str, Any]) -> str:
     low, high = change["ci95"]
     return f"{change['delta_percent']:+.1f} %, 95 % interval [{low:+.1f} %, {high:+.1f} %]: {change['verdict']}"
-
-
-def _task_row(name: str, task: dict[str, Any]) -> str:
-    score, change = task["score"], task["change"]
-    low, high = change["ci95"]
-    floor = task["base"].get("copy_floor")
-    copied = f"; to leave the lines as they are {floor:.3f}" if floor is not None else ""
-    return (
-        f"  {name:<14} {score:<16} {task['base'][score]:.3f}  {task['tuned'][score]:.3f}   "
-        f"{change['delta']:+.3f} [{low:+.3f}, {high:+.3f}] on {task['items']} of {task['commits']} commits: "
-        f"{change['verdict']}{copied}"
-    )
 
 
 def _checked(check: dict[str, Any]) -> list[str]:

@@ -15,6 +15,8 @@ MEANING = (
 )
 RESUMES = "The same command again takes up where this left off."
 LANGUAGES_SHOWN = 8
+DASH = "\N{EN DASH}"
+ORDER = {"base": 0, "tuned": 2}  # of arms: the base model first, the tuned model last, others between
 
 
 def verdict(manifest: Mapping[str, Any]) -> str:
@@ -87,23 +89,38 @@ def key_numbers(manifest: Mapping[str, Any], last_step: int | None) -> list[tupl
 
 
 def arms(exam: Exam) -> Table:
-    """Bits per byte of every arm, each with its change from the base model."""
+    """Bits per byte of every arm, the base model's change to it, and the tuned model's change from it."""
     scores = {name: value for name, value in exam.items() if isinstance(value, dict) and "bits_per_byte" in value}
     longest = max(arm["bits_per_byte"] for arm in scores.values())
-    rows = []
-    for name, arm in scores.items():
-        compared = exam if name == "tuned" else (exam.get("arms") or {}).get(name, {}).get("against_base", {})
-        interval = "\N{EN DASH}"
-        if "ci95" in compared:
-            interval = " to ".join(signed(bound) for bound in compared["ci95"])
-        change = signed(compared["delta_percent"]) if "delta_percent" in compared else "\N{EN DASH}"
-        bits = arm["bits_per_byte"]
-        rows.append(Row((name, f"{bits:.4f}", change, interval), bits / longest if longest else None))
+    rows = [
+        Row(
+            (name, f"{arm['bits_per_byte']:.4f}", *_changes(exam, name)),
+            arm["bits_per_byte"] / longest if longest else None,
+        )
+        for name, arm in sorted(scores.items(), key=lambda entry: ORDER.get(entry[0], 1))
+    ]
+    for name, other in exam.get("models", {}).items():
+        cells = (DASH, DASH, *_change(other["tuned_against_it"]), other["tuned_against_it"]["verdict"])
+        rows.append(Row((name, f"{other['bits_per_byte']:.4f}", *cells)))
     asked = f"{plural(exam['items'], 'edit')} of {plural(exam['commits'], 'commit')}, {count(exam['added_bytes'])} added bytes"
     note = f"Asked: {asked}. The interval is a paired bootstrap that resamples commits."
-    return Table(
-        "Bits per byte by arm", ("Arm", "Bits per byte", "Change", "95 % interval"), tuple(rows), (1, 2, 3), note
-    )
+    head = ("Arm", "Bits per byte", "Against base", "95 % interval", "Tuned against it", "95 % interval", "Verdict")
+    return Table("Bits per byte by arm", head, tuple(rows), (1, 2, 3, 4, 5), note)
+
+
+def _changes(exam: Exam, arm: str) -> tuple[str, ...]:
+    """The change of an arm against the base model, of the tuned model against the arm, and what the second shows."""
+    others = (exam.get("arms") or {}).get(arm, {})
+    against_base = exam if arm == "tuned" else others.get("against_base", {})
+    tuned_against_it = exam if arm == "base" else others.get("tuned_against_it", {})
+    return (*_change(against_base), *_change(tuned_against_it), tuned_against_it.get("verdict", DASH))
+
+
+def _change(result: Mapping[str, Any]) -> tuple[str, str]:
+    """A change in percent and its interval; dashes where nothing was compared."""
+    if "ci95" not in result:
+        return DASH, DASH
+    return signed(result["delta_percent"]), " to ".join(map(signed, result["ci95"]))
 
 
 def tasks(exam: Exam) -> Table | None:
