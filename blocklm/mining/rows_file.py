@@ -69,7 +69,8 @@ def write_rows(
     (ready / LEDGER).unlink()  # an interrupted build must not be taken for one that replaced nothing
     cache.remove(ready / ROWS)
     (ready / "clean").rename(ready / ROWS)
-    (ready / LEDGER).write_text("".join([json.dumps({"key": known.key.name}) + "\n", *map(_line, cleaned)]))
+    lines = [json.dumps({"key": known.key.name}) + "\n", *map(_line, cleaned)]
+    (ready / LEDGER).write_text("".join(lines), encoding="utf-8")
     return Dataset.load_from_disk(str(ready / ROWS))
 
 

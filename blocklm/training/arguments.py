@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from transformers import Trainer
-from transformers.integrations import get_reporting_integration_callbacks
+from transformers.integrations import get_reporting_integration_callbacks, unset_hf_deepspeed_config
 from transformers.optimization import get_scheduler
 from trl import SFTConfig
 
@@ -34,7 +34,7 @@ def build_arguments(given: Mapping[str, Any]) -> SFTConfig:
     defaults = {field.name: field.default for field in dataclasses.fields(SFTConfig)}
     kept = {key: value for key, value in given.items() if value is not None or defaults.get(key) is None}
     with _refused("these keys do not go together", "correct these keys in the recipe"):
-        args = SFTConfig(**kept)
+        args = _without_deepspeed_left(kept)
     with _refused("`report_to` names what cannot be reported to", "leave `report_to` out for TensorBoard"):
         get_reporting_integration_callbacks(args.report_to)
     optimizer = _small_optimizer(args, torch.nn.Linear(1, 1))
@@ -44,6 +44,15 @@ def build_arguments(given: Mapping[str, Any]) -> SFTConfig:
         warmup = args.get_warmup_steps(TRIED_STEPS)
         get_scheduler(args.lr_scheduler_type, optimizer, warmup, TRIED_STEPS, args.lr_scheduler_kwargs)
     return args
+
+
+def _without_deepspeed_left(keys: Mapping[str, Any]) -> SFTConfig:
+    """The arguments; where they are refused, transformers would keep the half-read DeepSpeed file for every later model."""
+    try:
+        return SFTConfig(**keys)
+    except Exception:
+        unset_hf_deepspeed_config()
+        raise
 
 
 def _small_optimizer(args: SFTConfig, layer: torch.nn.Linear) -> torch.optim.Optimizer:

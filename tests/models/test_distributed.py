@@ -9,13 +9,13 @@ JOIN = """
 import os
 import torch.distributed
 from blocklm.errors import UserError
-from blocklm.models.distributed import join
-join({"ddp_timeout": 77})
+from blocklm.models.distributed import init_distributed
+init_distributed({"ddp_timeout": 77})
 group = torch.distributed.distributed_c10d._get_default_group()
 print(int(group._get_backend(torch.device("cpu")).options._timeout.total_seconds()))
 os.environ["ACCELERATE_USE_FSDP"] = "true"
 try:
-    join({"ddp_timeout": 77})
+    init_distributed({"ddp_timeout": 77})
 except UserError as error:
     print(error, error.hint)
 """

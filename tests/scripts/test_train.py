@@ -129,7 +129,7 @@ def test_bad_input_ends_in_one_line_and_a_hint(
         return refused(done)
 
     assert "does not exist" in train(tmp_path / "absent")
-    assert "git clone" in train(tmp_path / "zip")
+    assert "a downloaded zip holds no history" in train(tmp_path / "zip")
     assert "has no commits" in train(tmp_path / "unborn")
     assert "6 hunks of documentation" in train(prose.path)
     assert "3 commits with code to learn from are too few" in train(young.path)

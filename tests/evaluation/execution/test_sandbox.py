@@ -226,8 +226,8 @@ def test_it_kills_nobody_outside_and_does_not_outlive_its_time(shell: Runs) -> N
 def test_it_dies_with_the_process_that_started_it_however_far_it_has_come(begun: int, place: Path) -> None:
     mark = f"43{os.getpid()}{begun}"
     starts = (
-        "from pathlib import Path; from blocklm.evaluation.execution.sandbox import run; from blocklm.evaluation.execution.limits import Limits; "
-        f"run(['sleep', '{mark}'], Path('{place}/tree'), Limits(99, {200 * MIB}, {16 * MIB}))"
+        "from pathlib import Path; from blocklm.evaluation.execution.sandbox import run; from blocklm.evaluation.execution.limits import ResourceLimits; "
+        f"run(['sleep', '{mark}'], Path('{place}/tree'), ResourceLimits(99, {200 * MIB}, {16 * MIB}))"
     )
     with subprocess.Popen([sys.executable, "-c", starts], cwd=ROOT, env=script_environment()) as process:
         while len(running("sleep", mark)) < begun:  # bubblewrap's two processes hold it too

@@ -39,7 +39,7 @@ from blocklm.errors import UserError
 from blocklm.interrupts import Interrupts
 from blocklm.runs.manifest import Manifest
 from blocklm.training.train import train
-from blocklm.training.monitoring.monitor import watched
+from blocklm.training.monitoring.monitor import monitoring
 from tests.support.trainers import tiny_trainer
 from tests.support.fake_nvml import gpu
 
@@ -73,7 +73,7 @@ write(gpu(celsius=70), gpu(celsius=71))
 trainer = tiny_trainer(model, folder / "run", {"hardware_interval": 0.05, "logging_steps": 1})
 trainer.add_callback(Weather())
 logging.getLogger("blocklm").addHandler(cools := Cools())
-with watched(trainer, Manifest(folder / "run" / "manifest.json", {})):
+with monitoring(trainer, Manifest(folder / "run" / "manifest.json", {})):
     train(trainer, Interrupts())
 logging.getLogger("blocklm").removeHandler(cools)
 

@@ -163,10 +163,8 @@ def test_a_later_shortage_at_one_row_ends_with_the_way_on(build: Build) -> None:
         resource.setrlimit(resource.RLIMIT_AS, UNLIMITED)
 
 
-def test_what_cannot_be_saved_is_found_before_the_first_step(
-    trainer_of: Callable[[str, int, int], SFTTrainer], tmp_path: Path
-) -> None:
-    trainer = trainer_of("unsavable", 1, 1)
+def test_what_cannot_be_saved_is_found_before_the_first_step(build: Build, tmp_path: Path) -> None:
+    trainer = build("unsavable", 1, 1)
     trainer.model.get_base_model().generation_config.temperature = 0.5
     with pytest.raises(UserError, match=r"what is trained could not be saved: .*temperature") as refused:
         fit(trainer, 0, 0)
