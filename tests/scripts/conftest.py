@@ -40,7 +40,7 @@ def trained(
             cwd=folder,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        assert "bits per byte" in done.stdout
+        assert "Bits per byte" in done.stdout
         said = done.stderr.splitlines()
         assert len([line for line in said if line.startswith("step 1 of 12: loss ")]) == 1, (
             "once a minute, no live line"
