@@ -80,7 +80,7 @@ def turn(folder: Path) -> Iterator[None]:
 def publish(folder: Path) -> Iterator[Path]:
     """A folder to fill; at the end of the block it becomes `folder` by renaming.
 
-    After an error it is gone; after Ctrl-C or a kill it stays for `unfinished`, until something is published.
+    After an error it is gone; after Ctrl-C or a kill it stays for `find_unfinished`, until something is published.
     """
     building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{BUILDING}{folder.name}-"))
     ready = building / "ready"
@@ -119,7 +119,7 @@ def read_or_build(folder: Path, build: Callable[[Path], dict[str, Any]]) -> tupl
     return *stored, cache
 
 
-def unfinished(folder: Path) -> list[Path]:
+def find_unfinished(folder: Path) -> list[Path]:
     """What interrupted builds of folders with the same name as `folder`, up to the last dash, have written so far."""
     return sorted(folder.parent.glob(f"{BUILDING}{folder.name.rpartition('-')[0]}-*/ready"))
 
@@ -202,7 +202,7 @@ def read_batches(folder: Path) -> Iterator[pa.RecordBatch]:
     """The batches of a folder that `write_dataset` filled, memory-mapped.
 
     Raises:
-        OSError, pyarrow.ArrowInvalid: it is unfinished or damaged, after the batches that are whole.
+        OSError, pyarrow.ArrowInvalid: it is find_unfinished or damaged, after the batches that are whole.
     """
     with pa.memory_map(str(folder / ARROW_FILE)) as source, pa.ipc.open_stream(source) as reader:
         yield from reader
