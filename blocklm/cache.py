@@ -1,4 +1,4 @@
-"""Datasets in keyed folders: a key covers everything that shaped the data, and a folder appears whole or not at all.
+"""Stores datasets in folders by key: a key covers everything that shaped the data, and a folder is complete or absent.
 
 A folder is never changed once it is there, so readers need no lock; builders take turns.
 """
@@ -34,8 +34,8 @@ def data_key(*sources: str, **settings: Any) -> str:
     Hashing the code costs a rebuild after an upgrade and can never serve rows of older rules.
 
     Args:
-        sources: packages or modules of BlockLM by their dotted names, such as `mining`; a package counts with all its files.
-        settings: whatever else decides what the data holds; JSON must be able to say it.
+        sources: dotted names of BlockLM's packages (with all their files) or modules, such as `mining`.
+        settings: all other values that determine the data; they must be valid JSON.
     """
     return sha256((json.dumps(settings, sort_keys=True) + "".join(map(_code, sources))).encode()).hexdigest()[:16]
 
@@ -154,7 +154,7 @@ def write_dataset(folder: Path, batches: Iterable[pa.RecordBatch], features: Fea
 def write_splits(
     folder: Path, rows: Iterable[tuple[str, Sequence[Any]]], features: Features, names: Sequence[str], fingerprint: str
 ) -> DatasetDict:
-    """Stream rows, each with the name of its split and the values of its columns, into the layout of a `DatasetDict`."""
+    """Stream rows, each with the name of its split and its column values, into the layout of a `DatasetDict`."""
     schema = features.arrow_schema
     waiting: dict[str, list[Sequence[Any]]] = {name: [] for name in names}
     with ExitStack() as open_files:

@@ -13,7 +13,10 @@ LOGIN = re.compile(rb"git@", re.IGNORECASE)  # the account of a forge
 HANDLE = re.compile(r"(?<![\w@/.`])@(?P<name>[A-Za-z0-9](?:-?[A-Za-z0-9]){0,38})(?![\w`/(@-]|\.\w)")
 NEAR = 60  # characters before a handle that are searched
 # A handle counts as a person's only beside words for thanks, for a contribution, or for something that a person says.
-DEEDS = "report|suggest|request|review|approv|found|spott|notic|author|contribut|writ|point|discover|propos|rais|fil|submitt|sponsor|diagnos|debugg|ask|complain"
+DEEDS = (
+    "report|suggest|request|review|approv|found|spott|notic|author|contribut|writ|point|discover|propos|rais|fil|submitt|sponsor"
+    "|diagnos|debugg|ask|complain"
+)
 WORDS_BEFORE = re.compile(
     r"(?:\bthanks?(?: you)?(?: (?:also|again|much|very|so|a lot|goes))*(?: to)?|\bthx(?: to)?|\bkudos(?: to)?|\bprops to"
     r"|\bcredits?(?: goes)?(?: to)?|\bhat tip(?: to)?|\bh/t|\bshout-?out to|\bcourtesy of|\bping|/?\bcc|\bco-author(?:ed by|s?)?"

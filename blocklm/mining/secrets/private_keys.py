@@ -10,7 +10,8 @@ ARMOURED = re.compile(rb"[A-Za-z0-9+/=]*|(?:Proc-Type|DEK-Info|Version|Comment):
 def armoured_keys(text: bytes) -> Iterator[tuple[int, int]]:
     """Yield start and end of the lines of each private key, below a BEGIN or above an END.
 
-    The line end before them is included. Lines may be prefixed by marks of a diff, comment or string. A key ends at the separator of two texts.
+    The line end before them is included. Lines may be prefixed by marks of a diff, comment or string. A key ends at
+    the separator of two texts.
     """
     for match in ARMOUR.finditer(text):
         down = match[1] == b"BEGIN"
