@@ -1,4 +1,4 @@
-"""Datasets in keyed folders: a key covers everything that shaped the data, and a folder appears whole or not at all.
+"""Stores datasets in folders by key: a key covers everything that shaped the data, and a folder is complete or absent.
 
 A folder is never changed once it is there, so readers need no lock; builders take turns.
 """
@@ -34,8 +34,8 @@ def data_key(*sources: str, **settings: Any) -> str:
     Hashing the code costs a rebuild after an upgrade and can never serve rows of older rules.
 
     Args:
-        sources: packages or modules of BlockLM by their dotted names, such as `mining`; a package counts with all its files.
-        settings: whatever else decides what the data holds; JSON must be able to say it.
+        sources: dotted names of BlockLM's packages (with all their files) or modules, such as `mining`.
+        settings: all other values that determine the data; they must be valid JSON.
     """
     return sha256((json.dumps(settings, sort_keys=True) + "".join(map(_code, sources))).encode()).hexdigest()[:16]
 
@@ -80,7 +80,7 @@ def turn(folder: Path) -> Iterator[None]:
 def publish(folder: Path) -> Iterator[Path]:
     """A folder to fill; at the end of the block it becomes `folder` by renaming.
 
-    After an error it is gone; after Ctrl-C or a kill it stays for `unfinished`, until something is published.
+    After an error it is gone; after Ctrl-C or a kill it stays for `find_unfinished`, until something is published.
     """
     building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{BUILDING}{folder.name}-"))
     ready = building / "ready"
@@ -119,7 +119,7 @@ def read_or_build(folder: Path, build: Callable[[Path], dict[str, Any]]) -> tupl
     return *stored, cache
 
 
-def unfinished(folder: Path) -> list[Path]:
+def find_unfinished(folder: Path) -> list[Path]:
     """What interrupted builds of folders with the same name as `folder`, up to the last dash, have written so far."""
     return sorted(folder.parent.glob(f"{BUILDING}{folder.name.rpartition('-')[0]}-*/ready"))
 
@@ -154,7 +154,7 @@ def write_dataset(folder: Path, batches: Iterable[pa.RecordBatch], features: Fea
 def write_splits(
     folder: Path, rows: Iterable[tuple[str, Sequence[Any]]], features: Features, names: Sequence[str], fingerprint: str
 ) -> DatasetDict:
-    """Stream rows, each with the name of its split and the values of its columns, into the layout of a `DatasetDict`."""
+    """Stream rows, each with the name of its split and its column values, into the layout of a `DatasetDict`."""
     schema = features.arrow_schema
     waiting: dict[str, list[Sequence[Any]]] = {name: [] for name in names}
     with ExitStack() as open_files:
@@ -202,7 +202,7 @@ def read_batches(folder: Path) -> Iterator[pa.RecordBatch]:
     """The batches of a folder that `write_dataset` filled, memory-mapped.
 
     Raises:
-        OSError, pyarrow.ArrowInvalid: it is unfinished or damaged, after the batches that are whole.
+        OSError, pyarrow.ArrowInvalid: it is find_unfinished or damaged, after the batches that are whole.
     """
     with pa.memory_map(str(folder / ARROW_FILE)) as source, pa.ipc.open_stream(source) as reader:
         yield from reader

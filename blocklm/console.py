@@ -24,12 +24,12 @@ DISK_FULL_WORDS = ("No space left on device", "File too large", "Disk quota exce
 
 
 class CommandLine(argparse.ArgumentParser):
-    """The flags of a script, none of which may be shortened; what is wrong with them is said as our errors are.
+    """The flags of a script, none of which may be shortened; bad flags raise a `UserError`.
 
     Args:
         description: what the script does, with examples.
-        beside_recipe: whether a recipe and its keys are read after it: `parse_known_args` leaves them, and `format_help`
-            goes before their help.
+        beside_recipe: whether a recipe and its keys are read after it: `parse_known_args` leaves them, and
+            `format_help` goes before their help.
     """
 
     def __init__(self, description: str | None, beside_recipe: bool = False) -> None:
@@ -48,13 +48,13 @@ class CommandLine(argparse.ArgumentParser):
 
 @contextmanager
 def console(resumes: bool = True) -> Iterator[Interrupts]:
-    """Run a script's `main`: logs go to stderr, and what the user can mend ends in `error:` and `hint:`, exit code 2.
+    """Run a script's `main`: logs go to stderr, and a user's error is shown as `error:` and `hint:`, with exit code 2.
 
     With `--quiet` on the command line only results, warnings and errors are seen, no progress.
     Anything else is a fault of ours and keeps its traceback. Signals end in 128 plus their number.
 
     Args:
-        resumes: whether the same command goes on where it was ended.
+        resumes: whether the same command, run again, resumes the interrupted work.
     """
     speak_utf8()
     os.umask(os.umask(0o077) & 0o077)  # what we write we must be able to read, whatever the user's mask is
@@ -98,7 +98,7 @@ def console(resumes: bool = True) -> Iterator[Interrupts]:
 
 
 def speak_utf8() -> None:
-    """Begin this process anew in Python's UTF-8 mode where the locale is another.
+    """Restart this process in Python's UTF-8 mode if the locale has another encoding.
 
     Paths, standard streams and every file that a library opens without an encoding would be read as the locale says.
     """

@@ -1,7 +1,7 @@
 """Files written in one step, JSON, JSON lines, digests, and names that every library can open.
 
-A file that is replaced is on the disk before it takes its name. JSON text may hold what no UTF-8 file can, such as half of a
-surrogate pair out of a file name: it is escaped, and read back as it was.
+A file that is replaced is on the disk before it takes its name. JSON text may hold what no UTF-8 file can, such as
+half of a surrogate pair out of a file name: it is escaped, and read back as it was.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Numbers, sizes and times as a person reads them."""
+"""Formats numbers, sizes and times for people."""
 
 import math
 from datetime import datetime

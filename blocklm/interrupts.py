@@ -18,7 +18,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interrupts:
-    """Turns the first signal into `Interrupted`, or into `requested` while `deferred`; Ctrl-C a second time always ends at once."""
+    """Turns a signal into `Interrupted`, or into `requested` while `deferred`; a second Ctrl-C always ends at once."""
 
     def __init__(self) -> None:
         self.deferred = False
@@ -34,7 +34,7 @@ class Interrupts:
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
     def request(self, why: Exception) -> None:
-        """Stop as at a signal, for a reason of our own: `raise_if_requested` raises it. A signal that came before counts."""
+        """Stop as at a signal, for a reason of our own, which `raise_if_requested` raises; an earlier signal wins."""
         if self.requested is None:
             self.requested, self._why = signal.SIGTERM, why
 
@@ -44,7 +44,7 @@ class Interrupts:
             raise self._why or Interrupted(self.requested)
 
     def _receive(self, signum: int, _: FrameType | None) -> None:
-        # Ctrl-C reaches the launcher too; its end then sends us SIGTERM, which is not the user's second wish.
+        # Ctrl-C reaches the launcher too, and its end sends us SIGTERM, which is not a second request to stop.
         if self.requested is not None and signum == signal.SIGTERM:
             return
         first, self.requested = self.requested is None, signum

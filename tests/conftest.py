@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from blocklm.config.sampling import SamplingArguments, checked
+from blocklm.config.sampling import SamplingArguments, parse_sampling
 from blocklm.corpus.build import Corpus, load_samples
 from blocklm.corpus.curation import Curated
 from blocklm.corpus.prompt_templates import prompts_for
@@ -137,7 +137,7 @@ def rendered(
 ) -> Corpus:
     """The samples of a history without its files, in the edit view unless `views` says otherwise."""
     given: dict[str, Any] = {"views": {"edit": 1}, "survival": False, "recency": "off"} | sampling
-    settings = checked(SamplingArguments(**given))
+    settings = parse_sampling(SamplingArguments(**given))
     families = prompts_for(special, settings.template)
     prompts = {view: families[view] for view in settings.shares}
     return load_samples(changes, curated, None, settings, prompts, special, corpora)

@@ -1,7 +1,7 @@
 """What a user may set, and the strict reading of it, in under a second and without torch.
 
-A recipe is a flat YAML file of keys of TRL's `SFTConfig` and `ModelConfig` by their own names, and of ours, one module for
-each group.
+A recipe is a flat YAML file. Its keys are those of TRL's `SFTConfig` and `ModelConfig`, by their own names, and ours,
+with one module for each group.
 
     recipe = parse_recipe(["recipes/quickstart.yaml", "--repo", "~/src/project"])
     recipe.mining.repo, recipe.training["learning_rate"]

@@ -1,4 +1,4 @@
-"""The recipe's keys of the repository's own check; light, as `blocklm.config.recipe` is."""
+"""The recipe's keys for running the repository's own check on the models' edits; imports no torch."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -10,49 +10,52 @@ from blocklm.errors import UserError
 
 @dataclass(frozen=True)
 class CheckArguments:
-    """Whether edits that base and tuned model write pass a command of the repository, in a sandbox."""
+    """How edits of the base and the tuned model are checked by a command of the repository, in a sandbox."""
 
     _argument_group_name: ClassVar[str] = "check"
     check_command: str | None = field(
         default=None,
         metadata={
-            "help": "Shell command that a commit's tree must pass, such as `cargo check --offline` or `pytest -q tests`: after "
-            "the exam it is run in a sandbox (bubblewrap) over trees with what the models wrote."
+            "help": "Shell command that a commit's files must pass, such as `cargo check --offline` or "
+            "`pytest -q tests`. After the exam it runs in a sandbox (bubblewrap) on the files with each model's edits."
         },
     )
-    check_items: int = field(default=20, metadata={"help": "Edits of the test commits that are written and checked."})
+    check_items: int = field(
+        default=20, metadata={"help": "Number of edits of the test commits that each model writes."}
+    )
     check_samples: int = field(
         default=1,
         metadata={
-            "help": "How often each is written. 1 takes the likeliest tokens, more are drawn at temperature 0.8."
+            "help": "Answers for each edit. One is made of the likeliest tokens, several are drawn at temperature 0.8."
         },
     )
-    check_timeout: float = field(default=120.0, metadata={"help": "Seconds the command may take."})
+    check_timeout: float = field(default=120.0, metadata={"help": "Most seconds that the command may take."})
     check_memory: float = field(
         default=4.0,
         metadata={
-            "help": "GiB of memory its processes may use, and as much again the files they write, which stand in memory."
+            "help": "GiB of memory for the command's processes, and as much again for the files that they write, "
+            "which are kept in memory."
         },
     )
     check_binds: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Folders of this machine that it may read, such as ~/.cargo ~/.rustup or a virtual environment. Default: "
-            "nothing but /usr."
+            "help": "Folders of this machine that the command may read, such as ~/.cargo ~/.rustup or a virtual "
+            "environment. Default: only /usr."
         },
     )
 
     @property
     def binds(self) -> list[Path]:
-        """Full paths of what it may read."""
+        """Absolute paths of the folders that the command may read."""
         return [Path(bind).expanduser().absolute() for bind in self.check_binds or ()]
 
 
 def check_checks(keys: CheckArguments, views: Collection[str]) -> None:
-    """Refuse values that leave nothing to check.
+    """Check the keys of this group.
 
     Raises:
-        UserError: the first of them.
+        UserError: a number is too small, the command is empty, or no sample of the view `edit` is rendered.
     """
     for key in ("check_items", "check_samples", "check_timeout", "check_memory"):
         least = 1 if key in ("check_items", "check_samples") else 0.01
@@ -62,6 +65,6 @@ def check_checks(keys: CheckArguments, views: Collection[str]) -> None:
         raise UserError("`check_command` is empty", "leave it out to check nothing")
     if keys.check_command is not None and "edit" not in views:
         raise UserError(
-            "`check_command` checks what is written in the view `edit`, and no such samples are rendered",
+            "`check_command` checks answers in the view `edit`, and no such samples are rendered",
             "give `edit` a share in `views`",
         )

@@ -13,34 +13,37 @@ class WatchArguments:
 
     _argument_group_name: ClassVar[str] = "hardware"
     hardware_interval: float = field(
-        default=5.0, metadata={"help": "Seconds between two looks at GPU, memory, disk and network. 0 never looks."}
+        default=5.0, metadata={"help": "Seconds between two readings of GPU, memory, disk and network; 0 for none."}
     )
     memory_warn_percent: float = field(
         default=95.0,
         metadata={
-            "help": "Warn when more of the machine's RAM or of a GPU's memory, without PyTorch's cache, is taken."
+            "help": "Percent of the machine's RAM, or of a GPU's memory without PyTorch's cache, above which a warning "
+            "is logged."
         },
     )
     memory_stop_percent: float = field(
         default=98.0,
-        metadata={"help": "Save a checkpoint and stop when more of the machine's RAM is taken. 100 never stops."},
+        metadata={
+            "help": "Percent of the machine's RAM above which a checkpoint is saved and the run stops; 100 never stops."
+        },
     )
     max_gpu_temp: float = field(
         default=90.0,
         metadata={
-            "help": "Pause when a GPU is hotter, in degrees Celsius; stop if that does not help for ten minutes."
+            "help": "Degrees Celsius of a GPU above which training pauses; after ten minutes at that heat it stops."
         },
     )
 
 
 def check_watch(watch: WatchArguments) -> None:
-    """Refuse limits that say nothing.
+    """Check the keys of this group.
 
     Raises:
-        UserError: a share of memory that is none, or a negative interval.
+        UserError: a share of memory is not between 0 and 100 percent, or an interval or temperature is out of bounds.
     """
     if not 0 <= watch.hardware_interval < math.inf:
-        raise UserError(f"`hardware_interval` cannot be {watch.hardware_interval}", "5 looks every five seconds")
+        raise UserError(f"`hardware_interval` cannot be {watch.hardware_interval}", "give seconds, such as 5")
     for key in ("memory_warn_percent", "memory_stop_percent"):
         value = getattr(watch, key)
         if not 0 < value <= 100:

@@ -1,10 +1,10 @@
-"""The recipe's keys of which history is read and what of it becomes the corpus."""
+"""The recipe's keys for the history to read and the changes that become the corpus."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar
 
-from blocklm.config.run import at_least_one
+from blocklm.config.run import check_at_least_one
 from blocklm.config.sampling import check_glob
 from blocklm.config.urls import check_repository_url
 from blocklm.errors import UserError
@@ -12,24 +12,22 @@ from blocklm.errors import UserError
 
 @dataclass(frozen=True)
 class MiningArguments:
-    """Which history is read and what of it becomes the corpus."""
+    """Which history is read, and which of its changes become the corpus."""
 
     _argument_group_name: ClassVar[str] = "corpus"
     repo: list[str] = field(
         default_factory=lambda: ["."],
-        metadata={"help": "Git repository to learn from: a path or URL, or several of them as one history."},
+        metadata={"help": "Git repository to learn from, as a path or URL; several are joined to one history."},
     )
     branch: str | None = field(
         default=None, metadata={"help": "Branch, tag or commit whose history is read. Default: HEAD."}
     )
-    fetch: bool = field(
-        default=False, metadata={"help": "Ask the URL of a repository cloned earlier for new commits first."}
-    )
+    fetch: bool = field(default=False, metadata={"help": "Fetch new commits into the clone of a URL before mining."})
     since: str | None = field(
         default=None, metadata={"help": "Read commits made on or after this date, such as 2024-01-31."}
     )
     until: str | None = field(default=None, metadata={"help": "Read commits made before or on this date."})
-    max_commits: int | None = field(default=None, metadata={"help": "Read at most this many of the newest commits."})
+    max_commits: int | None = field(default=None, metadata={"help": "Most commits to read, counted from the newest."})
     paths: list[str] | None = field(
         default=None, metadata={"help": "Learn only from files that match one of these globs (as in .gitignore)."}
     )
@@ -37,24 +35,31 @@ class MiningArguments:
         default=None, metadata={"help": "Learn nothing from files that match one of these globs."}
     )
     context_lines: int = field(default=3, metadata={"help": "Unchanged lines read around each change."})
-    corpus_dir: str = field(default="corpora", metadata={"help": "Where clones of URLs and mined corpora are kept."})
+    corpus_dir: str = field(default="corpora", metadata={"help": "Folder for clones of URLs and for mined corpora."})
     max_changed_lines: int = field(
-        default=1000, metadata={"help": "A file's change with more added and deleted lines than this is dropped."}
+        default=1000,
+        metadata={"help": "Most added and deleted lines of one file's change; a larger change is dropped."},
     )
     disable_rules: list[str] | None = field(
         default=None,
-        metadata={"help": "Names of rules, as the funnel of `scripts/mine.py` lists them, that drop nothing."},
+        metadata={"help": "Names of rules to switch off, as the funnel of `scripts/mine.py` lists them."},
     )
     test_commits: int | None = field(
         default=None,
-        metadata={"help": "Newest commits kept for the exam. Default: a tenth, at least 40 of many, at most 500."},
+        metadata={
+            "help": "Number of newest commits kept for the exam. Default: a tenth, but 40 to 500 of a long history."
+        },
     )
 
 
 def check_mining(mining: MiningArguments) -> None:
-    """Raise `UserError` for values that no history can be read with."""
-    at_least_one({"max_changed_lines": mining.max_changed_lines})
-    at_least_one({"test_commits": mining.test_commits, "max_commits": mining.max_commits})
+    """Check the keys of this group.
+
+    Raises:
+        UserError: a count, date or glob is not valid, no repository is named, or a URL holds a secret.
+    """
+    check_at_least_one({"max_changed_lines": mining.max_changed_lines})
+    check_at_least_one({"test_commits": mining.test_commits, "max_commits": mining.max_commits})
     if not mining.repo:
         raise UserError("`repo` names no repository", "give a path or URL, or leave `repo` out for this folder")
     for source in mining.repo:
@@ -65,10 +70,8 @@ def check_mining(mining: MiningArguments) -> None:
     if mining.context_lines < 0:
         raise UserError(f"`context_lines` cannot be {mining.context_lines}", "3 is git's own; 0 shows no context")
     for key in ("since", "until"):
-        given = getattr(mining, key)
+        date = getattr(mining, key)
         try:
-            datetime.fromisoformat("2024-01-31" if given is None else given)
+            datetime.fromisoformat("2024-01-31" if date is None else date)
         except ValueError:
-            raise UserError(
-                f"`{key}` is no date: {given!r}", "write it as 2024-01-31 or 2024-01-31T12:00:00"
-            ) from None
+            raise UserError(f"`{key}` is no date: {date!r}", "write it as 2024-01-31 or 2024-01-31T12:00:00") from None

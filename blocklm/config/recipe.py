@@ -1,6 +1,6 @@
-"""What a user may set, and the strict reading of it.
+"""The keys of a whole run as one frozen value, and the strict reading of it from a file and the command line.
 
-A recipe is a flat YAML file: keys of TRL's `SFTConfig` and `ModelConfig` by their own names, and the few of ours below.
+A recipe is a flat YAML file: keys of TRL's `SFTConfig` and `ModelConfig` by their own names, and the groups of our own.
 It is checked as strictly as a command line, in under a second, before torch is imported.
 """
 
@@ -21,7 +21,7 @@ from blocklm.config.parser import RecipeParser
 from blocklm.config.release import HandoverArguments, check_handover
 from blocklm.config.retrieval import RetrievalArguments, check_retrieval
 from blocklm.config.run import RunArguments, check_run
-from blocklm.config.sampling import HUNK_VIEWS, VIEWS, SamplingArguments, checked
+from blocklm.config.sampling import HUNK_VIEWS, VIEWS, SamplingArguments, parse_sampling
 from blocklm.config.training import check_training
 from blocklm.errors import UserError
 
@@ -29,9 +29,9 @@ DEFAULT_MAX_LENGTH = 1024  # TRL's
 PACKING = {"auto": "auto", "true": True, "True": True, "false": False, "False": False, "None": False}
 DEFAULT_BATCH_SIZE = 8  # transformers'
 
-# Where our default differs from the library's: nothing leaves the machine unless asked, what is watched goes to
-# TensorBoard, disks stay small, evaluation keeps no logits (transformers #8476: they filled the memory), and processes
-# wait a day in seconds for the one that mines.
+# Where our default differs from the library's: nothing is pushed unless asked, metrics go to TensorBoard, two
+# checkpoints are kept, evaluation keeps no logits (transformers #8476: they filled the memory), and processes wait up
+# to a day for the one that mines.
 LIBRARY_DEFAULTS: dict[str, Any] = {
     "output_dir": "runs/default",
     "push_to_hub": False,
@@ -63,7 +63,7 @@ OWN: dict[str, type[Any]] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """One run, fully said; `training` and `model` hold only what differs from the libraries' own defaults."""
+    """All settings of one run; `training` and `model` hold only the keys that differ from the libraries' defaults."""
 
     mining: MiningArguments
     sampling: SamplingArguments
@@ -80,13 +80,13 @@ class Recipe:
 
     @property
     def exam_view(self) -> str:
-        """The view in which validation and exam ask: the one with the largest share unless the recipe names one."""
+        """The view of the validation and test samples: the recipe's, or else the one with the largest share."""
         shares = {view: share for view, share in self.sampling.shares.items() if view in HUNK_VIEWS}
         return self.exam.exam_view or max(shares, key=lambda view: shares[view])
 
     @property
     def views(self) -> list[str]:
-        """The views that are rendered."""
+        """The views in which samples are rendered."""
         return [view for view in VIEWS if view in self.sampling.shares or view == self.exam_view]
 
     @property
@@ -95,7 +95,7 @@ class Recipe:
         return Path(self.training["output_dir"])
 
     def resolved(self) -> dict[str, Any]:
-        """The flat keys that reproduce this run: written as YAML, `parse_recipe` reads them back to an equal `Recipe`."""
+        """The flat keys that reproduce this run; `parse_recipe` reads them from YAML back to an equal `Recipe`."""
         own = [dataclasses.asdict(getattr(self, name)) for name in OWN]
         return {key: value for part in (*own, self.model, self.training) for key, value in part.items()}
 
@@ -104,7 +104,7 @@ def parse_recipe(argv: Sequence[str], description: str | None = None) -> Recipe:
     """Read `RECIPE.yaml [--key value ...]`; the command line wins over the file.
 
     Raises:
-        UserError: no recipe, unreadable YAML, unknown or repeated key, wrong type or wrong choice.
+        UserError: the recipe is missing or unreadable, or a key is unknown, repeated, or of a wrong type or value.
     """
     model_keys = model_schema("model and adapter (keys of TRL's ModelConfig)")
     training_keys = training_schema("training (keys of TRL's SFTConfig)")
@@ -113,10 +113,10 @@ def parse_recipe(argv: Sequence[str], description: str | None = None) -> Recipe:
     )
     parts = dict(zip(OWN, own, strict=True))
     recipe = Recipe(
-        **parts | {"sampling": checked(parts["sampling"])},
+        **parts | {"sampling": parse_sampling(parts["sampling"])},
         model={key: value for key, value in vars(model).items() if key in given},
         training=LIBRARY_DEFAULTS
-        | {key: value for key, value in vars(training).items() if _is_said(key, value, given)},
+        | {key: value for key, value in vars(training).items() if _is_given(key, value, given)},
     )
     if "packing" in given:
         recipe.training["packing"] = PACKING[str(recipe.training["packing"])]
@@ -124,8 +124,8 @@ def parse_recipe(argv: Sequence[str], description: str | None = None) -> Recipe:
     return recipe
 
 
-def _is_said(key: str, value: Any, given: set[str]) -> bool:
-    """Whether a key stands in the recipe; null leaves out what no run can be without."""
+def _is_given(key: str, value: Any, given: set[str]) -> bool:
+    """Whether the recipe sets a key; null keeps our default where a run needs a value."""
     return key in given and (value is not None or key not in NEVER_NULL)
 
 

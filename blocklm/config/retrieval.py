@@ -1,4 +1,4 @@
-"""The recipe's keys of searching a history; light, as `blocklm.config.recipe` is."""
+"""The recipe's keys for searching a history; imports no torch."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -20,29 +20,31 @@ class RetrievalArguments:
     embedding_model: str = field(
         default=EMBEDDED,
         metadata={
-            "help": "sentence-transformers model, a directory or hub name, whose embeddings are searched beside BM25. Default: "
-            "the one that a package of requirements.txt brings. `none` searches by BM25 alone."
+            "help": "sentence-transformers model, as a directory or hub name, whose embeddings are searched beside "
+            "BM25. Default: the model that a package of requirements.txt contains. `none` searches by BM25 alone."
         },
     )
     vector_store: str = field(
         default="files",
-        metadata={"help": f"What keeps the embeddings: {' or '.join(STORES)}, each a folder beside the corpus."},
+        metadata={"help": f"Store of the embeddings: {' or '.join(STORES)}, each a folder beside the corpus."},
     )
     qdrant_url: str | None = field(
         default=None,
-        metadata={"help": "Keep them in this Qdrant server instead; its key is read from QDRANT_API_KEY."},
+        metadata={"help": "Qdrant server that stores the embeddings instead; its key is read from QDRANT_API_KEY."},
     )
     search_history: str = field(
         default="train",
-        metadata={"help": "`train` searches what a run may learn from, `all` also the commits kept for the exam."},
+        metadata={
+            "help": "Commits to search: `train` those that a run may learn from, `all` also those kept for the exam."
+        },
     )
 
 
 def check_retrieval(keys: RetrievalArguments) -> None:
-    """Refuse values that name nothing.
+    """Check the keys of this group.
 
     Raises:
-        UserError: the first of them.
+        UserError: a store or a set of commits is unknown, or the URL is no address or holds a secret.
     """
     if keys.vector_store not in STORES:
         raise UserError(f"`vector_store` cannot be {keys.vector_store!r}", f"it is one of {', '.join(STORES)}")

@@ -1,4 +1,4 @@
-"""The recipe's keys of what of the corpus is trained on, and when to stop."""
+"""The recipe's keys for the size of the training, when it stops, and the run that it continues."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,14 +11,16 @@ COUNTS = ("max_train_samples", "max_validation_samples", "early_stopping_patienc
 
 @dataclass(frozen=True)
 class RunArguments:
-    """What of the corpus is trained on, and when to stop."""
+    """How much of the corpus is trained on, when training stops, and which run it continues."""
 
     _argument_group_name: ClassVar[str] = "run"
     max_train_samples: int | None = field(
-        default=None, metadata={"help": "Size of an epoch, filled with the newest samples. Default: all samples."}
+        default=None,
+        metadata={"help": "Samples of an epoch; more than that leave out the oldest. Default: all samples."},
     )
     target_tokens: int | None = field(
-        default=None, metadata={"help": "Tokens to train on; sets `num_train_epochs` between the next two."}
+        default=None,
+        metadata={"help": "Tokens to train on; sets `num_train_epochs` between `min_epochs` and `max_epochs`."},
     )
     min_epochs: float = field(default=1.0, metadata={"help": "Fewest epochs that `target_tokens` may lead to."})
     max_epochs: float = field(default=4.0, metadata={"help": "Most epochs that `target_tokens` may lead to."})
@@ -31,31 +33,35 @@ class RunArguments:
     continue_from: str | None = field(
         default=None,
         metadata={
-            "help": "Run directory to top up: start from its result, learn what is new since, and go back to it if the exam "
-            "finds that worse."
+            "help": "Run directory to top up: start from its result, learn from the commits since, and keep the old "
+            "result if the exam finds the new one worse."
         },
     )
     replay_share: float = field(
-        default=0.3, metadata={"help": "Share of what that run had learned before in what a top-up reads."}
+        default=0.3, metadata={"help": "Share of the samples of a top-up that the earlier run had learned already."}
     )
 
 
 def check_run(run: RunArguments) -> None:
-    """Raise `UserError` for values that no training can be run with."""
+    """Check the keys of this group.
+
+    Raises:
+        UserError: a count or share is out of bounds, or no number of epochs is allowed.
+    """
     if not 0 < run.min_epochs <= run.max_epochs:
         raise UserError(
             f"`min_epochs` {run.min_epochs} and `max_epochs` {run.max_epochs} leave no number of epochs",
-            "0 < min_epochs <= max_epochs",
+            "give numbers with 0 < min_epochs <= max_epochs",
         )
-    at_least_one({key: getattr(run, key) for key in COUNTS})
+    check_at_least_one({key: getattr(run, key) for key in COUNTS})
     if not 0 <= run.replay_share < 1:
         raise UserError(
-            f"`replay_share` cannot be {run.replay_share}", "0.3 is three tenths of what is read; 0 replays nothing"
+            f"`replay_share` cannot be {run.replay_share}", "give a share below 1, such as 0.3; 0 replays nothing"
         )
 
 
-def at_least_one(counts: Mapping[str, int | None]) -> None:
-    """Raise `UserError` for a count below 1; None is one that was left out."""
+def check_at_least_one(counts: Mapping[str, int | None]) -> None:
+    """Raise `UserError` for a count below 1; None stands for a key that was left out."""
     for key, value in counts.items():
         if value is not None and value < 1:
             raise UserError(f"`{key}` must be at least 1, got {value}", f"correct `{key}` or leave it out")

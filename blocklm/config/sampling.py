@@ -1,6 +1,6 @@
-"""Which lessons are made of the changes, how much each weighs, and in which order they are read: the recipe's keys.
+"""The recipe's keys for the training samples: their views, their weights and the order in which they are read.
 
-They shape no change and no verdict, so one mined corpus serves every setting of them.
+They change neither the mined changes nor what is filtered out, so one mined corpus serves every setting of them.
 """
 
 import dataclasses
@@ -15,25 +15,25 @@ from pathspec import GitIgnoreSpec
 from blocklm.config.recipe_file import UNREADABLE
 from blocklm.errors import UserError
 
-# As the parser takes it: YAML's own, or text that is read as YAML.
+# As the parser accepts it: a mapping of YAML, or a text that is read as YAML.
 GivenMapping = dict | str | None  # type: ignore[type-arg]
-# The views of one hunk, in which an exam can ask, and those of a whole commit, of two commits and of a tree.
+# The views of one hunk, which the exam can use, and those of a commit, of two commits and of a tree.
 HUNK_VIEWS = ("edit", "fim", "next_line", "diff")
 VIEWS = (*HUNK_VIEWS, "message", "review", "snapshot")
-OF_NO_AGE = ("snapshot",)  # files as they stand, which no single commit wrote
+OF_NO_AGE = ("snapshot",)  # of current files, which no single commit wrote
 DEFAULT_VIEWS = {"edit": 0.45, "fim": 0.25, "next_line": 0.1, "message": 0.1, "diff": 0.05, "snapshot": 0.05}
 MAPPINGS = ("views", "boost", "author_weights", "phases")
 
 
 @dataclass(frozen=True)
 class SamplingArguments:
-    """Which lessons are made of the changes, how much each weighs, and in which order they are read."""
+    """Which samples are made of the changes, how much each weighs, and in which order they are read."""
 
     _argument_group_name: ClassVar[str] = "samples"
     views: GivenMapping = field(
         default=None,
         metadata={
-            "help": "Share of each view in what is trained on, such as {edit: 0.7, fim: 0.3}. Default: "
+            "help": "Share of each view in the training samples, such as {edit: 0.7, fim: 0.3}. Default: "
             + ", ".join(f"{view} {share:g}" for view, share in DEFAULT_VIEWS.items())
             + "."
         },
@@ -41,22 +41,26 @@ class SamplingArguments:
     template: str = field(
         default="auto",
         metadata={
-            "help": "Family whose prompts are used, such as starcoder2 or plain; probe asks the base model which suits it; "
-            "auto does so where that costs little of the run, and else goes by the vocabulary."
+            "help": "Family of prompt templates, such as starcoder2 or plain; probe chooses the family that the "
+            "base model predicts best; auto does so if that takes little of the run's time, or else chooses by the "
+            "vocabulary."
         },
     )
     recency: str = field(
         default="off",
         metadata={
-            "help": "Age in days at which a change counts half; auto, the age at which half of its lines are gone; "
-            "newest, which fills an epoch of `max_train_samples` with the newest of each view; or off."
+            "help": "Age in days at which a change has half the weight of a new one; auto for the age at which half "
+            "of the lines are gone; newest to fill an epoch of `max_train_samples` with the newest of each view; or "
+            "off."
         },
     )
     survival: bool = field(
-        default=True, metadata={"help": "Changes whose lines are still there at the end of training count more."}
+        default=True,
+        metadata={"help": "Give more weight to changes whose lines still exist at the last training commit."},
     )
     boost: GivenMapping = field(
-        default=None, metadata={"help": "Weights of paths by glob, such as {'crates/consensus/**': 2}; 0 leaves out."}
+        default=None,
+        metadata={"help": "Weights of paths by glob, such as {'crates/consensus/**': 2}; 0 leaves a path out."},
     )
     author_weights: GivenMapping = field(
         default=None, metadata={"help": "Weights of authors, such as {'Ada Lovelace <ada@example.org>': 2}."}
@@ -64,43 +68,44 @@ class SamplingArguments:
     phases: GivenMapping = field(
         default=None,
         metadata={
-            "help": "Parts of the training by name, each with its share and what it reads: {early: {share: 0.8}, "
-            "late: {share: 0.2, span: [0.8, 1.0], max_length: 512}}; a span is a part of the samples by age."
+            "help": "Phases of the training by name, in order, each with its share and samples: {early: {share: 0.8}, "
+            "late: {share: 0.2, span: [0.8, 1.0], max_length: 512}}. A span is a range of the samples by age, from 0 "
+            "for the oldest to 1 for the newest."
         },
     )
 
     @property
     def shares(self) -> dict[str, float]:
-        """The share of each view that has one, all together 1."""
-        assert not isinstance(self.views, str), "it was checked"
-        given = {view: share for view, share in (self.views or DEFAULT_VIEWS).items() if share}
-        return {view: share / sum(given.values()) for view, share in given.items()}
+        """The share of each view that has one; the shares sum to 1."""
+        assert not isinstance(self.views, str), "`parse_sampling` reads texts"
+        shares = {view: share for view, share in (self.views or DEFAULT_VIEWS).items() if share}
+        return {view: share / sum(shares.values()) for view, share in shares.items()}
 
 
-def checked(sampling: SamplingArguments) -> SamplingArguments:
-    """The keys with their mappings read.
+def parse_sampling(sampling: SamplingArguments) -> SamplingArguments:
+    """Read the keys that hold mappings, and check the keys of this group.
 
     Raises:
-        UserError: one of them cannot be.
+        UserError: a key holds no mapping, or a value that is not valid.
     """
     mappings: dict[str, Any] = {key: _mapping(sampling, key) for key in MAPPINGS}
-    read = dataclasses.replace(sampling, **mappings)
-    _check(read)
+    parsed = dataclasses.replace(sampling, **mappings)
+    _check(parsed)
     _check_phases(mappings["phases"] or {})
-    return read
+    return parsed
 
 
 def _mapping(sampling: SamplingArguments, key: str) -> dict[str, Any] | None:
-    """A mapping as YAML gives it, or as JSON on the command line."""
-    given = getattr(sampling, key)
-    if isinstance(given, str):
+    """The mapping of a key, from YAML or as text on the command line; None if it is empty."""
+    value = getattr(sampling, key)
+    if isinstance(value, str):
         try:
-            given = yaml.safe_load(given)
+            value = yaml.safe_load(value)
         except UNREADABLE:
-            given = str(given)
-    if given is None or isinstance(given, dict):
-        return given or None
-    raise UserError(f"`{key}` is no mapping: {given!r}", f"write it as {key}: {{name: value}}")
+            value = str(value)
+    if value is None or isinstance(value, dict):
+        return value or None
+    raise UserError(f"`{key}` is no mapping: {value!r}", f"write it as {key}: {{name: value}}")
 
 
 def _check(sampling: SamplingArguments) -> None:
@@ -111,7 +116,7 @@ def _check(sampling: SamplingArguments) -> None:
         raise UserError(f"`views` has no view {sorted(unknown)[0]!r}", f"there are {', '.join(VIEWS)}")
     if not any(views.get(view) for view in HUNK_VIEWS):
         raise UserError(
-            "`views` has no share of a view that can be examined", f"give one of {', '.join(HUNK_VIEWS)} a share"
+            "`views` gives no share to a view that the exam can use", f"give one of {', '.join(HUNK_VIEWS)} a share"
         )
     if sampling.recency not in ("auto", "newest", "off"):
         try:
@@ -127,7 +132,7 @@ def _check(sampling: SamplingArguments) -> None:
 def _check_weights(key: str, weights: dict[Any, Any]) -> None:
     for name, value in weights.items():
         if not isinstance(name, str):
-            raise UserError(f"`{key}` cannot have {name!r}", "quote it if it is a name")
+            raise UserError(f"`{key}` cannot have {name!r}", "quote the name")
         if not _is_number(value) or value < 0:
             raise UserError(f"`{key}` of {name} cannot be {value!r}", "give a number from 0 up")
 
@@ -137,7 +142,8 @@ def _check_phases(phases: dict[str, Any]) -> None:
     for name, phase in phases.items():
         if not isinstance(phase, dict) or not _is_number(phase.get("share")) or set(phase) - known:
             raise UserError(
-                f"`phases` cannot have {name}: {phase!r}", f"give it a share, and of {sorted(known)} no other"
+                f"`phases` cannot have {name}: {phase!r}",
+                f"give it a share and no keys but {', '.join(sorted(known))}",
             )
         span, length = phase.get("span", [0, 1]), phase.get("max_length", 1)
         numbers = isinstance(span, list) and len(span) == 2 and all(map(_is_number, span))
@@ -145,7 +151,7 @@ def _check_phases(phases: dict[str, Any]) -> None:
         if not ordered or phase["share"] <= 0 or not isinstance(length, int) or length < 1:
             raise UserError(
                 f"`phases` cannot have {name}: {phase!r}",
-                "share and max_length are positive, a span is like [0.8, 1.0]",
+                "give a positive share and max_length, and a span such as [0.8, 1.0]",
             )
 
 
@@ -154,7 +160,7 @@ def _is_number(value: Any) -> bool:
 
 
 def check_glob(key: str, pattern: str) -> None:
-    """Raise `UserError` unless a glob is one as in .gitignore."""
+    """Raise `UserError` unless `pattern` is a valid glob of .gitignore."""
     try:
         GitIgnoreSpec.from_lines([pattern])
     except (ValueError, re.error):

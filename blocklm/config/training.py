@@ -1,6 +1,6 @@
-"""What can be seen of the libraries' own keys before a library is loaded: numbers out of bounds, packages that are not here.
+"""Checks the libraries' own keys before a library is loaded: numbers out of bounds, packages that are not installed.
 
-The libraries would meet most of it hours later, after mining or at the first evaluation, and end in a traceback.
+The libraries would find most of these hours later, after mining or at the first evaluation, and end in a traceback.
 """
 
 import importlib.util
@@ -17,14 +17,20 @@ MOST_SEED = 2**32 - 1  # numpy's
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Between which numbers a key may be; `zero` says whether the lower bound itself may be taken."""
+    """The bounds of a key's value.
+
+    Attributes:
+        low: lower bound.
+        high: upper bound, itself allowed.
+        zero: whether the lower bound itself is allowed.
+    """
 
     low: float = 0
     high: float = INFINITE
     zero: bool = True
 
-    def hold(self, value: float) -> bool:
-        """Whether a number lies between; infinity and what is no number never do."""
+    def contain(self, value: float) -> bool:
+        """Whether a number lies within the bounds; infinity and NaN never do."""
         return (self.low <= value if self.zero else self.low < value) and value <= self.high and value < INFINITE
 
     def __str__(self) -> str:
@@ -74,15 +80,15 @@ ATTENTION_REMEDY = "leave `attn_implementation` out: `sdpa` is PyTorch's own"
 
 
 def check_training(training: Mapping[str, Any], model: Mapping[str, Any]) -> None:
-    """Refuse what no training can be run with, or what this machine lacks the package for.
+    """Check the keys of TRL and transformers, and that the packages they need are installed.
 
     Raises:
-        UserError: the first of them.
+        UserError: a value is not valid, or this machine lacks its package.
     """
     given = {**training, **model}
     for key, bounds in BOUNDS.items():
         value = given.get(key)
-        if value is not None and not bounds.hold(value):
+        if value is not None and not bounds.contain(value):
             raise UserError(f"`{key}` cannot be {value}", f"give a number {bounds}")
     if (steps := training.get("max_steps")) is not None and steps < 1 and steps != -1:
         raise UserError(
@@ -90,7 +96,7 @@ def check_training(training: Mapping[str, Any], model: Mapping[str, Any]) -> Non
         )
     metric = training.get("metric_for_best_model")
     if metric is not None and metric not in ("loss", "eval_loss"):
-        raise UserError(f"`metric_for_best_model` cannot be {metric!r}", "evaluations measure `eval_loss`")
+        raise UserError(f"`metric_for_best_model` cannot be {metric!r}", "give `eval_loss`, which evaluations measure")
     for key in ("log_level", "log_level_replica"):
         if (level := training.get(key)) is not None and level not in LOG_LEVELS:
             raise UserError(f"`{key}` cannot be {level!r}", f"it is one of {', '.join(LOG_LEVELS)}")
@@ -110,7 +116,7 @@ def _check_packages(given: Mapping[str, Any]) -> None:
         if name in ("none", "all") and len(trackers) == 1:
             continue
         if name not in TRACKERS:
-            raise UserError(f"`report_to` cannot be {name!r}", f"it knows {', '.join(TRACKERS)}, none and all")
+            raise UserError(f"`report_to` cannot be {name!r}", f"give some of {', '.join(TRACKERS)}, or none, or all")
         _check_package("report_to", name, TRACKERS[name], "leave `report_to` out for TensorBoard")
     if given.get("use_liger_kernel"):
         _check_package("use_liger_kernel", "true", "liger_kernel", "leave `use_liger_kernel` out")
@@ -119,7 +125,7 @@ def _check_packages(given: Mapping[str, Any]) -> None:
         if part in optimizer:
             _check_package("optim", optimizer, package, "leave `optim` out for PyTorch's AdamW")
     attention = given.get("attn_implementation")
-    if attention is None or "/" in attention:  # a kernel of the hub, by its name there
+    if attention is None or "/" in attention:  # the name of a kernel on the hub
         return
     if attention not in ATTENTIONS:
         raise UserError(f"`attn_implementation` cannot be {attention!r}", f"give one of {', '.join(ATTENTIONS)}")
@@ -130,7 +136,7 @@ def _check_packages(given: Mapping[str, Any]) -> None:
 def _check_package(key: str, value: str, package: str, remedy: str) -> None:
     try:
         present = importlib.util.find_spec(package) is not None
-    except ImportError:  # of a package around it
+    except ImportError:  # the parent package is missing
         present = False
     if not present:
         raise UserError(
@@ -140,7 +146,7 @@ def _check_package(key: str, value: str, package: str, remedy: str) -> None:
 
 def _check_adapter(model: Mapping[str, Any]) -> None:
     if (task := model.get("lora_task_type")) not in (None, "CAUSAL_LM"):
-        raise UserError(f"`lora_task_type` cannot be {task!r}", "leave it out: the model goes on with text")
+        raise UserError(f"`lora_task_type` cannot be {task!r}", "leave it out: the model is trained to continue text")
     for key in ("lora_target_modules", "lora_target_parameters", "lora_modules_to_save"):
         names = model.get(key)
         if (names is not None and not all(map(str.strip, names))) or names == []:

@@ -1,4 +1,4 @@
-"""Secrets in URLs: refused where a recipe would keep the URL, and taken out of what is said of one."""
+"""Secrets in URLs: refused in a recipe, which is stored, and removed from messages."""
 
 import re
 
@@ -12,7 +12,7 @@ USER_INFORMATION = re.compile(
 )
 # The same without a scheme, as in `me:password@host/path`.
 BARE_PASSWORD = re.compile(r"(?<![^\s'\"])[^\s/:@]{1,100}:[^\s/@]{1,500}@(?=[\w.-]+[:/])")
-# A parameter whose name says that its value opens something.
+# A parameter whose name suggests that its value is a secret.
 PARAMETER = re.compile(
     r"(?P<name>[?&#;](?:[\w.%\[\]-]{0,60}(?:token|secret|key|passw(?:or)?d|passphrase|credentials?|signature)"
     r"|(?:[\w.-]{0,30}[._-])?(?:pass|pwd|auth|authorization|bearer|sig|session(?:id)?|jwt|code|pat))\]?=)"
@@ -23,7 +23,7 @@ HIDDEN = "..."
 
 
 def without_secrets(text: str) -> str:
-    """The text without the user information and the secret parameters of the URLs in it; `ssh://git@` stays."""
+    """Remove user information and secret parameters from the URLs in a text; `ssh://git@` stays."""
     clean = USER_INFORMATION.sub(lambda match: match[0] if _is_login(match) else f"{match['scheme']}://", text)
     return PARAMETER.sub(rf"\g<name>{HIDDEN}", BARE_PASSWORD.sub("", clean))
 
@@ -32,9 +32,9 @@ def check_url(key: str, url: str, remedy: str) -> None:
     """Raise `UserError` if a URL holds what may be a secret.
 
     Args:
-        key: the recipe's key that it is given to.
-        url: a URL, or a path, which holds none.
-        remedy: where a secret belongs instead.
+        key: the recipe's key with this value.
+        url: a URL, or a path, which never holds a secret.
+        remedy: where the secret belongs instead, as the message's hint.
     """
     if without_secrets(url) != url:
         raise UserError(
@@ -43,10 +43,10 @@ def check_url(key: str, url: str, remedy: str) -> None:
 
 
 def check_repository_url(source: str) -> None:
-    """Raise `UserError` if the URL of a repository holds what may be a secret; a path holds none."""
+    """Raise `UserError` if the URL of a repository holds what may be a secret; a path never does."""
     check_url("repo", source, "leave it out of the URL and use git's credential helper or ssh")
 
 
 def _is_login(match: re.Match[str]) -> bool:
-    """Whether it names the account that ssh logs into; over http a user name may be the token itself."""
+    """Whether the user information is the account of an ssh login; over http a user name may be a token."""
     return "ssh" in match["scheme"].lower() and not re.search("[:@]", match["user"])

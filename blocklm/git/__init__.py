@@ -1,4 +1,4 @@
-"""Git repositories read as frozen values, at git's speed, without running anything that they name.
+"""Reads git repositories as frozen values, at git's speed, without running any program that a repository names.
 
 The only package that imports PyDriller or GitPython, and the only one that runs git.
 

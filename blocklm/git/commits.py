@@ -1,7 +1,7 @@
-"""Git history as frozen values, one commit at a time, in landing order.
+"""Reads git history as frozen values, one commit at a time, in landing order.
 
-History is read as PyDriller's objects, fed from two long-lived git streams, never in the mined repository itself but in
-a sterile one that borrows its objects.
+Commits are built from PyDriller's objects, which read from long-lived git processes. These never run in the mined
+repository itself, but in an isolated one that borrows its objects.
 """
 
 import io
@@ -34,7 +34,12 @@ LATEST = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """Bytes of hunks above which a text is counted and let go: of one file, and of all files of one commit."""
+    """Sizes above which the text of a change is not kept, only its lines are counted.
+
+    Attributes:
+        file_bytes: most bytes of hunks of one file.
+        commit_bytes: most bytes of hunks of all files of one commit.
+    """
 
     file_bytes: int = 4 << 20
     commit_bytes: int = 32 << 20
@@ -42,10 +47,12 @@ class Caps:
 
 @dataclass(frozen=True, slots=True)
 class FileChange:
-    """What one commit did to one file; `diff` holds the unified hunks without the file header.
+    """The change of one file by one commit.
 
-    `lossy` says that the file is not UTF-8 and PyDriller left out the bytes it could not decode; `capped` that the
-    hunks were too large to keep and `diff` is empty.
+    Attributes:
+        diff: unified hunks without the file header.
+        lossy: whether the file is not UTF-8, so that PyDriller left out the bytes that it could not decode.
+        capped: whether the hunks were too large to keep; `diff` is then empty.
     """
 
     path: str
@@ -63,9 +70,13 @@ class FileChange:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One commit; merges carry no files, and `error` says why the files of an unreadable commit are missing.
+    """One commit.
 
-    `author` is a pseudonym; `author_name` is for finding the name in texts and is never stored.
+    Attributes:
+        files: changed files; none for a merge or an unreadable commit.
+        error: why the files of an unreadable commit are missing; None for all others.
+        author: pseudonym.
+        author_name: name to look for in texts; never stored.
     """
 
     repo: str
@@ -87,8 +98,8 @@ def read_commits(
 ) -> Iterator[Commit]:
     """Yield the commits of `history` from the index `start` on, in order.
 
-    Memory holds one commit and what git has written ahead. A commit whose objects are missing or corrupt is yielded with
-    `error` set and without files; it never ends the traversal.
+    Memory holds one commit and git's output for the next ones. A commit whose objects are missing or corrupt is yielded
+    with `error` set and without files; it never ends the traversal.
 
     Raises:
         UserError: a commit was removed while the history was read.
@@ -113,24 +124,24 @@ def read_commits(
             commit = source.get_commit_from_gitpython(git.Commit(source.repo, bytes.fromhex(sha)))
             error, files = _files(source.repo, stream.patch(), caps)
             try:
-                if sha in history.boundary:  # git then takes the whole tree for its patch
+                if sha in history.boundary:  # git takes all files for its patch
                     error, files = (
                         f"shallow boundary: not in this clone are its parents {' '.join(commit.parents)}",
                         (),
                     )
-                read = _commit(commit, _message(commit, text), repository.name, seq, salt, files, error)
-                latest = read.commit_time
-            except ValueError as failure:  # whoever wrote this object did not use git: no parents, no times
+                result = _commit(commit, _message(commit, text), repository.name, seq, salt, files, error)
+                latest = result.commit_time
+            except ValueError as failure:  # an object that git itself never writes, such as one without a time
                 why = f"{MALFORMED}: {' '.join(str(failure).split())[:200]}"
-                read = Commit(repository.name, sha, (), seq, "", latest, latest, "", (), why)
-            yield read
+                result = Commit(repository.name, sha, (), seq, "", latest, latest, "", (), why)
+            yield result
 
 
 def read_tree(repository: Repository, sha: str, caps: Caps = Caps()) -> Commit:
-    """All files as they stood at a commit, as if it had added them at once; it has neither author nor message.
+    """All files at a commit, as one change that adds them; it has neither author nor message.
 
     Raises:
-        UserError: an object of it is missing or corrupt.
+        UserError: an object of the commit is missing or corrupt.
     """
     with isolated_repository(repository.git_dir, repository.shallow) as environment:
         repo = pydriller.Git(environment["GIT_DIR"]).repo
@@ -144,14 +155,14 @@ def read_tree(repository: Repository, sha: str, caps: Caps = Caps()) -> Commit:
 
 
 class _CommitTexts(GitCmdObjectDB):
-    """GitPython's object database with the next commit already read, so that it starts no process to read it."""
+    """GitPython's object database that holds the next commit's text, so that no process is started to read it."""
 
     def put(self, sha: str, text: bytes) -> None:
         """Hold the raw text of a commit until it is parsed."""
         self._sha, self._text = bytes.fromhex(sha), text
 
     def stream(self, binsha: bytes) -> OStream:
-        """The object's text; the one at hand, or else by asking git."""
+        """The object's text: the one held by `put`, or else read by git."""
         if binsha == self._sha:
             return OStream(binsha, b"commit", len(self._text), io.BytesIO(self._text))
         return super().stream(binsha)
@@ -186,30 +197,30 @@ def _commit(
 def _message(commit: pydriller.Commit, text: bytes) -> str:
     """The message in the encoding that the commit names; GitPython overlooks that header and reads UTF-8 always."""
     header, _, body = text.partition(b"\n\n")
-    named = ENCODING.search(header)
-    if named is None:
+    encoding = ENCODING.search(header)
+    if encoding is None:
         return str(commit.msg)
     try:
-        message = body.decode(named[1].decode("ascii", "replace"), "replace").strip()
-    except (LookupError, ValueError):  # no such encoding, or one that is no encoding of text
+        message = body.decode(encoding[1].decode("ascii", "replace"), "replace").strip()
+    except (LookupError, ValueError):  # an unknown encoding, or a codec that does not decode text
         message = body.decode("utf-8", "replace").strip()
-    return message.encode("utf-8", "replace").decode()  # UTF-7 and its like can spell halves of characters
+    return message.encode("utf-8", "replace").decode()  # UTF-7 and others can hold lone surrogates
 
 
 def _time(seconds: int) -> datetime:
-    """PyDriller's own dates fail on years that datetime does not know."""
+    """The time in UTC, bounded to years that datetime knows; PyDriller's own dates fail on others."""
     return datetime.fromtimestamp(min(max(0, seconds), LATEST), UTC)
 
 
 def _files(repo: git.Repo, patch: Iterator[bytes], caps: Caps) -> tuple[str | None, tuple[FileChange, ...]]:
-    """Why a patch cannot be read, or its changes; text beyond the caps is counted only."""
+    """The reason why a patch cannot be read, or None, and its changes; lines beyond the caps are only counted."""
     files: list[FileChange] = []
-    room = caps.commit_bytes
+    bytes_left = caps.commit_bytes
     try:
         for piece in patch:
             for item in parse_patch(repo, piece):
-                change = _change(item, keep=len(item.hunks) <= min(room, caps.file_bytes))
-                room -= 0 if change.capped else len(item.hunks)
+                change = _change(item, keep=len(item.hunks) <= min(bytes_left, caps.file_bytes))
+                bytes_left -= 0 if change.capped else len(item.hunks)
                 files.append(change)
     except Unreadable as failure:
         return str(failure), ()

@@ -1,8 +1,8 @@
-"""The text of a patch as PyDriller's objects, with PyDriller's values, made without a process or a thread per commit.
+"""Parses the text of a patch into PyDriller's objects, without a process or a thread per commit.
 
-PyDriller reads a patch through GitPython, which walks the submodules of the repository for each file of it. The objects
-here hold the same values (tests compare them on a repository of every oddity known to us), but for one case where PyDriller
-is wrong: a mode change of a path like `a b/a`, whose two names GitPython's expression cannot tell apart.
+PyDriller reads a patch through GitPython, which walks the submodules of the repository for each file. The objects here
+hold the same values (tests compare them on a repository with every oddity known to us), but for one case in which
+PyDriller is wrong: a mode change of a path like `a b/a`, whose two names GitPython's expression cannot tell apart.
 """
 
 import re
@@ -34,7 +34,7 @@ HEADER = re.compile(
 
 
 class PatchDiff(Diff):
-    """GitPython's `Diff`, filled from one file's part of a patch; blobs are made when asked for."""
+    """GitPython's `Diff`, filled from one file's part of a patch; its blobs are made at the first access."""
 
     def __init__(self, repo: Repo, header: re.Match[bytes], hunks: bytes) -> None:
         names, old_mode, new_mode, renamed_from, renamed_to, created, deleted, old_id, new_id, mode, old, new = (
@@ -81,7 +81,7 @@ class PatchFile(ModifiedFile):
 
     @property
     def change_type(self) -> ModificationType:
-        """PyDriller's kinds; UNKNOWN means that only the mode changed."""
+        """The kind of change, as PyDriller names it; UNKNOWN means that only the mode changed."""
         diff = self._c_diff
         if diff.new_file:
             return ModificationType.ADD
@@ -100,13 +100,13 @@ class PatchFile(ModifiedFile):
 
     @property
     def old_path(self) -> str | None:
-        """Path before the change, None for a text that was added."""
+        """Path before the change; None for an added file."""
         path: str | None = self._c_diff.a_path
         return path
 
     @property
     def new_path(self) -> str | None:
-        """Path after the change, None for a text that was deleted."""
+        """Path after the change; None for a deleted file."""
         path: str | None = self._c_diff.b_path
         return path
 
@@ -122,12 +122,12 @@ class PatchFile(ModifiedFile):
 
     @property
     def blob_ids(self) -> tuple[str | None, str | None]:
-        """Names of the file's content before and after; None where there is none or the content stayed."""
+        """Blob ids of the file before and after the change; None without a file or if the content stayed."""
         return _name(self._c_diff.old_id), _name(self._c_diff.new_id)
 
     @property
     def mode(self) -> int:
-        """The file's mode after the change, or before it if it was deleted."""
+        """The file's mode after the change; of a deleted file its last one."""
         return self._c_diff.b_mode or self._c_diff.a_mode or 0
 
 
@@ -144,7 +144,7 @@ def parse_patch(repo: Repo, patch: bytes) -> Iterator[PatchFile]:
 
 
 def _path(line: bytes) -> bytes | None:
-    """A path behind `---` or `+++`; git ends one that holds a space with a tab."""
+    """A path behind `---` or `+++`; git adds a tab to one that holds a space."""
     if line.startswith(b'"') or line == b"/dev/null":
         path: bytes | None = decode_path(line.removesuffix(b"\t"))
         return path
@@ -152,14 +152,14 @@ def _path(line: bytes) -> bytes | None:
 
 
 def unquote_path(name: str) -> str:
-    """A path as a diff names it; git puts one with unusual characters in quotes, and those as escapes."""
+    """Decode a path of a diff: git quotes a path with unusual characters, and escapes these."""
     if not name.startswith('"'):
         return name
     return (decode_path(name.encode(), False) or b"").decode(errors="replace")
 
 
 def _equal_paths(line: bytes) -> tuple[bytes | None, bytes | None]:
-    """Split `a/x b/x`, whose two paths are known to be equal, where neither a rename nor a hunk names them."""
+    """Split `a/x b/x` into its two paths, which are equal if neither a rename nor a hunk names them."""
     if line.startswith(b'"'):
         half = (len(line) - 1) // 2
         return decode_path(line[:half]), decode_path(line[half + 1 :])

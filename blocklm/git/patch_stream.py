@@ -1,8 +1,8 @@
-"""The patches and messages of many commits from few git processes that live long.
+"""Streams the patches and messages of many commits from a few long-lived git processes.
 
-A process per commit costs ten times what its diff costs: packs are opened and delta caches filled anew each time. Here
-`git diff-tree --stdin` and `git cat-file --batch` read commit names from files and answer in order, one diff process per
-core, each working ahead as far as its pipe holds.
+A process per commit costs ten times as much as its diff: each opens the packs and fills its delta caches again. Here
+`git diff-tree --stdin` and `git cat-file --batch` read commit ids from files and answer in order. There is one diff
+process per core, and each works ahead until its pipe is full.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,12 +14,12 @@ from typing import Self
 from blocklm.git.isolation import run_git
 from blocklm.git.process import GitProcess, Unreadable
 
-# Commits go to the processes in turn, so many at a time: neighbours share objects, and small blocks keep all busy.
+# Commits go to the processes in turn, in blocks of this size: neighbours share objects, and small blocks keep all busy.
 COMMITS_PER_BLOCK = 32
-# From here on a commit's patch is handed out file by file instead of whole.
+# A patch larger than this is yielded in pieces that end between files.
 PIECE_BYTES = 4 << 20
-# diff-tree echoes a line that is no object name: it says that the patch before it is complete. No line of a patch begins
-# with a full stop (` +-\@` in hunks, keywords in headers; paths with a newline are quoted).
+# diff-tree echoes a line that is no object id, so this line marks the end of the patch before it. No line of a patch
+# begins with a full stop (` +-\@` in hunks, keywords in headers; paths with a newline are quoted).
 END = b".\n"
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git knows it without having it
 DIFF_TREE = (
@@ -29,16 +29,16 @@ DIFF_TREE = (
 
 
 class _CommitObjects(GitProcess):
-    """Answers with the raw text of commits."""
+    """A git process that writes the raw text of commits."""
 
     def __init__(self, environment: dict[str, str], questions: Path) -> None:
         super().__init__(("cat-file", "--batch"), environment, questions)
 
     def next(self) -> bytes:
-        """The next commit asked for.
+        """The text of the next commit.
 
         Raises:
-            Unreadable: it is not in the repository.
+            Unreadable: the commit is not in the repository.
         """
         while (line := self.buffer.find(b"\n", self.position)) < 0:
             self.fill()
@@ -55,13 +55,13 @@ class _CommitObjects(GitProcess):
 
 
 class _Patches(GitProcess):
-    """Answers with the patch of each commit; merges and empty commits have an empty one."""
+    """A git process that writes the patch of each commit; merges and empty commits have an empty one."""
 
     def __init__(self, environment: dict[str, str], context_lines: int, questions: Path, skip: int = 0) -> None:
         super().__init__((*DIFF_TREE, f"-U{context_lines}"), environment, questions, skip)
 
     def next(self, sha: str) -> Iterator[bytes]:
-        """Yield the next patch in pieces that end between files; mostly there is one.
+        """Yield the next patch in pieces that end between files; most patches are one piece.
 
         Raises:
             Unreadable: the process ended before the patch did.
@@ -70,7 +70,7 @@ class _Patches(GitProcess):
         while len(self.buffer) - self.position <= len(header):
             self.fill()
         assert self.take(0, len(header) + 1) == header + b"\n", "patches come in the order asked for"
-        # `position` stands on the newline before what is to be read: the end mark is a whole line.
+        # `position` is at the newline before the patch, so that the end mark is found as a line even in an empty patch.
         self.position += len(header)
         searched = 0
         while (end := self.buffer.find(b"\n" + END, self.position + searched)) < 0:
@@ -87,10 +87,10 @@ class _Patches(GitProcess):
 
 
 def tree_patch(environment: dict[str, str], commit: str) -> Iterator[bytes]:
-    """Yield the patch that makes the tree of `commit` out of nothing, in pieces that end between files.
+    """Yield the patch that adds all files of `commit` to an empty tree, in pieces that end between files.
 
     Raises:
-        Unreadable: an object of it is missing or corrupt.
+        Unreadable: an object of the commit is missing or corrupt.
     """
     pair = f"{EMPTY_TREE} {run_git(environment, 'rev-parse', f'{commit}^{{tree}}').stdout.strip()}"
     questions = Path(environment["GIT_DIR"]) / "tree"
@@ -104,7 +104,12 @@ def tree_patch(environment: dict[str, str], commit: str) -> Iterator[bytes]:
 
 @dataclass
 class _Worker:
-    """A diff process, the file of its questions, and how many of them are answered."""
+    """A diff process.
+
+    Attributes:
+        questions: file of the commit ids that it reads.
+        answered: number of commits whose patches were read.
+    """
 
     process: _Patches
     questions: Path
@@ -112,22 +117,26 @@ class _Worker:
 
 
 class PatchStream:
-    """Commit texts and patches of `shas`, in their order; a context manager that leaves no process behind.
+    """Streams the texts and patches of `shas` in their order; a context manager that leaves no process behind.
 
-    The questions lie in the sterile repository of `environment` and go with it.
+    Args:
+        environment: environment of an isolated repository, whose folder also holds the processes' input files.
+        shas: ids of the commits.
+        context_lines: unchanged lines around each change.
+        workers: number of diff processes.
     """
 
     def __init__(self, environment: dict[str, str], shas: Sequence[str], context_lines: int, workers: int) -> None:
         self._environment = environment
         self._context_lines = context_lines
-        self._at = 0
+        self._next = 0
         self._shas = shas
         folder = Path(environment["GIT_DIR"])
         (folder / "commits").write_text("".join(f"{sha}\n" for sha in shas), encoding="ascii")
         self._objects = _CommitObjects(environment, folder / "commits")
         self._workers = []
         for number in range(workers):
-            own = (sha for at, sha in enumerate(shas) if at // COMMITS_PER_BLOCK % workers == number)
+            own = (sha for index, sha in enumerate(shas) if index // COMMITS_PER_BLOCK % workers == number)
             questions = folder / f"patches-{number}"
             questions.write_bytes(b"".join(_question(sha) for sha in own))
             self._workers.append(_Worker(_Patches(environment, context_lines, questions), questions))
@@ -143,7 +152,7 @@ class PatchStream:
             worker.process.close()
 
     def commit(self) -> bytes:
-        """The raw text of the next commit; call `patch` before asking for another.
+        """The raw text of the next commit; call `patch` before the next call.
 
         Raises:
             Unreadable: the repository changed since its commits were listed.
@@ -151,15 +160,15 @@ class PatchStream:
         return self._objects.next()
 
     def patch(self) -> Iterator[bytes]:
-        """The patch of the commit that `commit` gave, in pieces that end between files.
+        """Yield the patch of the commit last returned by `commit`, in pieces that end between files.
 
         Raises:
             Unreadable: an object is missing or corrupt; the stream goes on with the next commit.
         """
-        sha = self._shas[self._at]
-        worker = self._workers[self._at // COMMITS_PER_BLOCK % len(self._workers)]
-        self._at += 1
-        retried = begun = False  # a process killed by a signal before it answered gets a second chance
+        sha = self._shas[self._next]
+        worker = self._workers[self._next // COMMITS_PER_BLOCK % len(self._workers)]
+        self._next += 1
+        retried = begun = False  # a process killed by a signal before it answered is started once more
         while True:
             try:
                 for piece in worker.process.next(sha):

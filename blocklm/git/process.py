@@ -1,4 +1,4 @@
-"""One git process that answers the many questions of a file."""
+"""A long-lived git process that reads its input from a file."""
 
 import fcntl
 import os
@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 READ_BYTES = 1 << 20
-# glibc returns each large buffer to the kernel and asks for it again: a tenth of git's time goes into empty pages.
+# glibc returns each large buffer to the kernel and requests it again: a tenth of git's time goes into clearing pages.
 KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 28),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 28),
@@ -18,9 +18,11 @@ KEEP_MEMORY = {
 
 
 class Unreadable(Exception):
-    """Git ended at a commit, as it does where objects are missing or corrupt; the text is git's own.
+    """Git ended at a commit, mostly because objects are missing or corrupt; the text is git's own.
 
-    `killed` says that it was a signal that ended it, which tells nothing about the commit.
+    Args:
+        text: git's error output.
+        killed: whether a signal ended git, so that the commit itself may be readable.
     """
 
     def __init__(self, text: str, killed: bool = False) -> None:
@@ -29,29 +31,36 @@ class Unreadable(Exception):
 
 
 class GitProcess:
-    """A git process whose output gathers in `buffer`, read up to `position`.
+    """A git process whose output gathers in `buffer`, of which `position` bytes are consumed.
 
-    It reads its questions from the file `questions`, from the offset `skip` on. With a pipe each side could wait for the
-    other: git for room to answer, we for room to ask.
+    Its input is a file, because with two pipes both sides could wait for each other: git until its output is read, we
+        until
+    our input is read.
+
+    Args:
+        arguments: git's command line.
+        environment: git's environment variables.
+        questions: file with git's input.
+        skip: offset of the first byte of the file that git reads.
     """
 
     def __init__(self, arguments: Sequence[str], environment: dict[str, str], questions: Path, skip: int = 0) -> None:
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed in `close`; a pipe nobody reads would block git)
-        asked = os.open(questions, os.O_RDONLY)
-        os.lseek(asked, skip, os.SEEK_SET)
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed in `close`; a full pipe would block git)
+        input_file = os.open(questions, os.O_RDONLY)
+        os.lseek(input_file, skip, os.SEEK_SET)
         self._process = subprocess.Popen(
             ["git", *arguments],
             env=environment | KEEP_MEMORY,
             cwd="/",
-            stdin=asked,
+            stdin=input_file,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             bufsize=0,
         )
-        os.close(asked)
+        os.close(input_file)
         assert self._process.stdout is not None
         self._output = self._process.stdout
-        with suppress(AttributeError, OSError):  # Linux only: lets git run ahead while Python parses
+        with suppress(AttributeError, OSError):  # Linux only: a larger pipe lets git run ahead while Python parses
             fcntl.fcntl(self._output, fcntl.F_SETPIPE_SZ, READ_BYTES)
         self.buffer = bytearray()
         self.position = 0
@@ -69,18 +78,18 @@ class GitProcess:
         if not data:
             self._process.wait()
             self._errors.seek(0)
-            said = self._errors.read().decode("utf-8", "replace")
+            errors = self._errors.read().decode("utf-8", "replace")
             code = self._process.returncode
-            raise Unreadable(" ".join(said.split())[-300:] or f"git ended with code {code}", killed=code < 0)
+            raise Unreadable(" ".join(errors.split())[-300:] or f"git ended with code {code}", killed=code < 0)
         self.buffer += data
 
     def take(self, start: int, end: int) -> bytes:
-        """Copy out what lies between two offsets from `position`."""
+        """A copy of the bytes between two offsets from `position`."""
         with memoryview(self.buffer) as view:
             return bytes(view[self.position + start : self.position + end])
 
     def close(self) -> None:
-        """End the process, whatever it is doing."""
+        """Kill the process and close its files."""
         self._output.close()
         self._process.kill()
         self._process.wait()

@@ -1,4 +1,4 @@
-"""A git repository at one moment: where its objects are, and from which commit its history is read."""
+"""Opens git repositories: finds the objects, and the commit from which the history is read."""
 
 import os
 import re
@@ -10,16 +10,22 @@ from blocklm.config.mining import MiningArguments
 from blocklm.errors import UserError
 from blocklm.files import check_spelling
 from blocklm.git.clone import clone, is_url
-from blocklm.git.isolation import ask_git, git_output, said_by
+from blocklm.git.isolation import ask_git, failure_of, git_output
 
-COMMIT = re.compile(r"[0-9a-f]{40}")  # `rev-parse` also answers `^main`, with a caret
+COMMIT = re.compile(r"[0-9a-f]{40}")  # `rev-parse` also accepts `^main`, and puts a caret before the id
 
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """A readable git repository; `head` is the commit mined from.
+    """A readable git repository.
 
-    `shallow` holds the commits whose parents were never fetched (`git clone --depth`).
+    Attributes:
+        path: work tree, or git directory of a bare repository.
+        name: short name for folders and prompts.
+        git_dir: git directory.
+        head: id of the newest commit to read.
+        branches: number of local and remote branches.
+        shallow: ids of the commits whose parents were never fetched (`git clone --depth`).
     """
 
     path: Path
@@ -31,30 +37,30 @@ class Repository:
 
 
 def open_repository(source: str | Path, clones: Path, branch: str | None = None, fetch: bool = False) -> Repository:
-    """Find the git directory and the head commit, without running anything the repository names.
+    """Find the git directory and the head commit, without running a program that the repository names.
 
     Args:
-        source: a path, or a URL that is cloned once into `clones`.
-        clones: where clones of URLs are kept.
+        source: path, or URL that is cloned once into `clones`.
+        clones: folder for clones of URLs.
         branch: branch, tag or commit to read instead of HEAD.
-        fetch: whether a clone made earlier asks its URL for new commits.
+        fetch: whether a clone made earlier fetches new commits.
 
     Raises:
-        UserError: no such path, no repository there, no such branch, no commit yet, an object format PyDriller cannot
-            read, or a URL that cannot be cloned.
+        UserError: the path, repository, branch or first commit does not exist, PyDriller cannot read the object format,
+            or the URL cannot be cloned.
     """
     text = str(source)
-    # `Path.expanduser` raises where no such user is.
+    # `Path.expanduser` raises for an unknown user.
     root = clone(text, clones, fetch) if is_url(text) else Path(os.path.expanduser(text)).absolute()  # noqa: PTH111
     if not root.is_dir():
         raise UserError(f"`repo` {source} does not exist", "give the path of a cloned git repository, or its URL")
-    found = ask_git(root, "rev-parse", "--absolute-git-dir", "--show-object-format")
-    if found.returncode != 0:
+    done = ask_git(root, "rev-parse", "--absolute-git-dir", "--show-object-format")
+    if done.returncode != 0:
         raise UserError(
-            f"`repo` {source} is not a git repository that can be read: {said_by(found)}",
-            "mend what git names, or give the top folder of a clone, or its URL; a downloaded zip holds no history",
+            f"`repo` {source} is not a git repository that can be read: {failure_of(done)}",
+            "repair what git names, or give the top folder of a clone, or its URL; a downloaded zip holds no history",
         )
-    git_dir, _, object_format = found.stdout.removesuffix("\n").rpartition("\n")
+    git_dir, _, object_format = done.stdout.removesuffix("\n").rpartition("\n")
     if object_format != "sha1":
         raise UserError(f"`repo` {source} stores {object_format} objects", "only SHA-1 repositories can be read yet")
     branches = (git_output(root, "for-each-ref", "--format=x", "refs/heads", "refs/remotes") or "").split()
@@ -65,24 +71,24 @@ def open_repository(source: str | Path, clones: Path, branch: str | None = None,
 
 
 def open_repositories(mining: MiningArguments) -> list[Repository]:
-    """Open every `repo`, cloning those named by a URL; of several with one name all but the first get a number.
+    """Open every `repo`, cloning those named by a URL; a name that is taken already gets a number.
 
     Raises:
-        UserError: one of them cannot be read, or the corpus cannot be kept where it shall be.
+        UserError: a repository cannot be read, or `corpus_dir` is not spelled in UTF-8.
     """
     check_spelling("corpus_dir", Path(mining.corpus_dir))
     clones = Path(mining.corpus_dir) / "clones"
-    opened = [open_repository(source, clones, mining.branch, mining.fetch) for source in mining.repo]
-    names = [repository.name for repository in opened]
-    earlier = [names[:at].count(name) for at, name in enumerate(names)]
+    repositories = [open_repository(source, clones, mining.branch, mining.fetch) for source in mining.repo]
+    names = [repository.name for repository in repositories]
+    namesakes = [names[:index].count(name) for index, name in enumerate(names)]
     return [
-        replace(there, name=f"{there.name}-{before + 1}") if before else there
-        for there, before in zip(opened, earlier, strict=True)
+        replace(repository, name=f"{repository.name}-{before + 1}") if before else repository
+        for repository, before in zip(repositories, namesakes, strict=True)
     ]
 
 
 def joint_head(repositories: Sequence[Repository]) -> str:
-    """What the corpus was mined from, as the manifest's `repository.head` says it."""
+    """The heads of all repositories joined by `+`, as in the manifest's `repository.head`."""
     return "+".join(repository.head for repository in repositories)
 
 
@@ -91,7 +97,7 @@ def _head(root: Path, source: str, branch: str | None) -> str:
         head = ask_git(root, "rev-parse", "--verify", "HEAD^{commit}")
         if head.returncode != 0:
             raise UserError(
-                f"`repo` {source} has no commits on HEAD: {said_by(head)}",
+                f"`repo` {source} has no commits on HEAD: {failure_of(head)}",
                 "name one with `branch`, check one out, or commit first; `git fsck` says what is damaged",
             )
         return head.stdout.strip()
@@ -99,8 +105,8 @@ def _head(root: Path, source: str, branch: str | None) -> str:
         head = ask_git(root, "rev-parse", "--verify", "--end-of-options", f"{prefix}{branch}^{{commit}}")
         if head.returncode == 0 and COMMIT.fullmatch(head.stdout.strip()):
             return head.stdout.strip()
-    why = f": {said_by(head)}" if head.returncode else ""
-    raise UserError(f"`branch` {branch} is not in {source}{why}", f"`git -C {source} branch --all` lists what is")
+    why = f": {failure_of(head)}" if head.returncode else ""
+    raise UserError(f"`branch` {branch} is not in {source}{why}", f"`git -C {source} branch --all` lists all branches")
 
 
 def _shallow(git_dir: Path) -> frozenset[str]:
@@ -110,6 +116,6 @@ def _shallow(git_dir: Path) -> frozenset[str]:
 
 
 def _name(git_dir: Path) -> str:
-    """A short name for folders and prompts: the folder that holds `.git`, or the bare repository's own."""
+    """A short name for folders and prompts: that of the folder with `.git`, or of the bare repository's own folder."""
     folder = git_dir.parent if git_dir.name == ".git" else git_dir
     return re.sub(r"[^\w.-]", "-", folder.name.removesuffix(".git")).lstrip(".") or "repository"

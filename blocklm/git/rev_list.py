@@ -1,4 +1,4 @@
-"""Which commits are read, in which order, and where the history ends before its beginning."""
+"""Lists the commits to read in landing order, up to where the history is cut off."""
 
 import re
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time
 
 from blocklm.errors import UserError
-from blocklm.git.isolation import isolated_repository, run_git, said_by
+from blocklm.git.isolation import failure_of, isolated_repository, run_git
 from blocklm.git.repository import Repository
 
 BROKEN_PARENTS = re.compile(r"Failed to traverse parents of commit ([0-9a-f]{40})")
@@ -15,9 +15,15 @@ OBJECT_ID = re.compile(r"\b[0-9a-f]{40}\b")
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which commits are read: by commit date (ISO, UTC unless it says otherwise), and at most that many of the newest.
+    """Which commits are read.
 
-    A day without a time begins at midnight as `since` and ends at midnight as `until`; git itself would add the time of now.
+    A day without a time starts at midnight as `since` and ends at midnight as `until`; git itself would add the current
+    time of day.
+
+    Attributes:
+        since: earliest commit date, in ISO format, in UTC unless it names a zone; default: no limit.
+        until: latest commit date, likewise.
+        max_commits: most commits, counted from the newest; default: all.
     """
 
     since: str | None = None
@@ -27,9 +33,11 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The commits to read, oldest first, each branch just before the merge that landed it.
+    """The commits to read.
 
-    `boundary` holds the commits whose parents are not there: of a shallow clone, or above a missing commit object.
+    Attributes:
+        shas: commit ids, oldest first, each branch just before the merge that landed it.
+        boundary: ids of the commits whose parents are missing, from a shallow clone or after a missing commit object.
     """
 
     shas: tuple[str, ...]
@@ -37,9 +45,9 @@ class History:
 
 
 def list_commits(repository: Repository, selection: Selection = Selection()) -> History:
-    """List the selected commits reachable from the head.
+    """List the selected commits that the head leads to.
 
-    A missing commit object ends the history there, just as a shallow clone does.
+    A missing commit object ends the history there, as in a shallow clone.
 
     Raises:
         UserError: git cannot walk the history for another reason.
@@ -53,7 +61,7 @@ def list_commits(repository: Repository, selection: Selection = Selection()) -> 
         options.append(f"--max-count={selection.max_commits}")
     boundary = repository.shallow
     if selection.until is not None and _seconds(selection.until, time.max) < 0:
-        return History((), boundary)  # git guesses at dates before 1970
+        return History((), boundary)  # git misreads dates before 1970
     while True:
         with isolated_repository(repository.git_dir, boundary) as environment:
             done = run_git(environment, "rev-list", "--topo-order", "--reverse", *options, repository.head)
@@ -62,25 +70,27 @@ def list_commits(repository: Repository, selection: Selection = Selection()) -> 
             walked = run_git(environment, "rev-list", "--count", repository.head)  # this order names the child
         broken = BROKEN_PARENTS.search(walked.stderr)
         if broken is None or broken[1] in boundary:
-            why = said_by(walked if walked.stderr else done)
+            why = failure_of(walked if walked.stderr else done)
             raise UserError(
                 f"the history of {repository.path} cannot be read: {why}", "`git fsck` says what is damaged"
             )
         boundary |= {broken[1]}
 
 
-def _seconds(date: str, of_day: time) -> int:
+def _seconds(date: str, time_of_day: time) -> int:
     moment = datetime.fromisoformat(date)
     if len(date) <= len("2024-01-31"):
-        moment = datetime.combine(moment, of_day)
+        moment = datetime.combine(moment, time_of_day)
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
 
 def missing_objects(repository: Repository, errors: Sequence[str]) -> list[str]:
-    """Of the objects that `errors` name, those that are still not there; a later fetch may have brought them."""
-    named = sorted({name for error in errors for name in OBJECT_ID.findall(error)})
-    if not named:
+    """The ids of objects that `errors` name and that are still missing; a later fetch may have brought others."""
+    ids = sorted({name for error in errors for name in OBJECT_ID.findall(error)})
+    if not ids:
         return []
     with isolated_repository(repository.git_dir, frozenset()) as environment:
-        done = run_git(environment, "cat-file", "--batch-check=%(objectname)", given="".join(f"{n}\n" for n in named))
+        done = run_git(
+            environment, "cat-file", "--batch-check=%(objectname)", given="".join(f"{name}\n" for name in ids)
+        )
     return [line.split()[0] for line in done.stdout.splitlines() if line.endswith("missing")]

@@ -1,4 +1,4 @@
-"""Whether a text stands anywhere in a history, as git finds it."""
+"""Searches a whole history for a text, with git's own search."""
 
 from collections.abc import Iterable
 
@@ -7,13 +7,13 @@ from blocklm.git.repository import Repository
 
 
 def stands_in_history(repositories: Iterable[Repository], text: str) -> bool:
-    """Whether a text stands in some version of a file or in a message, before anything was redacted."""
+    """Whether any version of a file or any message contains a text, before redaction."""
     for repository in repositories:
         with isolated_repository(repository.git_dir, repository.shallow) as environment:
-            for asked in (f"-S{text}", f"--grep={text}"):
-                found = run_git(
-                    environment, "log", "-1", "--format=%H", "--fixed-strings", asked, repository.head, "--"
+            for option in (f"-S{text}", f"--grep={text}"):
+                done = run_git(
+                    environment, "log", "-1", "--format=%H", "--fixed-strings", option, repository.head, "--"
                 )
-                if found.stdout.strip():
+                if done.stdout.strip():
                     return True
     return False

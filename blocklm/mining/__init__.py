@@ -1,4 +1,4 @@
-"""Commits become the changes dataset: one row per changed file, filtered with a reason, its secrets redacted.
+"""Turns commits into the changes dataset: one row per changed file, with a drop reason, and without secrets.
 
 changes = mine(repositories, recipe.mining)
 changes.dataset, changes.report["funnel"]

@@ -1,4 +1,4 @@
-"""The columns of the changes dataset, and commits turned into rows and record batches."""
+"""Defines the columns of the changes dataset, and turns commits into its rows and record batches."""
 
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,7 @@ from datasets import Features, List, Value
 from blocklm.cache import record_batch
 from blocklm.git.commits import Commit, FileChange
 from blocklm.mining import filters
-from blocklm.mining.file_types import FileKind, corrected, kind_of
+from blocklm.mining.file_types import FileKind, apply_attributes, kind_of
 from blocklm.mining.filters import FilterLimits
 from blocklm.mining.gitattributes import AttributeHistory
 from blocklm.mining.hunks import hunks_of, removed_lines
@@ -46,22 +46,23 @@ FEATURES = Features(
         "weight": Value("float32"),
     }
 )
-# A batch ends after this many commits of the history, or earlier when its text outgrows memory: where batches end depends on
-# the history alone, so those of an earlier dataset can be copied whole.
+# A batch ends after this many commits of the history, or earlier when its text outgrows memory. Where batches end
+# depends on the history alone, so that batches of an earlier dataset can be copied.
 BATCH_COMMITS = 64
 BATCH_BYTES = 16 << 20
-BATCHES_AHEAD = 1  # read while one is searched
-# Every row of a commit repeats its message: a changelog of a megabyte would be stored once per file. It is cut after it is
-# searched for secrets, or half of one could stay; what is searched has a bound too, far beyond what redaction can shrink.
+BATCHES_AHEAD = 1  # read while another is searched for secrets
+# Every row of a commit repeats its message, so a changelog of a megabyte would be stored once per file. The message is
+# cut after the search for secrets, or else a part of a secret could stay. The searched text is bounded too, far above
+# the cut.
 MESSAGE_CHARS, SEARCHED_CHARS = 10_000, 1_000_000
 UNSCANNED = "unscanned"
-# The rule whose files are not kept, but searched: what they hold may stand elsewhere too.
-KEYS_KNOWN = "key_file"
+# The rule whose files are dropped but still searched for secrets, since other files may hold the same ones.
+SEARCHED_RULE = "key_file"
 
 
 @dataclass(frozen=True, slots=True)
 class MinedBatch:
-    """Rows of whole commits, and the secrets in them that can be known by their value."""
+    """Rows of complete commits, and their secrets that can be recognised by value alone."""
 
     rows: pa.RecordBatch
     secrets: tuple[Secret, ...]
@@ -69,7 +70,7 @@ class MinedBatch:
 
 @dataclass(slots=True)
 class _Draft:
-    """A row to be: what is known before its texts are searched for secrets."""
+    """A row before its texts are searched for secrets."""
 
     commit: Commit
     message: str
@@ -83,30 +84,38 @@ class _Draft:
     def texts(self) -> tuple[str, str, str, str]:
         if self.change is None:
             return self.message, "", "", ""
-        diff = "" if self.reason not in (None, KEYS_KNOWN) else self.change.diff
+        diff = "" if self.reason not in (None, SEARCHED_RULE) else self.change.diff
         return self.message, self.change.path, self.change.old_path, diff
 
 
 def record_batches(
     history: Iterable[Commit], limits: FilterLimits, attributes: AttributeHistory, unreadable: dict[str, str]
 ) -> Iterator[MinedBatch]:
-    """Turn commits into rows and rows into record batches, without secrets; note the commits that cannot be read.
+    """Turn commits into record batches of rows without secrets.
+
+    Args:
+        history: commits in landing order.
+        limits: limits above which changes are dropped.
+        attributes: reader of the `.gitattributes` files at each commit.
+        unreadable: filled with the reason for each commit that cannot be read, by its id.
 
     Raises:
         UserError: the secret scanner does not start.
     """
-    with ThreadPoolExecutor(max_workers=1) as aside:  # the scanner lets other threads run
-        waiting: deque[Future[MinedBatch]] = deque()
-        for drafts in _gathered(history, limits, attributes):
-            waiting.append(aside.submit(_batch, drafts, limits, unreadable))
-            if len(waiting) > BATCHES_AHEAD:
-                yield waiting.popleft().result()
-        for batch in waiting:
+    with ThreadPoolExecutor(max_workers=1) as executor:  # the scanner releases the interpreter's lock
+        pending: deque[Future[MinedBatch]] = deque()
+        for drafts in _draft_batches(history, limits, attributes):
+            pending.append(executor.submit(_batch, drafts, limits, unreadable))
+            if len(pending) > BATCHES_AHEAD:
+                yield pending.popleft().result()
+        for batch in pending:
             yield batch.result()
 
 
-def _gathered(history: Iterable[Commit], limits: FilterLimits, attributes: AttributeHistory) -> Iterator[list[_Draft]]:
-    """The drafts of one batch after the other."""
+def _draft_batches(
+    history: Iterable[Commit], limits: FilterLimits, attributes: AttributeHistory
+) -> Iterator[list[_Draft]]:
+    """Yield the drafts of each batch."""
     drafts: list[_Draft] = []
     size = 0
     for commit in history:
@@ -121,7 +130,7 @@ def _gathered(history: Iterable[Commit], limits: FilterLimits, attributes: Attri
 
 
 def _drafts(commit: Commit, limits: FilterLimits, attributes: AttributeHistory) -> Iterator[_Draft]:
-    """One per changed file, or one without a file for a commit that has none to show."""
+    """Yield one draft per changed file, or one without a file for a commit without changed files."""
     message = clean_message(commit.message, commit.author_name)[:SEARCHED_CHARS]
     rules = attributes.at(commit)
     reason = filters.screen_commit(commit, limits)
@@ -130,7 +139,7 @@ def _drafts(commit: Commit, limits: FilterLimits, attributes: AttributeHistory) 
         return
     kinds = [kind_of(change.path) for change in commit.files]
     if rules is not None:
-        kinds = [corrected(kind, rules.of(c.path)) for kind, c in zip(kinds, commit.files, strict=True)]
+        kinds = [apply_attributes(kind, rules.of(c.path)) for kind, c in zip(kinds, commit.files, strict=True)]
     reasons = [reason or filters.screen(c, kind, limits) for kind, c in zip(kinds, commit.files, strict=True)]
     moves_possible = None in reasons and any(change.deleted for change in commit.files)
     removed = removed_lines([change.diff for change in commit.files]) if moves_possible else frozenset()
@@ -141,23 +150,23 @@ def _drafts(commit: Commit, limits: FilterLimits, attributes: AttributeHistory) 
 def _batch(drafts: list[_Draft], limits: FilterLimits, unreadable: dict[str, str]) -> MinedBatch:
     prepare()
     texts = list(dict.fromkeys(text for draft in drafts for text in draft.texts))
-    redacted = _redacted(texts)
+    redacted = _redact_each(texts)
     for commit in (draft.commit for draft in drafts):
         if commit.error is not None:
-            unreadable[commit.sha] = _redacted([commit.error])[commit.error].text
+            unreadable[commit.sha] = _redact_each([commit.error])[commit.error].text
     rows = record_batch([_row(draft, redacted, limits) for draft in drafts], FEATURES.arrow_schema)
     return MinedBatch(rows, tuple(dict.fromkeys(secret for text in texts for secret in redacted[text].opaque)))
 
 
-def _redacted(texts: list[str]) -> dict[str, Redacted]:
-    """Each text without its secrets; one that the scanner fails on is replaced whole."""
+def _redact_each(texts: list[str]) -> dict[str, Redacted]:
+    """Redact each text; a text on which the scanner fails is replaced by a placeholder."""
     unique = list(dict.fromkeys(texts))
     try:
         return dict(zip(unique, redact(unique), strict=True))
-    except Exception:  # whatever it is: what was not searched is not written
+    except Exception:  # of whatever kind: a text that was not searched must not be stored
         if len(unique) == 1:
             return {unique[0]: Redacted(f"<{UNSCANNED}>", (UNSCANNED,))}
-        return {text: found for text in unique for found in _redacted([text]).values()}
+        return {text: result for text in unique for result in _redact_each([text]).values()}
 
 
 def _row(draft: _Draft, redacted: dict[str, Redacted], limits: FilterLimits) -> tuple[Any, ...]:
@@ -175,10 +184,10 @@ def _row(draft: _Draft, redacted: dict[str, Redacted], limits: FilterLimits) -> 
         message.text[:MESSAGE_CHARS],
         len(commit.files),
     )
-    of_message = message.kinds if draft.first else ()
+    message_kinds = message.kinds if draft.first else ()
     if change is None or draft.kind is None:
-        return (*shared, None, None, None, None, None, None, "", 0, 0, draft.reason, [], of_message, 1.0)
-    reason = draft.reason or _reason_of(message, path, old_path, diff)
+        return (*shared, None, None, None, None, None, None, "", 0, 0, draft.reason, [], message_kinds, 1.0)
+    reason = draft.reason or _redaction_reason(message, path, old_path, diff)
     hunk_reasons: list[str | None] = []
     if reason is None:
         hunk_reasons = filters.screen_hunks(hunks_of(diff.text), draft.removed, limits)
@@ -197,13 +206,13 @@ def _row(draft: _Draft, redacted: dict[str, Redacted], limits: FilterLimits) -> 
         change.deleted,
         reason,
         hunk_reasons,
-        [*of_message, *path.kinds, *(() if draft.reason else diff.kinds)],
+        [*message_kinds, *path.kinds, *(() if draft.reason else diff.kinds)],
         filters.WEIGHTS.get(draft.kind.type, 1.0),
     )
 
 
-def _reason_of(*texts: Redacted) -> str | None:
-    """Why a change is dropped for what was found in its texts."""
+def _redaction_reason(*texts: Redacted) -> str | None:
+    """The drop reason that follows from the redaction of a change's texts; None to keep it."""
     if any(UNSCANNED in text.kinds for text in texts):
         return UNSCANNED
     return "credentials" if texts[-1].credentials > filters.MAX_CREDENTIALS else None

@@ -1,8 +1,8 @@
-"""The changes dataset: one row per file changed by a commit, the same for every model, growing with its repository.
+"""Builds and caches the changes dataset: one row per file changed by a commit, the same for every model.
 
-It stands in `corpus_dir/NAME/changes-SETTINGS-HEAD`. When the head has moved, the rows of the commits that both histories
-begin with are copied and only the others are mined, so that growth, a force-push or a late merge all end in the dataset
-that mining from scratch would give, byte for byte.
+It is stored in `corpus_dir/NAME/changes-SETTINGS-HEAD`. After the head has moved, the rows of the commits that both
+histories begin with are copied, and only the others are mined. After growth, a force-push or a late merge the result
+is the same, byte for byte, as if it were mined from scratch.
 """
 
 import logging
@@ -35,13 +35,20 @@ from blocklm.mining.statistics import analyse
 
 logger = logging.getLogger(__name__)
 
-SOURCES = ("git", "mining", "cache")  # whose code decides what a row holds, and the libraries whose results do
+# The packages of ours, and the libraries, that determine the content of a row.
+SOURCES = ("git", "mining", "cache")
 PACKAGES = ("pydriller", "GitPython", "enry-python", "pathspec", "kingfisher-secret-scanner")
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What of a history becomes rows, and how."""
+    """Which part of a history becomes rows, and how.
+
+    Attributes:
+        limits: limits above which changes are dropped.
+        selection: commits to read; default: all.
+        context_lines: unchanged lines around each change.
+    """
 
     limits: FilterLimits
     selection: Selection = field(default_factory=Selection)
@@ -50,9 +57,13 @@ class Rules:
 
 @dataclass(frozen=True)
 class Changes:
-    """The mined changes and what is known of their repository; `cache` is `hit`, `extended` or `built`.
+    """The mined changes.
 
-    `known` finds the secrets of the history in other texts.
+    Attributes:
+        dataset: one row per changed file.
+        report: facts about the repository, and counts.
+        cache: `hit`, `extended` or `built`.
+        known: the history's secrets, to find them in other texts.
     """
 
     dataset: Dataset
@@ -61,14 +72,14 @@ class Changes:
     known: KnownSecrets
 
     def subjects(self, commits: Sequence[str]) -> dict[str, str]:
-        """The first lines of the messages of some commits, without secrets."""
+        """The first line of each commit's message, without secrets, by commit id."""
         table = self.dataset.data.table.select(["commit", "message"])
         rows = table.filter(pc.is_in(table["commit"], value_set=pa.array(commits, pa.string()))).to_pylist()
         return {row["commit"]: row["message"].partition("\n")[0] for row in rows}
 
 
 def load_changes(repository: Repository, rules: Rules, corpus_dir: Path) -> Changes:
-    """Return the changes of every selected commit, mined now, read from the cache, or partly both.
+    """Return the changes of every selected commit: mined, read from the cache, or partly both.
 
     Raises:
         UserError: the history cannot be walked, or no commit is selected.
@@ -76,27 +87,27 @@ def load_changes(repository: Repository, rules: Rules, corpus_dir: Path) -> Chan
     settings = _settings_key(repository, rules)
     folder = corpus_dir / repository.name / f"changes-{settings}-{repository.head[:12]}"
     key = Key.of(corpus_dir)
-    found = _read(folder, repository, key)
-    if found is not None:
-        return found
+    stored = _read(folder, repository, key)
+    if stored is not None:
+        return stored
     with cache.turn(folder):
-        found = _read(folder, repository, key)  # another process may have built it while this one waited
-        return found if found is not None else _build(folder, key, repository, rules)
+        stored = _read(folder, repository, key)  # another process may have built it while this one waited
+        return stored if stored is not None else _build(folder, key, repository, rules)
 
 
 def _settings_key(repository: Repository, rules: Rules) -> str:
-    shallow = sorted(repository.shallow)  # a clone that was deepened since has more to say
+    shallow = sorted(repository.shallow)  # a clone that was deepened since has more commits
     return cache.data_key(*SOURCES, name=repository.name, shallow=shallow, rules=asdict(rules), **versions())
 
 
 def versions() -> dict[str, str]:
-    """Of all that has a say in what a row holds and is not our code."""
+    """The versions of git and of the libraries that determine the content of a row."""
     git = run_git(dict(os.environ), "--version").stdout.strip()
     return {"git": git} | {name: version(name) for name in PACKAGES}
 
 
 def _read(folder: Path, repository: Repository, key: Key) -> Changes | None:
-    """The dataset of exactly this head, unless an object that was missing has come since or the key has changed."""
+    """The cached dataset of this head; None if missing objects have arrived since or the key has changed."""
     stored = cache.read(folder)
     known = known_secrets(folder, key, origin=folder.name)
     if stored is None or known is None:
@@ -111,25 +122,24 @@ def _read(folder: Path, repository: Repository, key: Key) -> Changes | None:
 
 
 def _build(folder: Path, key: Key, repository: Repository, rules: Rules) -> Changes:
-    listed = list_commits(repository, rules.selection)
-    if not listed.shas:
-        raise UserError(
-            f"no commit of {repository.path} is selected by {_told(rules.selection)}", "widen or remove the selection"
-        )
-    earlier = find_earlier(folder, key, repository, listed)
+    history = list_commits(repository, rules.selection)
+    if not history.shas:
+        keys = _describe_selection(rules.selection)
+        raise UserError(f"no commit of {repository.path} is selected by {keys}", "widen or remove the selection")
+    earlier = find_earlier(folder, key, repository, history)
     unreadable = dict(earlier.unreadable) if earlier else {}
     start = earlier.commits if earlier else 0
     with cache.publish(folder) as ready:
         kept = earlier.first_batches(key) if earlier else iter(())
-        history = tqdm(
-            read_commits(repository, listed, start, rules.context_lines),
+        commits = tqdm(
+            read_commits(repository, history, start, rules.context_lines),
             f"mining {repository.name}",
-            len(listed.shas),
+            len(history.shas),
             unit=" commits",
             initial=start,
             disable=None,
         )
-        mined = record_batches(history, rules.limits, AttributeHistory(repository), unreadable)
+        mined = record_batches(commits, rules.limits, AttributeHistory(repository), unreadable)
         name = folder.name.removeprefix("changes-")
         dataset = write_rows(ready, kept, mined, KnownSecrets(key), fingerprint=name)
         report = describe(name, [_source(repository)], unreadable, dataset)
@@ -144,7 +154,7 @@ def _build(folder: Path, key: Key, repository: Repository, rules: Rules) -> Chan
 
 
 def describe(key: str, sources: list[dict[str, Any]], unreadable: dict[str, str], dataset: Dataset) -> dict[str, Any]:
-    """The readable report beside a dataset; its `repository` is the manifest's."""
+    """The readable report beside a dataset; its `repository` is also the manifest's entry."""
     return {
         "key": key,
         "repository": _sources(sources) | analyse(dataset) | {"unreadable": unreadable},
@@ -163,10 +173,10 @@ def _source(repository: Repository) -> dict[str, Any]:
 
 
 def _sources(sources: list[dict[str, Any]]) -> dict[str, Any]:
-    """What names the corpus's repositories: the only one's own values, or those of several joined by `+`."""
-    named = {field: "+".join(source[field] for source in sources) for field in ("name", "path", "head")}
-    return named | {"branches": sum(source["branches"] for source in sources), "sources": sources}
+    """The names, paths and heads of the repositories, those of several joined by `+`, and their branches in sum."""
+    joined = {field: "+".join(source[field] for source in sources) for field in ("name", "path", "head")}
+    return joined | {"branches": sum(source["branches"] for source in sources), "sources": sources}
 
 
-def _told(selection: Selection) -> str:
+def _describe_selection(selection: Selection) -> str:
     return ", ".join(f"`{key}: {value}`" for key, value in asdict(selection).items() if value is not None) or "default"

@@ -1,4 +1,4 @@
-"""What an earlier dataset of a repository holds of its history now: whole batches from the beginning, to be kept."""
+"""Finds the earlier dataset of a repository whose first batches can be kept for its history now."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,9 +20,14 @@ from blocklm.mining.secrets.known import Key
 
 @dataclass(frozen=True)
 class Earlier:
-    """A dataset of another head, and how many of its batches and commits this history begins with.
+    """A dataset of another head, whose first batches are also the first of this history.
 
-    It is outgrown when its head is part of this history.
+    Attributes:
+        folder: folder of the dataset.
+        batches: number of batches to keep.
+        commits: number of commits in these batches.
+        unreadable: reason for each of these commits that cannot be read, by its id.
+        outgrown: whether the dataset's head is part of this history.
     """
 
     folder: Path
@@ -36,42 +41,42 @@ class Earlier:
         return islice(read_rows(self.folder, key), self.batches)
 
 
-def find_earlier(folder: Path, key: Key, repository: Repository, listed: History) -> Earlier | None:
-    """Of the datasets of other heads with the same settings, and of unfinished ones, the one that shares most.
+def find_earlier(folder: Path, key: Key, repository: Repository, history: History) -> Earlier | None:
+    """Find the dataset with the same settings, finished or not, that shares most commits; None if none shares any.
 
     Args:
-        folder: where the dataset of this head will stand.
-        key: of the corpus directory's digests.
-        repository: whose history it is.
-        listed: its commits.
+        folder: folder of the dataset to build.
+        key: key of the corpus directory's digests.
+        repository: the mined repository.
+        history: the commits to mine.
     """
-    found = []
+    candidates = []
     settings = folder.name.rpartition("-")[0]
-    ours = re.compile(rf"{re.escape(settings)}-[0-9a-f]+")  # and no copy: the one that is outgrown is deleted
+    pattern = re.compile(rf"{re.escape(settings)}-[0-9a-f]+")  # no user's copy, since an outgrown dataset is deleted
     for candidate in folder.parent.glob(f"{settings}-*"):
-        if not ours.fullmatch(candidate.name):
+        if not pattern.fullmatch(candidate.name):
             continue
         stored = cache.read(candidate)
         if stored is None or may_read_better(repository, stored[1]):
             continue
-        batches, shared = _shared(read_rows(candidate, key), listed.shas)
-        known = stored[1]["repository"]["unreadable"]
-        kept = set(listed.shas[:shared])
-        unreadable = {sha: why for sha, why in known.items() if sha in kept}
-        outgrown = stored[1]["repository"]["head"] in listed.shas
-        found.append(Earlier(candidate, batches, shared, unreadable, outgrown))
-    for candidate in cache.unfinished(folder):
-        batches, shared = _shared(_salvaged(read_rows(candidate, key)), listed.shas)
-        found.append(Earlier(candidate, batches, shared, unreadable={}, outgrown=False))
-    best = max(found, key=lambda earlier: earlier.commits, default=None)
+        batches, commits = _count_shared(read_rows(candidate, key), history.shas)
+        reasons = stored[1]["repository"]["unreadable"]
+        kept = set(history.shas[:commits])
+        unreadable = {sha: why for sha, why in reasons.items() if sha in kept}
+        outgrown = stored[1]["repository"]["head"] in history.shas
+        candidates.append(Earlier(candidate, batches, commits, unreadable, outgrown))
+    for candidate in cache.find_unfinished(folder):
+        batches, commits = _count_shared(_readable_batches(read_rows(candidate, key)), history.shas)
+        candidates.append(Earlier(candidate, batches, commits, unreadable={}, outgrown=False))
+    best = max(candidates, key=lambda earlier: earlier.commits, default=None)
     return best if best is not None and best.commits else None
 
 
 def may_read_better(repository: Repository, report: dict[str, Any]) -> bool:
     """Whether a commit that was unreadable may be readable now.
 
-    A missing object that still is missing explains its commits, and a malformed commit stays one. Anything else (a corrupt
-    object, a killed git) may have passed, which only reading again can tell.
+    A commit stays unreadable if it is malformed, or if its missing object is still missing. Other causes (a corrupt
+    object, a killed git) may be gone, so such commits are read again.
     """
     missing = report["missing"]
     if missing_objects(repository, missing) != missing:
@@ -80,8 +85,11 @@ def may_read_better(repository: Repository, report: dict[str, Any]) -> bool:
     return any(not why.startswith(MALFORMED) and not any(name in why for name in missing) for why in reasons)
 
 
-def _salvaged(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The whole batches before the first unreadable commit: its reason was to be written at the end, and was not."""
+def _readable_batches(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Yield the complete batches of an unfinished dataset, up to the first unreadable commit.
+
+    The reasons for unreadable commits are written last, so an unfinished dataset lacks them.
+    """
     try:
         for batch in batches:
             if "unreadable" in batch.rows.column("drop_reason").to_pylist():
@@ -91,21 +99,22 @@ def _salvaged(batches: Iterator[Batch]) -> Iterator[Batch]:
         return
 
 
-def _shared(batches: Iterable[Batch], shas: Sequence[str]) -> tuple[int, int]:
-    """How many batches, and commits in them, can be kept.
+def _count_shared(batches: Iterable[Batch], shas: Sequence[str]) -> tuple[int, int]:
+    """The numbers of batches, and of commits in them, that can be kept.
 
-    The history `shas` begins with them and would end a batch there too. And what was replaced in them is found in this
-    history: what only commits gave away that it has no more is no secret now, and what holds it is read again.
+    The history `shas` begins with these commits and would end a batch there too. Every secret that was replaced in
+    them is also found in them: a secret that only a removed commit revealed is none now, and rows with it are mined
+    again.
     """
-    seen = 0
-    found: set[str] = set()
-    ends: list[tuple[int, int, tuple[str, ...]]] = []  # batches, commits, what was replaced in the last of them
+    shared = 0
+    digests: set[str] = set()
+    ends: list[tuple[int, int, tuple[str, ...]]] = []  # batches, commits, digests replaced in the last batch
     for number, batch in enumerate(batches, 1):
-        here = batch.rows.column("commit").unique().to_pylist()
-        if here != list(shas[seen : seen + len(here)]):
+        commits = batch.rows.column("commit").unique().to_pylist()
+        if commits != list(shas[shared : shared + len(commits)]):
             break
-        seen += len(here)
-        found.update(secret.digest for secret in batch.found)
-        ends.append((number, seen, batch.replaced))
-    known = takewhile(lambda end: found.issuperset(end[2]), ends)
-    return max(((number, commits) for number, commits, _ in known if commits % BATCH_COMMITS == 0), default=(0, 0))
+        shared += len(commits)
+        digests.update(secret.digest for secret in batch.found)
+        ends.append((number, shared, batch.replaced))
+    usable = takewhile(lambda end: digests.issuperset(end[2]), ends)
+    return max(((number, count) for number, count, _ in usable if count % BATCH_COMMITS == 0), default=(0, 0))

@@ -1,4 +1,4 @@
-"""What kind of file a path names, as GitHub's linguist sees it, and as the repository's own attributes correct it."""
+"""Determines a file's kind from its path, as GitHub's linguist does, corrected by the repository's own attributes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -7,21 +7,21 @@ from pathlib import PurePosixPath
 
 import enry
 
-# Extensions that several languages share: enry answers by name alone with the alphabetically first.
+# Extensions that several languages share: by name alone, enry answers with the alphabetically first language.
 COMMON_MEANING = {
     ".cl": "OpenCL", ".f": "Fortran", ".for": "Fortran", ".gd": "GDScript", ".html": "HTML", ".m": "Objective-C",
     ".md": "Markdown", ".php": "PHP", ".rs": "Rust", ".sol": "Solidity", ".sql": "SQL", ".txt": "Text",
     ".v": "Verilog", ".yaml": "YAML", ".yml": "YAML",
 }  # fmt: skip
-# A history asks for the same paths again and again.
+# A history changes the same paths again and again.
 PATHS_REMEMBERED = 1 << 16
-# Value of an attribute: its text, or whether it is set.
+# Attributes by name; a value is a text, or whether the attribute is set.
 Attributes = Mapping[str, str | bool]
 
 
 @dataclass(frozen=True, slots=True)
 class FileKind:
-    """Facts of one path; `type` is linguist's: programming, markup, data, prose, or empty where it knows none."""
+    """The kind of a file; `type` is linguist's: programming, markup, data or prose, or empty if unknown."""
 
     language: str | None
     type: str
@@ -31,13 +31,13 @@ class FileKind:
 
 @lru_cache(PATHS_REMEMBERED)
 def kind_of(path: str) -> FileKind:
-    """What the path alone says."""
+    """The kind of a file, by its path alone."""
     common = COMMON_MEANING.get(PurePosixPath(path).suffix)
     language = enry.get_language_by_filename(path)[0] or common or enry.get_language_by_extension(path)[0] or None
     return FileKind(language, _type(language), bool(enry.is_vendor(path)), bool(enry.is_generated(path, b"")))
 
 
-def corrected(kind: FileKind, attributes: Attributes) -> FileKind:
+def apply_attributes(kind: FileKind, attributes: Attributes) -> FileKind:
     """The kind with the `linguist-*` attributes of `.gitattributes` applied (linguist, docs/overrides.md)."""
     for name, value in attributes.items():
         if name == "linguist-language" and isinstance(value, str):

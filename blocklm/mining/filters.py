@@ -1,7 +1,7 @@
-"""What must not be learned from, and why.
+"""Defines the rules that drop commits, files and hunks, each with its reason.
 
-Each rule is a row of a table; the first that fires gives a commit, a file or a hunk the reason for which it is dropped. What
-is dropped stays in the changes dataset without its text, so the funnel is counted from the data and sums to the total.
+Each rule is a row of a table, and the first that fires gives the drop reason. Dropped changes stay in the changes
+dataset without their text, so the funnel is counted from the data and sums to the total.
 """
 
 import re
@@ -44,13 +44,20 @@ KEY_FILE = re.compile(
 ENV_EXAMPLE = re.compile(r"\.(example|sample|template|dist)$", re.IGNORECASE)
 ENCODED_MEAN_CHARS = 40
 ENCODED_LINE = re.compile(r"""\n[+][\s"',]*[A-Za-z0-9+/=]{60,}[\s"',\\]*$""", re.MULTILINE)
-# Text that is not code teaches less of a codebase (Salerno et al. 2025: data is also what leaks most).
+# Text that is not code teaches less about a codebase (Salerno et al. 2025: data also leaks most).
 WEIGHTS = {"prose": 0.3, "data": 0.3}
 
 
 @dataclass(frozen=True, slots=True)
 class FilterLimits:
-    """Sizes above which, and places in which, a change is dropped; globs as in `.gitignore`; rules that are off."""
+    """Limits of the changes that are kept.
+
+    Attributes:
+        max_changed_lines: most added and deleted lines of one file.
+        paths: globs as in `.gitignore` of the files to keep; default: all.
+        exclude: globs of the files to drop; default: none.
+        disabled: names of the rules that are off.
+    """
 
     max_changed_lines: int
     paths: tuple[str, ...] = ()
@@ -60,9 +67,13 @@ class FilterLimits:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One named reason not to learn from something; `why` is what the funnel's reader sees.
+    """A named reason to drop something.
 
-    `key` is the recipe's key that changes it, empty where there is nothing to learn from anyway.
+    Attributes:
+        name: drop reason.
+        level: unit that is dropped.
+        why: explanation in the funnel.
+        key: recipe keys that change the rule; empty if nothing can.
     """
 
     name: str
@@ -80,7 +91,7 @@ class CommitRule(Rule):
 
 @dataclass(frozen=True, slots=True)
 class FileRule(Rule):
-    """A rule on what a commit did to one file."""
+    """A rule on a commit's change of one file."""
 
     fires: Callable[[FileChange, FileKind, FilterLimits], bool] = field(kw_only=True)
 
@@ -104,7 +115,7 @@ def _globs(patterns: tuple[str, ...]) -> GitIgnoreSpec:
 
 
 def _has_generated_header(change: FileChange) -> bool:
-    """A header that says so within the first lines; hunks that start deeper in the file cannot show one."""
+    """Whether the first lines say that the file is generated; only a hunk at the file's beginning shows them."""
     match = FIRST_HUNK.match(change.diff)
     if match is None or int(match[1]) > 1:
         return False
@@ -113,13 +124,16 @@ def _has_generated_header(change: FileChange) -> bool:
 
 
 def _has_long_line(change: FileChange) -> bool:
-    """Goes from the last line end within reach to the next: looking at every line costs six times as much."""
-    at, diff = 0, change.diff
-    while len(diff) - at > MAX_LINE_CHARS:
-        end = diff.rfind("\n", at, at + MAX_LINE_CHARS + 1)
+    """Whether a line is too long.
+
+    Jumps from each line start to the last line end within the limit: measuring every line costs six times as much.
+    """
+    start, diff = 0, change.diff
+    while len(diff) - start > MAX_LINE_CHARS:
+        end = diff.rfind("\n", start, start + MAX_LINE_CHARS + 1)
         if end < 0:
             return True
-        at = end + 1
+        start = end + 1
     return False
 
 
@@ -129,7 +143,7 @@ def _is_minified(change: FileChange, kind: FileKind) -> bool:
 
 
 def _is_encoded(change: FileChange) -> bool:
-    """Half of what is added is long lines without a space: keys, images, hashes."""
+    """Whether most added lines are long and without a space, as in keys, images and hashes."""
     if change.added <= 2 or len(change.diff) < ENCODED_MEAN_CHARS * change.added:
         return False
     return 2 * len(ENCODED_LINE.findall(change.diff)) > change.added
@@ -173,7 +187,7 @@ FILE_RULES: tuple[FileRule, ...] = (
     FileRule("minified", "file", f"lines of {MAX_MEAN_LINE_CHARS} characters on average", fires=lambda c, kind, _: _is_minified(c, kind)),
     FileRule("encoded", "file", "mostly encoded data", fires=lambda c, *_: _is_encoded(c)),
 )  # fmt: skip
-# What only the text that is left after redaction can tell.
+# Rules that are decided after redaction.
 REDACTED_RULES = (
     Rule("credentials", "file", f"more than {MAX_CREDENTIALS} credentials in one file", ""),
     Rule("unscanned", "file", "the secret scanner failed on it, so its text was not kept", ""),
@@ -198,17 +212,23 @@ SWITCHES = tuple(rule.name for rule in RULES if rule.key == "disable_rules")
 
 
 def screen_commit(commit: Commit, limits: FilterLimits) -> str | None:
-    """Why nothing of a commit is kept: the name of the first rule that fires, None if its files are to be screened."""
+    """The name of the first rule that drops a commit; None if its files are to be screened."""
     return next((r.name for r in COMMIT_RULES if r.fires(commit) and r.name not in limits.disabled), None)
 
 
 def screen(change: FileChange, kind: FileKind, limits: FilterLimits) -> str | None:
-    """The name of the first rule that fires, None for a change worth learning from."""
+    """The name of the first rule that drops a change; None for a change to keep."""
     return next((r.name for r in FILE_RULES if r.fires(change, kind, limits) and r.name not in limits.disabled), None)
 
 
 def screen_hunks(hunks: Sequence[Hunk], removed: frozenset[str], limits: FilterLimits) -> list[str | None]:
-    """The same for each hunk of a change, given every line that the commit removed."""
+    """The name of the first rule that drops each hunk, or None.
+
+    Args:
+        hunks: hunks of one change.
+        removed: all lines that the commit removes, stripped.
+        limits: limits with the rules that are off.
+    """
     return [
         next((r.name for r in HUNK_RULES if r.fires(hunk, removed) and r.name not in limits.disabled), None)
         for hunk in hunks
@@ -216,6 +236,6 @@ def screen_hunks(hunks: Sequence[Hunk], removed: frozenset[str], limits: FilterL
 
 
 def funnel(reasons: Iterable[str | None]) -> list[dict[str, object]]:
-    """Count drop reasons, most frequent first; the kept changes are the entry `kept`, so the funnel sums to the total."""
+    """Count drop reasons, most frequent first; the entry `kept` counts kept changes, so the sum is the total."""
     counts = Counter(reason or "kept" for reason in reasons)
     return [{"rule": rule, "dropped" if rule != "kept" else "kept": count} for rule, count in counts.most_common()]

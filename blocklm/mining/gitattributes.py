@@ -1,6 +1,6 @@
-"""The `linguist-*` attributes in force at each commit, read from the trees of history and never from a work tree.
+"""Reads the `linguist-*` attributes in force at each commit, from the commits' own files, never from a work tree.
 
-A later `.gitattributes` must not change what earlier commits teach, or the exam would leak into training.
+A later `.gitattributes` must not change which earlier changes are kept, or else the exam would leak into training.
 """
 
 import re
@@ -21,19 +21,19 @@ _Files = tuple[tuple[str, str], ...]
 
 
 class AttributeHistory:
-    """Follows the `.gitattributes` files from commit to commit; git is asked only where that is not enough."""
+    """Follows the `.gitattributes` files from commit to commit; git lists them only if parents differ or are unread."""
 
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
         self._files_of: dict[str, _Files] = {}
 
     def at(self, commit: Commit) -> "AttributeRules | None":
-        """The rules at a commit, which must come after those of its parents that are read at all; None without any."""
+        """The attribute rules at a commit; None if there are none. Call it for parents before their children."""
         parents = [self._known(parent) for parent in commit.parents]
         if commit.error is not None or any(files != parents[0] for files in parents[1:]):
             files = self._read_tree(commit.sha)
         else:
-            files = _changed(parents[0] if parents else (), commit)
+            files = _apply_commit(parents[0] if parents else (), commit)
         self._files_of[commit.sha] = files
         return self._rules(files) if files else None
 
@@ -43,10 +43,10 @@ class AttributeHistory:
         return self._files_of[sha]
 
     def _read_tree(self, sha: str) -> _Files:
-        listed = self._git("ls-tree", "-r", "-z", sha)
-        found = (entry.partition("\t") for entry in listed.split("\0") if entry.endswith(FILE))
+        listing = self._git("ls-tree", "-r", "-z", sha)
+        entries = (entry.partition("\t") for entry in listing.split("\0") if entry.endswith(FILE))
         return tuple(
-            sorted((path.removesuffix(FILE), head.split()[2]) for head, _, path in found if _is_attributes(path))
+            sorted((path.removesuffix(FILE), head.split()[2]) for head, _, path in entries if _is_attributes(path))
         )
 
     @lru_cache(maxsize=64)  # noqa: B019  (lives as long as one mining)
@@ -68,10 +68,10 @@ class AttributeHistory:
 
 
 class AttributeRules:
-    """The lines of all `.gitattributes` files that speak of linguist, outermost folder first; the last match wins.
+    """The lines of all `.gitattributes` files with linguist's attributes, outermost folder first; the last match wins.
 
-    Patterns are matched as in `.gitignore`, which differs from git's own reading in that `docs/*` also matches below. A line
-    that cannot be understood is passed over, as git does: the mined repository wrote it.
+    Patterns are matched as in `.gitignore`, so that `docs/*`, unlike in git, also matches in subfolders. As in git, a
+    line that cannot be parsed is skipped.
     """
 
     def __init__(self, lines: list[tuple[str, str]]) -> None:
@@ -80,19 +80,19 @@ class AttributeRules:
             pattern, *attributes = line.split()
             if not pattern.startswith(("#", "[attr]", "!", '"')):
                 with suppress(ValueError, re.error):  # no valid glob
-                    self._rules.append((folder, GitIgnoreSpec.from_lines([pattern]), _parsed(attributes)))
+                    self._rules.append((folder, GitIgnoreSpec.from_lines([pattern]), _parse_attributes(attributes)))
 
     @lru_cache(maxsize=1 << 14)  # noqa: B019  (as many rules as a history has, for as long as it is mined)
     def of(self, path: str) -> Attributes:
         """The attributes of a path."""
-        found: dict[str, str | bool] = {}
+        result: dict[str, str | bool] = {}
         for folder, spec, attributes in self._rules:
             if path.startswith(folder) and spec.match_file(path.removeprefix(folder)):
-                found |= attributes
-        return found
+                result |= attributes
+        return result
 
 
-def _changed(files: _Files, commit: Commit) -> _Files:
+def _apply_commit(files: _Files, commit: Commit) -> _Files:
     touched = [file for file in commit.files if _is_attributes(file.path) or _is_attributes(file.old_path)]
     if not touched:
         return files
@@ -108,9 +108,9 @@ def _is_attributes(path: str) -> bool:
     return path == FILE or path.endswith(f"/{FILE}")
 
 
-def _parsed(attributes: list[str]) -> Mapping[str, str | bool]:
-    found: dict[str, str | bool] = {}
+def _parse_attributes(attributes: list[str]) -> Mapping[str, str | bool]:
+    values: dict[str, str | bool] = {}
     for word in attributes:
         name, equals, value = word.partition("=")
-        found[name.lstrip("-!")] = value if equals else not name.startswith(("-", "!"))
-    return {name: value for name, value in found.items() if name.startswith("linguist-")}
+        values[name.lstrip("-!")] = value if equals else not name.startswith(("-", "!"))
+    return {name: value for name, value in values.items() if name.startswith("linguist-")}

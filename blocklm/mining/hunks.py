@@ -1,20 +1,20 @@
-"""The hunks of a unified diff, and what they say apart from white space."""
+"""Splits a unified diff into hunks, and compares their lines without white space."""
 
 import re
 
-# With the line end before it: a fixed text is found faster than the start of a line.
+# With the line end before it, because a fixed text is found faster than the start of a line.
 HEADER = "\n@@ "
 ADDED, REMOVED = re.compile(r"\n\+(.*)"), re.compile(r"\n-(.*)")
 WORD = re.compile(r"[^\W_]")
-# What `str.split` takes for white space, as far as it is ASCII.
+# The ASCII characters that `str.split` takes for white space.
 WHITE_SPACE = b" \t\n\v\f\r\x1c\x1d\x1e\x1f"
 MOVED_SHARE = 0.8
 MIN_MOVED_LINES = 3
-MIN_LINE_CHARS = 3  # shorter lines, closing braces mostly, stand everywhere
+MIN_LINE_CHARS = 3  # shorter lines are mostly closing braces, which are everywhere
 
 
 class Hunk:
-    """One hunk with its header; `added` and `removed` are lines without their marks."""
+    """One hunk with its header; `added` and `removed` hold its lines without their marks."""
 
     __slots__ = ("_text", "added", "removed")
 
@@ -30,18 +30,18 @@ class Hunk:
 
     @property
     def added_text(self) -> bytes:
-        """All that is added, without white space: equal texts are equal token streams."""
-        return _solid("".join(self.added))
+        """All added lines, without white space: equal texts have equal tokens."""
+        return _without_white_space("".join(self.added))
 
     @property
     def removed_text(self) -> bytes:
-        """All that is removed, without white space."""
-        return _solid("".join(self.removed))
+        """All removed lines, without white space."""
+        return _without_white_space("".join(self.removed))
 
     @property
     def whole_text(self) -> bytes:
         """All lines and their marks, without white space."""
-        return _solid(self._text.partition("\n")[2])
+        return _without_white_space(self._text.partition("\n")[2])
 
     @property
     def says_something(self) -> bool:
@@ -54,7 +54,7 @@ class Hunk:
         return bool(self.removed) and self.added_text == self.removed_text
 
     def is_moved(self, removed: frozenset[str]) -> bool:
-        """Whether most of its lines are among those that the commit removed, but elsewhere: these are only indented."""
+        """Whether the commit removed most of its lines elsewhere; lines removed in the same place are only indented."""
         if not removed or len(self.added) < MIN_MOVED_LINES:
             return False
         lines = [text for line in self.added if len(text := line.strip()) >= MIN_LINE_CHARS]
@@ -77,8 +77,7 @@ def removed_lines(diffs: list[str]) -> frozenset[str]:
     )
 
 
-def _solid(text: str) -> bytes:
-    """The text without its white space."""
-    if text.isascii():  # which is three times as fast
+def _without_white_space(text: str) -> bytes:
+    if text.isascii():  # the common case, and three times as fast
         return text.encode().translate(None, WHITE_SPACE)
     return "".join(text.split()).encode("utf-8", "surrogatepass")

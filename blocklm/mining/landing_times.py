@@ -1,7 +1,7 @@
-"""When each commit landed, as the history as a whole says it: one machine with a wrong clock moves nobody else.
+"""Estimates when each commit landed, so that one machine with a wrong clock does not move the commits of others.
 
-A commit names the time of the machine that made it. Along first parents times can only rise, so the longest series of them
-that never falls is believed, and what stands outside of it is a clock ahead or behind.
+A commit records the time of the machine that made it. Along first parents true times never fall. So the longest series
+of times that never falls is trusted, and any other commit was made by a clock that was ahead or behind.
 """
 
 import time
@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 
 DAY = 86_400
-# A few commits that lie this long before all others, and longer than all others last, were made by a clock that had lost
-# its battery; most such clocks begin in 1970 or 1980.
+# A few first commits this long before all others, and by more than all others span, were made by a clock without a
+# battery; most such clocks start in 1970 or 1980.
 LOST_SECONDS = 3650 * DAY
 
 
 def landing_times(changes: pa.Table) -> dict[int, int]:
-    """When each commit landed, in seconds, by its `seq`: never falling, and never later than what landed after it.
+    """The landing time of each commit, in seconds since 1970, by its `seq`; the times never fall.
 
     Args:
         changes: rows with `seq`, `commit`, `parents` and `commit_time`, all of a history or a part of it.
@@ -32,51 +32,55 @@ def landing_times(changes: pa.Table) -> dict[int, int]:
 
 
 def land(seconds: Sequence[int], line: Sequence[int], now: float) -> list[int]:
-    """When each commit landed: at the latest believable time seen until then.
+    """The landing time of each commit: the latest trusted time up to it.
 
     Args:
-        seconds: what each commit says, parents before children.
-        line: those that landed by themselves, rising.
-        now: what the clock of this machine says.
+        seconds: recorded time of each commit, in seconds since 1970, parents before children.
+        line: indices of the commits on the main line, rising.
+        now: time of this machine's clock, in seconds since 1970.
     """
-    believed = _believed(seconds, line, now)
-    if not believed:
+    trusted = _trusted(seconds, line, now)
+    if not trusted:
         return list(seconds)
-    ends = [seconds[at] for at in believed]
-    latest, landed, passed = ends[0], [], 0
-    for at, said in enumerate(seconds):
-        while passed < len(believed) and believed[passed] < at:
+    bounds = [seconds[index] for index in trusted]
+    latest, landed, passed = bounds[0], [], 0
+    for index, recorded in enumerate(seconds):
+        while passed < len(trusted) and trusted[passed] < index:
             passed += 1
-        if said <= ends[min(passed, len(ends) - 1)]:  # what comes after it on the main line is later
-            latest = max(latest, said)
+        if recorded <= bounds[min(passed, len(bounds) - 1)]:  # not later than the next trusted commit
+            latest = max(latest, recorded)
         landed.append(latest)
     return landed
 
 
 def _main_lines(shas: Sequence[str], parents: Sequence[Sequence[str]]) -> list[int]:
-    """The places of all first parents, from each commit without a child on; a history may have lost some between."""
-    place = {sha: at for at, sha in enumerate(shas)}
-    has_child = {place[parent] for some in parents for parent in some if parent in place}
+    """The indices of all commits without a child and of their first parents, as far as these are present."""
+    index_of = {sha: index for index, sha in enumerate(shas)}
+    has_child = {index_of[parent] for commit_parents in parents for parent in commit_parents if parent in index_of}
     line: set[int] = set()
-    for tip in set(place.values()) - has_child:
-        at: int | None = tip
-        while at is not None and at not in line:
-            line.add(at)
-            at = place.get(parents[at][0]) if parents[at] else None
+    for tip in set(index_of.values()) - has_child:
+        index: int | None = tip
+        while index is not None and index not in line:
+            line.add(index)
+            index = index_of.get(parents[index][0]) if parents[index] else None
     return sorted(line)
 
 
-def _believed(seconds: Sequence[int], line: Sequence[int], now: float) -> list[int]:
-    """The longest series of places on the main line whose times never fall, ending as early as can be."""
-    past = [at for at in line if seconds[at] <= now + DAY]
-    lowest: list[int] = []  # the lowest time in which a series of that length can end, and where
+def _trusted(seconds: Sequence[int], line: Sequence[int], now: float) -> list[int]:
+    """The longest series of indices on the main line whose times never fall; of several, the first to end."""
+    past = [index for index in line if seconds[index] <= now + DAY]
+    lowest: list[
+        int
+    ] = []  # the lowest time in which a series of that length can end, and the index of its last commit
     ends: list[int] = []
     before: dict[int, int | None] = {}
-    for at in past if 2 * len(past) > len(line) else line:  # or else it is this machine whose clock is wrong
-        length = bisect_right(lowest, seconds[at])
-        lowest[length : length + 1] = [seconds[at]]
-        ends[length : length + 1] = [at]
-        before[at] = ends[length - 1] if length else None
+    for index in (
+        past if 2 * len(past) > len(line) else line
+    ):  # if most lie in the future, this machine's clock is wrong
+        length = bisect_right(lowest, seconds[index])
+        lowest[length : length + 1] = [seconds[index]]
+        ends[length : length + 1] = [index]
+        before[index] = ends[length - 1] if length else None
     series = []
     end = ends[-1] if ends else None
     while end is not None:
@@ -86,7 +90,7 @@ def _believed(seconds: Sequence[int], line: Sequence[int], now: float) -> list[i
 
 
 def _without_lost_clocks(series: list[int], seconds: Sequence[int]) -> list[int]:
-    """Leave out a beginning of less than half that lies far before all that follows."""
+    """Remove the first commits of a series if they are less than half of it and lie far before all others."""
     for number, (earlier, later) in enumerate(pairwise(series), 1):
         if 2 * number >= len(series):
             break

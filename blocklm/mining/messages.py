@@ -1,4 +1,4 @@
-"""Commit messages: cleaned of people, and told apart by whether they say anything about the change."""
+"""Removes people from commit messages, and recognises messages that describe their change."""
 
 import re
 
@@ -8,7 +8,7 @@ TRAILER = re.compile(r"^([a-z-]{1,40}-by|author|from|change-id|git-svn-id|cc):.*
 BLANK_LINES = re.compile(r"\n{3,}")
 
 MIN_WORDS, MIN_CHARS, MAX_CHARS = 3, 10, 576
-# What a subject carries besides its words: pull request, CI directive, area, link.
+# Parts of a subject that describe nothing: pull request, CI directive, area, link.
 ORNAMENT = re.compile(r"\(#\d+\)|\[[\w -]{1,20}\]|https?://\S+|^[\w/,-]{1,30}(\([\w/,. -]{1,40}\))?!?:")
 EMPTY_WORDS = re.compile(
     r"(merge\b|wip\b|(local|minor|some|more|small|misc|various) (changes?|fix(es)?|updates?|tweaks?|edits?)|"
@@ -18,13 +18,13 @@ EMPTY_WORDS = re.compile(
 
 
 def clean_message(message: str, author_name: str = "") -> str:
-    """The message without people: trailers below the subject, mail addresses, mentions, and the author's own full name."""
+    """Remove trailers below the subject, and replace mail addresses, mentions and the author's full name."""
     if ":" in message:
         subject, line_end, body = message.partition("\n")
         message = subject + line_end + TRAILER.sub("", body)
     if "@" in message:
         message = without_mentions(without_addresses(message))
-    if " " in author_name:  # a single word may be any word
+    if " " in author_name:  # a single word may also be a word of the message
         message = message.replace(author_name, "<NAME>")
     return BLANK_LINES.sub("\n\n", message).strip()
 
@@ -32,7 +32,8 @@ def clean_message(message: str, author_name: str = "") -> str:
 def says_something(message: str) -> bool:
     """Whether the subject describes its change: three words, ten characters, and none of the usual empty phrases.
 
-    The rule keeps 92 to 97 % of the messages of well-kept repositories; it asks for no verb, capital or language.
+    The rule keeps 92 to 97 % of the messages of well-kept repositories; it requires no verb, capital letter or
+    language.
     """
     subject = ORNAMENT.sub("", message.partition("\n")[0]).strip()
     enough = len(subject.split()) >= MIN_WORDS and MIN_CHARS <= len(subject) <= MAX_CHARS

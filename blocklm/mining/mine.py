@@ -1,4 +1,4 @@
-"""What a recipe says about mining, carried out: its repositories mined and joined to one history."""
+"""Mines the repositories of a recipe and joins their changes to one history."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ from blocklm.mining.secrets.known import KnownSecrets
 
 
 def mine(repositories: Sequence[Repository], mining: MiningArguments) -> Changes:
-    """The changes of all repositories, each mined now or read from the cache.
+    """Return the changes of all repositories, mined or read from the cache.
 
     Raises:
         UserError: a history cannot be walked, nothing of it is selected, or a rule to disable is unknown.
@@ -30,7 +30,7 @@ def mine(repositories: Sequence[Repository], mining: MiningArguments) -> Changes
 
 
 def limits_of(mining: MiningArguments) -> FilterLimits:
-    """What a recipe drops of files and changes.
+    """The filter limits of a recipe.
 
     Raises:
         UserError: a rule to disable is unknown.
@@ -44,11 +44,10 @@ def limits_of(mining: MiningArguments) -> FilterLimits:
 
 
 def combine(parts: Sequence[Changes]) -> Changes:
-    """Order the commits of all repositories by when each landed; a commit that two of them share counts once.
+    """Join the changes of all repositories, ordered by landing time; a commit that two of them share counts once.
 
-    What is a secret in one is taken out of all.
-
-    A commit lands when it is reached in its repository's landing order, at the latest believable time seen until then.
+    A secret of one repository is replaced in all. The landing time of a commit is the latest trusted time up to it in
+    its repository's landing order.
     """
     if len(parts) == 1:
         return parts[0]
@@ -67,13 +66,13 @@ def combine(parts: Sequence[Changes]) -> Changes:
     chosen = table.take(pa.array([row for _, _, row, _ in rows], pa.int64()))
     reports = [part.report["repository"] for part in parts]
     key = cache.data_key("mining", parts=[part.report["key"] for part in parts])
-    found = [secret for part in parts for secret in part.known.secrets]
-    known = KnownSecrets.of(parts[0].known.key, found, origin=key)
-    kept = pa.Table.from_batches((without_known(rows, known)[0] for rows in chosen.to_batches()), chosen.schema)
-    places: dict[str, int] = {}
-    seqs = pa.array([places.setdefault(sha, len(places)) for *_, sha in rows], pa.int32())
-    column = kept.schema.get_field_index("seq")
-    combined = Dataset(kept.set_column(column, kept.schema.field(column), seqs))
+    secrets = [secret for part in parts for secret in part.known.secrets]
+    known = KnownSecrets.of(parts[0].known.key, secrets, origin=key)
+    clean = pa.Table.from_batches((without_known(rows, known)[0] for rows in chosen.to_batches()), chosen.schema)
+    seq_of: dict[str, int] = {}
+    seqs = pa.array([seq_of.setdefault(sha, len(seq_of)) for *_, sha in rows], pa.int32())
+    column = clean.schema.get_field_index("seq")
+    combined = Dataset(clean.set_column(column, clean.schema.field(column), seqs))
     report = describe(
         key=key,
         sources=[source for report in reports for source in report["sources"]],

@@ -1,7 +1,7 @@
-"""The file of change rows, searched once more at its end for every secret that was found in any batch of it.
+"""Writes the change rows, and then replaces in every batch the secrets that were found in any other.
 
-Beside the rows stands, for each batch, which secrets were found in it and which were found elsewhere and replaced in it, as
-keyed digests. So a batch can be kept in a dataset that grew, and nothing has to be mined again to know what it taught.
+A file beside the rows lists, for each batch, the secrets found in it and those found elsewhere and replaced in it, as
+keyed digests. So a dataset that grew can keep its batches, and their secrets are known without mining them again.
 """
 
 import json
@@ -23,7 +23,13 @@ _NO_ROWS = pa.RecordBatch.from_arrays([], [])
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows of whole commits, the secrets found in them, and the digests of those that only other batches gave away."""
+    """Rows of complete commits.
+
+    Attributes:
+        rows: the rows.
+        found: secrets found in them.
+        replaced: digests of secrets that were found in other batches and replaced in them.
+    """
 
     rows: pa.RecordBatch
     found: tuple[KnownSecret, ...] = ()
@@ -33,18 +39,18 @@ class Batch:
 def write_rows(
     ready: Path, kept: Iterable[Batch], mined: Iterable[MinedBatch], known: KnownSecrets, fingerprint: str
 ) -> Dataset:
-    """Write the batches of a dataset, then replace in each what was found secret in another.
+    """Write the batches of a dataset, then replace in each the secrets found in another.
 
     Args:
-        ready: the folder to fill.
-        kept: the first batches, as an earlier dataset holds them.
-        mined: the others.
-        known: secrets that were found elsewhere before; their key is the digests'.
-        fingerprint: of the dataset.
+        ready: folder to fill.
+        kept: first batches, copied from an earlier dataset.
+        mined: all further batches.
+        known: secrets found elsewhere before, with the key of all digests.
+        fingerprint: fingerprint of the dataset.
     """
     ledger = list[Batch]()
 
-    def written() -> Iterator[pa.RecordBatch]:
+    def write_ledger() -> Iterator[pa.RecordBatch]:
         with (ready / LEDGER).open("w", encoding="utf-8") as file:
             file.write(json.dumps({"key": known.key.name}) + "\n")
             for batch in _batches(kept, mined, known.key):
@@ -53,20 +59,20 @@ def write_rows(
                 ledger.append(Batch(_NO_ROWS, batch.found, batch.replaced))
                 yield batch.rows
 
-    dataset = cache.write_dataset(ready / ROWS, written(), FEATURES, fingerprint)
+    dataset = cache.write_dataset(ready / ROWS, write_ledger(), FEATURES, fingerprint)
     everything = KnownSecrets.of(known.key, [*known.secrets, *(secret for batch in ledger for secret in batch.found)])
     if not any(_holds(rows, everything) for rows in cache.read_batches(ready / ROWS)):
         return dataset
     cleaned = list[Batch]()
 
-    def again() -> Iterator[pa.RecordBatch]:
+    def clean_batches() -> Iterator[pa.RecordBatch]:
         for rows, batch in zip(cache.read_batches(ready / ROWS), ledger, strict=True):
             clean, replaced = without_known(rows, everything)
             cleaned.append(Batch(_NO_ROWS, batch.found, (*batch.replaced, *replaced)))
             yield clean
 
-    cache.write_dataset(ready / "clean", again(), FEATURES, fingerprint)
-    (ready / LEDGER).unlink()  # an interrupted build must not be taken for one that replaced nothing
+    cache.write_dataset(ready / "clean", clean_batches(), FEATURES, fingerprint)
+    (ready / LEDGER).unlink()  # after an interruption here, the ledger would describe the rows before the replacement
     cache.remove(ready / ROWS)
     (ready / "clean").rename(ready / ROWS)
     lines = [json.dumps({"key": known.key.name}) + "\n", *map(_line, cleaned)]
@@ -75,34 +81,38 @@ def write_rows(
 
 
 def read_rows(folder: Path, key: Key) -> Iterator[Batch]:
-    """The batches of a dataset, finished or not, with what was written of them beside.
-
-    Nothing if the digests are of another key: what they stand for could not be found.
+    """Yield the batches of a dataset, finished or not; none if its digests were made with another key.
 
     Raises:
-        OSError, pyarrow.ArrowInvalid: it is unfinished or damaged, after the batches that are whole.
+        OSError, pyarrow.ArrowInvalid: the file is unfinished or damaged; raised after the last complete batch.
     """
-    found = _ledger(folder, key)
-    if found is not None:
-        for rows, (secrets, replaced) in zip(cache.read_batches(folder / ROWS), found, strict=False):
+    ledger = _ledger(folder, key)
+    if ledger is not None:
+        for rows, (secrets, replaced) in zip(cache.read_batches(folder / ROWS), ledger, strict=False):
             yield Batch(rows, secrets, replaced)
 
 
 def known_secrets(folder: Path, key: Key, origin: str) -> KnownSecrets | None:
-    """The secrets that were found in a dataset, or None if the digests are of another key."""
-    found = _ledger(folder, key)
-    return None if found is None else KnownSecrets.of(key, (one for secrets, _ in found for one in secrets), origin)
+    """The secrets found in a dataset; None if their digests were made with another key."""
+    ledger = _ledger(folder, key)
+    if ledger is None:
+        return None
+    return KnownSecrets.of(key, (secret for secrets, _ in ledger for secret in secrets), origin)
 
 
 def without_known(rows: pa.RecordBatch, known: KnownSecrets) -> tuple[pa.RecordBatch, tuple[str, ...]]:
-    """The rows with what is known to be secret replaced, and the digests of that."""
+    """Replace the known secrets in rows.
+
+    Returns:
+        The rows, and the digests of the secrets that were replaced.
+    """
     if not _holds(rows, known):
         return rows, ()
     columns = {name: rows.column(name).to_pylist() for name in (*TEXTS, "commit", "redactions")}
     replaced: set[int] = set()
     for row, commit in enumerate(columns["commit"]):
         first = row == 0 or columns["commit"][row - 1] != commit
-        counted: list[int] = []  # in the order in which one after the other would be replaced
+        counted: list[int] = []  # sorted below: kinds are listed as if the secrets were replaced one by one
         for name in TEXTS:
             if columns[name][row]:
                 columns[name][row], ranks = known.replace(columns[name][row])
@@ -114,8 +124,9 @@ def without_known(rows: pa.RecordBatch, known: KnownSecrets) -> tuple[pa.RecordB
             *(known.secrets[rank].kind for rank in sorted(counted)),
         ]
     for name in (*TEXTS, "redactions"):
-        at = rows.schema.get_field_index(name)
-        rows = rows.set_column(at, rows.schema.field(at), pa.array(columns[name], rows.schema.field(at).type))
+        index = rows.schema.get_field_index(name)
+        field = rows.schema.field(index)
+        rows = rows.set_column(index, field, pa.array(columns[name], field.type))
     return rows, tuple(known.secrets[rank].digest for rank in sorted(replaced))
 
 
@@ -126,7 +137,7 @@ def _batches(kept: Iterable[Batch], mined: Iterable[MinedBatch], key: Key) -> It
 
 
 def _holds(rows: pa.RecordBatch, known: KnownSecrets) -> bool:
-    """Whether a secret stands in one of the columns, each searched as one text."""
+    """Whether a text column holds a known secret; each column is searched as one text."""
     columns = (rows.column(name).buffers()[2] for name in TEXTS)
     return any(known.stand_in(memoryview(column)) for column in columns if column is not None)
 
@@ -136,7 +147,7 @@ def _line(batch: Batch) -> str:
 
 
 def _ledger(folder: Path, key: Key) -> list[tuple[tuple[KnownSecret, ...], tuple[str, ...]]] | None:
-    """What stands beside the batches; of an unfinished file the whole lines."""
+    """The secrets and digests of each batch; of an unfinished file those of its complete lines."""
     try:
         first, *lines = (folder / LEDGER).read_text(encoding="utf-8").splitlines(keepends=True)
         if json.loads(first) != {"key": key.name}:

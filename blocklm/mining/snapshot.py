@@ -1,7 +1,7 @@
-"""The files as they stood where training ends: what the newest lessons should agree with.
+"""Reads all files at the last training commit, as the current code that new samples should agree with.
 
-They go through the rules, the secret scan and the columns of any change, as if one commit had added them all at that
-moment; no later commit has a say. They stand in `corpus_dir/NAME/files-KEY`.
+The files pass the same rules and secret scan, and have the same columns, as a change that adds them all; no later
+commit changes the result. They are cached in `corpus_dir/NAME/files-KEY`.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from blocklm.mining.gitattributes import AttributeHistory
 from blocklm.mining.rows_file import write_rows
 from blocklm.mining.secrets.known import Key, KnownSecrets
 
-WHOLE_FILE = 1 << 30  # lines: a file may be longer than a change that teaches
+UNLIMITED_LINES = 1 << 30  # a file may have more lines than a change
 CAPS = Caps(file_bytes=1 << 20, commit_bytes=128 << 20)
 
 
@@ -32,29 +32,31 @@ def files_at(
     corpus_dir: Path,
     known: KnownSecrets | None = None,
 ) -> Dataset:
-    """One row per file of each repository at its commit, `diff` adding all its lines; read from the cache if it is there.
+    """Return one row per file of each repository at a commit, with a `diff` that adds all its lines; cached.
 
     Args:
-        repositories: where the files are.
-        commits: the commit of each repository, by name.
-        limits: what of them is left out; a file has no limit of changed lines.
-        corpus_dir: where corpora are cached.
-        known: secrets of the history, which may stand in the files where nothing gives them away.
+        repositories: repositories with the files.
+        commits: id of the commit of each repository, by the repository's name.
+        limits: filter limits; the one on changed lines is ignored.
+        corpus_dir: folder of cached corpora.
+        known: secrets of the history, which the scan may not recognise in the files; default: none.
 
     Raises:
         UserError: an object of a tree is missing or corrupt.
     """
-    found = [repository for repository in repositories if repository.name in commits]
+    chosen = [repository for repository in repositories if repository.name in commits]
     known = known or KnownSecrets(Key.of(corpus_dir))
-    return concatenate_datasets([_files(there, commits[there.name], limits, corpus_dir, known) for there in found])
+    return concatenate_datasets(
+        [_files(repository, commits[repository.name], limits, corpus_dir, known) for repository in chosen]
+    )
 
 
 def _files(
     repository: Repository, commit: str, limits: FilterLimits, corpus_dir: Path, known: KnownSecrets
 ) -> Dataset:
-    limits = replace(limits, max_changed_lines=WHOLE_FILE)
+    limits = replace(limits, max_changed_lines=UNLIMITED_LINES)
     settings: dict[str, Any] = {"commit": commit, "limits": asdict(limits), "versions": changes.versions()}
-    if known.secrets:  # their digests are this corpus directory's alone
+    if known.secrets:  # their digests differ between corpus directories
         settings["known"] = known.origin
     key = cache.data_key(*changes.SOURCES, **settings)
 

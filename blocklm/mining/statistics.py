@@ -1,4 +1,4 @@
-"""What a repository looks like and what that means for training, counted from its changes."""
+"""Counts facts about a repository from its changes, and derives advice for training."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,7 +22,13 @@ FEW_CHANGES = 200
 
 @dataclass(frozen=True)
 class _Commits:
-    """One entry per commit, in landing order; `first` is its first row."""
+    """The commits of a table, in landing order.
+
+    Attributes:
+        table: rows of changes.
+        first: index of each commit's first row.
+        row_of: index of each row's commit.
+    """
 
     table: pa.Table
     first: np.ndarray[Any, Any]
@@ -33,7 +39,7 @@ class _Commits:
 
 
 def analyse(changes: Dataset) -> dict[str, Any]:
-    """Counts for the manifest's `repository` entry; numbers only, authors are counted and not named."""
+    """Counts for the manifest's entry `repository`; authors are counted, not named."""
     table = changes.data.table
     _, first, row_of = np.unique(table["seq"].to_numpy(), return_index=True, return_inverse=True)
     commits = _Commits(table, first, row_of)
@@ -59,7 +65,7 @@ def analyse(changes: Dataset) -> dict[str, Any]:
 
 
 def _advice(counts: dict[str, Any], kept: int) -> Iterable[str]:
-    """What the numbers mean for training, one sentence each."""
+    """Yield a sentence for each count that matters for training."""
     telling, files = counts["telling_messages_percent"], counts["files_per_commit"].get("p50", 0)
     if telling < FEW_TELLING_PERCENT:
         yield f"{telling} % of the messages say what was done: the model learns more from the code than from its messages"
@@ -72,7 +78,7 @@ def _advice(counts: dict[str, Any], kept: int) -> Iterable[str]:
 
 
 def _languages(table: pa.Table, lines: np.ndarray[Any, Any]) -> dict[str, int]:
-    """Changed lines by language, most first; a file whose type linguist does not know counts as `unknown`."""
+    """Changed lines by language, most first; files of a type that linguist does not know count as `unknown`."""
     files = table["path"].is_valid()
     counted = pa.table({"language": pc.fill_null(table["language"], "unknown"), "lines": pa.array(lines)}).filter(
         files

@@ -1,4 +1,4 @@
-"""BM25 over the words of code: identifiers in parts, in lower case; pairs of characters where a script has no spaces."""
+"""BM25 over the lower-case parts of identifiers, and over pairs of characters in scripts without spaces."""
 
 import math
 import re
@@ -47,8 +47,8 @@ class WordIndex:
     """Documents, numbered from 0, that can be searched by their words.
 
     Args:
-        index: of the documents; None if there are none.
-        size: how many documents there are.
+        index: bm25s index of the documents; None without documents.
+        size: number of documents.
     """
 
     def __init__(self, index: bm25s.BM25 | None, size: int) -> None:
@@ -56,7 +56,7 @@ class WordIndex:
 
     @classmethod
     def build(cls, texts: Iterable[str]) -> Self:
-        """Index texts; their words become numbers at once, since of a long history their strings would not fit into memory."""
+        """Index texts; words become numbers at once, because a long history's words would not fit into memory."""
         number: dict[str, int] = {}
         tokens = [
             array("I", [number.setdefault(term, len(number)) for term in terms(text) or [NO_WORD]]) for text in texts

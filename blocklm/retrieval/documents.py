@@ -1,7 +1,8 @@
-"""What a search looks through: each kept change of a file, and pieces of the files at the head.
+"""Makes the documents of a search: one for each kept change, or one for each piece of a file at the head.
 
-`group` is what is ranked by its best document: the commit, or the file. All texts come from datasets that hold no secret. A document's name is that of what is searched in it, so that the same text
-has one embedding whatever commit, head or run it belongs to.
+`group` is what is ranked by its best document: the commit, or the file. All texts come from datasets that hold no
+secret. A document's name is that of what is searched in it, so that the same text has one embedding whatever commit,
+head or run it belongs to.
 """
 
 from collections.abc import Iterator
@@ -42,7 +43,7 @@ def change_documents(changes: Dataset, messages: bool = True) -> Iterator[pa.Rec
 
     Args:
         changes: the changes dataset.
-        messages: whether what the commit says is searched; without it a search can be judged by the commits' own subjects.
+        messages: whether commit messages are searched; without them a search can be judged by the commits' subjects.
     """
     for batch in changes.select_columns(COLUMNS).iter(ROWS_AT_ONCE):
         rows = zip(*(batch[name] for name in COLUMNS), strict=True)
@@ -113,7 +114,7 @@ def _name(searched: str) -> str:
 
 
 def _whole_lines(text: str) -> str:
-    """As many whole lines as are shown; of one that is too long its beginning."""
+    """The first complete lines within `SHOWN_CHARS`; of a longer first line its beginning."""
     if len(text) <= SHOWN_CHARS:
         return text
     return text[:SHOWN_CHARS].rpartition("\n")[0] or text[:SHOWN_CHARS]

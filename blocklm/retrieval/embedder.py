@@ -1,4 +1,4 @@
-"""Texts as vectors: a sentence-transformers model, the one that a package brings unless the recipe names another."""
+"""Embeds texts with a sentence-transformers model: the recipe's, or by default the one in a Python package."""
 
 import logging
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ BATCH_SIZE = 64
 
 
 class Embedder:
-    """A model that gives texts vectors of length one.
+    """An embedding model, whose vectors have length one.
 
     Args:
-        name: a directory, a name on the hub, or the embedded one.
+        name: directory, name on the hub, or name of the packaged model.
 
     Raises:
-        UserError: it is not here and cannot be fetched, or is no such model.
+        UserError: the model cannot be found or fetched, or is no embedding model.
     """
 
     def __init__(self, name: str) -> None:
@@ -34,20 +34,22 @@ class Embedder:
             self._model = SentenceTransformer(_place(name), device=device, trust_remote_code=False)
         except (OSError, ValueError, ImportError) as error:
             raise UserError(
-                f"`embedding_model` {name} cannot be loaded: {' '.join(str(error).split())[:200] or type(error).__name__}",
-                f"name a sentence-transformers model that is here, leave it out for {EMBEDDED}, or `none` for BM25 alone",
+                f"`embedding_model` {name} cannot be loaded: "
+                f"{' '.join(str(error).split())[:200] or type(error).__name__}",
+                f"name a sentence-transformers model that is here, leave it out for {EMBEDDED}, or `none` for BM25 "
+                "alone",
             ) from None
         self._model.max_seq_length = min(self._model.max_seq_length or MOST_TOKENS, MOST_TOKENS)
 
     @property
     def dimension(self) -> int:
-        """Of its vectors."""
+        """Number of dimensions of a vector."""
         found: int | None = self._model.get_embedding_dimension()
         assert found is not None, "every model that embeds texts knows it"
         return found
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Vectors of length one, float32, a row for each text."""
+        """Embed texts as a float32 array with a row of length one for each text."""
         found: np.ndarray = self._model.encode(
             list(texts), batch_size=BATCH_SIZE, normalize_embeddings=True, show_progress_bar=False
         )

@@ -1,7 +1,8 @@
-"""The index of a history, opened: built if there is none, grown if the history has grown, refused if it is another's.
+"""Opens the index of a history: builds it, extends it for new commits, or refuses one of another history.
 
-Documents and words stand in `corpus_dir/NAME/search/KIND` and are written anew for each head, a few thousand a second. Embeddings
-take most of the time: each is kept as soon as it is made, in a store beside it, and made once for the same text.
+Documents and words stand in `corpus_dir/NAME/search/KIND` and are written anew for each head, a few thousand a second.
+Embeddings take most of the time: each is kept as soon as it is made, in a store beside it, and made once for the same
+text.
 """
 
 import logging
@@ -42,13 +43,13 @@ def change_index(
 
     Args:
         changes: the mined history.
-        keys: what embeds and what keeps.
-        corpus_dir: where corpora are cached.
-        rebuild: forget what is there.
-        messages: whether what commits say is searched too.
+        keys: recipe keys of the embedding model and the store.
+        corpus_dir: folder of cached corpora.
+        rebuild: whether to delete an existing index first; default: no.
+        messages: whether commit messages are searched too; default: yes.
 
     Raises:
-        UserError: what is there is of another model, dimension or history, the model is missing, or the store does not answer.
+        UserError: the stored index has another model, dimension or history, the model is missing, or the store fails.
     """
     kind = "changes" if messages else "changes-without-messages"
 
@@ -77,7 +78,7 @@ def file_index(
 
 
 class _Place:
-    """Where an index of a history stands, and what it must be of."""
+    """Folder and key of an index, and the history that it must belong to."""
 
     def __init__(self, changes: Changes, keys: RetrievalArguments, corpus_dir: Path, kind: str) -> None:
         about = changes.report["repository"]
@@ -98,7 +99,7 @@ class _Place:
         """Refuse a store that was filled by another model or from another history.
 
         Raises:
-            UserError: with the way on.
+            UserError: the store has another model, dimension or history.
         """
         made = vectors.made()
         if made is None:
@@ -112,7 +113,8 @@ class _Place:
         heads = set(made.head.split("+")) - set(self.head.split("+"))
         if heads - set(pc.unique(self._commits).to_pylist()):
             raise UserError(
-                f"the index in {vectors.place} was made at {made.head[:12]}, which is not in the history of {self.head[:12]}",
+                f"the index in {vectors.place} was made at {made.head[:12]}, which is not in the history of "
+                f"{self.head[:12]}",
                 f"`git pull` if this clone is behind; after a force-push, or for another branch, {AGAIN}",
             )
 
@@ -156,7 +158,7 @@ def _documents(place: _Place, build: Callable[[], Iterable[pa.RecordBatch]]) -> 
 
 
 def _read(place: _Place) -> tuple[Dataset, WordIndex] | None:
-    """What is there, unless it is of another head or damaged."""
+    """The stored documents and words; None if they are missing, damaged or of another head."""
     stored = cache.read(place.folder)
     if stored is None or stored[1]["key"] != place.key:
         return None
@@ -168,7 +170,7 @@ def _read(place: _Place) -> tuple[Dataset, WordIndex] | None:
 
 
 def _embed(found: Dataset, vectors: Vectors, embedder: Embedder, kind: str) -> None:
-    """Embed what the store does not know."""
+    """Embed the documents that the store lacks."""
     known = vectors.known()
     new = {name: at for at, name in enumerate(found["id"][:]) if name not in known}
     names = list(new)

@@ -1,8 +1,9 @@
-"""What stood in the repository just before a commit and has most to do with a question about it.
+"""Finds the pieces of a repository's files just before a commit that are most similar to a question about it.
 
-The arm of the exam that has nothing but a search engine: pieces of files at the commit's parent, found by BM25 (Robertson and
-Zaragoza 2009) over the parts of identifiers. Word frequencies are those of all parents together. Given embeddings, the best of these
-are ranked by them too and both rankings fused: to embed every piece of every parent would take longer than the exam.
+The arm of the exam that has nothing but a search engine: pieces of files at the commit's parent, found by BM25
+(Robertson and Zaragoza 2009) over the parts of identifiers. Word frequencies are those of all parents together. Given
+embeddings, the best of these are ranked by them too and both rankings fused: to embed every piece of every parent
+would take longer than the exam.
 """
 
 from collections import defaultdict
@@ -54,11 +55,11 @@ def nearest_before(
     """For each question the pieces of files at the commit's first parent that are nearest to it, the nearest first.
 
     Args:
-        repositories: in which the commits are.
-        questions: what to search for.
-        suffixes: of the files to search, such as `.rs`.
-        count: how many pieces at most; what the question shows already is none.
-        embed: what ranks the candidates of BM25 a second time.
+        repositories: repositories with the commits.
+        questions: commits and texts to search for.
+        suffixes: suffixes of the files to search, such as `.rs`.
+        count: most pieces for a question; pieces that the question shows already do not count.
+        embed: function that embeds texts, to rank BM25's candidates again; default: BM25's ranking alone.
     """
     found: list[list[Piece]] = [[] for _ in questions]
     for repository in repositories:

@@ -1,7 +1,7 @@
 """Embeddings in Qdrant: in a folder without a server, or in a server that several machines share.
 
-Search is exact in both, so that answers are those of plain files. The embedded one compares all vectors in this process as files
-do, holds its folder for one process alone, and writes each point by itself (about 15 ms a point).
+Search is exact in both, so that answers are those of plain files. The embedded one compares all vectors in this
+process as files do, holds its folder for one process alone, and writes each point by itself (about 15 ms a point).
 """
 
 import atexit
@@ -28,9 +28,9 @@ class QdrantVectors:
     """Vectors as points of a collection, which appears when there is something to keep.
 
     Args:
-        name: of the collection.
-        folder: of the embedded Qdrant.
-        url: of a server instead; its key is in the environment's QDRANT_API_KEY.
+        name: name of the collection.
+        folder: folder of the embedded Qdrant.
+        url: URL of a server to use instead; its key is read from QDRANT_API_KEY.
 
     Raises:
         UserError: another process has the folder, or the server does not answer.

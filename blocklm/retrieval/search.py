@@ -1,7 +1,7 @@
-"""A history that can be asked: BM25 and embeddings over its changes, or its files, fused by reciprocal rank.
+"""Searches the changes or files of a history by BM25 and embeddings, fused by reciprocal rank.
 
-BM25 (Robertson and Zaragoza 2009) finds the words, over the parts of identifiers; embeddings find what is meant. Each ranks commits
-(or files) by their best document, and the two rankings are fused (Cormack, Clarke and Büttcher 2009).
+BM25 (Robertson and Zaragoza 2009) finds the words, over the parts of identifiers; embeddings find what is meant. Each
+ranks commits (or files) by their best document, and the two rankings are fused (Cormack, Clarke and Büttcher 2009).
 """
 
 from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
@@ -17,7 +17,8 @@ from datasets import Dataset
 from blocklm.retrieval.bm25 import WordIndex, terms
 from blocklm.retrieval.vector_store import Vectors
 
-# The paper's 60 hardly tells the first rank from the tenth; 10 found more on two repositories and on two others (docs/retrieval.md).
+# The paper's 60 hardly tells the first rank from the tenth; 10 found more on two repositories and on two others
+# (docs/retrieval.md).
 RANK_CONSTANT = 10
 CANDIDATES = 100  # groups of each ranking that are fused
 # What a question about nothing in the history still finds has less of both (docs/retrieval.md).
@@ -38,8 +39,8 @@ class Embeds(Protocol):
 class Hit:
     """A commit, or a file, that fits a question, with its document that fits best.
 
-    `words` is the share of the question's words that the document has, each weighed by how rare it is; `cosine` is the likeness of
-    its embedding, None without embeddings or if it is not among the nearest.
+    `words` is the share of the question's words that the document has, each weighed by how rare it is; `cosine` is the
+    likeness of its embedding, None without embeddings or if it is not among the nearest.
     """
 
     repo: str
@@ -59,9 +60,9 @@ class Index:
     """Documents that can be searched.
 
     Args:
-        documents: `documents.FEATURES`.
-        words: their terms.
-        vectors: of their texts, and what gives a question its vector; None for BM25 alone.
+        documents: dataset with the columns `documents.FEATURES`.
+        words: BM25 index of the documents.
+        vectors: embeddings of the documents, and the model that embeds a question; None for BM25 alone.
     """
 
     def __init__(self, documents: Dataset, words: WordIndex, vectors: tuple[Vectors, Embeds] | None) -> None:
@@ -71,13 +72,13 @@ class Index:
     def search(
         self, question: str, count: int, within: Collection[str] | None = None, before: int | None = None
     ) -> list[Hit]:
-        """What fits best, the best first.
+        """Return the best hits, the best first.
 
         Args:
-            question: in any words, or code.
-            count: how many commits (or files) at most.
-            within: search these commits alone.
-            before: search commits alone whose `seq` is smaller.
+            question: text or code to search for.
+            count: most commits (or files) to return.
+            within: ids of the commits to search; default: all.
+            before: upper bound of `seq`, exclusive, of the commits to search; default: none.
         """
         rankings = self._rankings(question, self._allowed(within, before))
         fused = fuse([[self._groups[at] for at in ranking] for ranking in rankings])

@@ -1,4 +1,4 @@
-"""Embeddings kept by name, in one of two stores that give the same answers: plain files here, or Qdrant (`blocklm.retrieval.qdrant_store`).
+"""Stores embeddings by name in plain files; the Qdrant store (`qdrant_store`) gives the same answers.
 
 A store knows which model made what it keeps, and for which head of a history it was last filled.
 """
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StoreInfo:
-    """By which model, with how many numbers in a vector, and for which head of a history."""
+    """The embedding model of a store, the dimension of its vectors, and the head for which it was last filled."""
 
     model: str
     dimension: int
@@ -101,7 +101,8 @@ class FileVectors:
             self._names, self._vectors = self._kept()
         if not len(self._names):
             return []
-        # Not by BLAS, whose threads go on spinning for a while and slow the model that embeds the next question eightfold.
+        # Not by BLAS, whose threads go on spinning for a while and slow the model that embeds the next question
+        # eightfold.
         cosines = np.einsum("ij,j->i", self._vectors, vector)
         best = np.argpartition(-cosines, min(count, len(cosines)) - 1)[:count]
         return sorted(((str(self._names[at]), float(cosines[at])) for at in best), key=lambda pair: -pair[1])

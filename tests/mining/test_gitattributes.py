@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from blocklm.mining.changes import Changes
-from blocklm.mining.file_types import corrected, kind_of
+from blocklm.mining.file_types import apply_attributes, kind_of
 from blocklm.mining.gitattributes import AttributeRules
 from tests.conftest import GitRepository, changes_of
 
@@ -88,9 +88,9 @@ def test_values_and_the_last_match_count() -> None:
             ("docs/", "*.md -linguist-documentation"),
         ]
     )
-    assert corrected(kind_of("a/b.py"), rules.of("a/b.py")).generated
-    assert not corrected(kind_of("keep.py"), rules.of("keep.py")).generated
-    assert corrected(kind_of("docs/a.md"), rules.of("docs/a.md")).type == "markup"
-    assert corrected(kind_of("a.md"), rules.of("a.md")).type == "prose"
-    assert corrected(kind_of("a.x"), {"linguist-language": "rust"}).language == "Rust"
-    assert corrected(kind_of("a.py"), {"linguist-documentation": True}).type == "prose"
+    assert apply_attributes(kind_of("a/b.py"), rules.of("a/b.py")).generated
+    assert not apply_attributes(kind_of("keep.py"), rules.of("keep.py")).generated
+    assert apply_attributes(kind_of("docs/a.md"), rules.of("docs/a.md")).type == "markup"
+    assert apply_attributes(kind_of("a.md"), rules.of("a.md")).type == "prose"
+    assert apply_attributes(kind_of("a.x"), {"linguist-language": "rust"}).language == "Rust"
+    assert apply_attributes(kind_of("a.py"), {"linguist-documentation": True}).type == "prose"

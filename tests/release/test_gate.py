@@ -81,7 +81,7 @@ def test_files_with_secrets_or_traces_do_not_leave(
     [
         ("push_to_hub: true", "`hub_model_id` is no name on the hub"),
         ("push_to_hub: true\nhub_model_id: a/b\nhub_strategy: every_save", "would push before the exam"),
-        ("push_to_hub: true\nhub_model_id: a/b\nhub_always_push: true", "`hub_always_push` has no meaning"),
+        ("push_to_hub: true\nhub_model_id: a/b\nhub_always_push: true", "`hub_always_push` has no effect here"),
         ("push_to_hub: true\nhub_model_id: a/b", "which nobody else has"),
         ("save: best", "`save` cannot be 'best'"),
         ("use_peft: false\nsave: merged", "merges an adapter"),

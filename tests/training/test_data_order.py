@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from trl import SFTConfig
 
 from blocklm.config.run import RunArguments
-from blocklm.config.sampling import SamplingArguments, checked
+from blocklm.config.sampling import SamplingArguments, parse_sampling
 from blocklm.errors import UserError
 from blocklm.training.data_order import InOrder, TrainingOrder, training_order
 
@@ -53,7 +53,7 @@ def read(
         }
         | keys
     )
-    settings = checked(SamplingArguments(**{"views": {"edit": 1}} | (sampling or {})))
+    settings = parse_sampling(SamplingArguments(**{"views": {"edit": 1}} | (sampling or {})))
     return training_order(SAMPLES, tokenizer, settings, RunArguments(**run or {}), args, folder, processes=1)
 
 
@@ -123,7 +123,7 @@ def test_enough_is_drawn_however_much_is_packed_or_too_long(
         output_dir=str(tmp_path / "run"), max_length=100, max_steps=steps, packing=True, bf16=False,
         per_device_train_batch_size=3,
     )  # fmt: skip
-    settings = checked(SamplingArguments(views={"edit": 1}))
+    settings = parse_sampling(SamplingArguments(views={"edit": 1}))
     reading = training_order(UNEVEN, tokenizer, settings, RunArguments(), args, tmp_path, processes=1)
     assert len(reading.order) == 3 * steps
     assert reading.report["too_long"] > 0

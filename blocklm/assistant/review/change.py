@@ -13,7 +13,7 @@ from pathlib import Path
 from blocklm.assistant.diff_input import pasted_hunks
 from blocklm.corpus.views import HunkText
 from blocklm.errors import UserError
-from blocklm.git.isolation import git_output, isolated_repository, run_git, said_by
+from blocklm.git.isolation import failure_of, git_output, isolated_repository, run_git
 from blocklm.git.patch_stream import EMPTY_TREE
 from blocklm.git.repository import COMMIT, Repository
 from blocklm.mining.filters import FilterLimits
@@ -148,5 +148,5 @@ def _hunks(diff: str, repo: str, limits: FilterLimits, error: str, hint: str) ->
 def _output(environment: dict[str, str], *arguments: str) -> str:
     done = run_git(environment, *arguments)
     if done.returncode != 0:
-        raise UserError(f"the change cannot be read: {said_by(done)}", "`git fsck` says what is damaged")
+        raise UserError(f"the change cannot be read: {failure_of(done)}", "`git fsck` says what is damaged")
     return done.stdout.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

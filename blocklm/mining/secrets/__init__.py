@@ -1,1 +1,1 @@
-"""What secrets and people look like, where they stand, and which of them were seen before; values are never stored."""
+"""Patterns of secrets and people, and a memory of secrets found before, which never stores their values."""

@@ -1,7 +1,7 @@
-"""Secrets that were found once, known by keyed digests, and found again wherever they stand.
+"""Remembers found secrets by keyed digests, and finds the same values in other texts.
 
-A value is found by two digests: 20 bits of its first eight bytes, which are compared at every byte of a text at once, and
-BLAKE2b of the whole value where these agree. Neither gives the value away, not even to who has the key.
+A value is found by two digests: 20 bits of its first eight bytes, compared at every byte of a text at once, and where
+these agree BLAKE2b of the full value. Neither reveals the value, not even to somebody with the key.
 """
 
 import secrets
@@ -17,7 +17,7 @@ import numpy as np
 from filelock import FileLock
 
 ANCHOR_BYTES, ANCHOR_BITS = 8, 20
-CHUNK = 1 << 20  # bytes looked at together: the numbers made of them stay in the processor's cache
+CHUNK = 1 << 20  # bytes compared at once: their anchors fit into the processor's cache
 KEY_FILE = ".redaction-key"
 
 
@@ -32,7 +32,7 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class KnownSecret:
-    """What is kept of a value: enough to find it and too little to tell it."""
+    """The stored facts about a secret: enough to find its value, too little to reveal it."""
 
     digest: str
     anchor: int
@@ -63,12 +63,12 @@ class Key:
 
     @property
     def name(self) -> str:
-        """What tells it from other keys."""
+        """A digest that distinguishes this key from others."""
         return self.digest(b"")
 
     @cached_property
     def multiplier(self) -> np.uint64:
-        """The odd number that makes the first eight bytes of a value an anchor."""
+        """The odd number by which eight bytes of a text are multiplied to give their anchor."""
         return np.uint64(int.from_bytes(blake2b(b"anchor", key=self.secret, digest_size=8).digest(), "little") | 1)
 
     def digest(self, value: bytes) -> str:
@@ -76,21 +76,26 @@ class Key:
         return blake2b(value, key=self.secret, digest_size=16).hexdigest()
 
     def anchors(self, text: bytes | memoryview) -> np.ndarray[Any, Any]:
-        """The anchor of the eight bytes at each byte of a text, as far as there are eight."""
+        """The anchor of the eight bytes from each position of a text on; none for the last seven."""
         windows = np.ndarray((max(0, len(text) - ANCHOR_BYTES + 1),), "<u8", text, strides=(1,))
         return (windows * self.multiplier) >> np.uint64(64 - ANCHOR_BITS)
 
     def known(self, secret: Secret) -> KnownSecret:
-        """What is kept of a value of at least eight bytes."""
+        """The stored facts about a secret of at least eight bytes."""
         anchor = int(self.anchors(secret.value[:ANCHOR_BYTES])[0])
         return KnownSecret(self.digest(secret.value), anchor, len(secret.value), secret.kind, secret.placeholder)
 
 
 @dataclass(frozen=True)
 class KnownSecrets:
-    """Secrets in the order in which they were found first; `origin` names what they were found in.
+    """All known secrets of a history.
 
-    They are replaced one after the other, so that replacing some now and the others later gives the same text.
+    Secrets are replaced one after the other, so that replacing some now and the others later gives the same text.
+
+    Attributes:
+        key: key of the digests.
+        secrets: secrets in the order in which they were found first.
+        origin: name of the dataset in which they were found.
     """
 
     key: Key
@@ -99,18 +104,18 @@ class KnownSecrets:
 
     @classmethod
     def of(cls, key: Key, found: Iterable[KnownSecret], origin: str = "") -> "KnownSecrets":
-        """The first of each value."""
+        """Keep the first secret of each value."""
         first: dict[str, KnownSecret] = {}
         for secret in found:
             first.setdefault(secret.digest, secret)
         return cls(key, tuple(first.values()), origin)
 
     def stand_in(self, text: bytes | memoryview) -> bool:
-        """Whether a text holds one of them."""
+        """Whether a text holds a known secret."""
         return bool(self.secrets) and any(True for _ in self._places(text))
 
     def find(self, text: bytes) -> list[tuple[int, int, int]]:
-        """Where they stand, as (start, end, rank), by place; of two that overlap the one that was known first."""
+        """The known secrets in a text, in order, as (start, end, rank); of two that overlap, the lower rank."""
         taken: list[tuple[int, int, int]] = []
         for rank, start, end in sorted(self._places(text)) if self.secrets else ():
             at = bisect_left(taken, (start,))
@@ -119,16 +124,20 @@ class KnownSecrets:
         return taken
 
     def replace(self, text: str) -> tuple[str, list[int]]:
-        """The text without them, and the rank of what was at each place."""
-        coded = text.encode()
-        found = self.find(coded)
-        if not found:
+        """Replace the known secrets in a text.
+
+        Returns:
+            The text, and the ranks of the replaced secrets in the text's order.
+        """
+        encoded = text.encode()
+        spans = self.find(encoded)
+        if not spans:
             return text, []
-        pieces, at = [], 0
-        for start, end, rank in found:
-            pieces += [coded[at:start], self.secrets[rank].placeholder.encode()]
-            at = end
-        return b"".join([*pieces, coded[at:]]).decode(), [rank for *_, rank in found]
+        pieces, copied = [], 0
+        for start, end, rank in spans:
+            pieces += [encoded[copied:start], self.secrets[rank].placeholder.encode()]
+            copied = end
+        return b"".join([*pieces, encoded[copied:]]).decode(), [rank for *_, rank in spans]
 
     @cached_property
     def _by_anchor(self) -> Mapping[int, Sequence[tuple[int, KnownSecret]]]:

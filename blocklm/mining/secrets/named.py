@@ -1,7 +1,7 @@
-"""Secrets known by the name before them: a name, a short run of punctuation, quotes or a tag, and a literal value.
+"""Patterns of secrets with a telling name before them: the name, a little punctuation or a tag, and a literal value.
 
-The value stands in quotes, between tags, or is a word that only chance can have drawn: never a type, a call or an
-identifier (`token: Token`, `password: String`, `password = read()`).
+The value is in quotes, between tags, or a word that looks random; it is never a type, a call or an identifier
+(`token: Token`, `password: String`, `password = read()`).
 """
 
 from blocklm.mining.secrets.pattern import (
@@ -18,7 +18,7 @@ from blocklm.mining.secrets.pattern import (
 PASSWORD = (
     r"(?i:passw(?:or)?d|passwd|pwd|pswd|passphrase|passcode|securestring|requirepass|masterauth|(?:bind|root|user)pw)"
 )
-# `pass` alone is a word of prose and of Python: only a strong value beside it is a secret.
+# `pass` alone is a word of prose and of Python, so only a strong value beside it is a secret.
 PASS = r"(?:(?<![A-Za-z])(?:pass|Pass|PASS)(?![A-Za-z])|[a-z]Pass(?![a-z]))"
 TOKEN = (
     r"(?i:secret|token(?!iz)|(?:api|app|access|account|private|signing|encryption|master|storage|shared|consumer|license)[_.-]?key"

@@ -1,7 +1,7 @@
-"""A pattern of one kind of secret, and the guards that spare what merely looks like one.
+"""Defines the pattern of one kind of secret, and guards that reject texts which only look like a secret.
 
-Each pattern has words that it cannot lack, which make it fast: it is tried only on lines that hold one of them. The guards
-follow BigCode's pipeline (`pii/utils/keys_detection.py`).
+To be fast, each pattern is tried only on lines with one of its words. The guards follow BigCode's pipeline
+(`pii/utils/keys_detection.py`).
 """
 
 import math
@@ -16,9 +16,15 @@ Guard = Callable[[re.Match[bytes]], bool]
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """One kind of secret; group `secret` is what to hide, and `accepts` spares what merely looks like it.
+    """The pattern of one kind of secret.
 
-    It is searched for from the beginning of the line with the word, on so many `lines`.
+    Attributes:
+        kind: name of the kind in reports.
+        words: lower-case words, one of which a line must hold to be searched.
+        regex: expression whose group `secret` is the text to hide.
+        accepts: guard that rejects texts which only look like a secret.
+        placeholder: replacement for the secret.
+        lines: number of lines to search, from the line with the word on.
     """
 
     kind: str
@@ -32,7 +38,7 @@ class Pattern:
 # What people write where a secret belongs.
 STAND_IN = re.compile(
     rb"example|sample|dummy|placeholder|change.?me|your[_-]?|redacted|fake|x{4}|\*{3}|\.{3}|1234567|abcdefg|0{8}"
-    rb"|^<.*>$|^\{.*\}$|^\$\w+$|^@\w+:|\$[({]|\{\{|%\(|%[sdv]$",  # what a template fills in
+    rb"|^<.*>$|^\{.*\}$|^\$\w+$|^@\w+:|\$[({]|\{\{|%\(|%[sdv]$",  # variables of templates
     re.IGNORECASE,
 )
 STAND_IN_WORDS = {b"pass", b"password", b"passwd", b"pwd", b"secret", b"token", b"key"}
@@ -47,17 +53,17 @@ RUNS = re.compile(rb"[A-Za-z0-9+=]+")
 
 
 def is_stand_in(text: bytes) -> bool:
-    """Whether it holds the place of a secret instead of being one."""
+    """Whether a text only stands in for a secret, such as `your-token-here`."""
     return bool(STAND_IN.search(text)) or text.lower() in STAND_IN_WORDS
 
 
 def always(_: re.Match[bytes]) -> bool:
-    """The guard of patterns that nothing else looks like."""
+    """The guard of patterns that match nothing but secrets."""
     return True
 
 
 def is_no_stand_in(match: re.Match[bytes]) -> bool:
-    """Whether the value does not hold the place of a secret."""
+    """Whether the value does not just stand in for a secret."""
     return not is_stand_in(match["secret"])
 
 
@@ -75,7 +81,7 @@ def is_random(text: bytes) -> bool:
 
 
 def is_opaque(text: bytes) -> bool:
-    """Whether a secret is so long and mixed that the same text elsewhere can be nothing else: `changeme` is not."""
+    """Whether a secret is so long and mixed that the same text elsewhere must be the same secret; `changeme` is not."""
     if not MIN_OPAQUE_CHARS <= len(text) <= MAX_OPAQUE_CHARS or re.search(rb"\s|<(?:KEY|PASSWORD|EMAIL|NAME)>", text):
         return False
     if STAND_IN.search(text) or TEST_WORD.search(text) or not _digits(text) or not re.search(rb"[A-Za-z]", text):
@@ -93,7 +99,7 @@ def _digits(text: bytes) -> int:
 
 
 def _turns(text: bytes) -> float:
-    """How often neighbours are of different classes: 0.6 at random, 0.3 in CamelCase2Names."""
+    """The share of neighbouring characters of different classes: 0.6 at random, 0.3 in CamelCase2Names."""
     return sum(one != other for one, other in pairwise(map(_class, text))) / max(1, len(text))
 
 
@@ -107,14 +113,14 @@ def has_random_value(match: re.Match[bytes]) -> bool:
 
 
 def is_password(match: re.Match[bytes]) -> bool:
-    """A value with letters and others, neither a stand-in nor a word of the code around it."""
+    """Whether the value mixes letters with others, and is neither a stand-in nor code."""
     value = match["secret"]
     mixed = re.search(rb"[A-Za-z]", value) and re.search(rb"[^A-Za-z_. /:-]", value)
     return bool(mixed) and not STAND_IN.search(value) and not re.search(rb"[(){}\[\]]|://|\\[nu]", value)
 
 
 def is_strong_password(match: re.Match[bytes]) -> bool:
-    """A value that no program would have for a name: drawn at random, or with digits and marks of which names have none."""
+    """Whether the value can be no name in a program: it looks random, or holds digits and punctuation."""
     value = match["secret"]
     if is_stand_in(value) or not _digits(value) or not re.search(rb"[A-Za-z]", value):
         return False
@@ -122,27 +128,27 @@ def is_strong_password(match: re.Match[bytes]) -> bool:
 
 
 def is_literal_password(match: re.Match[bytes]) -> bool:
-    """The same, and no word that tests, labels and documentation have for a value."""
+    """Whether the value passes `is_password` and is no word that tests, labels and documentation use as a value."""
     return is_password(match) and not TEST_WORD.search(match["secret"])
 
 
 def is_strong_literal(match: re.Match[bytes]) -> bool:
-    """Strong, and no such word."""
+    """Whether the value passes `is_strong_password` and is no word that tests and documentation use as a value."""
     return is_strong_password(match) and not TEST_WORD.search(match["secret"])
 
 
 def pattern(
     kind: str, word: str, regex: str, accepts: Guard = is_no_stand_in, hide: str = "KEY", lines: int = 1
 ) -> Pattern:
-    """A pattern from readable parts.
+    """Make a pattern from texts.
 
     Args:
-        kind: its name in reports.
-        word: words in lower case, one of which it cannot lack, divided by `|`.
-        regex: with the group `secret`.
-        accepts: the guard.
-        hide: what is written instead of a secret.
-        lines: over which it may reach.
+        kind: name of the kind in reports.
+        word: lower-case words divided by `|`, one of which a line must hold to be searched.
+        regex: expression with the group `secret`.
+        accepts: guard that rejects texts which only look like a secret.
+        hide: placeholder without its angle brackets.
+        lines: number of lines to search, from the line with the word on.
     """
     words = tuple(part.encode() for part in word.split("|"))
     return Pattern(kind, words, re.compile(regex.encode()), accepts, f"<{hide}>".encode(), lines)

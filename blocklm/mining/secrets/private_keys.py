@@ -1,4 +1,4 @@
-"""Private keys over several lines, as PEM and PGP armour them; a diff often shows only one end of one."""
+"""Finds private keys over several lines, in the format of PEM and PGP; a diff often shows only one end of a key."""
 
 import re
 from collections.abc import Iterator
@@ -8,9 +8,10 @@ ARMOURED = re.compile(rb"[A-Za-z0-9+/=]*|(?:Proc-Type|DEK-Info|Version|Comment):
 
 
 def armoured_keys(text: bytes) -> Iterator[tuple[int, int]]:
-    """Yield where the lines of private keys lie, with the line end before them, below a BEGIN or above an END.
+    """Yield start and end of the lines of each private key, below a BEGIN or above an END.
 
-    Lines may stand behind a diff's mark, a comment's or a string's. What comes between two texts ends a key.
+    The line end before them is included. Lines may be prefixed by marks of a diff, comment or string. A key ends at
+    the separator of two texts.
     """
     for match in ARMOUR.finditer(text):
         down = match[1] == b"BEGIN"

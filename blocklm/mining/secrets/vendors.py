@@ -1,6 +1,6 @@
-"""Credentials known by their own form, as those document it who issue them; and private keys on one line.
+"""Patterns of credentials with a form of their own, as their issuers document it, and of private keys on one line.
 
-What Kingfisher finds alone, in every form and length, has no row (npm, Slack's hooks, Shopify, age): these go further.
+Credentials that Kingfisher finds in every form and length (npm, Slack's hooks, Shopify, age) need no pattern here.
 """
 
 from blocklm.mining.secrets.pattern import Pattern, always, has_random_value, pattern
