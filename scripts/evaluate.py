@@ -46,13 +46,13 @@ def main() -> None:
         raise UserError(f"`{foreign[0]}` would change what was trained on", hint)
 
     from blocklm.evaluation.exam.phase import write_result
-    from blocklm.evaluation.exam.rerun import Compared, evaluate  # heavy
+    from blocklm.evaluation.exam.rerun import ComparedModels, evaluate  # heavy
     from blocklm.runs.completed import open_run
 
     run = open_run(flags.run_dir, [*(QUICK if flags.quick else FULL), *keys])
     if run.recipe.check.check_command is not None:
         check_isolation(run.recipe.check.binds)
-    result = evaluate(run, Compared(flags.model, flags.control), flags.new_commits)
+    result = evaluate(run, ComparedModels(flags.model, flags.control), flags.new_commits)
     write_result(flags.run_dir / "exam-again.json", result)
     print(exam_table(result))
 
