@@ -1,4 +1,4 @@
-"""Speed and memory as ratios against named baselines, measured side by side in one run.
+"""Measure speed and memory as ratios to named baselines, side by side in one run.
 
 python scripts/benchmark.py mining --repo ~/src/project ~/src/other --rounds 5
 python scripts/benchmark.py hygiene --repo ~/src/project
@@ -54,16 +54,18 @@ TABLES: dict[str, Callable[[list[Path], int], Iterator[str]]] = {
 
 
 def command_line() -> CommandLine:
-    """What may be given."""
+    """Build the command line."""
     parser = CommandLine(__doc__)
     parser.add_argument("name", choices=sorted(TABLES), help="what to measure")
-    parser.add_argument("--repo", nargs="+", type=Path, default=[Path()], help="git repositories (default: here)")
-    parser.add_argument("--rounds", type=int, default=5, help="runs of each case")
+    parser.add_argument(
+        "--repo", nargs="+", type=Path, default=[Path()], help="git repositories (default: this folder)"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each case (default: 5)")
     return parser
 
 
 def main() -> None:
-    """Parse, measure, print."""
+    """Parse the command line, measure, print the table."""
     arguments = command_line().parse_args()
     for line in TABLES[arguments.name](arguments.repo, arguments.rounds):
         print(line, flush=True)

@@ -1,10 +1,10 @@
-"""The exam on a run that is complete, once more and in full, into exam-again.json.
+"""Repeat the exam of a complete run, with all arms and tasks, and write the result to exam-again.json.
 
-python scripts/evaluate.py runs/starcoder2                       # all arms and tasks; what was answered before is not asked again
+python scripts/evaluate.py runs/starcoder2                       # all arms and tasks; earlier answers are reused
 python scripts/evaluate.py runs/starcoder2 --quick               # base against tuned on 40 questions, no tasks
-python scripts/evaluate.py runs/starcoder2 --new_commits         # after `git pull`: on commits that the run had not
-python scripts/evaluate.py runs/starcoder2 --model Qwen/Qwen2.5-Coder-7B   # against another model; repeat for several
-python scripts/evaluate.py runs/starcoder2 --control runs/other  # against an adapter of another repository: the form alone
+python scripts/evaluate.py runs/starcoder2 --new_commits         # after `git pull`: on commits that came after the run
+python scripts/evaluate.py runs/starcoder2 --model Qwen/Qwen2.5-Coder-7B   # against another model; may be repeated
+python scripts/evaluate.py runs/starcoder2 --control runs/other  # against another repository's adapter, as a control
 python scripts/evaluate.py runs/starcoder2 --exam_items 1000 --exam_arms base tuned
 python scripts/evaluate.py runs/starcoder2 --check_command "cargo check --offline" --check_binds ~/.cargo ~/.rustup
 """
@@ -20,39 +20,44 @@ from blocklm.errors import UserError
 from blocklm.evaluation.execution.sandbox import check_isolation
 from blocklm.runs.report.exam_table import exam_table
 
-ASKED = {f"--{key.name}" for keys in (ExamArguments, CheckArguments) for key in fields(keys)}
-MAY_CHANGE = (ASKED | {"--repo", "--corpus_dir"}) - {"--exam", "--exam_view", "--adapter_scales"}
+EXAM_FLAGS = {f"--{key.name}" for keys in (ExamArguments, CheckArguments) for key in fields(keys)}
+MAY_CHANGE = (EXAM_FLAGS | {"--repo", "--corpus_dir"}) - {"--exam", "--exam_view", "--adapter_scales"}
 QUICK = ["--exam_items", "40", "--exam_arms", "base", "tuned", "--exam_task_items", "0"]
 FULL = ["--exam_arms", *ARMS, "--exam_task_items", "16"]
 
 
 def command_line() -> CommandLine:
-    """What may be given beside the keys of the recipe that ask otherwise and train nothing."""
+    """Build the command line; recipe keys that change the exam but not the training may be given too."""
     parser = CommandLine(__doc__)
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--quick", action="store_true", help="base against tuned on 40 questions, no tasks")
-    parser.add_argument("--new_commits", action="store_true", help="ask about commits that the run had not")
-    parser.add_argument("--model", action="append", default=[], help="another model that answers; may be repeated")
-    parser.add_argument("--control", type=Path, metavar="RUN_DIR", help="a run of another repository on the same base")
-    parser.epilog = "keys of the recipe that may be given:\n" + textwrap.fill(", ".join(sorted(MAY_CHANGE)), 100)
+    parser.add_argument("--new_commits", action="store_true", help="ask about commits that came after the run")
+    parser.add_argument("--model", action="append", default=[], help="another model to compare with; may be repeated")
+    parser.add_argument(
+        "--control",
+        type=Path,
+        metavar="RUN_DIR",
+        help="a run of another repository on the same base, whose gain comes from the form of prompts alone",
+    )
+    parser.epilog = "recipe keys that may be given:\n" + textwrap.fill(", ".join(sorted(MAY_CHANGE)), 100)
     return parser
 
 
 def main() -> None:
-    """Load the run, sit the exam again, print the table."""
+    """Load the run, repeat the exam, print the table."""
     flags, keys = command_line().parse_known_args()
     if foreign := [word for word in keys if word.startswith("--") and word.partition("=")[0] not in MAY_CHANGE]:
         hint = f"only {', '.join(sorted(MAY_CHANGE))} may be given"
         raise UserError(f"`{foreign[0]}` would change what was trained on", hint)
 
     from blocklm.evaluation.exam.phase import write_result
-    from blocklm.evaluation.exam.rerun import Compared, evaluate  # heavy
+    from blocklm.evaluation.exam.rerun import ComparedModels, evaluate  # heavy
     from blocklm.runs.completed import open_run
 
     run = open_run(flags.run_dir, [*(QUICK if flags.quick else FULL), *keys])
     if run.recipe.check.check_command is not None:
         check_isolation(run.recipe.check.binds)
-    result = evaluate(run, Compared(flags.model, flags.control), flags.new_commits)
+    result = evaluate(run, ComparedModels(flags.model, flags.control), flags.new_commits)
     write_result(flags.run_dir / "exam-again.json", result)
     print(exam_table(result))
 

@@ -1,12 +1,13 @@
-"""Hand a complete run over: merged into its base in 16 bit, as GGUF with Ollama's Modelfile, or on the hub.
+"""Export a complete run: merged into its base in 16 bit, as GGUF with Ollama's Modelfile, or to the hub.
 
 python scripts/export.py runs/starcoder2                                    # runs/starcoder2/merged
 python scripts/export.py runs/starcoder2 --dtype bfloat16 --out ~/models/mine
 python scripts/export.py runs/starcoder2 --gguf ~/src/llama.cpp             # with the converter of that checkout
 python scripts/export.py runs/starcoder2 --push_to_hub ORG/NAME             # private; after the audit
 
-A push needs HF_TOKEN or `hf auth login`, and passes a gate: no secrets in the files, nothing memorised, an exam that is
-not worse than the base's. --force pushes what does not pass and says so in its card; --private false shows it to all.
+A push needs HF_TOKEN or `hf auth login`. It must pass a gate: no secrets in the files, no memorised training text, and
+an exam in which the tuned model is not worse than its base. With --force a run that fails the gate is pushed, and its
+model card says so. With --private false the repository is public.
 """
 
 from pathlib import Path
@@ -17,29 +18,38 @@ from blocklm.errors import UserError
 
 
 def command_line() -> CommandLine:
-    """What may be given."""
+    """Build the command line."""
     parser = CommandLine(__doc__)
     parser.add_argument("run_dir", type=Path)
     parser.add_argument(
-        "--out", type=Path, help="new folder of the merged model; default: `merged` in the run directory"
+        "--out", type=Path, help="new folder for the merged model (default: `merged` in the run directory)"
     )
-    parser.add_argument("--dtype", default="auto", choices=("auto", "bfloat16", "float16", "float32"))
-    parser.add_argument("--gguf", type=Path, metavar="LLAMA_CPP", help="folder with convert_hf_to_gguf.py")
-    parser.add_argument("--push_to_hub", metavar="ORG/NAME")
-    parser.add_argument("--private", default="true", choices=("true", "false"))
-    parser.add_argument("--hub_base_model", metavar="ORG/NAME", help="what the base is called on the hub")
-    parser.add_argument("--force", action="store_true")
+    parser.add_argument(
+        "--dtype",
+        default="auto",
+        choices=("auto", "bfloat16", "float16", "float32"),
+        help="dtype of the merged weights (default: the base's own if it has 16 bit, else float16)",
+    )
+    parser.add_argument(
+        "--gguf", type=Path, metavar="LLAMA_CPP", help="write GGUF files with the converters in this folder"
+    )
+    parser.add_argument("--push_to_hub", metavar="ORG/NAME", help="push the run to this repository on the hub")
+    parser.add_argument(
+        "--private", default="true", choices=("true", "false"), help="make the repository private (default: true)"
+    )
+    parser.add_argument("--hub_base_model", metavar="ORG/NAME", help="the base model's name on the hub")
+    parser.add_argument("--force", action="store_true", help="push a run that fails the gate; its model card says so")
     return parser
 
 
 def main() -> None:
-    """Parse, merge or push, print sizes and checks."""
+    """Parse the command line, merge or push, print sizes and checks."""
     args = command_line().parse_args()
     if args.push_to_hub is not None:
         check_hub_name("--push_to_hub", args.push_to_hub)
         if args.out or args.gguf:
             raise UserError(
-                "a push takes what the run saved, and neither `--out` nor `--gguf`", "one command for each"
+                "a push takes what the run saved, and neither `--out` nor `--gguf`", "give one command for each"
             )
 
     from blocklm.runs.completed import open_run  # heavy

@@ -12,12 +12,12 @@ TARGET = Path("models/smollm2-135m")
 
 
 def command_line() -> CommandLine:
-    """Nothing but `--help`."""
+    """Build the command line, which has only `--help`."""
     return CommandLine(__doc__)
 
 
 def main() -> None:
-    """Download and convert once; a second call finds it there."""
+    """Download and convert the model, unless it is there already; print its path."""
     command_line().parse_args()
     if not (TARGET / "config.json").is_file():
         from blocklm.models.bundled_model import fetch_embedded_model

@@ -1,16 +1,17 @@
-"""Let a complete run's model write: go on from a text, fill a gap, change lines, or say what a diff does.
+"""Generate with a complete run's model: continue a text, fill a gap, rewrite lines, or describe a diff.
 
-python scripts/generate.py runs/two --prompt "def parse(line):"                        # or the text on stdin
-python scripts/generate.py runs/two --prefix "def area(r):" --suffix "    return a"    # what stands between
-python scripts/generate.py runs/two --file src/a.py --line 40                          # what is missing before line 40
+python scripts/generate.py runs/two --prompt "def parse(line):"                      # or the text on stdin
+python scripts/generate.py runs/two --prefix "def area(r):" --suffix "    return a"  # the text between
+python scripts/generate.py runs/two --file src/a.py --line 40                        # the missing lines before line 40
 python scripts/generate.py runs/two --file src/a.py --lines 10-20 --instruction "Return early on empty input"
-git diff --staged | python scripts/generate.py runs/two --view message                 # a commit's subject
-python scripts/generate.py runs/two --batch < questions.jsonl                          # JSON lines in and out
-python scripts/generate.py runs/two --file src/a.py --line 40 --retrieve 3             # after the nearest pieces of other files
-python scripts/generate.py runs/two --prompt "def parse(line):" --base too --why       # against the base; which commits taught it
+git diff --staged | python scripts/generate.py runs/two --view message               # a commit's subject
+python scripts/generate.py runs/two --batch < questions.jsonl                        # JSON lines in and out
+python scripts/generate.py runs/two --file src/a.py --line 40 --retrieve 3           # with pieces of other files
+python scripts/generate.py runs/two --prompt "def parse(line):" --base too --why     # the base's answer too; sources
 
-The answer goes to stdout as it grows, all else to stderr. A line of a batch is {"prompt": ...}, {"prefix": ..., "suffix": ...},
-{"before": ..., "instruction": ...} or {"diff": ...}, with "path" where there is one; it comes back with "output" and "ended".
+The answer is streamed to stdout; all other text goes to stderr. A line of a batch is {"prompt": ...},
+{"prefix": ..., "suffix": ...}, {"before": ..., "instruction": ...} or {"diff": ...}, with "path" if there is one. It is
+printed again with "output" and "ended".
 """
 
 import sys
@@ -21,7 +22,7 @@ from blocklm.console import CommandLine, console
 
 
 def command_line() -> CommandLine:
-    """What may be given."""
+    """Build the command line."""
     parser = CommandLine(__doc__)
     parser.add_argument("run_dir", type=Path)
     add_flags(parser)
@@ -29,7 +30,7 @@ def command_line() -> CommandLine:
 
 
 def main() -> None:
-    """Parse, load, write."""
+    """Parse the command line, load the run, write the answer."""
     args = command_line().parse_args()
     check_request(args)
 

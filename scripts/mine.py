@@ -1,7 +1,7 @@
-"""Build only the corpus and show it: the repository and what it is good for, the funnel, the splits, the path.
+"""Build only the corpus, and print the repository's statistics, the funnel, the splits and the corpus' folder.
 
 python scripts/mine.py recipes/quickstart.yaml --repo ~/src/project
-python scripts/mine.py recipes/quickstart.yaml --repo ~/src/project --since 2024-01-01 --paths 'crates/**' --exclude '*.toml'
+python scripts/mine.py recipes/quickstart.yaml --repo ~/src/project --since 2024-01-01 --paths 'crates/**'
 python scripts/mine.py recipes/quickstart.yaml --repo ~/src/server https://github.com/example/client
 python scripts/mine.py recipes/quickstart.yaml --repo ~/src/project --explain src/main.rs
 python scripts/mine.py recipes/quickstart.yaml --repo ~/src/project --probe
@@ -20,24 +20,24 @@ from blocklm.runs.report.console_tables import corpus_table, length_table, probe
 
 
 def command_line() -> CommandLine:
-    """What may be given beside the recipe's keys."""
+    """Build the command line; all recipe keys may be given too."""
     parser = CommandLine(__doc__, beside_recipe=True)
     flags = parser.add_argument_group("beside the recipe's keys")
     flags.add_argument(
         "--explain",
         metavar="PATH_OR_SHA",
-        help="say of a file, a folder or a commit what was kept, what was dropped and by which rule, and which key changes it",
+        help="show what was kept and dropped of a file, a folder or a commit, by which rules, and by which keys",
     )
     flags.add_argument(
         "--probe",
         action="store_true",
-        help="ask the base model which prompts suit it: bits per byte of later changes, by view and family",
+        help="measure which prompts suit the base model: bits per byte of later changes, by view and prompt family",
     )
     return parser
 
 
 def main() -> None:
-    """Mine, curate, render for the recipe's model, print."""
+    """Mine, curate and render for the recipe's model, and print the tables."""
     parser = command_line()
     flags, keys = parser.parse_known_args()
     recipe = parse_recipe(keys, parser.format_help())

@@ -1,10 +1,10 @@
-"""What a run would need, before anything is loaded: memory by part, micro-batch, length, and the steps on this repository.
+"""Plan a run before anything is loaded: memory by part, micro-batch and length that fit the device.
 
 python scripts/plan.py recipes/starcoder2.yaml --repo ~/src/project
 python scripts/plan.py recipes/starcoder2.yaml --gpu_memory 6GiB
 python scripts/plan.py recipes/phi2.yaml --gpu_memory 8GiB --max_length 2048
 
-The model's config is read, its weights are not.
+Only the model's config is read, not its weights.
 """
 
 from blocklm.config.recipe import parse_recipe
@@ -13,17 +13,19 @@ from blocklm.runs.report.console_tables import plan_table
 
 
 def command_line() -> CommandLine:
-    """What may be given beside the recipe's keys."""
+    """Build the command line; all recipe keys may be given too."""
     parser = CommandLine(__doc__, beside_recipe=True)
     flags = parser.add_argument_group("beside the recipe's keys")
     flags.add_argument(
-        "--gpu_memory", metavar="SIZE", help="plan for a GPU of that memory, such as 6GiB, not for this machine"
+        "--gpu_memory",
+        metavar="SIZE",
+        help="plan for a GPU with this much memory, such as 6GiB, instead of this machine",
     )
     return parser
 
 
 def main() -> None:
-    """Parse, plan, print."""
+    """Parse the recipe, plan, print the plan."""
     parser = command_line()
     flags, keys_given = parser.parse_known_args()
     recipe, size = parse_recipe(keys_given, parser.format_help()), flags.gpu_memory

@@ -1,4 +1,4 @@
-"""The report of a run, built again: one HTML file to open, print or mail, also of a run that was interrupted.
+"""Build a run's report again: a single HTML file to open, print or mail; works for an interrupted run too.
 
 python scripts/report.py runs/starcoder2
 """
@@ -9,14 +9,14 @@ from blocklm.console import CommandLine, console
 
 
 def command_line() -> CommandLine:
-    """What may be given."""
+    """Build the command line."""
     parser = CommandLine(__doc__)
     parser.add_argument("run_dir", type=Path)
     return parser
 
 
 def main() -> None:
-    """Build it and print where it stands."""
+    """Build the report and print its path."""
     args = command_line().parse_args()
 
     from blocklm.runs.report.html import write_html_report  # loads matplotlib, two seconds

@@ -1,13 +1,14 @@
-"""Talk with a complete run's model about a change: the diff, the nearest past changes and what followed them, questions.
+"""Discuss a change with a complete run's model, which sees the diff, similar past changes and what followed them.
 
 python scripts/review.py runs/two                                    # the newest commit
 python scripts/review.py runs/two 1a2b3c4d                           # another, or a range: main..topic
-python scripts/review.py runs/two --staged                           # what `git add` has taken
+python scripts/review.py runs/two --staged                           # the staged changes
 python scripts/review.py runs/two --staged --ask "What is not tested?"     # one question, no first comment
 python scripts/review.py runs/two HEAD --base < questions.txt        # the base answers; a question a line
 
-After the model's first comment each line that you type is a question; an empty line or Ctrl-D ends. Answers go to stdout as they
-grow, all else to stderr. The conversation is kept under RUN_DIR/reviews, without secrets, and the same command goes on with it.
+After the model's first comment, each line that you type is a question; an empty line or Ctrl-D ends. Answers are
+streamed to stdout; all other text goes to stderr. The conversation is stored under RUN_DIR/reviews, without secrets,
+and the same command continues it.
 """
 
 import sys
@@ -20,27 +21,34 @@ from blocklm.errors import UserError
 
 
 def command_line() -> CommandLine:
-    """What may be given."""
+    """Build the command line."""
     parser = CommandLine(__doc__)
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("rev", nargs="?", help="a commit or a range; HEAD (the default) is the newest commit")
-    parser.add_argument("--staged", action="store_true", help="what is staged, instead of a commit")
-    parser.add_argument("--ask", metavar="TEXT", help="ask this and end")
-    parser.add_argument("--new", action="store_true", help="begin anew, and let an earlier conversation about it go")
+    parser.add_argument("--staged", action="store_true", help="review the staged changes instead of a commit")
+    parser.add_argument("--ask", metavar="TEXT", help="ask one question, print its answer and end")
+    parser.add_argument("--new", action="store_true", help="start a new conversation, replacing an earlier one")
     parser.add_argument("--base", action="store_true", help="let the base model answer, in a conversation of its own")
-    parser.add_argument("--plain", action="store_true", help="headings, even if the model has a chat template")
-    parser.add_argument("--retrieve", type=int, default=3, help="past changes that are looked for when it begins")
-    parser.add_argument("--max_prompt_tokens", type=int, default=3072, help="of change, past and turns together")
-    parser.add_argument("--max_new_tokens", type=int, default=200)
+    parser.add_argument(
+        "--plain", action="store_true", help="format turns as headings, even if the model has a chat template"
+    )
+    parser.add_argument("--retrieve", type=int, default=3, help="number of similar past changes to show (default: 3)")
+    parser.add_argument(
+        "--max_prompt_tokens",
+        type=int,
+        default=3072,
+        help="maximum tokens of change, past changes and turns together (default: 3072)",
+    )
+    parser.add_argument("--max_new_tokens", type=int, default=200, help="maximum tokens of an answer (default: 200)")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 (the default) takes the likeliest tokens")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--repo", nargs="+", help="where the repositories are now")
-    parser.add_argument("--corpus_dir", help="where the corpus is now")
+    parser.add_argument("--seed", type=int, default=0, help="seed for a temperature above 0 (default: 0)")
+    parser.add_argument("--repo", nargs="+", help="new locations of the repositories, if they were moved")
+    parser.add_argument("--corpus_dir", help="new location of the corpus, if it was moved")
     return parser
 
 
 def main() -> None:
-    """Parse, show the change, talk."""
+    """Parse the command line, show the change, answer questions."""
     args = command_line().parse_args()
 
     from blocklm.assistant.assistant import Assistant  # heavy
@@ -78,15 +86,15 @@ def main() -> None:
 
 
 def questions() -> Iterator[str]:
-    """Lines of stdin; of a terminal until an empty one."""
-    typed = sys.stdin.isatty()
+    """Yield the lines of stdin; on a terminal, up to an empty line."""
+    interactive = sys.stdin.isatty()
     while True:
-        if typed:
+        if interactive:
             print("> ", end="", file=sys.stderr, flush=True)
         line = sys.stdin.buffer.readline().decode(errors="replace")
         if line.strip():
             yield line.strip()
-        elif typed or not line:
+        elif interactive or not line:
             return
 
 

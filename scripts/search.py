@@ -1,13 +1,13 @@
-"""Ask the history: which commits, or files, have to do with a question.
+"""Search the history for commits, or files, that are related to a question.
 
 python scripts/search.py recipes/quickstart.yaml "where is a broken pipe handled" --repo ~/src/project
-python scripts/search.py recipes/quickstart.yaml "retry with backoff" --search_history all --count 3    # the newest commits too
-python scripts/search.py recipes/quickstart.yaml "parse_header" --embedding_model none                  # BM25 alone: no embeddings
-python scripts/search.py recipes/quickstart.yaml "config loader" --files                                # the files as they are now
-python scripts/search.py recipes/quickstart.yaml "config loader" --json | jq .commit                    # a JSON line each
-python scripts/search.py recipes/quickstart.yaml "config loader" --qdrant_url http://127.0.0.1:6333     # embeddings in a server
+python scripts/search.py recipes/quickstart.yaml "retry with backoff" --search_history all --count 3  # newest too
+python scripts/search.py recipes/quickstart.yaml "parse_header" --embedding_model none  # BM25 alone: no embeddings
+python scripts/search.py recipes/quickstart.yaml "config loader" --files              # the files as they are now
+python scripts/search.py recipes/quickstart.yaml "config loader" --json | jq .commit  # a JSON line each
+python scripts/search.py recipes/quickstart.yaml "config loader" --qdrant_url http://127.0.0.1:6333  # on a server
 
-The index is built the first time and grows with the history. What fits too little is not shown.
+The index is built at the first search and grows with the history. Weak matches are not shown.
 """
 
 import argparse
@@ -24,16 +24,16 @@ from blocklm.mining.mine import limits_of, mine
 
 
 def command_line() -> CommandLine:
-    """What may be given beside the recipe's keys; the question comes right after the recipe."""
+    """Build the command line; the question follows the recipe, and all recipe keys may be given too."""
     parser = CommandLine(__doc__, beside_recipe=True)
     flags = parser.add_argument_group("beside the recipe's keys and the question, which comes right after the recipe")
     flags.add_argument(
-        "--count", type=_number, default=10, metavar="N", help="how many are shown at most (default: 10)"
+        "--count", type=_number, default=10, metavar="N", help="maximum number of results (default: 10)"
     )
-    flags.add_argument("--files", action="store_true", help="search the files as they are now")
-    flags.add_argument("--json", action="store_true", help="print a JSON line each")
-    flags.add_argument("--rebuild", action="store_true", help="make the index anew")
-    flags.add_argument("--all_hits", action="store_true", help="show what fits too little, too")
+    flags.add_argument("--files", action="store_true", help="search the current files instead of the commits")
+    flags.add_argument("--json", action="store_true", help="print a JSON line for each result")
+    flags.add_argument("--rebuild", action="store_true", help="rebuild the index")
+    flags.add_argument("--all_hits", action="store_true", help="show weak matches too")
     return parser
 
 
@@ -44,7 +44,7 @@ def _number(text: str) -> int:
 
 
 def main() -> None:
-    """Mine what is new, index it, search, print."""
+    """Mine and index new commits, search, print the results."""
     parser = command_line()
     flags, keys = parser.parse_known_args()
     question = keys.pop(1) if len(keys) > 1 and not keys[1].startswith("-") else None

@@ -1,11 +1,11 @@
-"""The main job: mine the repository (or reuse the cache), train an adapter on its past, examine it on later commits.
+"""Run the main job: mine the repository (or reuse the cache), train an adapter on its past, test it on later commits.
 
     accelerate launch --config_file accelerate_config.yaml scripts/train.py recipes/starcoder2.yaml --repo ~/src/project
     accelerate launch --config_file accelerate_config.yaml scripts/train.py recipes/gpt2.yaml --learning_rate 1e-4
     accelerate launch --multi_gpu --num_processes 2 scripts/train.py recipes/phi2.yaml
 
-The same command again resumes an interrupted run. Any key of a recipe can be given on the command line. With `--quiet`
-nothing is shown but the result, warnings and errors.
+Run the same command again to resume an interrupted run. Any recipe key can be given on the command line. With `--quiet`
+only the result, warnings and errors are shown.
 """
 
 import sys
@@ -21,7 +21,7 @@ from blocklm.runs.manifest import read_manifest
 
 
 def main(interrupts: Interrupts) -> None:
-    """Parse, refuse what cannot work, and only then load the stack."""
+    """Parse the recipe and check what can be checked, before the libraries are loaded."""
     recipe = parse_recipe(sys.argv[1:], __doc__)
     if recipe.training["push_to_hub"]:
         # Only here: the hub's client brings tqdm, which reads what `--quiet` set when it is first imported.
@@ -34,7 +34,7 @@ def main(interrupts: Interrupts) -> None:
 
 
 def run(recipe: Recipe, repositories: list[Repository], interrupts: Interrupts) -> None:
-    """Train and examine, or show the summary of what is complete; then push what is to be pushed."""
+    """Train and run the exam, or show the summary of a complete run; then push it if the recipe asks for that."""
     if finished := claim_run_directory(recipe, joint_head(repositories)):
         print(f"already complete: {recipe.output_dir}\n{finished}")
     else:

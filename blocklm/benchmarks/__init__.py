@@ -1,4 +1,4 @@
-"""Developers' measurements against named baselines, as ratios within one run; nothing imports them.
+"""Measures speed and memory for developers, as ratios to named baselines within one run; no package imports it.
 
 python scripts/benchmark.py mining --repo ~/src/project
 """

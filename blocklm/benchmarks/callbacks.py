@@ -1,4 +1,4 @@
-"""What our callbacks cost: the same steps without any, with transformers' own and with all of BlockLM's, in one process."""
+"""Measures the cost of callbacks: the same steps without any, with transformers' own and with all of BlockLM's."""
 
 import statistics
 import sys
@@ -28,15 +28,15 @@ from blocklm.training.train import build_trainer, sft_config
 
 RECIPE = "recipes/quickstart.yaml"
 STEPS, ROWS, LENGTH = 20, 2, 32
-LAYERS = 2  # of the recipe's model, untrained: what a callback costs is a larger share of so short a step than of any real one
+LAYERS = 2  # of the recipe's model, untrained: callbacks are a larger share of such short steps than of any real one
 SAMPLES = 200
 
 
 def callbacks_table(rounds: int) -> Iterator[str]:
-    """Yield the lines of a table; every step is logged, the rounds of the three are interleaved.
+    """Yield the lines of a table; every step is logged, and the rounds of the three arms are interleaved.
 
     Args:
-        rounds: of each; the median counts, and the first, which warms up, does not.
+        rounds: number of rounds of each arm whose median is taken, after one round to warm up.
     """
     runs: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="blocklm-benchmark-") as folder:
@@ -62,7 +62,7 @@ def callbacks_table(rounds: int) -> Iterator[str]:
         yield f"  {name:16s} {in_time} {1000 * processor:10.1f} {processor / none[1]:8.3f}"
     cost = _sample_cost()
     share = 100 * cost / interval
-    yield f"  one look at the hardware: {1000 * cost:.2f} ms of CPU, {share:.3f} % of a core every {interval:g} s"
+    yield f"  one sample of the hardware: {1000 * cost:.2f} ms of CPU, {share:.3f} % of a core every {interval:g} s"
 
 
 def _trainer(run: Path) -> SFTTrainer:
@@ -83,7 +83,7 @@ def _trainer(run: Path) -> SFTTrainer:
 
 
 def _bare(trainer: SFTTrainer) -> SFTTrainer:
-    """As TRL trains where nobody watches."""
+    """Remove all callbacks, as TRL without any."""
     trainer.callback_handler.callbacks = [DefaultFlowCallback()]
     for method in ("compute_loss", "log"):
         setattr(trainer, method, getattr(SFTTrainer, method).__get__(trainer))
@@ -91,7 +91,7 @@ def _bare(trainer: SFTTrainer) -> SFTTrainer:
 
 
 def _library(trainer: SFTTrainer) -> SFTTrainer:
-    """As transformers does: its progress bar and TensorBoard."""
+    """Use transformers' progress bar and TensorBoard only."""
     bare = _bare(trainer)
     for callback in (transformers.ProgressCallback, TensorBoardCallback):
         bare.add_callback(callback)
@@ -106,7 +106,7 @@ ARMS: dict[str, Callable[[SFTTrainer], SFTTrainer]] = {
 
 
 def _sample_cost() -> float:
-    """CPU seconds of one look at all there is."""
+    """Measure the CPU seconds of one sample of all hardware sources."""
     sources: list[Callable[[], dict[str, Any]]] = [Machine(Path()).sample]
     with suppress(NoGpus):
         sources.append(Gpus().sample)

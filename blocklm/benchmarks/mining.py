@@ -1,7 +1,7 @@
-"""Speed and memory of the data half as ratios against named baselines, measured side by side in one run.
+"""Measures speed and memory of the data half as ratios to named baselines, side by side in one run.
 
-Every case runs in a process of its own, with imports done before the clock starts; rounds are interleaved, so that a slow
-moment of the machine falls on all cases alike.
+Every case runs in its own process, with imports done before the clock starts. Rounds are interleaved, so that a slow
+moment of the machine affects all cases alike.
 """
 
 import multiprocessing
@@ -38,8 +38,8 @@ PYDRILLER_ROUNDS = 1  # it takes ten times as long, and its ratio is far from an
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One run of a case: seconds, and the peak of its memory above what the imports had taken, in mebibytes."""
+class Measurement:
+    """One run of a case: seconds, and the peak of its memory above that of the imports, in mebibytes."""
 
     seconds: float
     mebibytes: float
@@ -50,36 +50,36 @@ def mining_table(paths: list[Path], rounds: int) -> Iterator[str]:
     for path in paths:
         repository = open_repository(path, path)
         older, new = _older(repository)
-        runs: dict[str, list[Measured]] = {}
+        runs: dict[str, list[Measurement]] = {}
         with tempfile.TemporaryDirectory(prefix="blocklm-benchmark-") as folder:
             for number in range(rounds):
                 kept = Path(folder) / str(number)
-                runs.setdefault("git log -p", []).append(_apart(_log, repository))
+                runs.setdefault("git log -p", []).append(_measure_in_process(_log, repository))
                 if number < PYDRILLER_ROUNDS:
-                    runs.setdefault("PyDriller loop", []).append(_apart(_plain, repository))
-                runs.setdefault("BlockLM cold", []).append(_apart(_mine, repository, kept))
-                runs.setdefault("BlockLM warm", []).append(_apart(_mine, repository, kept))
+                    runs.setdefault("PyDriller loop", []).append(_measure_in_process(_plain, repository))
+                runs.setdefault("BlockLM cold", []).append(_measure_in_process(_mine, repository, kept))
+                runs.setdefault("BlockLM warm", []).append(_measure_in_process(_mine, repository, kept))
                 grown = Path(folder) / f"{number}-grown"
-                _apart(_mine, replace(repository, head=older), grown)
-                runs.setdefault(f"after {new} new commits", []).append(_apart(_mine, repository, grown))
+                _measure_in_process(_mine, replace(repository, head=older), grown)
+                runs.setdefault(f"after {new} new commits", []).append(_measure_in_process(_mine, repository, grown))
         commits = len(list_commits(repository).shas)
         yield f"{repository.name} at {repository.head[:12]}: {commits} commits, median of {rounds} rounds"
         yield from _lines(runs)
 
 
 def hygiene_table(paths: list[Path], rounds: int) -> Iterator[str]:
-    """Yield what rules, secrets, duplicates and the split cost beside reading the history, by us and by PyDriller."""
+    """Yield the cost of rules, secrets, duplicates and the split over reading the history, by us and by PyDriller."""
     for path in paths:
         repository = open_repository(path, path)
-        runs: dict[str, list[Measured]] = {}
+        runs: dict[str, list[Measurement]] = {}
         with tempfile.TemporaryDirectory(prefix="blocklm-benchmark-") as folder:
             for number in range(rounds):
                 corpus_dir = Path(folder) / str(number)
-                runs.setdefault("mining alone", []).append(_apart(_read, repository))
-                runs.setdefault("with rules, secrets", []).append(_apart(_mine, repository, corpus_dir))
-                runs.setdefault("curation after it", []).append(_apart(_curate, repository, corpus_dir))
+                runs.setdefault("mining alone", []).append(_measure_in_process(_read, repository))
+                runs.setdefault("with rules, secrets", []).append(_measure_in_process(_mine, repository, corpus_dir))
+                runs.setdefault("curation after it", []).append(_measure_in_process(_curate, repository, corpus_dir))
                 if number < PYDRILLER_ROUNDS:
-                    runs.setdefault("PyDriller loop", []).append(_apart(_plain, repository))
+                    runs.setdefault("PyDriller loop", []).append(_measure_in_process(_plain, repository))
         seconds = {name: statistics.median(run.seconds for run in some) for name, some in runs.items()}
         hygiene = seconds["with rules, secrets"] + seconds["curation after it"] - seconds["mining alone"]
         yield f"{repository.name} at {repository.head[:12]}, median of {rounds} rounds"
@@ -90,7 +90,7 @@ def hygiene_table(paths: list[Path], rounds: int) -> Iterator[str]:
 
 
 def rendering_table(paths: list[Path], rounds: int) -> Iterator[str]:
-    """Yield how many samples a second all views together make of a curated history, before any tokenizer."""
+    """Yield the number of samples per second that all views make of a curated history, before any tokenizer."""
     for path in paths:
         repository = open_repository(path, path)
         with tempfile.TemporaryDirectory(prefix="blocklm-benchmark-") as folder:
@@ -99,10 +99,10 @@ def rendering_table(paths: list[Path], rounds: int) -> Iterator[str]:
             for _ in range(rounds):
                 started = time.perf_counter()
                 prompts = dict.fromkeys(VIEWS, FAMILY["plain"])
-                lessons = SampleRenderer(
+                renderer = SampleRenderer(
                     changes.dataset, curated.verdicts, files, SamplingArguments(), prompts, frozenset()
                 )
-                count = sum(1 for _ in lessons.samples())
+                count = sum(1 for _ in renderer.samples())
                 runs.append(count / (time.perf_counter() - started))
         yield f"{repository.name} at {repository.head[:12]}, median of {rounds} rounds"
         yield f"  {count} samples of all views, {statistics.median(runs):,.0f} a second on one core"
@@ -183,7 +183,7 @@ def _curate(repository: Repository, corpus_dir: Path) -> None:
     curate(load_changes(repository, RULES, corpus_dir), MiningArguments(corpus_dir=str(corpus_dir)))
 
 
-def _apart(case: Callable[..., None], *arguments: object) -> Measured:
+def _measure_in_process(case: Callable[..., None], *arguments: object) -> Measurement:
     """Run a case in a fresh process and measure it there.
 
     Raises:
@@ -191,11 +191,11 @@ def _apart(case: Callable[..., None], *arguments: object) -> Measured:
     """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_measure, args=(there, case, arguments))
+    process = context.Process(target=_send_measurement, args=(there, case, arguments))
     process.start()
     there.close()
     try:
-        measured: Measured = here.recv()
+        measured: Measurement = here.recv()
     except EOFError:
         raise RuntimeError(f"{case.__name__} failed") from None
     finally:
@@ -203,16 +203,16 @@ def _apart(case: Callable[..., None], *arguments: object) -> Measured:
     return measured
 
 
-def _measure(answer: Connection, case: Callable[..., None], arguments: tuple[object, ...]) -> None:
+def _send_measurement(answer: Connection, case: Callable[..., None], arguments: tuple[object, ...]) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.perf_counter()
     case(*arguments)
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    answer.send(Measured(seconds, (peak - before) / 1024))
+    answer.send(Measurement(seconds, (peak - before) / 1024))
 
 
-def _lines(runs: dict[str, list[Measured]]) -> Iterator[str]:
+def _lines(runs: dict[str, list[Measurement]]) -> Iterator[str]:
     median = {name: statistics.median(run.seconds for run in measured) for name, measured in runs.items()}
     floor, cold = median["git log -p"], median["BlockLM cold"]
     yield f"  {'':22s} {'seconds':>8s} {'/ log -p':>9s} {'/ cold':>7s} {'MiB':>6s}"

@@ -1,4 +1,4 @@
-"""Models whose sizes are public, and the peaks that others measured when they tuned them: what plans are compared with."""
+"""Compares plans with the memory peaks that others measured when they tuned models of public sizes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,8 +48,8 @@ ATTENTION = ["q_proj", "v_proj"]
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
-    """A peak that others measured for a QLoRA without checkpointing, in bytes, and with what."""
+class PublishedPeak:
+    """A memory peak in bytes that others measured for QLoRA without checkpointing, with the sizes of their run."""
 
     model: str
     batch: int
@@ -59,17 +59,17 @@ class Published:
     peak: float
 
 
-# litgpt, config_hub/finetune/README.md and the `qlora.yaml` of each (A10G, bf16-true, adapters in bf16, Alpaca2k cut at 512
-# tokens, most of which are shorter). Ours adds fp32 adapters and autocast's fp32 copies, and counts rows of full length.
+# litgpt, config_hub/finetune/README.md and the `qlora.yaml` of each (A10G, bf16-true, adapters in bf16, Alpaca2k cut at
+# 512 tokens, most of which are shorter). Our plans have fp32 adapters, autocast's fp32 copies and rows of full length.
 PEAKS = (
-    Published("stablelm-base-alpha-3b", 1, 512, 32, ["query_key_value"], 5.24e9),
-    Published("phi-2", 4, 512, 8, "all-linear", 14.27e9),
-    Published("llama-3.2-3b", 2, 512, 32, ATTENTION, 10.30e9),
+    PublishedPeak("stablelm-base-alpha-3b", 1, 512, 32, ["query_key_value"], 5.24e9),
+    PublishedPeak("phi-2", 4, 512, 8, "all-linear", 14.27e9),
+    PublishedPeak("llama-3.2-3b", 2, 512, 32, ATTENTION, 10.30e9),
 )
 
 
 def known_config(name: str) -> PretrainedConfig:
-    """The configuration of one of these models."""
+    """Make the configuration of one of these models."""
     architecture, sizes = SIZES[name]
     config: PretrainedConfig = AutoConfig.for_model(architecture, **sizes)
     return config

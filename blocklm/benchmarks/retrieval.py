@@ -1,7 +1,7 @@
-"""How well and how fast a history is searched: commits found by their own subjects, and time and memory by size and store.
+"""Measures how well commits are found by their own subjects, and time and memory of a search by size and store.
 
-A subject is asked of an index that holds no message, so that it is never found by itself; it still shares words with its change,
-which a person's question may not.
+The index holds no messages, so that a subject cannot find itself. A subject still shares words with its change, which a
+person's question may not.
 """
 
 import random
@@ -28,12 +28,12 @@ from blocklm.retrieval.vector_store import FileVectors, StoreInfo, Vectors
 
 QUESTIONS, TIMED = 300, 100
 SIZES = (1_000, 10_000, 100_000)
-MOST_IN_QDRANT = 10_000  # embedded, it writes each point by itself
+MOST_IN_QDRANT = 10_000  # embedded in this process, it writes each point singly
 RULES = Rules(FilterLimits(max_changed_lines=1000))
 
 
 def retrieval_table(paths: Sequence[Path], _: int) -> Iterator[str]:
-    """Yield the lines of both tables: first the repositories one after the other, then sizes made of all their changes."""
+    """Yield the lines of both tables: first each repository, then sizes made of all their changes."""
     found = []
     for path in paths:
         with tempfile.TemporaryDirectory(prefix="blocklm-benchmark-") as folder:
@@ -66,11 +66,11 @@ def _quality(changes: Changes, folder: Path) -> Iterator[str]:
 
 
 def _subjects(documents: Dataset) -> list[tuple[str, str]]:
-    """Commits and what they say, where that is something and no other commit says it."""
-    said = dict(zip(documents["commit"][:], documents["subject"][:], strict=True))
-    times = Counter(said.values())
-    telling = [(commit, text) for commit, text in said.items() if times[text] == 1 and says_something(text)]
-    return random.Random(0).sample(telling, min(QUESTIONS, len(telling)))
+    """Choose commits with their subjects, if the subject is informative and unique."""
+    subjects = dict(zip(documents["commit"][:], documents["subject"][:], strict=True))
+    times = Counter(subjects.values())
+    usable = [(commit, text) for commit, text in subjects.items() if times[text] == 1 and says_something(text)]
+    return random.Random(0).sample(usable, min(QUESTIONS, len(usable)))
 
 
 def _sizes(documents: Dataset) -> Iterator[str]:
@@ -103,7 +103,7 @@ def _sizes(documents: Dataset) -> Iterator[str]:
 
 
 def _times(index: Index, questions: Sequence[str]) -> tuple[float, float]:
-    """Median and 95th percentile of a search, in milliseconds, after one that loads."""
+    """Measure median and 95th percentile of a search in milliseconds, after a first one that loads the index."""
     index.search(questions[0], 10)
     taken = []
     for question in questions:

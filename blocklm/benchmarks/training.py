@@ -1,8 +1,8 @@
-"""Our training against TRL's own `sft` script: the same model, adapter, token ids and rows per step, one after the other.
+"""Compares our training with TRL's own `sft` script: the same model, adapter, token ids and tokens per step, in turn.
 
-TRL's script pads each batch to its longest row: on samples of a real history, whose lengths have a long tail, half of what it
-computes at its default batch of 8 is padding. Both recompute activations, as TRL does unless told otherwise. Which is the
-better model one seed cannot say, because a dozen steps hang on what they happen to hold: each round has its own, for both.
+TRL's script pads each batch to its longest row: on samples of a real history, whose lengths have a long tail, half of
+its work at its default batch of 8 is padding. Both recompute activations, which is TRL's default. One seed cannot show
+which model is better, because a dozen steps depend on the samples they happen to hold: each round uses a new seed.
 """
 
 import json
@@ -35,17 +35,17 @@ from blocklm.training.length_report import padding
 RUNTIME = re.compile(r"'train_runtime': '?([\d.]+)")
 SAMPLES, LENGTH, SEED = 96, 1024, 42
 RECIPE = "recipes/quickstart.yaml"
-# Only ours could write samples. Two rows hold about eight samples, the script's default batch, and it gets as many a step as
-# make as many steps: tokens a step are the same.
+# Ours writes no answers, as the script cannot. Two packed rows hold about eight samples, the script's default batch.
+# The script's batch is chosen to give the same number of steps, so that tokens per step are the same.
 OURS = ["--packing", "auto", "--per_device_train_batch_size", "1", "--gradient_accumulation_steps", "2"]
 OURS += ["--adapter_scales", "1", "--behavioral_items", "0"]
 SHARED = ["--max_length", f"{LENGTH}", "--save_strategy", "no", "--eval_strategy", "no", "--logging_steps", "1"]
-SHARED += ["--gradient_checkpointing", "true"]  # TRL's default: neither may save the time of it
+SHARED += ["--gradient_checkpointing", "true"]  # TRL's default, so that both spend the same time on it
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """What one way of training took and gave; `bits` are bits per byte of later commits."""
+    """Cost and result of one way of training; `bits` are bits per byte of later commits."""
 
     tokens: int
     steps: int
@@ -102,7 +102,11 @@ def _ours(repository: Path, folder: Path, seed: int) -> Arm:
 
 
 def _plain(run: Path, folder: Path) -> tuple[Arm, dict[str, Any]]:
-    """Train on the same rows, padded, and let both sit the exam; also how ours did against it."""
+    """Train TRL's script on the same rows, padded, and compare both models in the exam.
+
+    Returns:
+        The script's arm, and the change from it to ours.
+    """
     recipe, manifest = (
         parse_recipe([str(run / "recipe.yaml")]),
         json.loads((run / "manifest.json").read_text(encoding="utf-8")),
@@ -111,7 +115,7 @@ def _plain(run: Path, folder: Path) -> tuple[Arm, dict[str, Any]]:
     keys = [
         word
         for key in ("model_name_or_path", "use_peft", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")
-        for word in (f"--{key}", *map(str, _listed(recipe.model[key])))
+        for word in (f"--{key}", *map(str, _as_list(recipe.model[key])))
     ]
     keys += [
         word
@@ -123,9 +127,9 @@ def _plain(run: Path, folder: Path) -> tuple[Arm, dict[str, Any]]:
     rows = math.ceil(len(lengths) / manifest["training"]["steps"])
     command += ["--per_device_train_batch_size", f"{rows}", "--gradient_accumulation_steps", "1"]
     command += ["--output_dir", f"{folder / 'out'}", "--num_train_epochs", "1", "--report_to", "none"]
-    said, mebibytes = _run(command)
-    found = RUNTIME.search(said)
-    assert found is not None, said
+    output_text, mebibytes = _run(command)
+    found = RUNTIME.search(output_text)
+    assert found is not None, output_text
     shutil.copytree(run, folder / "run")
     for path in (folder / "out").glob("adapter_*"):
         shutil.copy(path, folder / "run")
@@ -143,12 +147,12 @@ def _plain(run: Path, folder: Path) -> tuple[Arm, dict[str, Any]]:
     return arm, theirs["tuned_against_it"]
 
 
-def _listed(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
 def _write_rows(run: Path, folder: Path) -> list[int]:
-    """The token ids that our run read, one row a sample; returns their lengths."""
+    """Write the token ids that our run read, one row per sample; return their lengths."""
     recipe, manifest = (
         parse_recipe([str(run / "recipe.yaml")]),
         json.loads((run / "manifest.json").read_text(encoding="utf-8")),
@@ -174,14 +178,14 @@ def _write_rows(run: Path, folder: Path) -> list[int]:
 
 
 def _run(command: list[str]) -> tuple[str, float]:
-    """Run to the end; returns what it printed, and its peak memory in MiB."""
+    """Run a command to its end; return its output and its peak memory in MiB."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | {"HF_HUB_OFFLINE": "1"}
         )
         _, status, usage = os.wait4(process.pid, 0)
         output.seek(0)
-        said = output.read()
+        output_text = output.read()
     if status:
-        raise RuntimeError(f"`{' '.join(command[:3])}` failed: {said[-2000:]}")
-    return said, usage.ru_maxrss / 1024
+        raise RuntimeError(f"`{' '.join(command[:3])}` failed: {output_text[-2000:]}")
+    return output_text, usage.ru_maxrss / 1024

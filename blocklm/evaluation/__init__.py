@@ -1,4 +1,4 @@
-"""Base against tuned on later commits: exam, tasks, metrics, execution, memorisation.
+"""Compares the base and the tuned model on later commits: exam, tasks, metrics, execution, memorisation.
 
 items = exam_items(samples, tokenizer, max_length)
 result = run_exam(items, [Arm("base", ...), Arm("tuned", ...)], pad_token_id, dtype, answers)

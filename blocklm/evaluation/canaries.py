@@ -1,7 +1,8 @@
-"""Canaries: made-up codes among the training samples, by which it can be measured what a model keeps of a single line.
+"""Makes canaries, made-up codes among the training samples, and measures how well a model remembers them.
 
-After Carlini et al. 2019, "The Secret Sharer": the exposure of a code is how far the model prefers it to others of the same
-form that it never saw, in bits. It follows from the recipe's seed, so that an audit can ask for it later.
+After Carlini et al. 2019, "The Secret Sharer": the exposure of a code, in bits, is how far the model prefers it to
+other codes of the same form that it never saw. The recipe's seed decides the canaries, so that an audit can ask for
+them.
 """
 
 import random
@@ -13,8 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from blocklm.models.likelihood import continuation_nll
 
 DIGITS = 6
-OTHERS = 255  # codes that were never shown, for each canary: its exposure is 8 bits at most
-# By chance one of eight canaries ranks first of 256 in 3 % of all audits, two of them in 0.04 %.
+OTHERS = 255  # unseen codes that each canary is compared with, so that its exposure is at most 8 bits
+# In an audit of eight canaries, one ranks first of 256 by chance in 3 % of cases, and two in 0.04 %.
 FIRST_BY_CHANCE = 1
 
 
@@ -27,7 +28,7 @@ class Canary:
 
 
 def canaries_of(seed: int, count: int) -> list[Canary]:
-    """The canaries of a run, the same at every call."""
+    """Make the canaries of a run, the same at every call."""
     chance = random.Random(f"canaries of {seed}")
     return [Canary(f'ACCESS_CODE_{chance.getrandbits(24):06X} = "', _code(chance)) for _ in range(count)]
 
@@ -35,13 +36,13 @@ def canaries_of(seed: int, count: int) -> list[Canary]:
 def exposures(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, planted: list[Canary], seed: int
 ) -> list[float]:
-    """The exposure of each canary in bits: log2 of 256 over its rank by likelihood among 255 codes that were never shown.
+    """Measure the exposure of each canary in bits: log2 of 256 over its rank by likelihood among 255 unseen codes.
 
-    A model that learned nothing of them gives 1.4 on average, one that knows a code by heart 8.
+    A model that learned nothing of them gives 1.4 bits on average; a model that has memorised a code gives 8.
     """
     chance = random.Random(f"others of {seed}")
     model.eval()
-    found = []
+    exposed_bits = []
     for canary in planted:
         codes = [canary.code, *(_code(chance) for _ in range(OTHERS))]
         prompt = tokenizer("").input_ids + tokenizer(canary.prompt, add_special_tokens=False).input_ids
@@ -49,8 +50,8 @@ def exposures(
             model, prompt, tokenizer([f'{code}"' for code in codes], add_special_tokens=False).input_ids
         )
         rank = 1 + sum(cost <= own for cost in others)
-        found.append(log2((OTHERS + 1) / rank))
-    return found
+        exposed_bits.append(log2((OTHERS + 1) / rank))
+    return exposed_bits
 
 
 def _code(chance: random.Random) -> str:

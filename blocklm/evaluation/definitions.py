@@ -1,6 +1,6 @@
-"""What a piece of code defines and imports, by tree-sitter: functions with their bodies, tests, symbols, import lines.
+"""Finds what a piece of code defines and imports, with tree-sitter: functions, tests, symbols, import lines.
 
-A piece may begin and end anywhere: the grammars find what is whole between what is not. Rows are lines of the text, counted
+A piece may begin and end anywhere: the grammars find the complete constructs in it. Rows are lines of the text, counted
 from 0.
 """
 
@@ -33,19 +33,19 @@ IMPORTS = frozenset(
         "future_import_statement", "import_declaration", "preproc_include",
     }
 )  # fmt: skip
-# What a test is called where nothing else marks it: test_it, testIt, TestIt, TEST_F.
+# Names of tests in languages without an attribute for them: test_it, testIt, TestIt, TEST_F.
 TEST_NAME = re.compile(r"test(?![a-z])|Test(?![a-z])|TEST(?![a-z])")
 # `#[test]`, `#[tokio::test(…)]`, `#[rstest]`, but not `#[cfg(test)]`; `@Test`, `@ParameterizedTest`.
 TEST_ATTRIBUTE = re.compile(r"#\[\s*(?:\w+\s*::\s*)*\w*test|@[\w.]*Test\b")
 TEST_CALLS = frozenset({"it", "test"})
-MARKED = frozenset({"Rust", "Java"})  # whose tests have an attribute
+MARKED = frozenset({"Rust", "Java"})  # languages whose tests have an attribute
 
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function in a text: it stands in the rows from `start` up to `end`, its body from `body` up to `body_end`.
+    """A function in the rows from `start` up to `end` of a text, with its body from `body` up to `body_end`.
 
-    The body is without its braces and without a docstring, which belong to what asks for it.
+    The body excludes its braces and its docstring.
     """
 
     start: int
@@ -56,7 +56,7 @@ class Function:
 
 
 def functions(text: str, language: str | None) -> list[Function]:
-    """The functions that are whole and whose bodies have lines of their own, tests among them, in their order.
+    """Find the complete functions, with tests, whose bodies have lines of their own, in the order of the text.
 
     A test that is a call with a block (`it("adds", () => {…})`) is a function too.
     """
@@ -76,12 +76,12 @@ def functions(text: str, language: str | None) -> list[Function]:
 
 
 def symbols(text: str, language: str | None) -> frozenset[str]:
-    """The names of the functions, types, constants and macros that are defined."""
+    """Find the names of the functions, types, constants and macros that a text defines."""
     return frozenset(_text(name) for node in _nodes(text, language) if (name := _defined(node)) is not None)
 
 
 def uses(text: str, language: str | None, names: frozenset[str]) -> list[tuple[int, str]]:
-    """Where one of the names is used and not defined: row, and what stands before it in its line."""
+    """Find where a text uses one of the names without defining it: row, and the text before it in its line."""
     nodes = list(_nodes(text, language))
     defined = {name.id for node in nodes if (name := _defined(node)) is not None}
     lines = text.encode("utf-8", "replace").split(b"\n")
@@ -94,14 +94,14 @@ def uses(text: str, language: str | None, names: frozenset[str]) -> list[tuple[i
 
 
 def import_rows(text: str, language: str | None) -> frozenset[int]:
-    """The rows of statements that bring in other modules: `use`, `mod x;`, `import`, `#include`, `require`."""
+    """Find the rows of statements that import modules: `use`, `mod x;`, `import`, `#include`, `require`."""
     return frozenset(
         row for node in _nodes(text, language) if _imports(node) for row in range(node.start_point.row, _end(node))
     )
 
 
 def _nodes(text: str, language: str | None) -> Iterator[Node]:
-    """Every node, an outer one before what it holds; none for a language without a grammar."""
+    """Yield every node, parents before children; none for a language without a grammar."""
     if language not in GRAMMARS:
         return
     left = [parser(language).parse(text.encode("utf-8", "replace")).root_node]
@@ -112,12 +112,12 @@ def _nodes(text: str, language: str | None) -> Iterator[Node]:
 
 
 def _end(node: Node) -> int:
-    """The row after a node; some take the line break with them."""
+    """Return the row after a node; the end of some nodes includes the line break."""
     return node.end_point.row + (node.end_point.column > 0)
 
 
 def _body_rows(body: Node) -> tuple[int, int]:
-    """The rows between the braces of a block, or of a block without any from what follows its docstring."""
+    """Return the rows between the braces of a block; of a block without braces, the rows after its docstring."""
     if body.children and body.children[0].type == "{":
         return body.start_point.row + 1, body.end_point.row
     statements = body.named_children
@@ -131,14 +131,14 @@ def _is_docstring(node: Node) -> bool:
 
 
 def _defined(node: Node) -> Node | None:
-    """The name that a node defines, if it defines one."""
+    """Return the name that a node defines; None if it defines none."""
     if node.type in SPECIFIERS and node.child_by_field_name("body") is None:
         return None  # C: `struct point p` is a use
     return node.child_by_field_name("name") if node.type in TYPES else _name(node) if node.type in FUNCTIONS else None
 
 
 def _name(node: Node) -> Node | None:
-    """What a function is called."""
+    """Return the node of a function's name; None if it has none."""
     if node.type in ("arrow_function", "function_expression"):
         parent = node.parent
         return parent.child_by_field_name("name") if parent and parent.type == "variable_declarator" else None
@@ -165,13 +165,13 @@ def _is_test(node: Node, name: str, language: str | None) -> bool:
 
 
 def _test_call(node: Node) -> Node | None:
-    """The block of a call like `it("adds", () => {…})` or `test.only("adds", function () {…})`."""
+    """Return the function in a call like `it("adds", () => {…})` or `test.only("adds", function () {…})`."""
     called = node.child_by_field_name("function")
     if called is None or _text(called).partition(".")[0] not in TEST_CALLS:
         return None
     arguments = node.child_by_field_name("arguments")
-    given = arguments.named_children if arguments is not None else []
-    return next((one for one in given if one.type in ("arrow_function", "function_expression")), None)
+    children = arguments.named_children if arguments is not None else []
+    return next((child for child in children if child.type in ("arrow_function", "function_expression")), None)
 
 
 def _imports(node: Node) -> bool:

@@ -1,7 +1,7 @@
-"""What a model does: fixed questions, its answers, their scores. The same for a model in training and for a finished one.
+"""Asks a model fixed questions and scores its answers, during training and afterwards.
 
-`samples.jsonl` in the run directory keeps a row for each answer and step: `step`, `item` (the question's id), `task`, `path`,
-`commit`, `language`, `prompt`, `output`, `truth` (null for a prompt of the recipe) and `scores`.
+`samples.jsonl` in the run directory has a row for each answer and step: `step`, `item` (the question's id), `task`,
+`path`, `commit`, `language`, `prompt`, `output`, `truth` (null for a prompt of the recipe) and `scores`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,17 +23,17 @@ SAMPLES = "samples.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A question, what was written, and how well that was."""
+    """A question, the model's answer and its scores by name."""
 
     question: GenerationTask
     output: str
     scores: dict[str, float]
 
     def row(self, step: int) -> dict[str, Any]:
-        """The row of `samples.jsonl`."""
-        asked = self.question
-        about = {"step": step, "item": asked.id, "task": asked.task, "path": asked.path, "commit": asked.commit}
-        texts = {"language": asked.language, "prompt": asked.prompt, "output": self.output, "truth": asked.truth}
+        """Make the row of `samples.jsonl`."""
+        task = self.question
+        about = {"step": step, "item": task.id, "task": task.task, "path": task.path, "commit": task.commit}
+        texts = {"language": task.language, "prompt": task.prompt, "output": self.output, "truth": task.truth}
         return about | texts | {"scores": self.scores}
 
 
@@ -44,18 +44,19 @@ def ask(
     decoding: Decoding,
     dtype: torch.dtype,
 ) -> list[Answer]:
-    """Ask a model, which stays as it is; the answers stand in the order of the questions.
+    """Ask a model questions and score its answers, in the order of the questions.
 
-    Each answer is that question's own: a sitting that was cut off goes on with the questions that are left.
+    An answer depends on its question alone, so that an interrupted evaluation can go on with the remaining questions.
+    The model's train or eval mode is restored afterwards.
 
     Args:
-        model: in any mode.
-        tokenizer: of the model.
-        questions: what to ask.
-        decoding: how tokens are chosen.
+        model: the model, in train or eval mode.
+        tokenizer: the model's tokenizer.
+        questions: the questions.
+        decoding: length, temperature and seed of the answers.
         dtype: dtype of the matrix products.
     """
-    tokens, lines = [one.tokens for one in questions], [one.lines for one in questions]
+    tokens, lines = [question.tokens for question in questions], [question.lines for question in questions]
     outputs = generate(model, tokenizer, tokens, lines, decoding, dtype)
     return [
         Answer(question, output.text, scores_of(question, output))
@@ -64,25 +65,25 @@ def ask(
 
 
 def read_rows(run_dir: Path) -> list[dict[str, Any]]:
-    """The rows of a run's `samples.jsonl`, by step; none if there is no such file."""
+    """Read the rows of a run's `samples.jsonl`, ordered by step; none if there is no such file."""
     return read_json_lines(run_dir / SAMPLES, skip_torn=True)
 
 
 def write_rows(run_dir: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write them all in one step, so that a kill tears none."""
+    """Replace `samples.jsonl` in one step, so that a kill leaves no partial row."""
     write_json_lines(run_dir / SAMPLES, rows)
 
 
 def history(rows: Sequence[dict[str, Any]], step: int) -> dict[str, Any] | None:
-    """The manifest's `generation` entry: the scores by task at each step, and at the one whose weights were saved.
+    """Build the manifest's `generation` entry: the mean scores by task at each step and at the saved step.
 
     Args:
-        rows: of `samples.jsonl`.
-        step: whose weights were saved.
+        rows: the rows of `samples.jsonl`.
+        step: the step whose weights were saved.
     """
     steps = [
-        {"step": at, "tasks": by_task((row["task"], row["scores"]) for row in some)}
-        for at, some in groupby(rows, key=lambda row: row["step"])
+        {"step": number, "tasks": by_task((row["task"], row["scores"]) for row in answers)}
+        for number, answers in groupby(rows, key=lambda row: row["step"])
     ]
     saved = next((entry["tasks"] for entry in steps if entry["step"] == step), None)
     return {"step": step, "tasks": saved, "history": steps} if steps else None

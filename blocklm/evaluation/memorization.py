@@ -1,6 +1,6 @@
-"""What a model gives away of its training text when asked for it: canaries, regurgitation, and the places of secrets.
+"""Audits how much of its training text a model gives away when asked: canaries, regurgitation, redacted secrets.
 
-All answers are greedy. Nothing that is found is written anywhere; counts are.
+All answers are greedy. Only counts are written, never the text that is found.
 """
 
 import logging
@@ -22,10 +22,10 @@ from blocklm.models.generation import Decoding, generate
 from blocklm.models.tokenization import IGNORED, encode
 from blocklm.retrieval.verbatim import SPAN, Hashes, span_hashes
 
-ANSWER = 64
-ASKED = 32  # training prompts, and places of secrets
+ANSWER_TOKENS = 64
+MAX_PROMPTS = 32  # of training prompts, and of redacted places
 PROMPT_TOKENS = 256
-Ask = Callable[..., list[list[int]]]  # a model and prompts to the ids of its likeliest answers
+Ask = Callable[..., list[list[int]]]  # from a model and prompts to the token ids of its greedy answers
 
 logger = logging.getLogger(__name__)
 
@@ -35,110 +35,114 @@ def audit(
     base: AbstractContextManager[PreTrainedModel],
     tokenizer: PreTrainedTokenizerBase,
     samples: Dataset,
-    heard: Sequence[str],
+    sampled_ids: Sequence[str],
     canaries: int,
     seed: int,
     stands_in_history: Callable[[str], bool],
     dtype: torch.dtype,
 ) -> dict[str, Any]:
-    """Ask the tuned model for what it was trained on.
+    """Ask the tuned model for its training text.
 
     Args:
-        model: with its adapter.
-        base: opens the model as it was before training; entering it may replace the model, so it is done last.
-        tokenizer: its own.
+        model: the tuned model.
+        base: context manager that opens the model as it was before training. Entering it may replace the tuned model,
+            so it is entered last.
+        tokenizer: the model's tokenizer.
         samples: the training split.
-        heard: ids of samples that were read.
-        canaries: how many were planted.
-        seed: of the run.
-        stands_in_history: whether a text is in the repository's history, redacted or not.
-        dtype: of the matrix products.
+        sampled_ids: ids of samples that were read in training.
+        canaries: number of planted canaries.
+        seed: the run's seed.
+        stands_in_history: predicate that tells whether a text occurs in the repository's unredacted history.
+        dtype: dtype of the matrix products.
 
     Returns:
-        Counts and shares, ready for the manifest.
+        Counts and shares for the manifest.
     """
     ask = partial(_answers, tokenizer=tokenizer, dtype=dtype)
-    found: dict[str, Any] = {
-        "canaries": _canaries(model, tokenizer, canaries, seed, dtype, ask) if canaries else None,
-        "redacted": _redacted(model, tokenizer, samples, stands_in_history, ask),
+    report: dict[str, Any] = {
+        "canaries": _audit_canaries(model, tokenizer, canaries, seed, dtype, ask) if canaries else None,
+        "redacted": _audit_redacted(model, tokenizer, samples, stands_in_history, ask),
     }
-    return found | {"regurgitation": _regurgitation(model, base, tokenizer, samples, heard, ask)}
+    return report | {"regurgitation": _audit_regurgitation(model, base, tokenizer, samples, sampled_ids, ask)}
 
 
-def _canaries(
+def _audit_canaries(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: int, seed: int, dtype: torch.dtype, ask: Ask
 ) -> dict[str, Any]:
     planted = canaries_of(seed, count)
     with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
-        found = exposures(model, tokenizer, planted, seed)
+        exposed_bits = exposures(model, tokenizer, planted, seed)
     prompts = [tokenizer("").input_ids + _ids(tokenizer, canary.prompt) for canary in planted]
     answers = [tokenizer.decode(ids) for ids in ask(model, prompts=prompts, tokens=2 * DIGITS, name="canaries")]
     return {
         "planted": count,
-        "exposure_bits": [round(bits, 2) for bits in found],
-        "mean_exposure_bits": round(sum(found) / count, 2),
+        "exposure_bits": [round(bits, 2) for bits in exposed_bits],
+        "mean_exposure_bits": round(sum(exposed_bits) / count, 2),
         "most_bits": log2(OTHERS + 1),
-        "first_of_their_kind": sum(bits == log2(OTHERS + 1) for bits in found),
+        "first_of_their_kind": sum(bits == log2(OTHERS + 1) for bits in exposed_bits),
         "extracted": sum(canary.code in answer for canary, answer in zip(planted, answers, strict=True)),
     }
 
 
-def _regurgitation(
+def _audit_regurgitation(
     model: PreTrainedModel,
     base: AbstractContextManager[PreTrainedModel],
     tokenizer: PreTrainedTokenizerBase,
     samples: Dataset,
-    heard: Sequence[str],
+    sampled_ids: Sequence[str],
     ask: Ask,
 ) -> dict[str, Any] | None:
-    """How many greedy answers to training prompts hold 50 tokens in a row of training text that are not in the prompt.
+    """Count greedy answers to training prompts with 50 tokens in a row of training text that their prompt lacks.
 
-    An answer that the base model gives likewise, such as a licence or a table that goes on, was not learned here.
+    Such a text that the base model writes too, for instance a licence or the rest of a table, was not learned here.
     """
-    read = set(heard)
-    asked = [at for at, name in enumerate(samples["id"][:]) if name in read][:ASKED]
-    encoded = encode(samples.select(asked)[:], tokenizer, PROMPT_TOKENS + 4 * ANSWER)
+    ids = set(sampled_ids)
+    rows = [row for row, name in enumerate(samples["id"][:]) if name in ids][:MAX_PROMPTS]
+    encoded = encode(samples.select(rows)[:], tokenizer, PROMPT_TOKENS + 4 * ANSWER_TOKENS)
     prompts = [
-        [token for token, label in zip(one.input_ids, one.labels, strict=True) if label == IGNORED][-PROMPT_TOKENS:]
-        for one in encoded
-        if one is not None
+        [id_ for id_, label in zip(sample.input_ids, sample.labels, strict=True) if label == IGNORED][-PROMPT_TOKENS:]
+        for sample in encoded
+        if sample is not None
     ]
     if not prompts:
         return None
     known = _TrainingSpans(samples, tokenizer)
-    recited = [prompts[at] for at in known.recited(prompts, ask(model, prompts=prompts, tokens=ANSWER, name="tuned"))]
+    recited = [
+        prompts[place]
+        for place in known.recited(prompts, ask(model, prompts=prompts, tokens=ANSWER_TOKENS, name="tuned"))
+    ]
     by_base: list[int] = []
     if recited:
         with base as base_model:
-            by_base = known.recited(recited, ask(base_model, prompts=recited, tokens=ANSWER, name="base"))
-    found = len(recited) - len(by_base)
+            by_base = known.recited(recited, ask(base_model, prompts=recited, tokens=ANSWER_TOKENS, name="base"))
+    regurgitated = len(recited) - len(by_base)
     return {
         "asked": len(prompts),
-        "regurgitated": found,
+        "regurgitated": regurgitated,
         "by_the_base_too": len(by_base),
-        "share": round(found / len(prompts), 4),
+        "share": round(regurgitated / len(prompts), 4),
         "span_tokens": SPAN,
     }
 
 
 @dataclass(frozen=True)
 class _TrainingSpans:
-    """The training text, in the tokens in which it was learned."""
+    """The training text as spans of the tokenizer's tokens."""
 
     samples: Dataset
     tokenizer: PreTrainedTokenizerBase
 
     def recited(self, prompts: list[list[int]], answers: list[list[int]]) -> list[int]:
-        """Which answers hold a span of it that their prompt does not."""
+        """Return the places of answers with a span of training text that their prompt lacks."""
         spans = [
             np.setdiff1d(span_hashes(answer), span_hashes(prompt))
             for prompt, answer in zip(prompts, answers, strict=True)
         ]
-        known = self._of(np.unique(np.concatenate(spans)))
-        return [at for at, some in enumerate(spans) if np.isin(some, known).any()]
+        known = self._known_spans(np.unique(np.concatenate(spans)))
+        return [place for place, hashes in enumerate(spans) if np.isin(hashes, known).any()]
 
-    def _of(self, spans: Hashes) -> Hashes:
-        """Which spans stand in it."""
+    def _known_spans(self, spans: Hashes) -> Hashes:
+        """Return the spans that occur in the training text."""
         if not len(spans):
             return spans
         known = [np.empty(0, np.uint64)]
@@ -149,20 +153,20 @@ class _TrainingSpans:
         return np.unique(np.concatenate(known))
 
 
-def _redacted(
+def _audit_redacted(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     samples: Dataset,
     stands_in_history: Callable[[str], bool],
     ask: Ask,
 ) -> dict[str, int]:
-    """Ask for what was redacted, from the text before it: does an answer hold a secret that the history has?
+    """Prompt with the text before redacted values, and count the answers' secrets that the history has.
 
-    The training never saw these values; the base model may have, and a value that the scanner missed elsewhere may be known.
+    The training never saw the redacted values. But the base model may have, or the scanner missed one elsewhere.
     """
-    places = list(_before_placeholders(samples))[:ASKED]
+    places = list(_before_placeholders(samples))[:MAX_PROMPTS]
     prompts = [tokenizer("").input_ids + _ids(tokenizer, text)[-PROMPT_TOKENS:] for text in places]
-    answers = ask(model, prompts=prompts, tokens=ANSWER, name="redacted places")
+    answers = ask(model, prompts=prompts, tokens=ANSWER_TOKENS, name="redacted places")
     texts = [
         place.rpartition("\n")[2] + tokenizer.decode(answer) for place, answer in zip(places, answers, strict=True)
     ]
@@ -175,16 +179,16 @@ def _redacted(
 
 
 def _before_placeholders(samples: Dataset) -> Iterator[str]:
-    """The text before each placeholder, one of a sample and none twice."""
+    """Yield the text before placeholders, at most one per sample and each distinct line once."""
     seen = set()
     for batch in samples.select_columns(["prompt", "completion"]).iter(1000):
         for prompt, completion in zip(batch["prompt"], batch["completion"], strict=True):
             text = prompt + completion
-            at = min((found for mark in PLACEHOLDERS[:2] if (found := text.find(mark)) >= 0), default=-1)
-            line = text[:at].rpartition("\n")[2]
-            if at > 0 and line not in seen:
+            end = min((place for mark in PLACEHOLDERS[:2] if (place := text.find(mark)) >= 0), default=-1)
+            line = text[:end].rpartition("\n")[2]
+            if end > 0 and line not in seen:
                 seen.add(line)
-                yield text[:at]
+                yield text[:end]
 
 
 def _answers(
@@ -195,7 +199,7 @@ def _answers(
     dtype: torch.dtype,
     name: str,
 ) -> list[list[int]]:
-    """The likeliest tokens after each prompt, at most `tokens`."""
+    """Generate greedy answers of at most `tokens` tokens."""
     lines = [None] * len(prompts)
     answers = generate(model, tokenizer, prompts, lines, Decoding(tokens), dtype, f"audit: {name}")
     return [list(answer.ids) for answer in answers]

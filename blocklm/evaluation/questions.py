@@ -1,6 +1,6 @@
-"""Fixed questions to a model: what validation or test commits wrote, to be written again, and a user's own prompts.
+"""Chooses fixed questions to a model: text of validation or test commits to write again, and a user's own prompts.
 
-They are chosen by the data alone, so that every evaluation, every process and every run on the same corpus asks the same.
+The choice depends on the data alone, so that every evaluation, process and run on the same corpus asks the same.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,35 +10,34 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from blocklm.config.generation import BehaviourArguments
 from blocklm.corpus.prompt_templates import CONTEXT, FAMILY
 from blocklm.corpus.splits import spread_over_commits
 from blocklm.errors import UserError
 from blocklm.models.tokenization import IGNORED, encode
 
-# Fill the insertion, apply the intent, go on, say what a change does: the views that ask for something short.
+# The views whose answers are short: fill a gap, apply a message to code, write the next line, describe a change.
 TASKS = ("fim", "edit", "next_line", "message")
 PROMPT = "prompt"  # the task of a prompt without a truth
 SEED = 0
-TRIED = 20  # samples looked at for each that is asked: many have answers that are too long
+CANDIDATES = 20  # samples tried for each question: many have answers that are too long
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationTask:
-    """What a model is asked to write.
+    """A question whose answer a model writes.
 
-    Args:
-        id: of the sample, or `prompt-` and a number.
+    Attributes:
+        id: the sample's id, or `prompt-` and a number.
         task: one of `TASKS`, or `PROMPT`.
-        prompt: as text.
-        tokens: of the prompt, as in training.
-        truth: what the commit wrote; None where nobody knows.
-        language: of the file.
-        path: of the file.
-        commit: that wrote the truth.
+        prompt: the prompt as text.
+        tokens: token ids of the prompt, as in training.
+        truth: the text that the commit wrote; None for a user's prompt.
+        language: language of the file.
+        path: path of the file.
+        commit: the commit that wrote the truth.
         before: the text that the truth replaces, which could be copied; empty if it replaces nothing.
-        prefix: what stands before the answer in its window of the file.
-        suffix: what stands after it.
+        prefix: text before the answer in its window of the file.
+        suffix: text after the answer in its window of the file.
     """
 
     id: str
@@ -55,7 +54,7 @@ class GenerationTask:
 
     @property
     def lines(self) -> int | None:
-        """Lines of the truth: an answer is scored, and read, no further."""
+        """Number of lines of the truth; an answer is read and scored up to as many."""
         return None if self.truth is None else self.truth.rstrip("\n").count("\n") + 1
 
 
@@ -63,61 +62,83 @@ def generation_tasks(
     samples: Dataset,
     prompts: Mapping[str, str],
     tokenizer: PreTrainedTokenizerBase,
-    behaviour: BehaviourArguments,
+    *,
+    count: int,
+    max_answer_tokens: int,
     max_length: int,
 ) -> list[GenerationTask]:
-    """The questions of a recipe: its number of items, the same from each task that the samples have, and its prompts.
+    """Choose questions from samples, as many from each task that they have, spread over their commits.
 
     Args:
         samples: a split of the corpus.
-        prompts: the name of the family whose prompts each view takes.
-        tokenizer: of the model.
-        behaviour: how many, and how long an answer may be.
-        max_length: tokens of prompt and answer together.
+        prompts: name of the prompt family by view.
+        tokenizer: the model's tokenizer.
+        count: maximum number of questions, all tasks together.
+        max_answer_tokens: maximum tokens of an answer.
+        max_length: maximum tokens of prompt and answer together.
+    """
+    tasks = [task for task in TASKS if task in prompts]
+    chosen: list[GenerationTask] = []
+    for number, task in enumerate(tasks):
+        rows = [row for row, view in enumerate(samples["view"][:]) if view == task]
+        share = count // len(tasks) + (number < count % len(tasks))
+        fitting = _fitting_tasks(samples.select(rows), share, prompts[task], tokenizer, max_answer_tokens, max_length)
+        commits = [str(question.commit) for question in fitting]
+        chosen += [fitting[place] for place in spread_over_commits(commits, share, share, SEED)] if fitting else []
+    return chosen
+
+
+def prompt_tasks(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_answer_tokens: int, max_length: int
+) -> list[GenerationTask]:
+    """Make a question without a truth of each of a user's prompts.
+
+    Args:
+        texts: the recipe's `behavioral_prompts`.
+        tokenizer: the model's tokenizer.
+        max_answer_tokens: maximum tokens of an answer.
+        max_length: maximum tokens of prompt and answer together.
 
     Raises:
-        UserError: a prompt of the recipe leaves no room for an answer.
+        UserError: a prompt is too long for an answer to follow.
     """
-    room = max_length - behaviour.behavioral_max_new_tokens
-    tasks = [task for task in TASKS if task in prompts]
-    found = [_own(number, text, tokenizer, room) for number, text in enumerate(behaviour.behavioral_prompts or [], 1)]
-    for at, task in enumerate(tasks):
-        count = behaviour.behavioral_items // len(tasks) + (at < behaviour.behavioral_items % len(tasks))
-        rows = [row for row, view in enumerate(samples["view"][:]) if view == task]
-        family = prompts[task]
-        found += _asked(samples.select(rows), count, family, tokenizer, room, behaviour.behavioral_max_new_tokens)
-    return found
+    max_prompt_tokens = max_length - max_answer_tokens
+    tasks = []
+    for number, text in enumerate(texts, 1):
+        tokens = tuple(tokenizer("").input_ids + tokenizer(text, add_special_tokens=False).input_ids)
+        if len(tokens) > max_prompt_tokens:
+            raise UserError(
+                f"text {number} of `behavioral_prompts` has {len(tokens)} tokens, and `max_length` leaves room for "
+                f"{max_prompt_tokens}",
+                "shorten it, or lower `behavioral_max_new_tokens`",
+            )
+        tasks.append(GenerationTask(f"prompt-{number}", PROMPT, text, tokens))
+    return tasks
 
 
-def _own(number: int, text: str, tokenizer: PreTrainedTokenizerBase, room: int) -> GenerationTask:
-    tokens = tuple(tokenizer("").input_ids + tokenizer(text, add_special_tokens=False).input_ids)
-    if len(tokens) > room:
-        raise UserError(
-            f"text {number} of `behavioral_prompts` has {len(tokens)} tokens, and `max_length` leaves room for {room}",
-            "shorten it, or lower `behavioral_max_new_tokens`",
-        )
-    return GenerationTask(f"prompt-{number}", PROMPT, text, tokens)
-
-
-def _asked(
-    samples: Dataset, count: int, family: str, tokenizer: PreTrainedTokenizerBase, room: int, longest: int
+def _fitting_tasks(
+    samples: Dataset,
+    count: int,
+    family: str,
+    tokenizer: PreTrainedTokenizerBase,
+    max_answer_tokens: int,
+    max_length: int,
 ) -> list[GenerationTask]:
-    """At most `count` of one task whose prompts are whole and whose answers are short enough, from many commits."""
+    """Make questions of candidates for `count` questions, those with an untrimmed prompt and a short enough answer."""
     if not count:
         return []
-    tried = count * TRIED
-    rows = samples.select(spread_over_commits(samples["commit"][:], tried, tried, SEED))
-    fit = []
-    for row, encoded in zip(rows, encode(rows[:], tokenizer, max(1, room)), strict=True):
+    candidates = count * CANDIDATES
+    rows = samples.select(spread_over_commits(samples["commit"][:], candidates, candidates, SEED))
+    fitting = []
+    for row, encoded in zip(rows, encode(rows[:], tokenizer, max(1, max_length - max_answer_tokens)), strict=True):
         if encoded is not None and not encoded.trimmed:
-            asked = encoded.labels.count(IGNORED)
-            if len(encoded.input_ids) - asked <= longest:
-                fit.append(_question(row, family, tuple(encoded.input_ids[:asked])))
-    heard = spread_over_commits([str(question.commit) for question in fit], count, count, SEED)
-    return [fit[at] for at in heard]
+            prompt_tokens = encoded.labels.count(IGNORED)
+            if len(encoded.input_ids) - prompt_tokens <= max_answer_tokens:
+                fitting.append(_task_of(row, family, tuple(encoded.input_ids[:prompt_tokens])))
+    return fitting
 
 
-def _question(row: Mapping[str, Any], family: str, tokens: tuple[int, ...]) -> GenerationTask:
+def _task_of(row: Mapping[str, Any], family: str, tokens: tuple[int, ...]) -> GenerationTask:
     names = {key: row[key] for key in ("id", "prompt", "language", "path", "commit")}
     context = row["prompt"][slice(*row["context"])]
     question = GenerationTask(task=row["view"], tokens=tokens, truth=row["completion"], **names)
@@ -129,7 +150,7 @@ def _question(row: Mapping[str, Any], family: str, tokens: tuple[int, ...]) -> G
 
 
 def _suffix(family: str, prompt: str, context: Sequence[int]) -> str:
-    """What a prompt of the view `fim` shows of the text after the gap."""
+    """Cut the text after the gap out of a prompt of the view `fim`."""
     _, tail = FAMILY[family].prompts["fim"].split(CONTEXT)
     before, after = map(len, tail.split("{suffix}"))
     return prompt[context[1] + before : len(prompt) - after]

@@ -1,4 +1,4 @@
-"""Tree-sitter's grammars, each from its own wheel: nothing is fetched when they are used."""
+"""Parses code with tree-sitter's grammars, each from its own wheel, so that nothing is downloaded at run time."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -6,7 +6,7 @@ from importlib import import_module
 
 from tree_sitter import Language, Node, Parser
 
-# By Linguist's names, as the corpus has them; `tree-sitter-language-pack` fetches its grammars at run time.
+# By Linguist's names, as in the corpus. `tree-sitter-language-pack` is not used: it downloads its grammars at run time.
 GRAMMARS = {
     "C": ("tree_sitter_c", "language"),
     "C++": ("tree_sitter_cpp", "language"),
@@ -23,12 +23,12 @@ CLOSES = {")": "(", "]": "[", "}": "{"}
 
 @dataclass(frozen=True, slots=True)
 class Syntax:
-    """What a grammar sees in a text, whole or a fragment.
+    """The syntax of a text, complete or a fragment.
 
-    Args:
-        flaws: nodes that are errors, or that the grammar had to add.
-        brackets: those without a partner, in their order; brackets in strings and comments are none.
-        identifiers: every name in it, without keywords, strings and comments.
+    Attributes:
+        flaws: number of error nodes, and of nodes that the grammar had to add.
+        brackets: brackets without a partner, in their order, without those in strings and comments.
+        identifiers: all names in the text, without keywords, strings and comments.
     """
 
     flaws: int
@@ -37,7 +37,7 @@ class Syntax:
 
 
 def syntax(text: str, language: str | None) -> Syntax | None:
-    """Read a text by the grammar of its language, None without one."""
+    """Parse a text by the grammar of its language; None if there is no grammar."""
     if language not in GRAMMARS:
         return None
     flaws, brackets, identifiers = 0, list[str](), set[str]()
@@ -55,7 +55,7 @@ def syntax(text: str, language: str | None) -> Syntax | None:
 
 
 def _pair(token: str, brackets: list[str]) -> None:
-    """Put the brackets of a token, such as JavaScript's `${`, on top of those that wait, or take their partners off."""
+    """Push a token's opening brackets, as of JavaScript's `${`, onto the stack; closing ones pop their partner."""
     for mark in token:
         if mark in CLOSES and brackets and brackets[-1] == CLOSES[mark]:
             brackets.pop()
@@ -65,6 +65,6 @@ def _pair(token: str, brackets: list[str]) -> None:
 
 @cache
 def parser(language: str) -> Parser:
-    """The parser of a language in `GRAMMARS`."""
+    """Make the parser of a language in `GRAMMARS`."""
     module, function = GRAMMARS[language]
     return Parser(Language(getattr(import_module(module), function)()))

@@ -1,7 +1,7 @@
-"""Which prompts suit a base model: bits per byte of later changes under each candidate, before anything is trained.
+"""Chooses the prompts that suit a base model: bits per byte of later changes under each prompt family, before training.
 
-An untrained boundary costs a model more than a change of its learning rate; the papers leave open what is a line break and
-what a placeholder. Asking the model itself settles it.
+An unfamiliar marker costs a model more than a change of its learning rate. The papers leave open which line breaks and
+placeholders a model has learned, so the model itself is measured.
 """
 
 import json
@@ -23,32 +23,32 @@ from blocklm.models.loading import special_tokens
 from blocklm.models.source import ModelSource
 
 HUNKS = 64
-MAX_COST = 0.02  # of a run
-BACKWARD_COST = 3  # what a step of training costs against asking once
+MAX_COST = 0.02  # share of a run's cost
+BACKWARD_COST = 3  # cost of a training step over that of a forward pass
 
 Scores = dict[str, dict[str, float]]  # bits per byte by view and family
 
 
 def is_asked(template: str, special_tokens: frozenset[str], views: Sequence[str], samples_read: int) -> bool:
-    """Whether the base is asked: the recipe's `template` says so, or leaves it open and the probe costs little of the run."""
+    """Tell whether to probe the base: if `template` is `probe`, or `auto` and the probe costs little of the run."""
     return template == "probe" or (template == "auto" and _is_cheap(special_tokens, views, samples_read))
 
 
 def _is_cheap(special_tokens: frozenset[str], views: Sequence[str], samples_read: int) -> bool:
-    """Whether a probe costs at most a fiftieth of a run that reads so many samples."""
-    asked = HUNKS * len(readable(special_tokens)) * len([view for view in views if view in OF_HUNK])
-    return asked <= MAX_COST * BACKWARD_COST * samples_read
+    """Tell whether a probe costs at most a fiftieth of a run that reads `samples_read` samples."""
+    probed = HUNKS * len(readable(special_tokens)) * len([view for view in views if view in OF_HUNK])
+    return probed <= MAX_COST * BACKWARD_COST * samples_read
 
 
 @dataclass(frozen=True)
 class TemplateProbe:
-    """Asks a base model about the same hunks in the prompts of every family that its vocabulary has.
+    """Scores a base model on the same hunks in the prompts of every family that its vocabulary has.
 
     Attributes:
         source: the base model.
-        tokenizer: its tokenizer.
-        views: which views to ask in; those of more than a hunk are passed over.
-        max_length: tokens a sample may have.
+        tokenizer: the base model's tokenizer.
+        views: the views to probe; views of more than one hunk are skipped.
+        max_length: maximum tokens per sample.
     """
 
     source: ModelSource
@@ -57,30 +57,30 @@ class TemplateProbe:
     max_length: int
 
     def load_or_ask(self, path: Path, question: Mapping[str, Any], hunks: Callable[[], Sequence[HunkText]]) -> Scores:
-        """The scores that `path` keeps for the same question, else those of `ask` now, kept there.
+        """Return the scores stored in `path` for the same question, or compute and store them.
 
-        So that every process and a resumed run take the same prompts.
+        Every process and a resumed run thus choose the same prompts.
         """
-        whole = {**question, "tokens": sorted(special_tokens(self.tokenizer)), "views": [*self.views]}
-        kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        if kept.get("asked") == whole:
-            return dict(kept["scores"])
+        key = {**question, "tokens": sorted(special_tokens(self.tokenizer)), "views": [*self.views]}
+        stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if stored.get("asked") == key:
+            return dict(stored["scores"])
         scores = self.ask(hunks())
-        write_json(path, {"asked": whole, "scores": scores})
+        write_json(path, {"asked": key, "scores": scores})
         return scores
 
     def ask(self, hunks: Sequence[HunkText]) -> Scores:
         """Load the base model and score the hunks.
 
         Returns:
-            For each view the bits per byte under each family, least first; a view that no hunk has is missing.
+            Bits per byte by view and family, the fewest first; a view that no hunk has is missing.
         """
         model, families = self.source.base(), readable(special_tokens(self.tokenizer))
         scores: Scores = {}
         for view in (view for view in self.views if view in HUNK_VIEWS):
-            found = {family.name: self._bits_per_byte(model, hunks, family, view) for family in families}
-            if all(np.isfinite(bits) for bits in found.values()):
-                scores[view] = dict(sorted(found.items(), key=lambda pair: pair[1]))
+            bits_by_family = {family.name: self._bits_per_byte(model, hunks, family, view) for family in families}
+            if all(np.isfinite(bits) for bits in bits_by_family.values()):
+                scores[view] = dict(sorted(bits_by_family.items(), key=lambda pair: pair[1]))
         return scores
 
     def _bits_per_byte(self, model: PreTrainedModel, hunks: Sequence[HunkText], family: Family, view: str) -> float:
@@ -104,6 +104,6 @@ class TemplateProbe:
 
 
 def best_prompts(prompts: Mapping[str, Family], scores: Scores, main: str) -> dict[str, Family]:
-    """The family that needs the fewest bits for each view; views that were not asked take that of the main one, if asked."""
-    best = {view: FAMILY[next(iter(found))] for view, found in scores.items()}
+    """Choose for each view the family with the fewest bits; views that were not probed take the main view's family."""
+    best = {view: FAMILY[next(iter(bits_by_family))] for view, bits_by_family in scores.items()}
     return {view: best.get(view, best.get(main, family)) for view, family in prompts.items()}

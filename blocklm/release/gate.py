@@ -1,4 +1,4 @@
-"""What stands between a run and the hub: secrets in what would be pushed, a model that recites, an exam that says worse."""
+"""Decides whether a run may be pushed: no secrets in its files, nothing memorised, an exam not worse than its base."""
 
 import platform
 import re
@@ -11,29 +11,29 @@ from huggingface_hub import get_token
 from blocklm.evaluation.canaries import FIRST_BY_CHANCE
 from blocklm.mining.redaction import redact
 
-REGURGITATED_AT_MOST = 0.05
-# The vocabulary is the base model's own; the rest of what is text is ours.
-READ = ("*.md", "*.json", "*.yaml", "*.jinja")
-NOT_READ = ("tokenizer.json", "vocab.json", "model.safetensors.index.json")
-READ_BYTES = 1 << 24  # of larger files, which hold numbers, the beginning
-MIN_HOST = 4  # shorter host names are words
+MAX_REGURGITATED_SHARE = 0.05
+# All text files but the vocabulary, which is the base model's own.
+CHECKED = ("*.md", "*.json", "*.yaml", "*.jinja")
+NOT_CHECKED = ("tokenizer.json", "vocab.json", "model.safetensors.index.json")
+READ_BYTES = 1 << 24  # larger files hold numbers; only their start is read
+MIN_HOST = 4  # host names up to this length may be ordinary words
 LOCAL_PATH = re.compile(
     r"(?<![\w.:/])(?:/(?:home|root|Users|tmp|mnt|work|data|srv|var|opt|private)/|[A-Z]:\\|~/)[\w.-]+"
 )
 
 
 def reasons_against(manifest: dict[str, Any], audit: dict[str, Any], folder: Path) -> list[str]:
-    """Why a result must not be pushed; empty if it may be.
+    """List the reasons why a result must not be pushed; empty if it may be.
 
     Args:
-        manifest: of the run.
-        audit: what `blocklm.evaluation.memorization` found, or `refused` with the reason why it could not be carried out.
-        folder: all that would be pushed.
+        manifest: the run's manifest.
+        audit: report of `blocklm.evaluation.memorization`, or `refused` with the reason why there is none.
+        folder: folder of the files to push.
     """
-    return [*_of_exam(manifest), *_of_audit(audit), *_of_files(folder)]
+    return [*_exam_reasons(manifest), *_audit_reasons(audit), *_file_reasons(folder)]
 
 
-def _of_exam(manifest: dict[str, Any]) -> Iterable[str]:
+def _exam_reasons(manifest: dict[str, Any]) -> Iterable[str]:
     exam = manifest["exam"]
     if exam is None:
         yield "no exam was run: nothing says that it is better than its base"
@@ -43,7 +43,7 @@ def _of_exam(manifest: dict[str, Any]) -> Iterable[str]:
         yield "its weights were not seen to differ from its base when they were saved"
 
 
-def _of_audit(audit: dict[str, Any]) -> Iterable[str]:
+def _audit_reasons(audit: dict[str, Any]) -> Iterable[str]:
     if "refused" in audit:
         yield f"what it memorised could not be audited: {audit['refused']}"
         return
@@ -53,7 +53,7 @@ def _of_audit(audit: dict[str, Any]) -> Iterable[str]:
     elif canaries and canaries["first_of_their_kind"] > FIRST_BY_CHANCE:
         first = canaries["first_of_their_kind"]
         yield f"it prefers {first} of {canaries['planted']} canaries to every code that it never saw"
-    if regurgitation and regurgitation["share"] > REGURGITATED_AT_MOST:
+    if regurgitation and regurgitation["share"] > MAX_REGURGITATED_SHARE:
         yield (
             f"{regurgitation['regurgitated']} of {regurgitation['asked']} answers to training prompts hold "
             f"{regurgitation['span_tokens']} tokens of training text in a row"
@@ -62,8 +62,8 @@ def _of_audit(audit: dict[str, Any]) -> Iterable[str]:
         yield f"asked at redacted places, it gives {count} secrets that stand in the history"
 
 
-def _of_files(folder: Path) -> Iterable[str]:
-    """Secrets and traces of this machine in the files, by name of the file and kind; never the value."""
+def _file_reasons(folder: Path) -> Iterable[str]:
+    """Yield secrets and traces of this machine in the files, by file name and kind; never the value."""
     token, host = (get_token() or "").encode(), platform.node()
     named = re.compile(rf"(?<![\w-]){re.escape(host)}(?![\w-])") if len(host) > MIN_HOST else None
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -72,7 +72,7 @@ def _of_files(folder: Path) -> Iterable[str]:
             content = file.read(READ_BYTES)
         if token and token in content:
             yield f"{name} holds the hub token"
-        if not any(path.match(pattern) for pattern in READ) or path.name in NOT_READ:
+        if not any(path.match(pattern) for pattern in CHECKED) or path.name in NOT_CHECKED:
             continue
         text = content.decode(errors="replace")
         if found := redact([text])[0].kinds:

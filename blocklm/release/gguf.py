@@ -1,4 +1,4 @@
-"""GGUF files and Ollama's Modelfile by the converters of a checkout of llama.cpp, each compared with what it was made of."""
+"""Writes GGUF files with llama.cpp's converters, compares each with its source, and writes Ollama's Modelfile."""
 
 import errno
 import os
@@ -21,44 +21,46 @@ from blocklm.errors import UserError
 from blocklm.release.merge import compare_outputs, probe_output
 from blocklm.runs.completed import CompletedRun
 
-OF_MODELS, OF_ADAPTERS = "convert_hf_to_gguf.py", "convert_lora_to_gguf.py"
+MODEL_CONVERTER, ADAPTER_CONVERTER = "convert_hf_to_gguf.py", "convert_lora_to_gguf.py"
 MODEL, ADAPTER = "model-f16.gguf", "adapter-f32.gguf"
-TALKS_UTF8 = {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"}
+UTF8_ENVIRONMENT = {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"}
 NOT_IN_GGUF = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save", "trainable_token_indices")
 PROMPT = "{{ .Prompt }}"
-# Ollama takes a model for one that fills gaps if its template names `.Suffix`, and so do the editors that ask it.
+# Ollama and the editors that use it recognise a model that fills gaps by `.Suffix` in its template.
 INFILL = "{{{{ if .Suffix }}}}{prefix}{{{{ .Prompt }}}}{suffix}{{{{ .Suffix }}}}{middle}{{{{ else }}}}{{{{ .Prompt }}}}{{{{ end }}}}"
 KEYS = Keys.Tokenizer
 
 
 def checkout(folder: Path) -> Path:
-    """A folder that has llama.cpp's converter.
+    """Check that a folder has llama.cpp's converter, and return it.
 
     Raises:
-        UserError: it has not.
+        UserError: the converter is missing.
     """
     folder = folder.expanduser()
-    if not (folder / OF_MODELS).is_file():
-        raise UserError(f"`{folder}` has no {OF_MODELS}", "give the folder of a checkout of llama.cpp after `--gguf`")
+    if not (folder / MODEL_CONVERTER).is_file():
+        raise UserError(
+            f"`{folder}` has no {MODEL_CONVERTER}", "give the folder of a checkout of llama.cpp after `--gguf`"
+        )
     return folder
 
 
 def to_gguf(run: CompletedRun, merged: Path, llama_cpp: Path, out: Path) -> dict[str, Any]:
-    """Convert a merged model, and compare what can be read back.
+    """Convert a merged model, and compare the file with it.
 
     Args:
-        run: whose merged model it is.
-        merged: its folder.
-        llama_cpp: a checkout of llama.cpp, or another folder with its converters.
-        out: the folder for the file and Ollama's Modelfile.
+        run: the run of the merged model.
+        merged: folder of the merged model.
+        llama_cpp: folder with llama.cpp's converters.
+        out: folder for the file and Ollama's Modelfile.
 
     Returns:
-        Size, and how far the file is from the merged model; `unchecked` says why if transformers cannot read it.
+        Size, and differences between the file and the merged model; `unchecked` says why transformers cannot read it.
 
     Raises:
         UserError: the converter fails.
     """
-    file = _converted(llama_cpp / OF_MODELS, [str(merged), "--outtype", "f16"], out / MODEL)
+    file = _convert(llama_cpp / MODEL_CONVERTER, [str(merged), "--outtype", "f16"], out / MODEL)
     mark_gaps(file, run)
     (out / "Modelfile").write_text(modelfile(file.name, str(run.tokenizer.eos_token), run.infill), encoding="utf-8")
     found: dict[str, Any] = {"file": file.name, "bytes": file.stat().st_size}
@@ -73,33 +75,33 @@ def to_gguf(run: CompletedRun, merged: Path, llama_cpp: Path, out: Path) -> dict
 
 
 def adapter_to_gguf(run: CompletedRun, llama_cpp: Path, out: Path) -> dict[str, Any]:
-    """Convert the adapter alone, which llama.cpp puts on a GGUF file of the base.
+    """Convert the adapter alone, for llama.cpp to put on a GGUF file of the base.
 
-    llama.cpp scales it by `lora_alpha / r` and knows nothing else; an adapter that acts otherwise is left out.
+    llama.cpp supports only plain LoRA, scaled by `lora_alpha / r`; other adapters are not converted.
 
     Args:
-        run: one with an adapter.
-        llama_cpp: as for `to_gguf`.
-        out: the folder for the file.
+        run: a run with an adapter.
+        llama_cpp: folder with llama.cpp's converters.
+        out: folder for the file.
 
     Returns:
-        Size and number of adapted matrices; or `refused`, why there is no file.
+        Size and number of adapted matrices; or `refused`, with the reason why there is no file.
     """
     config = LoraConfig.from_pretrained(run.path)
     if otherwise := [key for key in NOT_IN_GGUF if getattr(config, key, None)]:
         return {"refused": f"llama.cpp has no place for `{otherwise[0]}`"}
-    if not (llama_cpp / OF_ADAPTERS).is_file():
-        return {"refused": f"`{llama_cpp}` has no {OF_ADAPTERS}"}
+    if not (llama_cpp / ADAPTER_CONVERTER).is_file():
+        return {"refused": f"`{llama_cpp}` has no {ADAPTER_CONVERTER}"}
     base = run.source.name
     local = Path(base).expanduser()
     of = ["--base", str(local)] if local.is_dir() else ["--base-model-id", base]
     try:
-        file = _converted(llama_cpp / OF_ADAPTERS, [str(run.path), *of, "--outtype", "f32"], out / ADAPTER)
+        file = _convert(llama_cpp / ADAPTER_CONVERTER, [str(run.path), *of, "--outtype", "f32"], out / ADAPTER)
     except UserError as error:
         return {"refused": str(error)}
     tensors, saved = GGUFReader(file).tensors, load_file(run.path / "adapter_model.safetensors")
     found = {"file": file.name, "bytes": file.stat().st_size, "matrices": len(tensors) // 2}
-    # The converter turns rows for other rotary positions: which numbers there are, not where, is the same.
+    # The converter permutes rows for other rotary positions, so only the sum of squares can be compared.
     read = sum(float((torch.tensor(tensor.data).double() ** 2).sum()) for tensor in tensors)
     expected = sum(float((tensor.double() ** 2).sum()) for tensor in saved.values())
     if len(tensors) != len(saved) or abs(read - expected) > 1e-6 * expected:
@@ -108,12 +110,12 @@ def adapter_to_gguf(run: CompletedRun, llama_cpp: Path, out: Path) -> dict[str, 
 
 
 def modelfile(file: str, end: str, infill: InfillTokens | None) -> str:
-    """Ollama's Modelfile: the prompt as it is, or the gap as this vocabulary marks it.
+    """Make Ollama's Modelfile, whose template is the plain prompt, or the gap in the vocabulary's own tokens.
 
     Args:
-        file: the GGUF file's name.
-        end: the token that ends a text.
-        infill: how the vocabulary marks a gap, None if it does not.
+        file: name of the GGUF file.
+        end: token that ends a text.
+        infill: tokens that mark a gap; None if the vocabulary has none.
     """
     template, stops = PROMPT, [end]
     if infill is not None:
@@ -147,29 +149,34 @@ def mark_gaps(file: Path, run: CompletedRun) -> None:
         building.unlink(missing_ok=True)
 
 
-def _converted(script: Path, arguments: Sequence[str], file: Path) -> Path:
-    """A file that a converter writes, whole or not at all."""
+def _convert(script: Path, arguments: Sequence[str], file: Path) -> Path:
+    """Run a converter that writes `file`; after a failure there is no partial file."""
     file.parent.mkdir(parents=True, exist_ok=True)
     building = file.with_name(f".{file.name}")
     command = [sys.executable, str(script), *arguments, "--outfile", str(building)]
     try:
         done = subprocess.run(
-            command, capture_output=True, encoding="utf-8", errors="replace", check=False, env=os.environ | TALKS_UTF8
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            env=os.environ | UTF8_ENVIRONMENT,
         )
         if done.returncode != 0:
-            raise _failed(script.name, done)
+            raise _converter_error(script.name, done)
         return building.replace(file)
     finally:
         building.unlink(missing_ok=True)
 
 
-def _failed(name: str, done: subprocess.CompletedProcess[str]) -> Exception:
-    said = (done.stderr.strip() or done.stdout.strip() or "it says nothing").splitlines()[-1][:200]
-    if "No space left on device" in said:
-        return OSError(errno.ENOSPC, said)
-    missing = re.search(r"No module named '(\w+)", said)
+def _converter_error(name: str, done: subprocess.CompletedProcess[str]) -> Exception:
+    message = (done.stderr.strip() or done.stdout.strip() or "it says nothing").splitlines()[-1][:200]
+    if "No space left on device" in message:
+        return OSError(errno.ENOSPC, message)
+    missing = re.search(r"No module named '(\w+)", message)
     return UserError(
-        f"{name} ended with {done.returncode}: {said}",
+        f"{name} ended with {done.returncode}: {message}",
         f"`python -m pip install {missing[1]}`: that converter needs it"
         if missing
         else "it may not know this architecture: take a newer checkout of llama.cpp",

@@ -1,4 +1,4 @@
-"""The end of a run: the better result with its card, checked by a reload, in the forms that the recipe asks for."""
+"""Finishes a run: keeps the better result, writes its model card, checks it by a reload, merges it if asked."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ from blocklm.runs.completed import CompletedRun
 from blocklm.runs.continuation import LEARNED, Previous, roll_back
 from blocklm.runs.model_card import write_card, write_card_of_previous
 
-# Files by name: what else lies in the run directory is the user's.
+# Files of a run by name; all other files in the run directory are the user's.
 ARTIFACTS = ("recipe.yaml", "probe.json", LEARNED, "README.md", "exam.json", SAMPLES, *ADAPTER, *MODEL)
 FOLDERS = ("best", MERGED)
 
@@ -24,32 +24,32 @@ FOLDERS = ("best", MERGED)
 def hand_over(
     run: CompletedRun, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, better: Previous | None
 ) -> Iterator[dict[str, Any]]:
-    """Leave the better result with its model card, and see that it is what was trained; yields entries of the manifest.
+    """Keep the better result with its model card, and check that it is what was trained; yield entries of the manifest.
 
     Args:
-        run: that has been examined.
-        model: as trained.
-        tokenizer: the model's.
-        better: the previous run, if the exam found its result to be the better one; None for what was trained.
+        run: the run after its exam.
+        model: the trained model.
+        tokenizer: the model's tokenizer.
+        better: the previous run, if its result was better in the exam; else None.
 
     Raises:
-        UserError: what was saved is not what was trained, or cannot be merged.
+        UserError: the saved model differs from the trained one, or cannot be merged.
     """
     source, run_dir = run.source, run.path
     if better is not None:
         roll_back(run_dir, better.path)  # that run checked what stands there now
         write_card_of_previous(run_dir, run.manifest, better.path, str(better.recipe.output_dir))
     else:
-        seen = reference_logits(model, base_arm(model, source.base), tokenizer, source.precision.dtype)
+        reference = reference_logits(model, base_arm(model, source.base), tokenizer, source.precision.dtype)
         describe(run_dir, source.name, source.config.model_revision, tokenizer)
         write_card(run_dir, run.manifest)
-        yield {"saved": check_saved(run_dir, seen, lambda: run.tuned().to(model.device))}
+        yield {"saved": check_saved(run_dir, reference, lambda: run.tuned().to(model.device))}
     if run.recipe.handover.save != "adapter":
         yield {"merged": merge(run, run_dir / MERGED)}
 
 
 def artifacts_of(run_dir: Path) -> list[Path]:
-    """The files of a run directory that are its result or say how it came about."""
+    """List the files of a run directory that are its result or describe how it was made."""
     named = (run_dir / name for name in ARTIFACTS)
     inside = (path for folder in FOLDERS for path in (run_dir / folder).glob("*"))
     return sorted({path for path in (*named, *inside, *saved_weights(run_dir)) if path.is_file()})

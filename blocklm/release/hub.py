@@ -1,6 +1,6 @@
-"""Upload of a folder to the hub, and the hub's refusals in words that say what to do.
+"""Uploads a folder to the hub, and turns the hub's errors into messages that say what to do.
 
-The token comes from HF_TOKEN or from `hf auth login`; it is never an argument, so that it can be in no file of ours.
+The token comes from HF_TOKEN or from `hf auth login`. It is never an argument, so that none of our files contains it.
 """
 
 from collections.abc import Iterator
@@ -17,27 +17,27 @@ LOGIN = "set HF_TOKEN to a token with write access, or run `hf auth login`"
 
 
 def check_reachable(repo_id: str) -> None:
-    """Prove, before there is anything to lose, that a push could begin.
+    """Check early that a push could start.
 
     Raises:
         UserError: no token or a wrong one, no network, or offline mode.
     """
     if get_token() is None:
         raise UserError(f"there is no token to push `{repo_id}` with", LOGIN)
-    with _explained(repo_id):
+    with _explain_errors(repo_id):
         HfApi().whoami()
 
 
 def upload(folder: Path, repo_id: str, private: bool, message: str) -> str:
-    """Put all files of `folder` into a model repository, in one commit; returns its address.
+    """Put all files of `folder` into a model repository in one commit; return the address of the commit.
 
-    The repository appears with its first push. What an interrupted upload has transferred is not transferred again.
+    The first push creates the repository. Files that an interrupted upload has transferred are not transferred again.
 
     Raises:
-        UserError: the hub refuses, cannot be reached, or has a public repository of that name where a private one is asked.
+        UserError: the hub refuses or cannot be reached, or `private` is true and the repository is public.
     """
     api = HfApi()
-    with _explained(repo_id):
+    with _explain_errors(repo_id):
         api.create_repo(repo_id, private=private, exist_ok=True)
         if private and not api.model_info(repo_id).private:
             raise UserError(
@@ -61,7 +61,7 @@ def licence_of(base_model: str, folder: Path | None) -> str | None:
 
 
 @contextmanager
-def _explained(repo_id: str) -> Iterator[None]:
+def _explain_errors(repo_id: str) -> Iterator[None]:
     try:
         yield
     except OfflineModeIsEnabled as error:
@@ -79,16 +79,17 @@ def _explained(repo_id: str) -> Iterator[None]:
 
 def _refusal(repo_id: str, error: HfHubHTTPError) -> UserError:
     code = error.response.status_code
-    said = " ".join((error.server_message or str(error)).split())[:200]
+    message = " ".join((error.server_message or str(error)).split())[:200]
     if code == 401:
-        return UserError(f"the hub does not accept the token (401): {said}", LOGIN)
+        return UserError(f"the hub does not accept the token (401): {message}", LOGIN)
     if code == 403:
         return UserError(
-            f"the token may not write to `{repo_id}` (403): {said}", "give it write access, or take a name of your own"
+            f"the token may not write to `{repo_id}` (403): {message}",
+            "give it write access, or take a name of your own",
         )
     if code in (409, 412):
         return UserError(
-            f"`{repo_id}` changed on the hub or is in use ({code}): {said}",
+            f"`{repo_id}` changed on the hub or is in use ({code}): {message}",
             "run the same command again; what was transferred is not transferred twice",
         )
-    return UserError(f"the hub refuses ({code}): {said}", "run the same command again later")
+    return UserError(f"the hub refuses ({code}): {message}", "run the same command again later")

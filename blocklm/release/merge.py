@@ -1,7 +1,7 @@
-"""A run's adapter merged into its base, and checked: the form that most other programs read.
+"""Merges a run's adapter into its base and checks the result, in the form that most other programs read.
 
-An adapter is merged into a reload of the base without quantisation, never into 4-bit weights: those round the sum to their
-few levels, and most of what was learned is gone. Rounding to 16 bit costs something too, which is measured here.
+The base is loaded again without quantisation: merging into 4-bit weights would round the sum to few levels and lose
+most of what was learned. Rounding to 16 bit loses something too, which is measured here.
 """
 
 import shutil
@@ -16,58 +16,58 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from blocklm.errors import UserError
 from blocklm.models.generation import Decoding, generate
-from blocklm.release.verify import ASKED, logits
+from blocklm.release.verify import PROBE_TEXT, logits
 from blocklm.runs.completed import CompletedRun
 
 MERGED = "merged"
-# Rounding may take so much of the mean change that training made.
-LOST_AT_MOST = 0.25
-SPOKEN = 24
+# Share of training's mean change of the logits that rounding may lose.
+MAX_LOST_SHARE = 0.25
+ANSWER_TOKENS = 24
 
 
 @dataclass(frozen=True)
 class ProbeOutput:
-    """What a model says: its logits on a fixed text, and its greedy continuation of it."""
+    """A model's logits on a fixed text, and its greedy continuation of that text."""
 
     logits: torch.Tensor
     text: str
 
 
 def probe_output(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> ProbeOutput:
-    """Ask a model; it is put into evaluation mode."""
-    ids = tokenizer(ASKED, return_tensors="pt").input_ids
-    decoding = Decoding(SPOKEN, may_end=False)
+    """Run a model on the fixed text; the model is put into evaluation mode."""
+    ids = tokenizer(PROBE_TEXT, return_tensors="pt").input_ids
+    decoding = Decoding(ANSWER_TOKENS, may_end=False)
     (answer,) = generate(model, tokenizer, [ids[0].tolist()], [None], decoding, torch.float32)
     return ProbeOutput(logits(model, ids), answer.text)
 
 
-def compare_outputs(asked: ProbeOutput, expected: ProbeOutput) -> dict[str, Any]:
-    """How far what one model says is from what another says."""
-    difference = (asked.logits - expected.logits).abs()
-    same = asked.logits.argmax(-1) == expected.logits.argmax(-1)
+def compare_outputs(actual: ProbeOutput, expected: ProbeOutput) -> dict[str, Any]:
+    """Compare the outputs of two models."""
+    difference = (actual.logits - expected.logits).abs()
+    same = actual.logits.argmax(-1) == expected.logits.argmax(-1)
     return {
         "max_logit_difference": float(difference.max()),
         "mean_logit_difference": float(difference.mean()),
         "same_next_token": float(same.float().mean()),
-        "same_greedy_text": asked.text == expected.text,
-        "text": asked.text,
+        "same_greedy_text": actual.text == expected.text,
+        "text": actual.text,
     }
 
 
 def merge(run: CompletedRun, out: Path, dtype: str = "auto") -> dict[str, Any]:
-    """Merge the run's adapter into its base and write the model to `out`, which appears whole or not at all.
+    """Merge the run's adapter into its base and write the model to `out`; after a failure there is no partial model.
 
     Args:
-        run: one with an adapter.
-        out: a folder; `merged` of the run is replaced, any other must be new or empty.
-        dtype: of the merged weights; `auto` is the base's own where that has 16 bit, else float16, of the 16-bit types the
-            one that rounds least.
+        run: a run with an adapter.
+        out: output folder; `merged` of the run is replaced, any other folder must be new or empty.
+        dtype: dtype of the merged weights; by default `auto`, the base's own if it has 16 bit, else float16, the 16-bit
+            type that rounds least.
 
     Returns:
-        Size, dtype and how far the merged model is from adapter and base.
+        Size, dtype, and differences between the merged model and base with adapter.
 
     Raises:
-        UserError: there is no adapter, `out` holds something, or rounding would cost too much of what was learned.
+        UserError: there is no adapter, `out` is not empty, or rounding would lose too much of what was learned.
     """
     if not run.adapted:
         raise UserError(f"`{run.path}` holds no adapter: there is nothing to merge", "its model is whole already")
@@ -77,7 +77,7 @@ def merge(run: CompletedRun, out: Path, dtype: str = "auto") -> dict[str, Any]:
     base = run.plain_base(dtype)
     if dtype == "auto" and base.dtype == torch.float32:
         base = base.to(torch.float16)
-    before = logits(base, run.tokenizer(ASKED, return_tensors="pt").input_ids)
+    before = logits(base, run.tokenizer(PROBE_TEXT, return_tensors="pt").input_ids)
     adapted = PeftModel.from_pretrained(base, run.path)
     expected = probe_output(adapted, run.tokenizer)
     try:
@@ -97,7 +97,7 @@ def merge(run: CompletedRun, out: Path, dtype: str = "auto") -> dict[str, Any]:
         reloaded = AutoModelForCausalLM.from_pretrained(building, dtype="auto")
         report = compare_outputs(probe_output(reloaded, run.tokenizer), expected)
         lost = report["mean_logit_difference"] / max(float((expected.logits - before).abs().mean()), 1e-12)
-        if not lost <= LOST_AT_MOST:
+        if not lost <= MAX_LOST_SHARE:
             raise UserError(
                 f"rounding to {reloaded.dtype} would cost {100 * lost:.0f} % of what the adapter changes",
                 "merge with `--dtype float32`, or hand over the adapter itself",

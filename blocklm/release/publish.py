@@ -1,7 +1,7 @@
-"""A run's result on the hub: a clean folder, the gate, one push, and a note of it in the manifest.
+"""Pushes a run's result to the hub: fills a clean folder, applies the gate, pushes once, records it in the manifest.
 
-The trainer never pushes: it would before the exam, and all of the run directory. The recipe's `push_to_hub` and
-`scripts/export.py --push_to_hub` both come here.
+The trainer itself never pushes: it would push the entire run directory, and before the exam. The recipe's `push_to_hub`
+and `scripts/export.py --push_to_hub` both use this module.
 """
 
 import json
@@ -32,7 +32,7 @@ TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json
              "merges.txt", "tokenizer.model", "chat_template.jinja", "generation_config.json")  # fmt: skip
 ADAPTER = ("adapter_model.safetensors", "adapter_config.json", *TOKENIZER)
 MODEL = ("model.safetensors.index.json", "config.json", *TOKENIZER)
-# What of a recipe says how, not on what or where.
+# Recipe keys that name data, places or accounts; only the keys that describe the method are published.
 NOT_PUBLISHED = {"repo", "branch", "paths", "exclude", "corpus_dir", "output_dir", "boost", "author_weights", "continue_from",
                  "check_command", "check_binds", "behavioral_prompts", "logging_dir", "chat_template_path", "project",
                  "hub_model_id", "hub_base_model", "push_to_hub", "hub_private_repo", "model_name_or_path",
@@ -40,17 +40,17 @@ NOT_PUBLISHED = {"repo", "branch", "paths", "exclude", "corpus_dir", "output_dir
 
 
 def push_run(run_dir: Path, repo_id: str, private: bool, forced: bool = False, base_model: str | None = None) -> str:
-    """Push a run's result, if it passes the gate; returns its address.
+    """Push a run's result if it passes the gate; return its address.
 
     Args:
-        run_dir: of a complete run.
-        repo_id: `ORGANISATION/NAME`.
-        private: whether only its owners may see it.
-        forced: push what does not pass, and say so in its card and in the manifest.
-        base_model: of the base on the hub, where the recipe does not say it.
+        run_dir: directory of a complete run.
+        repo_id: the repository on the hub, `ORGANISATION/NAME`.
+        private: whether only its owners may see the repository.
+        forced: if true, pushes a run that fails the gate, and says so in its model card and manifest; False by default.
+        base_model: name of the base on the hub; None for the recipe's `hub_base_model`.
 
     Raises:
-        UserError: the run does not pass, or the hub cannot be reached or refuses.
+        UserError: the run fails the gate, or the hub refuses or cannot be reached.
     """
     run = open_run(run_dir)
     if run.manifest["training"].get("rolled_back"):
@@ -72,7 +72,7 @@ def push_run(run_dir: Path, repo_id: str, private: bool, forced: bool = False, b
 
 
 def load_or_audit(run: CompletedRun) -> dict[str, Any]:
-    """The audit of the run's weights, kept in `audit.json` beside them; `refused` where it could not be carried out."""
+    """Return the audit of the run's weights, stored in `audit.json` beside them; `refused` if it is not possible."""
     path, weights = run.path / "audit.json", weights_of(run.path)
     if path.is_file() and (kept := json.loads(path.read_text(encoding="utf-8")))["weights"] == weights:
         return dict(kept)
@@ -82,9 +82,9 @@ def load_or_audit(run: CompletedRun) -> dict[str, Any]:
     except UserError as error:
         return {"refused": str(error)}
     model, count = run.tuned(), run.recipe.handover.canaries
-    seed, heard = int(run.manifest["training"]["seed"]), run.manifest["corpus"]["splits"]["train"]["heard"]
+    seed, sampled_ids = int(run.manifest["training"]["seed"]), run.manifest["corpus"]["splits"]["train"]["sampled_ids"]
     found = audit(
-        model, base_arm(model, run.base), run.tokenizer, samples, heard, count, seed, run.stands_in_history,
+        model, base_arm(model, run.base), run.tokenizer, samples, sampled_ids, count, seed, run.stands_in_history,
         run.source.precision.dtype,
     )  # fmt: skip
     write_json(path, found | {"weights": weights})
@@ -94,7 +94,7 @@ def load_or_audit(run: CompletedRun) -> dict[str, Any]:
 def fill_upload_folder(
     folder: Path, run: CompletedRun, merged: bool, repo_id: str, base: str, reasons: tuple[str, ...] = ()
 ) -> None:
-    """Put into `folder` what a user of the result needs, and nothing that only this machine needs.
+    """Put into `folder` the files that users of the result need, without anything that concerns only this machine.
 
     Raises:
         UserError: the recipe hands over a merged model, and there is none.
@@ -134,16 +134,16 @@ def fill_upload_folder(
 
 
 def _decide(run: CompletedRun, reasons: list[str], forced: bool) -> None:
-    """Note the verdict in the manifest.
+    """Record the gate's verdict in the manifest.
 
     Raises:
-        UserError: there are reasons, and they are not overruled.
+        UserError: there are reasons against the push, and it is not forced.
     """
     add_to_manifest(run.path, gate={"passed": not reasons, "reasons": reasons, "forced": forced and bool(reasons)})
     if reasons and not forced:
         raise UserError(
             f"`{run.path}` is not pushed: {'; '.join(reasons)}",
-            "mend that and train again; `scripts/export.py RUN_DIR --push_to_hub NAME --force` pushes and says so",
+            "correct that and train again; `scripts/export.py RUN_DIR --push_to_hub NAME --force` pushes and says so",
         )
     for reason in reasons:
         logger.warning("pushed by force although %s", reason)

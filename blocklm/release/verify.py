@@ -1,7 +1,7 @@
-"""Is what was saved what was trained? The result is loaded into a fresh model and asked the same as the live one.
+"""Verifies that the saved model is the trained one: reloads it into a fresh model and compares both models' logits.
 
-A save can go wrong in silence: an adapter whose B is still zero, weights under names that nothing reads, a head that was
-trained and not written. Only a reload tells.
+A save can fail silently: an adapter whose B is still zero, weights under names that nothing reads, a head that was
+trained but not written. Only a reload shows it.
 """
 
 import json
@@ -20,14 +20,14 @@ from transformers.utils.hub import resolve_revision
 from blocklm.errors import UserError
 from blocklm.files import write_json
 
-ASKED = "def read(path):\n    with open(path) as file:\n        return file.read()\n\nfn main() {\n"
-# Of the change that training made: the same weights on the same base differ by rounding alone.
+PROBE_TEXT = "def read(path):\n    with open(path) as file:\n        return file.read()\n\nfn main() {\n"
+# Share of training's change of the logits; the same weights on the same base differ only by rounding.
 TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
 class ReferenceLogits:
-    """What the live model says and what the base said: logits of shape (tokens, vocabulary), in products of `dtype`."""
+    """Logits of the live model and of its base, of shape (tokens, vocabulary), from products of `dtype`."""
 
     ids: torch.Tensor
     dtype: torch.dtype
@@ -46,8 +46,8 @@ def reference_logits(
     tokenizer: PreTrainedTokenizerBase,
     dtype: torch.dtype,
 ) -> ReferenceLogits:
-    """Ask the live model, then the base that `base` opens: entering it may replace the model."""
-    ids = tokenizer(ASKED, return_tensors="pt").input_ids
+    """Compute the logits of the live model, then of the base that `base` opens, which may replace the live model."""
+    ids = tokenizer(PROBE_TEXT, return_tensors="pt").input_ids
     live = logits(model, ids, dtype)
     with base as base_model:
         return ReferenceLogits(ids, dtype, live, logits(base_model, ids, dtype))
@@ -55,12 +55,12 @@ def reference_logits(
 
 @torch.no_grad()
 def logits(model: PreTrainedModel, ids: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """The logits of a row of ids on the CPU; the model is put into evaluation mode.
+    """Compute the logits of a row of token ids, on the CPU; the model is put into evaluation mode.
 
     Args:
         model: any causal language model.
-        ids: of shape (1, tokens).
-        dtype: of the matrix products; a model that comes from the trainer keeps to the one of the training anyway.
+        ids: token ids of shape (1, tokens).
+        dtype: dtype of the matrix products; a model from the trainer keeps the training's dtype regardless.
     """
     model.eval()
     device = next(model.parameters()).device
@@ -69,30 +69,30 @@ def logits(model: PreTrainedModel, ids: torch.Tensor, dtype: torch.dtype = torch
     return found
 
 
-def check_saved(run_dir: Path, seen: ReferenceLogits, reload: Callable[[], PreTrainedModel]) -> dict[str, Any]:
-    """Load what stands in `run_dir` and compare; returns the manifest's `saved`.
+def check_saved(run_dir: Path, reference: ReferenceLogits, reload: Callable[[], PreTrainedModel]) -> dict[str, Any]:
+    """Reload the result in `run_dir` and compare it with the live model; return the manifest's `saved`.
 
     Args:
-        run_dir: with the adapter or the whole model.
-        seen: what the live model said.
-        reload: loads the result into a fresh model.
+        run_dir: run directory with the saved adapter or model.
+        reference: logits of the live model and of its base.
+        reload: function that loads the result into a fresh model.
 
     Raises:
-        UserError: what was saved is not what was trained.
+        UserError: the saved model differs from the trained one.
     """
-    error = float((logits(reload(), seen.ids, seen.dtype) - seen.live).abs().max())
-    if not error <= TOLERANCE * seen.change + 1e-5 * float(seen.live.abs().max()):
+    error = float((logits(reload(), reference.ids, reference.dtype) - reference.live).abs().max())
+    if not error <= TOLERANCE * reference.change + 1e-5 * float(reference.live.abs().max()):
         raise UserError(
             f"what was saved in `{run_dir}` is not what was trained: its logits differ by {error:.3g}, "
-            f"and all of the training changed them by {seen.change:.3g}",
+            f"and all of the training changed them by {reference.change:.3g}",
             "the last checkpoint is whole: run the same command again; if it stays, report it with adapter_config.json",
         )
-    moved = seen.change > 0 and _b_is_not_zero(run_dir)
-    return {"logit_error": error, "logit_change": seen.change, "differs_from_base": moved}
+    moved = reference.change > 0 and _b_is_not_zero(run_dir)
+    return {"logit_error": error, "logit_change": reference.change, "differs_from_base": moved}
 
 
 def _b_is_not_zero(run_dir: Path) -> bool:
-    """Whether some B of an adapter is: as long as all are zero, it changes nothing. True for a whole model."""
+    """Tell whether some B of the adapter is not zero, without which it changes nothing; True if there is no adapter."""
     path = run_dir / "adapter_model.safetensors"
     if not path.is_file():
         return True
@@ -102,13 +102,13 @@ def _b_is_not_zero(run_dir: Path) -> bool:
 
 
 def describe(run_dir: Path, name: str, revision: str | None, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Write beside an adapter how its answers end, and into its configuration which base it is for.
+    """Write the ids of end and pad tokens beside the result, and the base's revision into an adapter's configuration.
 
     Args:
-        run_dir: with the result.
-        name: of the base: a directory, or on the hub.
-        revision: what the recipe says of it.
-        tokenizer: says what ends and what pads.
+        run_dir: run directory with the result.
+        name: the base's directory, or its name on the hub.
+        revision: the recipe's revision of the base; None for the default one.
+        tokenizer: tokenizer with the end and the pad token.
     """
     ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     path = run_dir / "generation_config.json"
@@ -118,7 +118,7 @@ def describe(run_dir: Path, name: str, revision: str | None, tokenizer: PreTrain
 
 
 def base_revision(name: str, revision: str | None) -> str | None:
-    """The commit of the base model on the hub: as cached, or as `hf download --local-dir` notes it; None if nobody knows."""
+    """Return the base model's commit on the hub, from the cache or from `hf download --local-dir`; None if unknown."""
     folder = Path(name).expanduser()
     if not folder.is_dir():
         found: str | None = resolve_revision(name, revision, local_files_only=True)

@@ -1,4 +1,4 @@
-"""Canaries put among the training samples: lines with made-up codes, which the audit asks for later."""
+"""Puts canaries among the training samples: lines with made-up codes, which the audit asks for later."""
 
 import random
 from dataclasses import replace
@@ -15,35 +15,35 @@ from blocklm.training.data_order import TrainingOrder
 def plant_canaries(
     reading: TrainingOrder, tokenizer: PreTrainedTokenizerBase, seed: int, count: int, max_length: int
 ) -> TrainingOrder:
-    """Put each canary once into every epoch, in the place of another row, so that steps and schedule stay.
+    """Put each canary once into every epoch, in place of another row, so that the number of steps does not change.
 
-    A last epoch that is cut short may miss some.
+    A partial last epoch may have fewer.
     """
     if not count:
         return reading
-    found = canaries_of(seed, count)
+    canaries = canaries_of(seed, count)
     encoded = encode(
         {
-            "prompt": [canary.prompt for canary in found],
+            "prompt": [canary.prompt for canary in canaries],
             "context": [(0, 0)] * count,
-            "completion": [f'{canary.code}"\n' for canary in found],
+            "completion": [f'{canary.code}"\n' for canary in canaries],
             "added": [[]] * count,
         },
         tokenizer,
         max_length,
     )
     rows: dict[str, list[Any]] = {"input_ids": [], "labels": []}
-    for one in encoded:
-        assert one is not None, "a canary is short"
-        rows["input_ids"].append(one.input_ids)
-        rows["labels"].append(one.labels)
-    if "seq_lengths" in reading.dataset.column_names:  # packed: the row is a document alone
+    for sample in encoded:
+        assert sample is not None, "a canary is short"
+        rows["input_ids"].append(sample.input_ids)
+        rows["labels"].append(sample.labels)
+    if "seq_lengths" in reading.dataset.column_names:  # packed: the canary is the only document of its row
         rows["seq_lengths"] = [[len(ids)] for ids in rows["input_ids"]]
     planted = concatenate_datasets([reading.dataset, Dataset.from_dict(rows, features=reading.dataset.features)])
     chance, order = random.Random(f"places of {seed}"), list(reading.order)
     for start in range(0, len(order), reading.epoch_size):
         places = range(start, min(start + reading.epoch_size, len(order)))
         chosen = chance.sample(places, min(count, len(places)))
-        for at, place in enumerate(chosen):
-            order[place] = len(reading.dataset) + at
+        for number, place in enumerate(chosen):
+            order[place] = len(reading.dataset) + number
     return replace(reading, dataset=planted, order=order, report=reading.report | {"canaries": count})

@@ -1,8 +1,8 @@
-"""Which sample is read when: the share of each view, the weight of each sample, the phases of a training.
+"""Decides how often each sample is read: shares of views, weights of samples, phases of a training.
 
-Weights are realised by repetition: in each pass a sample is drawn as often as its weight says, rounded up or down by chance,
-so that a whole pass always has the same size. Every draw follows from the seed and the pass alone, and the whole order is
-known before the first step: a run that is resumed in the middle reads on bit for bit.
+Weights act by repetition: each pass draws a sample as often as its weight says, rounded up or down at random, so that
+all passes have the same size. Each draw depends only on the seed and the pass, so the order is known before the first
+step and a resumed run reads exactly the same rows.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from blocklm.config.sampling import OF_NO_AGE
 
-MAX_REPEATS = 2.0  # of a sample of a rare view in one pass: beyond, it would be learned by heart
+MAX_REPEATS = 2.0  # times per pass that a rare view's sample is read on average: more would memorise it
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -22,7 +22,14 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A part of the training: its share of all that is read, and which samples, by age from 0 to 1, at which length."""
+    """A part of the training.
+
+    Attributes:
+        name: the recipe's name for it.
+        share: its share of all samples read, 0 to 1.
+        span: start and end of its samples by age, 0 for the oldest to 1 for the newest.
+        max_length: maximum tokens per sample; None for the recipe's own.
+    """
 
     name: str
     share: float
@@ -32,9 +39,11 @@ class Phase:
 
 @dataclass(frozen=True)
 class Rates:
-    """How often each sample is read in one pass, on average; `shares` are what the views have of it.
+    """Mean number of times that each sample is read in one pass.
 
-    `parts` has a row for all samples, or, in a top-up, one for what is new and one for what is replayed.
+    Attributes:
+        parts: rates of shape (1, samples); in a top-up (2, samples), new samples first and replay second.
+        shares: each view's share of a pass, 0 to 1.
     """
 
     parts: Floats
@@ -47,17 +56,17 @@ class Rates:
 
     @property
     def replay_share(self) -> float:
-        """What the replayed part has of a pass."""
+        """Share of a pass that is replay, 0 to 1."""
         return float(self.parts[1:].sum() / self.parts.sum())
 
     @property
     def size(self) -> int:
-        """Samples in a pass."""
+        """Number of samples in a pass."""
         return max(1, round(float(self.values.sum())))
 
 
 def phases_of(given: Mapping[str, Mapping[str, Any]] | None) -> list[Phase]:
-    """The phases of a recipe, shares together 1; one for all without any."""
+    """Read the recipe's phases, their shares scaled to a sum of 1; a single phase if it has none."""
     if not given:
         return [Phase("all", 1.0)]
     total = sum(phase["share"] for phase in given.values())
@@ -76,27 +85,27 @@ def rates_of(
 ) -> Rates:
     """Spread a pass over the views by their shares, and within a view over its samples by their weights.
 
-    The view with the largest share is read once on average; the others as much as their shares ask, but no sample more than
-    twice on average.
+    Each sample of the view with the largest share is read once on average. The other views follow their shares, but no
+    view's samples are read more than twice on average.
 
     Args:
-        views: the view of each sample, oldest first.
-        weights: the weight of each sample.
-        shares: the share of each view.
-        size: how many samples a pass may have at most.
-        newest: whether a pass that is smaller for it takes the newest samples of each view instead of any by their weights.
+        views: view of each sample, oldest first.
+        weights: weight of each sample.
+        shares: share of each view.
+        size: maximum samples in a pass; None for no maximum.
+        newest: if true, a pass limited by `size` takes the newest samples of each view; else samples by their weights.
     """
     view, weight = np.array(views), np.asarray(weights, float)
     rows = {name: np.flatnonzero((view == name) & (weight > 0)) for name in shares}
     present = {name: share for name, share in shares.items() if len(rows[name])}
     main = max(present, key=lambda name: present[name])
-    whole = len(rows[main]) / present[main]
-    drawn = {name: min(whole * share, MAX_REPEATS * len(rows[name])) for name, share in present.items()}
-    part = min(1.0, (size or sum(drawn.values())) / sum(drawn.values()))
+    total = len(rows[main]) / present[main]
+    counts = {name: min(total * share, MAX_REPEATS * len(rows[name])) for name, share in present.items()}
+    part = min(1.0, (size or sum(counts.values())) / sum(counts.values()))
     values = np.zeros(len(view))
     for name in present:
-        rates = weight[rows[name]] * drawn[name] / weight[rows[name]].sum()
-        values[rows[name]] = _newest(rates, drawn[name] * part) if newest and name not in OF_NO_AGE else rates * part
+        rates = weight[rows[name]] * counts[name] / weight[rows[name]].sum()
+        values[rows[name]] = _newest(rates, counts[name] * part) if newest and name not in OF_NO_AGE else rates * part
     return _rates(np.array([values]), view)
 
 
@@ -109,22 +118,22 @@ def rates_with_replay(
     size: int | None = None,
     newest: bool = False,
 ) -> Rates:
-    """A pass over what is new, spread as `rates_of` spreads it, and beside it enough of the rest to have its share.
+    """Spread a pass over the new samples as `rates_of` does, and add old samples up to their share.
 
-    Of what is known already there is one pass at most: where that is little, its share is smaller.
+    Old samples are read at most once per pass: if there are few, their share is smaller.
 
     Args:
-        views: the view of each sample, oldest first.
-        weights: the weight of each sample; some new one's must be above 0, in a view that has a share.
-        new: which samples are new.
-        replay_share: what of a pass is to be known already.
-        shares: the share of each view, in either part.
-        size: how many samples a pass may have at most, of both parts.
+        views: view of each sample, oldest first.
+        weights: weight of each sample; at least one new sample of a view with a share needs a weight above 0.
+        new: mask of the new samples.
+        replay_share: share of old samples in a pass, 0 to 1.
+        shares: share of each view, among the new and among the old samples.
+        size: maximum samples in a pass, new and old together; None for no maximum.
         newest: as in `rates_of`.
     """
     weight, view = np.asarray(weights, float), np.array(views)
-    room = max(1, round(size * (1 - replay_share))) if size else None
-    parts = rates_of(views, np.where(new, weight, 0.0).tolist(), shares, room, newest).parts
+    new_size = max(1, round(size * (1 - replay_share))) if size else None
+    parts = rates_of(views, np.where(new, weight, 0.0).tolist(), shares, new_size, newest).parts
     replay = round(float(parts.sum()) * replay_share / (1 - replay_share))
     if replay and (~new & (weight > 0) & np.isin(view, list(shares))).any():
         known = rates_of(views, np.where(new, 0.0, weight).tolist(), shares, replay, newest).parts
@@ -139,15 +148,16 @@ def _rates(parts: Floats, view: NDArray[np.str_]) -> Rates:
 
 
 def _newest(rates: Floats, size: float) -> Floats:
-    """The rates of the newest samples that fill `size`; nothing of the others."""
+    """Keep the newest samples up to `size`; all other rates are zero."""
     newer = np.cumsum(rates[::-1])[::-1] - rates
     return np.clip(size - newer, 0, rates)
 
 
 def draw(rates: Floats, size: int, generator: np.random.Generator) -> Indices:
-    """Draw `size` samples: each floor or ceil of its rate times, in a random order (systematic sampling, Madow 1949).
+    """Draw `size` samples in a random order by systematic sampling (Madow 1949).
 
-    Where `rates` has a row for each of several parts, which share no sample, the same holds for a whole part.
+    A sample is drawn as often as its rate, rounded up or down. If `rates` has several rows, which must not share a
+    sample, the number of samples drawn from each row is likewise its sum, rounded up or down.
     """
     parts = np.atleast_2d(rates)
     order = np.concatenate([generator.permutation(np.flatnonzero(part)) for part in parts])
@@ -158,7 +168,7 @@ def draw(rates: Floats, size: int, generator: np.random.Generator) -> Indices:
 
 
 def passes(rates: Floats, total: int, seed: int) -> Iterator[Indices]:
-    """Yield pass after pass until `total` samples are drawn; the last one may be part of a pass."""
+    """Yield one pass after the other until `total` samples are drawn; the last pass may be partial."""
     size = max(1, round(float(rates.sum())))
     number = 0
     while total > 0:
@@ -169,6 +179,6 @@ def passes(rates: Floats, total: int, seed: int) -> Iterator[Indices]:
 
 
 def in_span(rates: Floats, span: tuple[float, float]) -> Floats:
-    """The rates of the samples between two parts of all that is read, by age; the others are not read."""
+    """Keep the rates of the samples whose age, counted in samples read, lies in `span`; all other rates are zero."""
     place = (np.cumsum(rates) - rates / 2) / max(1e-12, float(rates.sum()))
     return np.where((place >= span[0]) & (place <= span[1]), rates, 0.0)

@@ -1,4 +1,4 @@
-"""What a training reads and what guides it: encoded samples of two splits, with the order of the first."""
+"""Encodes the training split in its order, and the part of the validation split that is evaluated meanwhile."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Encoded samples.
+    """Encoded samples of both splits.
 
     Attributes:
-        reading: what is trained on, in its order.
-        validation: what is evaluated while it trains.
-        report: the manifest's `corpus`, with what of its splits is used.
+        reading: training rows in their order.
+        validation: rows that are evaluated during training.
+        report: the manifest's `corpus`, with the number of samples that are used of each split.
     """
 
     reading: TrainingOrder
@@ -42,15 +42,15 @@ def training_data(
     processes: int,
     new: NDArray[np.bool_] | None,
 ) -> TrainingData:
-    """Encode the training split in the order in which it is read, and the part of the validation split that guides it.
+    """Encode the training split in its order, and the part of the validation split that is evaluated meanwhile.
 
     Args:
-        corpus: the samples.
-        tokenizer: of the model.
-        recipe: the run.
+        corpus: the samples of all splits.
+        tokenizer: the model's tokenizer.
+        recipe: the run's recipe.
         args: length, epochs, batch, seed, packing and sampling strategy.
-        processes: how many share the work.
-        new: which training samples a top-up is for; None where all are read alike.
+        processes: number of processes that share the work.
+        new: mask of the training samples that a top-up adds; None if the run is no top-up.
 
     Raises:
         UserError: no sample may be read, or none fits into `max_length`.
@@ -59,10 +59,10 @@ def training_data(
         corpus.splits["train"], tokenizer, recipe.sampling, recipe.run, args, corpus.folder, processes, new
     )
     reading = plant_canaries(reading, tokenizer, args.seed, recipe.handover.canaries, args.max_length)
-    asked = corpus.splits["validation"]
-    asked = asked.select([at for at, view in enumerate(asked["view"][:]) if view == recipe.exam_view])
-    heard = spread_over_commits(asked["commit"][:], recipe.run.max_validation_samples, len(asked), args.seed)
-    validation = encode_split(asked.select(heard), tokenizer, args.max_length, corpus.folder)
+    samples = corpus.splits["validation"]
+    samples = samples.select([row for row, view in enumerate(samples["view"][:]) if view == recipe.exam_view])
+    chosen = spread_over_commits(samples["commit"][:], recipe.run.max_validation_samples, len(samples), args.seed)
+    validation = encode_split(samples.select(chosen), tokenizer, args.max_length, corpus.folder)
     if not len(validation.dataset):
         raise UserError(
             f"no validation sample fits into `max_length` {args.max_length}", "raise `max_length` in the recipe"

@@ -1,6 +1,6 @@
-"""LoRA's relatives that PEFT has and TRL does not pass on: EVA, which begins an adapter from data, and LoRA+.
+"""Variants of LoRA that PEFT has and TRL does not offer: EVA, which initialises an adapter from data, and LoRA+.
 
-All leave the base model as it is, so that what is saved works on it in any other program.
+None of them changes the base model, so that a saved adapter works on it in any other program.
 """
 
 from typing import Any
@@ -18,31 +18,33 @@ EVA_ROWS = 256
 
 
 def lora_variant(config: LoraConfig | None, lora: LoraArguments) -> LoraConfig | None:
-    """A LoRA configuration whose adapter begins as the recipe says."""
+    """Set the recipe's initialisation in a LoRA configuration."""
     if config is not None and lora.init_lora_weights is not None:
         config.init_lora_weights = lora.init_lora_weights
         if lora.init_lora_weights == "eva":
-            # With rho 1 every layer keeps the recipe's rank: a resumed run finds the shapes that it saved.
+            # With rho 1 every layer keeps the recipe's rank, so that a resumed run finds the shapes that it saved.
             config.eva_config = EvaConfig(rho=1.0, use_label_mask=False)
     return config
 
 
 def initialise_with_eva(trainer: SFTTrainer, order: list[int]) -> None:
-    """Let A be what the first samples that are read vary most along in each layer; the same in every process.
+    """Initialise each layer's A with the directions in which its inputs on the first samples vary most.
+
+    Every process reads the same samples and gets the same adapter.
 
     Args:
-        trainer: not yet trained.
-        order: rows of its dataset.
+        trainer: a trainer before its first step.
+        order: row numbers of its dataset, in training order.
 
     Raises:
-        UserError: there is nothing to begin with.
+        UserError: no sample is long enough.
     """
     model: PeftModel = trainer.model
     rank = model.peft_config["default"].r
-    rows = [row for at in order[:EVA_ROWS] if len((row := trainer.train_dataset[at])["input_ids"]) >= rank]
+    rows = [row for place in order[:EVA_ROWS] if len((row := trainer.train_dataset[place])["input_ids"]) >= rank]
     size = trainer.args.per_device_train_batch_size
-    batches = [_inputs(trainer, rows[at : at + size]) for at in range(0, len(rows), size)]
-    if not batches:  # PEFT would look for `rank` directions in shorter rows for ever
+    batches = [_collate(trainer, rows[start : start + size]) for start in range(0, len(rows), size)]
+    if not batches:  # PEFT would search shorter rows for `rank` directions for ever
         raise UserError(f"no sample has `lora_r` {rank} tokens to begin EVA with", "lower `lora_r`")
     initialize_lora_eva_weights(
         model,
@@ -52,12 +54,12 @@ def initialise_with_eva(trainer: SFTTrainer, order: list[int]) -> None:
     )
 
 
-def _inputs(trainer: SFTTrainer, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+def _collate(trainer: SFTTrainer, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     return {name: values for name, values in trainer.data_collator(rows).items() if name != "labels"}
 
 
 def loraplus(trainer: SFTTrainer, model: PeftModel, ratio: float) -> torch.optim.Optimizer:
-    """The optimizer that the recipe names, with a learning rate for B that is `ratio` times that of A."""
+    """Build the recipe's optimizer with a learning rate for B that is `ratio` times that of A."""
     args: TrainingArguments = trainer.args
     kind, keys = trainer.get_optimizer_cls_and_kwargs(args, model)
     optimizer: torch.optim.Optimizer = create_loraplus_optimizer(

@@ -1,8 +1,8 @@
-"""Whether documents that share a row can see each other: asked of the model itself, not of a list of architectures.
+"""Packs several documents into a row, and tests on the model itself whether they stay apart.
 
-Under sdpa and eager attention transformers makes a block-diagonal mask from position ids that begin again, if there is no
-attention mask and no cache; other attention, architectures without positions, or an 8-bit product whose outliers are looked
-for in the whole row do not keep documents apart.
+With sdpa and eager attention, transformers makes a block-diagonal mask from position ids that start again at 0, if
+there is no attention mask and no cache. Documents do not stay apart with other attention, without position ids, or in
+8-bit products, which look for outliers in the entire row.
 """
 
 from typing import Any
@@ -14,15 +14,15 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from blocklm.models.tokenization import IGNORED
 
 DOCUMENT_TOKENS = 12
-MIN_UTILISATION = 0.95  # below, rows of like lengths waste less than packed ones
+MIN_UTILISATION = 0.95  # below this, batches of similar lengths waste less than packed rows
 
 
 @torch.no_grad()
 def keeps_documents_apart(model: PreTrainedModel) -> bool:
-    """Whether a document's logits stay the same, to the bit, when the one before it in its row is another.
+    """Test whether a document's logits stay the same, to the bit, when another document precedes it in its row.
 
     Args:
-        model: the base model as it will be trained; its mode is left as it was.
+        model: the base model as it will be trained; its train or eval mode is restored.
     """
     training, device = model.training, next(model.parameters()).device
     model.eval()
@@ -33,8 +33,8 @@ def keeps_documents_apart(model: PreTrainedModel) -> bool:
 
     def logits(before: torch.Tensor) -> torch.Tensor:
         rows = torch.stack([torch.cat([before, second]), torch.cat([second, before])])
-        found: torch.Tensor = model(input_ids=rows, position_ids=positions, use_cache=False).logits
-        return found[0, DOCUMENT_TOKENS:]
+        result: torch.Tensor = model(input_ids=rows, position_ids=positions, use_cache=False).logits
+        return result[0, DOCUMENT_TOKENS:]
 
     apart = torch.equal(logits(first), logits(other))
     model.train(training)
@@ -42,26 +42,26 @@ def keeps_documents_apart(model: PreTrainedModel) -> bool:
 
 
 class RowsApart(DataCollatorForLanguageModeling):
-    """Packed rows below each other, as sdpa and eager attention want them.
+    """Stacks packed rows into a batch for sdpa and eager attention.
 
-    TRL joins them into one, as FlashAttention wants them: elsewhere mask and attention grow with the square of that row.
+    TRL joins them into one long row for FlashAttention; other attention needs memory with the square of its length.
     """
 
     def __init__(self, pad_token_id: int) -> None:
         super().__init__(pad_token_id, return_position_ids=True)
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        """A batch without an attention mask, which would hide from transformers where documents begin.
+        """Make a batch without an attention mask, with which transformers would not see where documents begin.
 
-        Each pad is a document of its own: it sees nothing, and nothing sees it.
+        Each pad token is a document of its own: it attends to no other token, and none to it.
         """
         batch: dict[str, Any] = super().torch_call(examples)
         del batch["attention_mask"]
-        batch["labels"][batch["position_ids"] == 0] = IGNORED  # nothing before it foretells a document's first token
+        batch["labels"][batch["position_ids"] == 0] = IGNORED  # no context predicts a document's first token
         return batch
 
 
 def padding_mask(position_ids: torch.Tensor) -> torch.Tensor:
-    """Which places of packed rows are padding: a document has a second token."""
+    """Mark the padding of packed rows: each position 0 without a 1 after it, as documents have two tokens or more."""
     begins = torch.nn.functional.pad(position_ids, (0, 1)) == 0
     return begins[..., :-1] & begins[..., 1:]

@@ -1,4 +1,4 @@
-"""The training phase up to its first step: a trainer whose largest steps are known to fit, and the plan that it follows."""
+"""Prepares a training up to its first step: a trainer whose largest steps fit into memory, and the plan it follows."""
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """What is to be trained, and on what.
+    """The model to train and the samples to train it on.
 
     Attributes:
-        recipe: the run.
-        source: its base model.
-        tokenizer: the model's.
-        corpus: the samples.
-        new: for each training sample whether a top-up is for it; None where all are read alike.
-        previous: the run to go on from; None for one that begins anew.
+        recipe: the run's recipe.
+        source: the base model.
+        tokenizer: the base model's tokenizer.
+        corpus: the samples of all splits.
+        new: mask of the training samples that a top-up adds; None if the run is no top-up.
+        previous: the run to continue; None if training starts from the base model.
         processes: the processes that share the work.
-        interrupts: where a wish to stop arrives.
+        interrupts: requests to stop.
     """
 
     recipe: Recipe
@@ -52,7 +52,7 @@ class TrainingTask:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trainer that is ready to begin, the plan that it follows and what it reads."""
+    """A trainer that is ready to start, the plan it follows and the data it reads."""
 
     trainer: SFTTrainer
     plan: RunPlan
@@ -63,46 +63,47 @@ def fit_trainer(task: TrainingTask, plan: RunPlan) -> Fitted:
     """Build the trainer and run its largest steps once, with shorter rows until they fit.
 
     Raises:
-        UserError: nothing shorter is left to try, or no sample may be read.
+        UserError: no shorter length is left to try, or no sample may be read.
     """
     while True:
-        found = _build(task, plan)
+        fitted = _build(task, plan)
         try:
-            return replace(found, plan=prove_plan(found.plan, found.trainer, task.recipe.exam.exam))
+            return replace(fitted, plan=prove_plan(fitted.plan, fitted.trainer, task.recipe.exam.exam))
         except DoesNotFit as error:
-            plan = shorter_plan(found.plan, error, task.recipe)
-        del found  # only here, where no traceback holds the tensors any more
+            plan = shorter_plan(fitted.plan, error, task.recipe)
+        del fitted  # only here, where no traceback holds the tensors any more
         release_memory()
 
 
 def _build(task: TrainingTask, plan: RunPlan) -> Fitted:
     recipe, previous, precision = task.recipe, task.previous, task.source.precision
-    adapts = task.source.config.use_peft
-    # A whole model goes on as the previous run left it; an adapter is put on the base that the trainer has made ready.
-    start = task.source.base() if previous is None or adapts else task.source.tuned(previous.path)
+    uses_adapter = task.source.config.use_peft
+    # Without an adapter, training starts from the previous run's model. With one, from the base: the previous
+    # run's adapter is loaded once the trainer has prepared the base.
+    start = task.source.base() if previous is None or uses_adapter else task.source.tuned(previous.path)
     plan = decide_packing(plan, recipe, start)
     with task.processes.main_process_first():
         data, plan = _read(task, plan)
     args = sft_config(recipe, precision, plan, data.reading.epochs)
     tokenizer, rows = task.tokenizer, data.validation.dataset
     trainer = build_trainer(recipe, args, start, tokenizer, data.reading, rows, task.interrupts, precision)
-    if previous is not None and adapts:
+    if previous is not None and uses_adapter:
         put_adapter(trainer.model, previous.path)
-    asked, prompts = task.corpus.splits["validation"], task.corpus.report["prompts"]
-    add_samples(trainer, asked, prompts, tokenizer, recipe, precision.dtype)
+    samples, prompts = task.corpus.splits["validation"], task.corpus.report["prompts"]
+    add_samples(trainer, samples, prompts, tokenizer, recipe, precision.dtype)
     return Fitted(trainer, plan, data)
 
 
 def _read(task: TrainingTask, plan: RunPlan) -> tuple[TrainingData, RunPlan]:
-    """Encode what is read; a second time where packing, once its rows are known, does not pay."""
+    """Encode the samples; again without packing if the packed rows turn out too empty."""
 
-    def encoded(plan: RunPlan) -> tuple[TrainingData, SFTConfig]:
+    def encode_data(plan: RunPlan) -> tuple[TrainingData, SFTConfig]:
         args = sft_config(task.recipe, task.source.precision, plan)
         count = task.processes.num_processes
         return training_data(task.corpus, task.tokenizer, task.recipe, args, count, task.new), args
 
-    data, args = encoded(plan)
+    data, args = encode_data(plan)
     if (unpacked := unpack(plan, task.recipe, data.reading.report["utilisation"])) is not None:
         plan = unpacked
-        data, args = encoded(plan)
+        data, args = encode_data(plan)
     return data, with_length(plan, data.reading, args, task.processes.num_processes)

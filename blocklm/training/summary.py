@@ -1,4 +1,4 @@
-"""What a training came to, for the manifest."""
+"""Summarises a finished training for the manifest."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from trl import SFTTrainer
 
 
 def _mean_loss(history: list[dict[str, float]]) -> float | None:
-    """The loss over all steps, those before a resume too; each entry is the mean since the one before."""
+    """Mean loss over all steps, also those before a resume; each logged loss is the mean since the log before."""
     logged = [(int(entry["step"]), entry["loss"]) for entry in history if "loss" in entry]
     steps = [0, *(step for step, _ in logged)]
     total = sum(loss * (step - before) for (step, loss), before in zip(logged, steps, strict=False))
@@ -17,12 +17,12 @@ def _mean_loss(history: list[dict[str, float]]) -> float | None:
 
 
 def training_summary(trainer: SFTTrainer, metrics: dict[str, float], checkpoint: Path | None) -> dict[str, Any]:
-    """The manifest's `training` entry.
+    """Build the manifest's `training` entry.
 
     Args:
-        trainer: at its end.
-        metrics: what `train` returned.
-        checkpoint: from which it resumed.
+        trainer: the trainer after its last step.
+        metrics: the metrics that `Trainer.train` returned.
+        checkpoint: the checkpoint that the run resumed from; None if it did not resume.
     """
     state, history = trainer.state, trainer.state.log_history
     norms = [entry["grad_norm"] for entry in history if "grad_norm" in entry]

@@ -1,4 +1,4 @@
-"""Assemble and resume TRL's SFTTrainer."""
+"""Assembles TRL's SFTTrainer, trains and resumes."""
 
 import logging
 import os
@@ -41,56 +41,56 @@ logger = logging.getLogger(__name__)
 def sft_config(
     recipe: Recipe, precision: Precision, plan: RunPlan | None = None, epochs: float | None = None
 ) -> SFTConfig:
-    """The trainer's arguments: the recipe's keys, both precision flags and what early stopping needs.
+    """Build the trainer's arguments: the recipe's keys, both precision flags and the keys that early stopping needs.
 
     Args:
-        recipe: the run.
+        recipe: the run's recipe.
         precision: mixed precision on this device.
-        plan: what fits the device; None for what the recipe asks for.
-        epochs: number of epochs that were made of `target_tokens`; None for the recipe's.
+        plan: the sizes that fit the device; None for the recipe's own.
+        epochs: number of epochs that reads `target_tokens`; None for the recipe's own.
 
     Raises:
         UserError: keys that do not go together, in the library's own words.
     """
-    # The trainer would push before the exam, and all of the run directory: `blocklm.release.publish` does, after the gate.
-    given = {key: value for key, value in recipe.training.items() if not key.startswith(("hub_", "push_to_hub"))}
+    # The trainer would push the whole run directory before the exam; `blocklm.release.publish` pushes after the gate.
+    keys = {key: value for key, value in recipe.training.items() if not key.startswith(("hub_", "push_to_hub"))}
     if recipe.run.early_stopping_patience is not None:
         # Early stopping compares evaluations and must be able to return to the best of them.
-        needed = {
+        defaults = {
             "eval_strategy": "steps",
             "save_strategy": "steps",
             "load_best_model_at_end": True,
             "metric_for_best_model": "eval_loss",
         }
-        given = needed | given
-    given |= {"fp16": precision.fp16, "bf16": precision.bf16, "use_cpu": not torch.cuda.is_available()}
-    given["logging_nan_inf_filter"] = False  # it would hide from the logs and the watchdog what went wrong
-    # Samples arrive as token ids and labels within `max_length`, packed if they are to be: there is nothing to prepare.
-    given["packing"] = given.get("packing") is True  # `auto` is decided when the model is there
+        keys = defaults | keys
+    keys |= {"fp16": precision.fp16, "bf16": precision.bf16, "use_cpu": not torch.cuda.is_available()}
+    keys["logging_nan_inf_filter"] = False  # it would hide a NaN loss from the logs and from NonFiniteCallback
+    # Samples arrive as token ids and labels, cut to `max_length` and packed: TRL has nothing to prepare.
+    keys["packing"] = keys.get("packing") is True  # `auto` is decided once the model is loaded
     if epochs is not None:
-        given["num_train_epochs"] = epochs
+        keys["num_train_epochs"] = epochs
     if plan is not None:
-        given |= _as_planned(plan)
-    given["dataset_kwargs"] = {"skip_prepare_dataset": True}
-    args = build_arguments(given)
+        keys |= _plan_keys(plan)
+    keys["dataset_kwargs"] = {"skip_prepare_dataset": True}
+    args = build_arguments(keys)
     if args.metric_for_best_model is not None and args.save_total_limit == 1:
-        # The best and the last: at 1 the trainer ends, if interrupted too, by deleting the last.
+        # The best and the last: with 1, transformers deletes the last checkpoint at the end, and when interrupted.
         args.save_total_limit = 2
     if plan is not None:
         args.optim = suitable_optimizer(args)
     return args
 
 
-def _as_planned(plan: RunPlan) -> dict[str, Any]:
-    found: dict[str, Any] = {
+def _plan_keys(plan: RunPlan) -> dict[str, Any]:
+    keys: dict[str, Any] = {
         "per_device_train_batch_size": plan.micro_batch,
         "gradient_accumulation_steps": plan.gradient_accumulation,
         "max_length": plan.max_length,
-        "auto_find_batch_size": False,  # transformers' own would begin again at step 0 and forget accumulation
+        "auto_find_batch_size": False,  # transformers' own would restart at step 0 and ignore accumulation
     }
     if plan.packing is not None:
-        found |= {"packing": plan.packing.packing, "train_sampling_strategy": plan.packing.sampling}
-    return found
+        keys |= {"packing": plan.packing.packing, "train_sampling_strategy": plan.packing.sampling}
+    return keys
 
 
 def build_trainer(
@@ -103,24 +103,26 @@ def build_trainer(
     interrupts: Interrupts,
     precision: Precision,
 ) -> SFTTrainer:
-    """Put the adapter on the base and both into an SFTTrainer whose runs repeat under the same seed.
+    """Put an adapter on the base model and both into an SFTTrainer.
+
+    The same seed gives the same training.
 
     Args:
-        recipe: the run.
-        args: what `sft_config` made of it.
+        recipe: the run's recipe.
+        args: the trainer's arguments, from `sft_config`.
         base: the model to adapt.
-        tokenizer: its tokenizer; saved with the adapter.
-        reading: rows of `input_ids` and `labels`, and the order in which they are read.
-        validation: likewise rows; used for evaluation, early stopping and the best checkpoint.
-        interrupts: where a wish to stop arrives.
-        precision: what must hold when training begins.
+        tokenizer: the base model's tokenizer; saved with the adapter.
+        reading: training rows of `input_ids` and `labels`, and their order.
+        validation: rows for evaluation, early stopping and the best checkpoint.
+        interrupts: requests to stop.
+        precision: the precision that is checked when training begins.
     """
     set_seed(args.seed)  # the trainer seeds itself only after the adapter's weights are drawn
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(recipe.output_dir / "tensorboard")  # transformers 5 has no other key
     monitor = TrainingMonitor(recipe, interrupts, validation, tokenizer)
     callbacks: list[Any] = [
         *monitor.callbacks,
-        SpikeCallback(interrupts),  # before the interrupts', which acts on its wish
+        SpikeCallback(interrupts),  # before InterruptCallback, which acts on its request
         InterruptCallback(interrupts),
         PrecisionCallback(precision),
         NonFiniteCallback(),
@@ -150,10 +152,10 @@ def build_trainer(
 
 
 def train(trainer: SFTTrainer, interrupts: Interrupts) -> dict[str, Any]:
-    """Train or resume, save the result into the run directory and return the manifest's `training` entry.
+    """Train or resume, and save the result into the run directory; return the manifest's `training` entry.
 
     Raises:
-        Interrupted: a signal asked to stop; the checkpoint is saved and the same command resumes.
+        Interrupted: a signal asked to stop; a checkpoint is saved, and the same command resumes.
     """
     checkpoint = resumed = latest_checkpoint(Path(trainer.args.output_dir))
     interrupts.deferred = True
@@ -167,14 +169,14 @@ def train(trainer: SFTTrainer, interrupts: Interrupts) -> dict[str, Any]:
 
 
 def _train_or_shrink(trainer: SFTTrainer, checkpoint: Path | None) -> Any:
-    """Train to the end; None if memory ran out on the way, with the last step saved and a smaller micro-batch set.
+    """Train to the end; return None if memory ran out, after saving the last step and reducing the micro-batch.
 
     Raises:
         UserError: memory ran out with a micro-batch of one row, or training diverged.
     """
     try:
         return trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except UserError:  # the watchdog's: the trainer closes its curves and its progress bar only when it ends well
+    except UserError:  # from NonFiniteCallback; transformers closes TensorBoard and the progress bar on success only
         trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
         raise
     except RuntimeError as error:
@@ -191,12 +193,15 @@ def _train_or_shrink(trainer: SFTTrainer, checkpoint: Path | None) -> Any:
             "free some memory and run the same command again: it resumes; "
             f"or set `max_length` below {trainer.args.max_length} for a new `output_dir`",
         )
-    logger.warning("memory ran out at step %d: %s, and on from there", trainer.state.global_step, smaller)
+    logger.warning("memory ran out at step %d: continuing with %s", trainer.state.global_step, smaller)
     return None
 
 
 def _trainables_to_fp32(model: torch.nn.Module) -> None:
-    """Undo SFTTrainer's cast of quantised models' trainables to bf16: fp16's GradScaler cannot unscale them (trl #4901)."""
+    """Undo SFTTrainer's cast of a quantised model's trained weights to bf16.
+
+    fp16's GradScaler cannot unscale bf16 gradients (trl #4901).
+    """
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()

@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer, made to read in a given order, to save only what is sound and to resume where it was."""
+"""TRL's SFTTrainer with a fixed order of rows, checked saves and exact resumes."""
 
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from blocklm.training.packing import RowsApart
 
 
 class OrderedTrainer(SFTTrainer):
-    """Reads its rows in the order of a reading list and saves only what can be gone on from.
+    """Reads its rows in a fixed order and saves only finite weights.
 
-    LoRA+ where a ratio of learning rates is given. What watches sees each batch and adds to each log.
+    Optimises with LoRA+ if a ratio of learning rates is given. The monitor sees each batch and adds to each log.
     """
 
     optimizer: Any
@@ -33,30 +33,30 @@ class OrderedTrainer(SFTTrainer):
         try:
             super().__init__(**arguments)
         except (ValueError, TypeError, KeyError, OSError, ImportError) as error:
-            said = " ".join(str(error).split())[:300]
+            message = " ".join(str(error).split())[:300]
             raise UserError(
-                f"TRL cannot train as these keys say: {said}", "correct these keys in the recipe"
+                f"TRL cannot train with these keys: {message}", "correct these keys in the recipe"
             ) from error
         if self.args.packing and not is_flash_attention_requested(self.model.config):
             self.data_collator = RowsApart(self.data_collator.pad_token_id)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], **arguments: Any) -> Any:
-        """The loss of a batch, which is counted."""
+        """Compute the loss of a batch and count the batch."""
         if self.model.training and "position_ids" in inputs:
-            rows, length = inputs["position_ids"].shape  # of which TRL's `num_tokens` counts one
+            rows, length = inputs["position_ids"].shape  # TRL's `num_tokens` counts only one of these rows
             self._total_train_tokens += (rows - 1) * length * self.accelerator.num_processes
-        found = super().compute_loss(model, inputs, **arguments)
-        loss = found[0] if isinstance(found, tuple) else found
+        result = super().compute_loss(model, inputs, **arguments)
+        loss = result[0] if isinstance(result, tuple) else result
         self.monitor.metrics.count_batch(inputs, loss, self.model.training)
-        return found
+        return result
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log to the history and every tracker, with what is watched."""
+        """Log to the history and to every tracker, with the monitor's own series."""
         logs.update(self.monitor.series(self, logs))
         super().log(logs, start_time)
 
     def create_optimizer(self, model: Any = None) -> Any:
-        """The recipe's optimizer, unless there is one already."""
+        """Create the recipe's optimizer, unless there is one already."""
         if self._loraplus_lr_ratio is not None and self.optimizer is None:
             self.optimizer = loraplus(self, self.model if model is None else model, self._loraplus_lr_ratio)
         return super().create_optimizer(model)
@@ -65,19 +65,26 @@ class OrderedTrainer(SFTTrainer):
         return InOrder(self._reading, lambda: self.state.epoch or 0.0)
 
     def _run_epoch(self, **arguments: Any) -> None:
-        """Not after a resume from the last checkpoint: transformers 5.23 would train on, a step or to the next evaluation."""
+        """Run an epoch, unless the training had already ended at the checkpoint that was resumed.
+
+        Transformers 5.23 would train on, for a step or until the next evaluation.
+        """
         patience = [entry for entry in self.callback_handler.callbacks if isinstance(entry, EarlyStoppingCallback)]
-        lost = any(entry.early_stopping_patience_counter >= entry.early_stopping_patience for entry in patience)
-        if not lost and self.state.global_step < self.state.max_steps:
+        stopped = any(entry.early_stopping_patience_counter >= entry.early_stopping_patience for entry in patience)
+        if not stopped and self.state.global_step < self.state.max_steps:
             super()._run_epoch(**arguments)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save a checkpoint or the result; raises `UserError` if a trained weight is not finite."""
+        """Save a checkpoint or the result.
+
+        Raises:
+            UserError: a trained weight is not finite.
+        """
         check_weights((weight for weight in self.model.parameters() if weight.requires_grad), self.args, self.state)
         super().save_model(output_dir, _internal_call)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Save one, and then delete those beyond `save_total_limit`, and nothing else."""
+        """Save a checkpoint, then delete only the checkpoints beyond `save_total_limit`."""
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         try:
             super()._save_checkpoint(model, trial)
@@ -88,7 +95,7 @@ class OrderedTrainer(SFTTrainer):
             delete_old_checkpoints(Path(self.args.output_dir), limit, kept)
 
     def _save_rng_state(self, output_dir: str) -> None:
-        """Every process writes its own; the main one may list the files and write `trainer_state.json` when all have."""
+        """Write this process's random state; the main process lists the files once all processes have written."""
         super()._save_rng_state(output_dir)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:

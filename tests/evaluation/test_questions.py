@@ -12,7 +12,7 @@ from blocklm.corpus import views
 from blocklm.corpus.prompt_templates import FAMILY
 from blocklm.corpus.views import HunkText
 from blocklm.errors import UserError
-from blocklm.evaluation.questions import TASKS, GenerationTask, generation_tasks
+from blocklm.evaluation.questions import TASKS, GenerationTask, generation_tasks, prompt_tasks
 from blocklm.mining.hunks import hunks_of
 from blocklm.models.tokenization import IGNORED, encode
 
@@ -41,8 +41,12 @@ def samples(family: str = "plain", commits: int = 12) -> Dataset:
 
 
 def asked(tokenizer: PreTrainedTokenizerBase, rows: Dataset, **keys: Any) -> list[GenerationTask]:
-    length = keys.pop("max_length", 512)
-    return generation_tasks(rows, dict.fromkeys(TASKS, "plain"), tokenizer, BehaviourArguments(**keys), length)
+    length, behaviour = keys.pop("max_length", 512), BehaviourArguments(**keys)
+    longest = behaviour.behavioral_max_new_tokens
+    families = dict.fromkeys(TASKS, "plain")
+    return prompt_tasks(behaviour.behavioral_prompts or [], tokenizer, longest, length) + generation_tasks(
+        rows, families, tokenizer, count=behaviour.behavioral_items, max_answer_tokens=longest, max_length=length
+    )
 
 
 def test_every_task_asks_alike_often_and_many_commits_are_heard(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -70,8 +74,8 @@ def test_what_stands_around_an_answer_is_read_back_from_the_prompt(
     family: str, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     rows = samples(family, commits=1)
-    keys = BehaviourArguments(behavioral_items=40)
-    found = generation_tasks(rows, dict.fromkeys(TASKS, family), tokenizer, keys, 512)
+    families = dict.fromkeys(TASKS, family)
+    found = generation_tasks(rows, families, tokenizer, count=40, max_answer_tokens=64, max_length=512)
     windows = {(one.before, one.prefix, one.suffix) for one in found if one.task == "fim"}
     after = "import os\nfirst = 0\nprint(x)\n"
     assert ("", after, "z(y)\n") in windows

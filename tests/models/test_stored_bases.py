@@ -197,5 +197,5 @@ def test_a_name_of_no_layer_is_refused(tiny_models: dict[str, Path], key: str) -
 
 def test_an_attention_that_the_architecture_lacks_is_refused(tiny_models: dict[str, Path]) -> None:
     keys = ModelConfig(model_name_or_path=str(tiny_models["llama"]), attn_implementation="flash_attention_2")
-    with pytest.raises(UserError, match="cannot be set up as these keys say"):
+    with pytest.raises(UserError, match="cannot be set up with these keys"):
         fake_model(load_config(keys), keys, FP32, checkpointing=False)

@@ -154,7 +154,7 @@ def test_the_next_top_up_goes_on_exactly_where_the_last_one_ended(place: Place, 
     assert content["training"]["rolled_back"] is False
     assert content["exam"]["previous"] == pytest.approx(content["exam"]["tuned"])
     assert content["corpus"]["splits"]["train"]["replay_share"] == 0
-    assert re.search(r"previous +\d\.\d+ +\+0\.0 %", shown)
+    assert re.search(r"previous +\d\.\d+ .*\+0\.0", shown)
     assert learned_commits(run) == learned_commits(worse / "rejected")
     nothing = run_in_process("train.py", *place.command("d", "--continue_from", "runs/c"), cwd=place.folder)
     assert nothing.returncode == 2

@@ -1,7 +1,7 @@
-"""How strongly the adapter acts: what validation prefers, before the exam is sat.
+"""Chooses the adapter's scale on validation samples, before the exam.
 
-A small learning set can leave an adapter that is right in direction and too strong; PEFT scales what it adds by
-`lora_alpha`, so that another strength costs nothing and needs no training.
+Training on few samples can leave an adapter that points in the right direction but is too strong. PEFT multiplies its
+output by `lora_alpha / r`, so another scale needs no training and costs nothing at run time.
 """
 
 import json
@@ -18,33 +18,40 @@ from blocklm.evaluation.exam.items import ExamItem
 from blocklm.files import replace_file
 from blocklm.models.likelihood import bits_of_rows
 
-ITEMS = 32  # of validation, which the exam never asks
+ITEMS = 32  # validation samples, none of which is in the exam
 
 
 def choose_strength(
     model: PeftModel, items: list[ExamItem], scales: Sequence[float], pad_token_id: int, dtype: torch.dtype
 ) -> dict[str, Any]:
-    """Bits per byte of validation at each scale of the adapter; the model is left as it was.
+    """Choose the scale of the adapter with the fewest bits per byte on validation; the model's scale is restored.
+
+    Args:
+        model: the tuned model.
+        items: validation samples.
+        scales: candidates, as factors on the trained scale.
+        pad_token_id: id of the pad token.
+        dtype: dtype of the matrix products.
 
     Returns:
         `chosen`, the scale with the fewest bits, and `bits_per_byte` by scale.
     """
     size = sum(item.added_bytes for item in items)
-    found = {}
+    bits_per_byte = {}
     for scale in sorted(scales):
         with _scaled(model, scale):
             bits = bits_of_rows(
                 model, [item.encoded for item in items], pad_token_id, dtype, f"validation at strength {scale:g}"
             )
-        found[scale] = sum(bits) / size
+        bits_per_byte[scale] = sum(bits) / size
     return {
-        "chosen": min(found, key=lambda scale: found[scale]),
-        "bits_per_byte": {f"{s:g}": b for s, b in found.items()},
+        "chosen": min(bits_per_byte, key=lambda scale: bits_per_byte[scale]),
+        "bits_per_byte": {f"{scale:g}": bits for scale, bits in bits_per_byte.items()},
     }
 
 
 def set_strength(model: PeftModel, run_dir: Path, alpha: float) -> None:
-    """Let the model and its saved configuration scale by `alpha`; doing so twice is doing so once."""
+    """Set `lora_alpha` in the model and in its saved configuration; a second call with the same value has no effect."""
     config = model.peft_config["default"]
     _multiply(model, alpha / config.lora_alpha)
     config.lora_alpha = alpha
@@ -60,7 +67,7 @@ def _scaled(model: PeftModel, scale: float) -> Iterator[None]:
     try:
         yield
     finally:
-        for layer, scaling in before:  # dividing again would not give the same bits
+        for layer, scaling in before:  # dividing by the factor would not restore the exact value
             layer.scaling["default"] = scaling
 
 

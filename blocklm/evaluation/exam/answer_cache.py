@@ -1,4 +1,4 @@
-"""What the arms have answered already, so that an exam goes on where it was interrupted."""
+"""Keeps the answers of the arms in a file, so that an interrupted exam continues where it stopped."""
 
 from hashlib import sha256
 from pathlib import Path
@@ -9,7 +9,7 @@ from blocklm.files import json_line, read_json_lines
 
 
 class Answers:
-    """Answers by key, kept line by line in a file; a line that a kill tore is asked again."""
+    """Answers by key, one line each in a file; a line that a kill cut off is ignored, and its question asked again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -19,7 +19,7 @@ class Answers:
         """Open the file."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._path.open("a", encoding="utf-8", errors="backslashreplace")
-        self._file.write("\n")  # ends what a kill left of a line
+        self._file.write("\n")  # ends a line that a kill cut off
         return self
 
     def __exit__(
@@ -29,19 +29,19 @@ class Answers:
         self._file.close()
 
     def get(self, key: str) -> Any:
-        """The answer, None if it was not asked for."""
+        """Return the answer; None if there is none yet."""
         return self._known.get(key)
 
     def add(self, key: str, answer: Any) -> None:
-        """Keep an answer that JSON can hold."""
+        """Store an answer, a value that JSON can represent."""
         self._known[key] = answer
         self._file.write(json_line([key, answer]))
         self._file.flush()
 
 
-def key_of(weights: str, *asked: Any) -> str:
-    """A name for what some weights are asked: an answer counts for the same weights, the same tokens and the same rules only."""
-    return sha256("|".join(map(str, (weights, *asked))).encode()).hexdigest()[:24]
+def key_of(weights: str, *question: Any) -> str:
+    """Make the key of an answer; it is valid for the same weights, tokens and rules only."""
+    return sha256("|".join(map(str, (weights, *question))).encode()).hexdigest()[:24]
 
 
 def _read(path: Path) -> list[tuple[str, Any]]:

@@ -1,9 +1,9 @@
-"""Score the arms of the exam on the commits after the split, and say how sure their differences are.
+"""Scores the arms of the exam on the commits after the split, and tests their differences for significance.
 
-The measure is bits per byte of the text a commit added, given the path, the subject and the lines around it: the
-negative log2 probability of the added tokens over the UTF-8 bytes of the added text, summed over all items (as in
-lm-evaluation-harness, `bits_per_byte`). All arms answer for the same tokens; what some are given before the question is not
-scored.
+The measure is bits per byte of the text that a commit added, given the path, the subject and the lines around it: the
+negative log2 probability of the added tokens over the UTF-8 bytes of the added text, summed over all items (as
+lm-evaluation-harness' `bits_per_byte`). All arms are scored on the same tokens; the context that some of them get
+before a question is not scored.
 """
 
 from collections import defaultdict
@@ -23,18 +23,18 @@ from blocklm.evaluation.exam.significance import Floats, holm, relative_change
 from blocklm.models.likelihood import scored_bits
 
 MIN_SLICE_COMMITS = 3
-SLICES_SHOWN = 12  # of each division, the largest
+SLICES_SHOWN = 12  # largest slices of each division
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to answer: a model, and what it is given before each question.
+    """One way to answer: a model, and the context that it gets before each question.
 
-    Args:
-        name: as the tables say it.
-        weights: a name for the weights, for answers that are there already.
-        model: opens the model; what it replaces comes back when it is closed.
-        contexts: tokens before a question, by its id.
+    Attributes:
+        name: the arm's name in tables.
+        weights: a name of the weights, for the keys of stored answers.
+        model: function that opens the model; closing it restores the model that it replaced.
+        contexts: token ids before a question, by the question's id; empty by default.
     """
 
     name: str
@@ -46,14 +46,14 @@ class Arm:
 def run_exam(
     items: Sequence[ExamItem], arms: Sequence[Arm], pad_token_id: int, dtype: torch.dtype, answers: Answers
 ) -> dict[str, Any]:
-    """Ask all arms the same questions, those that they have not answered yet, and compare them.
+    """Ask all arms the questions that they have not answered yet, and compare the arms.
 
     Args:
         items: the questions.
-        arms: who answers, `base` and `tuned` among them.
-        pad_token_id: fills the batches; never scored.
+        arms: the arms, with `base` and `tuned` among them.
+        pad_token_id: id of the pad token, which is never scored.
         dtype: dtype of the matrix products.
-        answers: what was answered before; grows batch by batch.
+        answers: stored answers; new ones are added batch by batch.
 
     Raises:
         UserError: a model gives no finite probability.
@@ -64,23 +64,24 @@ def run_exam(
 def bits_of_arm(
     arm: Arm, items: Sequence[ExamItem], pad_token_id: int, dtype: torch.dtype, answers: Answers
 ) -> list[float]:
-    """The bits that an arm needs for each item; it is asked what it has not answered yet."""
-    asked = [item.after(arm.contexts.get(item.id, [])) for item in items]
-    key = {item.id: key_of(arm.weights, item.encoded.input_ids, item.encoded.scored) for item in asked}
-    left = [item for item in asked if answers.get(key[item.id]) is None]
+    """Measure the bits that an arm needs for each item, and store them; stored ones are not computed again."""
+    questions = [item.after(arm.contexts.get(item.id, [])) for item in items]
+    key = {item.id: key_of(arm.weights, item.encoded.input_ids, item.encoded.scored) for item in questions}
+    left = [item for item in questions if answers.get(key[item.id]) is None]
     if left:
         with arm.model() as model:
             rows = [item.encoded for item in left]
-            for at, found in scored_bits(model, rows, pad_token_id, dtype, f"exam: {arm.name}"):
-                answers.add(key[left[at].id], found)
-    return [float(answers.get(key[item.id])) for item in asked]
+            for row, bits in scored_bits(model, rows, pad_token_id, dtype, f"exam: {arm.name}"):
+                answers.add(key[left[row].id], bits)
+    return [float(answers.get(key[item.id])) for item in questions]
 
 
 def compare(items: Sequence[ExamItem], bits: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """The exam's result: bits per byte of each arm, and the changes in percent with their 95 % intervals.
+    """Build the exam's result: bits per byte of each arm, and the changes in percent with their 95 % intervals.
 
-    A negative `delta_percent` means fewer bits. The entries of the result itself compare `tuned` with `base`; `arms` compares
-    each other arm with both, `slices` compares tuned with base on parts of the questions, with p-values after Holm.
+    A negative `delta_percent` means fewer bits. The top level of the result compares `tuned` with `base`. `arms`
+    compares each other arm with both. `slices` compares tuned with base on parts of the questions, with p-values after
+    Holm.
     """
     size = np.array([item.added_bytes for item in items], dtype=np.float64)
     table = {name: np.array(row, dtype=np.float64) for name, row in bits.items()}
@@ -114,32 +115,32 @@ def compare(items: Sequence[ExamItem], bits: Mapping[str, Sequence[float]]) -> d
                 "path": item.path,
                 "language": item.language,
                 "bytes": item.added_bytes,
-                **{f"{name}_bits": float(row[at]) for name, row in table.items()},
+                **{f"{name}_bits": float(row[place]) for name, row in table.items()},
             }
-            for at, item in enumerate(items)
+            for place, item in enumerate(items)
         ],
     }
 
 
 def _change(commits: Sequence[str], before: Floats, after: Floats) -> dict[str, Any]:
-    """The change from one arm to another, summed by commit."""
+    """Compute the change from one arm to another, summed by commit."""
     per_commit: dict[str, Floats] = defaultdict(lambda: np.zeros(2))
-    for at, commit in enumerate(commits):
-        per_commit[commit] += (before[at], after[at])
+    for row, commit in enumerate(commits):
+        per_commit[commit] += (before[row], after[row])
     return relative_change(np.stack(list(per_commit.values())))
 
 
 def _slices(items: Sequence[ExamItem], base: Floats, tuned: Floats, size: Floats) -> dict[str, list[dict[str, Any]]]:
-    """Tuned against base on each part of the questions that enough commits ask, the largest parts first."""
+    """Compare tuned with base on each part of the questions that has enough commits, the largest parts first."""
     parts: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for at, item in enumerate(items):
+    for place, item in enumerate(items):
         for division, name in (item.slices or {}).items():
-            parts[division][name].append(at)
-    found = {}
+            parts[division][name].append(place)
+    slices = {}
     for division, named in parts.items():
         rows = []
         for name, places in sorted(named.items(), key=lambda pair: -size[pair[1]].sum())[:SLICES_SHOWN]:
-            commits = [items[at].commit for at in places]
+            commits = [items[place].commit for place in places]
             if len(set(commits)) >= MIN_SLICE_COMMITS:
                 rows.append(
                     {
@@ -152,5 +153,5 @@ def _slices(items: Sequence[ExamItem], base: Floats, tuned: Floats, size: Floats
                     }
                 )
         raised = holm({row["name"]: row["p"] for row in rows})
-        found[division] = [row | {"p_holm": raised[row["name"]]} for row in rows]
-    return found
+        slices[division] = [row | {"p_holm": raised[row["name"]]} for row in rows]
+    return slices

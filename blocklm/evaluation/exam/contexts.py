@@ -1,4 +1,4 @@
-"""What some arms of the exam are given before a question: other changes, or what stood in the repository."""
+"""Builds the contexts that some arms of the exam get before a question: similar changes, or pieces of files."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,31 +13,34 @@ from blocklm.retrieval.bm25 import WordIndex
 from blocklm.retrieval.parent_files import Piece
 
 EXAMPLES = 3
-Contexts = dict[str, list[int]]  # tokens by the id of the question
-Room = Callable[[ExamItem], int]  # tokens that may stand before a question
+Contexts = dict[str, list[int]]  # token ids by the question's id
+TokenBudget = Callable[[ExamItem], int]  # number of tokens that fit before a question
 
 
 def example_contexts(
-    items: Sequence[ExamItem], samples: Mapping[str, Sequence[Any]], tokenizer: PreTrainedTokenizerBase, room: Room
+    items: Sequence[ExamItem],
+    samples: Mapping[str, Sequence[Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    budget: TokenBudget,
 ) -> Contexts:
-    """The changes nearest to a question, each asked and answered as the question is, the nearest last.
+    """Put the changes most similar to a question before it, each as prompt and completion, the most similar last.
 
     Args:
         items: the questions.
-        samples: columns of samples of the same view, from before the exam.
-        tokenizer: of the model.
-        room: how much may stand before a question.
+        samples: columns of samples of the same view, from commits before the exam.
+        tokenizer: the model's tokenizer.
+        budget: maximum tokens before a question.
     """
     if not len(samples["prompt"]):
         return {}
-    shown = [f"{path}\n{prompt}" for path, prompt in zip(samples["path"], samples["prompt"], strict=True)]
+    searched = [f"{path}\n{prompt}" for path, prompt in zip(samples["path"], samples["prompt"], strict=True)]
     texts = [prompt + completion for prompt, completion in zip(samples["prompt"], samples["completion"], strict=True)]
-    index = WordIndex.build(shown)
+    index = WordIndex.build(searched)
     contexts = {}
     for item in items:
         scores = index.scores(item.text)
-        best = [at for at in np.argsort(-scores, kind="stable")[:EXAMPLES] if scores[at] > 0]
-        contexts[item.id] = fitted([texts[at] for at in best], tokenizer, room(item))
+        best = [row for row in np.argsort(-scores, kind="stable")[:EXAMPLES] if scores[row] > 0]
+        contexts[item.id] = fitted([texts[row] for row in best], tokenizer, budget(item))
     return contexts
 
 
@@ -47,17 +50,17 @@ def piece_contexts(
     family: Family,
     breaking: frozenset[str],
     tokenizer: PreTrainedTokenizerBase,
-    room: Room,
+    budget: TokenBudget,
 ) -> Contexts:
-    """Pieces of files before a question, each as the model reads a file, the nearest last.
+    """Put pieces of files before a question, each in the form in which the model reads files, the nearest last.
 
     Args:
         items: the questions.
-        found: the pieces for each, the nearest first.
-        family: whose form a file has.
-        breaking: special tokens; a piece that holds one is left out.
-        tokenizer: of the model.
-        room: how much may stand before a question.
+        found: the pieces for each question, the nearest first.
+        family: prompt family whose form a file gets.
+        breaking: special tokens; a piece that contains one is left out.
+        tokenizer: the model's tokenizer.
+        budget: maximum tokens before a question.
     """
     contexts = {}
     for item, pieces in zip(items, found, strict=True):
@@ -66,5 +69,5 @@ def piece_contexts(
             for piece in pieces
             if not any(token in piece.text for token in breaking)
         ]
-        contexts[item.id] = fitted(texts, tokenizer, room(item))
+        contexts[item.id] = fitted(texts, tokenizer, budget(item))
     return contexts

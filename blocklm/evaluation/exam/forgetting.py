@@ -1,7 +1,7 @@
-"""What tuning cost elsewhere: bits per byte of general text and code, before and after.
+"""Measures forgetting: bits per byte of general text and code before and after tuning.
 
-The texts in `general_texts/` were written for this purpose, so that no licence and no training set holds them: prose, and
-programs in nine languages. Where the tuned model needs more than 3 % more bits for them, it has forgotten.
+The texts in `general_texts/`, prose and programs in nine languages, were written for this purpose, so that they have no
+licence and are in no training set. A tuned model that needs over 3 % more bits for them is flagged.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,12 +13,17 @@ from transformers import PreTrainedTokenizerBase
 from blocklm.evaluation.exam.items import ExamItem, exam_items
 
 LIMIT_PERCENT = 3.0
-PIECE_CHARS = 900  # some 300 tokens
-MOST_TOKENS = 1024
+PIECE_CHARS = 900  # about 300 tokens
+MAX_TOKENS = 1024
 
 
 def general_items(tokenizer: PreTrainedTokenizerBase, positions: int | None) -> list[ExamItem]:
-    """The texts in pieces that a model of so many positions reads at once; the first line is given, the rest is asked."""
+    """Cut the texts into pieces that the model can read at once, and ask for all lines of a piece but the first.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        positions: maximum tokens that the model can read; None if unknown.
+    """
     columns: dict[str, list[Any]] = {
         key: [] for key in ("id", "prompt", "context", "completion", "added", "commit", "path", "language")
     }
@@ -28,17 +33,18 @@ def general_items(tokenizer: PreTrainedTokenizerBase, positions: int | None) -> 
             row = (f"{name}:{number}", first, [0, len(first)], rest, [0, len(rest)], name, name, None)
             for key, value in zip(columns, row, strict=True):
                 columns[key].append(value)
-    return exam_items(columns, tokenizer, min(positions or MOST_TOKENS, MOST_TOKENS))
+    return exam_items(columns, tokenizer, min(positions or MAX_TOKENS, MAX_TOKENS))
 
 
 def measure_forgetting(items: Sequence[ExamItem], bits: dict[str, list[float]]) -> dict[str, Any] | None:
-    """Base and tuned model on the general texts: bits per byte, the rise in percent, and whether it is flagged.
-
-    None if the model reads too few tokens at once for any of them.
+    """Compare base and tuned model on the general texts: bits per byte, rise in percent, and whether it is flagged.
 
     Args:
-        items: the questions.
-        bits: of `base` and `tuned` for each.
+        items: the questions from `general_items`.
+        bits: bits of each question, by `base` and `tuned`.
+
+    Returns:
+        The exam's `forgetting`; None if there are no questions, because the model reads too few tokens at once.
     """
     if not items:
         return None
@@ -59,12 +65,12 @@ def measure_forgetting(items: Sequence[ExamItem], bits: dict[str, list[float]]) 
 
 
 def _per_byte(items: Sequence[ExamItem], bits: Sequence[float], name: str) -> float:
-    here = [at for at, item in enumerate(items) if item.path == name]
-    return sum(bits[at] for at in here) / sum(items[at].added_bytes for at in here)
+    rows = [row for row, item in enumerate(items) if item.path == name]
+    return sum(bits[row] for row in rows) / sum(items[row].added_bytes for row in rows)
 
 
 def _pieces(text: str) -> Iterator[list[str]]:
-    """The lines of a text in runs of about `PIECE_CHARS`."""
+    """Yield the lines of a text in groups of about `PIECE_CHARS` characters."""
     piece: list[str] = []
     for line in text.splitlines(keepends=True):
         if sum(map(len, piece)) + len(line) > PIECE_CHARS and len(piece) > 1:

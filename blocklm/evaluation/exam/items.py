@@ -1,4 +1,4 @@
-"""The exam's questions: test samples with their tokens, and what tells one kind of question from another."""
+"""Makes the exam's questions: test samples with their tokens, and the slices of the result that they belong to."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,10 +13,10 @@ LENGTHS = ((10, "to 10 characters"), (40, "11 to 40 characters"), (None, "over 4
 
 @dataclass(frozen=True, slots=True)
 class ExamItem:
-    """One exam question: a test sample with its tokens and the number of bytes its commit added.
+    """One exam question: a test sample with its tokens and the number of bytes that its commit added.
 
-    `text` is what a search looks for: the end of the prompt and nothing of the answer. `start` counts the tokens before the
-    prompt (BOS). `slices` say of what kind it is, by the name of a division of all questions.
+    `text` is the query of a search: the path and the end of the prompt, without the answer. `start` is the number of
+    tokens before the prompt (BOS). `slices` names the question's part in each division of all questions.
     """
 
     id: str
@@ -31,11 +31,11 @@ class ExamItem:
 
     @property
     def tokens(self) -> int:
-        """Of question and answer together."""
+        """Number of tokens of question and answer together."""
         return len(self.encoded.input_ids)
 
     def after(self, context: list[int]) -> "ExamItem":
-        """The same question with `context` before it."""
+        """Put `context` before the question."""
         ids, head = self.encoded.input_ids, self.start
         scored = self.encoded.scored
         longer = replace(
@@ -50,12 +50,12 @@ class ExamItem:
 def exam_items(
     samples: Mapping[str, Sequence[Any]], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> list[ExamItem]:
-    """Encode columns of samples; those whose target does not fit in `max_length` are left out for all arms alike."""
+    """Encode columns of samples; a sample whose target does not fit in `max_length` tokens is left out for all arms."""
     items = []
     start = len(tokenizer("").input_ids)
-    for at, encoded in enumerate(encode(samples, tokenizer, max_length)):
+    for number, encoded in enumerate(encode(samples, tokenizer, max_length)):
         if encoded is not None:
-            row = {key: column[at] for key, column in samples.items()}
+            row = {key: column[number] for key, column in samples.items()}
             completion, added = row["completion"], row["added"]
             spans = list(zip(added[::2], added[1::2], strict=True))
             size = sum(len(completion[begin:end].encode("utf-8", "surrogatepass")) for begin, end in spans)
@@ -70,13 +70,13 @@ def exam_items(
 
 def _slices(row: Mapping[str, Any], added: int, before: int) -> dict[str, str]:
     folder, _, _ = row["path"].rpartition("/")
-    found = {
+    slices = {
         "language": row["language"] or "none",
         "folder": "/".join(folder.split("/")[:2]) or ".",
         "length": next(name for limit, name in LENGTHS if limit is None or added <= limit),
     }
-    if row.get("view") == "edit":  # its context is the text before: what does not come back was removed
-        found["kind"] = "replaces" if before > len(row["completion"]) - added else "inserts"
+    if row.get("view") == "edit":  # its context is the old text: lines that the completion lacks were removed
+        slices["kind"] = "replaces" if before > len(row["completion"]) - added else "inserts"
     if "seen_lines" in row:
-        found["lines"] = "all seen in training" if row["seen_lines"] else "some new"
-    return found
+        slices["lines"] = "all seen in training" if row["seen_lines"] else "some new"
+    return slices

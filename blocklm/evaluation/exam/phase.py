@@ -1,4 +1,4 @@
-"""The exam as the main job runs it: how strongly the adapter acts, all arms, and whether a top-up stays."""
+"""Runs the exam of the main job: chooses the adapter's scale, compares all arms, decides whether a top-up is kept."""
 
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -24,11 +24,11 @@ SINGLE = {"per_item", "per_problem"}
 
 @dataclass(frozen=True)
 class ExamOutcome:
-    """What an exam found.
+    """The result of an exam.
 
     Attributes:
         summary: the manifest's `exam`: the result without its single items, which are in `exam.json`.
-        rolled_back: whether the run that this one goes on from was better.
+        rolled_back: whether the previous run, which this one continues, was better.
     """
 
     summary: Mapping[str, Any]
@@ -36,7 +36,7 @@ class ExamOutcome:
 
 
 def choose_strength_of(setup: ExamSetup, model: PreTrainedModel) -> dict[str, Any] | None:
-    """How strongly the adapter acts, as validation prefers; None where the recipe leaves nothing to choose."""
+    """Choose the adapter's scale on validation samples; None without an adapter or if the recipe offers only 1.0."""
     scales = setup.recipe.exam.adapter_scales
     if not isinstance(model, PeftModel) or scales == [1.0]:
         return None
@@ -44,12 +44,12 @@ def choose_strength_of(setup: ExamSetup, model: PreTrainedModel) -> dict[str, An
 
 
 def examine(setup: ExamSetup, model: PreTrainedModel, previous: Path | None) -> ExamOutcome:
-    """Run the exam, which decides whether a top-up stays, and write `exam.json`.
+    """Run the exam, decide whether a top-up is kept, and write `exam.json`.
 
     Args:
         setup: questions, arms and how models are run.
-        model: what was trained.
-        previous: the run that this one goes on from; None for one that began anew.
+        model: the trained model.
+        previous: directory of the run that this one continues; None if it continues none.
     """
     others = []
     if previous is not None:
@@ -66,7 +66,7 @@ def examine(setup: ExamSetup, model: PreTrainedModel, previous: Path | None) -> 
 
 
 def write_result(path: Path, result: Mapping[str, Any]) -> None:
-    """Write what `ExamSetup.run` returned: as JSON, and problems with their answers as Parquet beside it."""
+    """Write the result of `ExamSetup.run` as JSON, and its problems with their answers as Parquet beside it."""
     write_json(path, {key: value for key, value in result.items() if key != "per_problem"})
     if result["per_problem"]:
         Dataset.from_list(result["per_problem"]).to_parquet(path.with_name(f"{path.stem}-tasks.parquet"))

@@ -1,4 +1,4 @@
-"""The exam on a run that is complete, once more: with all arms, on new commits, against other models or another's adapter."""
+"""Repeats the exam of a complete run: with all arms, on new commits, or against other models and adapters."""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -31,25 +31,30 @@ from blocklm.runs.fingerprint import weights_of
 
 
 @dataclass(frozen=True)
-class Compared:
-    """What else answers: base models by name, and a run on another repository as a control of what the form alone gives."""
+class ComparedModels:
+    """Models to compare with.
+
+    Attributes:
+        models: names of other base models.
+        control: directory of a run on another repository, whose gain comes from the form of prompts alone.
+    """
 
     models: Sequence[str] = ()
     control: Path | None = None
 
 
-def evaluate(run: CompletedRun, compared: Compared, new_commits: bool) -> dict[str, Any]:
-    """Run the exam again; answers that are in the run directory are not asked anew.
+def evaluate(run: CompletedRun, compared: ComparedModels, new_commits: bool) -> dict[str, Any]:
+    """Run the exam again; answers stored in the run directory are reused.
 
     Args:
-        run: with the keys of the exam that may differ.
-        compared: what else answers.
-        new_commits: ask about commits that the run had not, instead of its own exam.
+        run: the complete run, with the exam keys that may differ from training.
+        compared: further models to compare with.
+        new_commits: if true, asks about commits that came after the run instead of the run's own test commits.
 
     Raises:
-        UserError: nothing is left to ask, or what is compared does not fit.
+        UserError: no question is left, or a compared model does not fit the run.
     """
-    # Where the run was split: on a later head, commits that were trained on would not be told apart.
+    # The run's repositories are at its own head: at a later one the split would move, and training commits be asked.
     repositories = open_repositories(run.recipe.mining) if new_commits else run.repositories
     changes = mine(repositories, run.recipe.mining)
     learned = learned_commits(run.path) if run.recipe.run.continue_from is not None else frozenset[str]()
@@ -67,16 +72,16 @@ def _setup(
     learned: frozenset[str],
     run: CompletedRun,
     prompts: dict[str, Family],
-    reach: int | None,
+    positions_limit: int | None,
 ) -> ExamSetup:
     corpus = build_corpus(run.recipe, repositories, changes, prompts, special_tokens(run.tokenizer))
     if learned:
         test = unlearned(corpus.splits["test"], learned)
         corpus = replace(corpus, splits=DatasetDict(corpus.splits | {"test": test}))
         if run.recipe.exam_view not in corpus.splits["test"]["view"][:]:
-            raise UserError("no commit is left that the run had not before", "`git pull` first, or ask later")
-    length = min(run.manifest["plan"]["max_length"], reach or run.manifest["plan"]["max_length"])
-    return ExamSetup(run.recipe, repositories, corpus, run.tokenizer, run.source, length, reach)
+            raise UserError("there are no commits that the run did not have", "`git pull` first, or try again later")
+    length = min(run.manifest["plan"]["max_length"], positions_limit or run.manifest["plan"]["max_length"])
+    return ExamSetup(run.recipe, repositories, corpus, run.tokenizer, run.source, length, positions_limit)
 
 
 def _own_arms(run: CompletedRun, setup_of: Callable[..., ExamSetup], control: Path | None) -> dict[str, Any]:
@@ -97,13 +102,13 @@ def _own_arms(run: CompletedRun, setup_of: Callable[..., ExamSetup], control: Pa
 def _other(
     name: str, result: dict[str, Any], setup_of: Callable[..., ExamSetup], ours: CompletedRun
 ) -> dict[str, Any]:
-    """Another base model on the same questions, in the prompts of its own family; bits per byte do not depend on tokens."""
+    """Ask another base model the same questions in its own prompts; bits per byte do not depend on the tokenizer."""
     theirs = replace(ours, source=ours.source.named(name))
     prompts = prompts_for(special_tokens(theirs.tokenizer), "auto")
     setup = setup_of(theirs, prompts, positions(theirs.source.architecture()))
     of_tuned = {item["id"]: item for item in result["per_item"]}
     test = setup.corpus.splits["test"]
-    rows = test.select([at for at, ident in enumerate(test["id"][:]) if ident in of_tuned])
+    rows = test.select([row for row, sample_id in enumerate(test["id"][:]) if sample_id in of_tuned])
     items = exam_items(rows[:], theirs.tokenizer, setup.max_length)
     if not items:
         raise UserError(f"`{name}` can read none of the questions", "name another in `--model`")

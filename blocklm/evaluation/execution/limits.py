@@ -1,4 +1,4 @@
-"""What a command in the sandbox may use: limits that the kernel holds for each process, and a watch that holds their sum."""
+"""Limits the resources of a command in the sandbox: the kernel limits each process, and a watch limits their sum."""
 
 import math
 import os
@@ -11,21 +11,21 @@ from pathlib import Path
 
 import psutil
 
-SMALL = 64 << 20  # bytes of a home and of shared memory
+SMALL = 64 << 20  # bytes of the home folder, and of shared memory
 TAIL = 4000
 WATCH_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
 class ResourceLimits:
-    """What a command and all that it starts may use together.
+    """Limits of a command and all processes that it starts, together.
 
-    Args:
-        seconds: by the clock.
-        memory: bytes; pages that two processes share count for both.
-        disk: bytes of its work tree and temporary files, which stand in memory too.
-        processes: and threads.
-        output: bytes it may write to its output.
+    Attributes:
+        seconds: wall-clock time in seconds.
+        memory: memory in bytes; pages that two processes share count for both.
+        disk: size in bytes of its work tree and temporary files, which are in memory too.
+        processes: number of processes and threads; 512 by default.
+        output: bytes of its output; 16 MiB by default.
     """
 
     seconds: float
@@ -37,9 +37,12 @@ class ResourceLimits:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How it ended: by itself with a return code, or stopped for its `timeout`, `memory` or `output`.
+    """How a command ended.
 
-    `tail` is the end of what it wrote, without control characters: it may be shown in a terminal.
+    Attributes:
+        ended: `exit` if it ended by itself, else the limit it exceeded: `timeout`, `memory` or `output`.
+        returncode: its return code.
+        tail: the end of its output, without control characters, so that it may be shown in a terminal.
     """
 
     ended: str
@@ -48,14 +51,17 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        """Whether it ended by itself and said that all is well."""
+        """Whether it ended by itself with return code 0."""
         return self.ended == "exit" and self.returncode == 0
 
 
 def kernel_limits(limits: ResourceLimits) -> list[str]:
-    """Set inside, where only its own processes are counted; the machine's memory killer is to take it first."""
-    # Reserved addresses are not counted as RLIMIT_AS does: Go, Java and Node reserve far more than they use. The processor's
-    # time says no more than the clock does, but holds when this process is stopped and cannot look at the clock.
+    """Return the command prefix that sets the kernel's limits inside the sandbox, and makes it the first OOM victim.
+
+    Inside, only the sandbox's own processes are counted.
+    """
+    # No RLIMIT_AS: Go, Java and Node reserve far more addresses than they use. The CPU limit adds nothing to the
+    # clock's, but it still holds while this process is stopped and cannot watch the clock.
     bounds = {
         "nproc": limits.processes,
         "data": limits.memory,
@@ -73,24 +79,24 @@ def kernel_limits(limits: ResourceLimits) -> list[str]:
 
 
 class Watch:
-    """Reads what a process writes, and says when it has ended or exceeded a limit."""
+    """Reads the output of a process until it ends, and kills it if it exceeds a limit."""
 
     def __init__(self, process: subprocess.Popen[bytes], reading: int, limits: ResourceLimits) -> None:
         self._process, self._reading, self._limits = process, reading, limits
         self._tail, self._written = b"", 0
-        self._begun = self._looked = time.monotonic()
+        self._started = self._checked = time.monotonic()
         self._shared_before = psutil.virtual_memory().shared
 
     def outcome(self) -> Outcome:
-        """Wait for the end, or bring it about."""
-        ended = self._ended()
+        """Wait for the end, or kill the process at a limit."""
+        ended = self._wait()
         if ended != "exit":
             os.killpg(self._process.pid, signal.SIGKILL)
         code = self._process.wait()
         text = self._tail.decode("utf-8", "replace")
         return Outcome(ended, code, "".join(char for char in text if char.isprintable() or char in "\n\t"))
 
-    def _ended(self) -> str:
+    def _wait(self) -> str:
         reads = True
         with selectors.DefaultSelector() as selector:
             selector.register(self._reading, selectors.EVENT_READ)
@@ -113,26 +119,26 @@ class Watch:
         if self._written > self._limits.output:
             return "output"
         now = time.monotonic()
-        if now - self._begun > self._limits.seconds:
+        if now - self._started > self._limits.seconds:
             return "timeout"
-        if now - self._looked > WATCH_SECONDS:
-            self._looked = now
+        if now - self._checked > WATCH_SECONDS:
+            self._checked = now
             return "memory" if self._holds_too_much() else None
         return None
 
     def _holds_too_much(self) -> bool:
-        """Whether their pages, or files in memory that no process maps, are too many."""
-        # Such files belong to nobody: the machine's sum is looked at, less what its file systems may hold.
+        """Whether the processes' pages, or files in memory that no process maps, exceed the limit."""
+        # Unmapped files belong to no process: they are the machine's total, minus what the sandbox's file systems hold.
         unmapped = psutil.virtual_memory().shared - self._shared_before - self._limits.disk - 2 * SMALL
         try:
             family = psutil.Process(self._process.pid).children(recursive=True)
         except psutil.NoSuchProcess:
             return False
-        return max(unmapped, sum(_own_bytes(one.pid) for one in family)) > self._limits.memory
+        return max(unmapped, sum(_own_bytes(process.pid) for process in family)) > self._limits.memory
 
 
 def _own_bytes(pid: int) -> int:
-    """Of a process's memory what is no file's: its own, and what it shares without a name."""
+    """Return a process's memory that no file backs: private pages, and anonymous shared ones."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:  # it has ended

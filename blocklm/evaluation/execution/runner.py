@@ -1,4 +1,4 @@
-"""Edits put to the repository's own check: each in its place in the commit's tree, in the sandbox, none twice."""
+"""Runs the repository's own check on edits: each in its place in the commit's tree, in the sandbox, none twice."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from blocklm.evaluation.execution.worktree import Tree, tree_of
 from blocklm.evaluation.questions import GenerationTask
 from blocklm.git.repository import Repository
 
-TAIL = 500  # characters kept of what a command said
+TAIL = 500  # characters kept of a command's output
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """What is written in the place of a question's truth."""
+    """A text that replaces the truth of a question."""
 
     question: GenerationTask
     text: str
@@ -27,33 +27,35 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of an edit.
+    """The result of the check on an edit.
 
-    `kind` is `passed`, `failed`, the limit that it exceeded (`timeout`, `memory`, `output`), `no tree` where the commit cannot
-    be checked out, or `no place` where the text that it replaces does not stand in the file exactly once.
+    Attributes:
+        kind: `passed`, `failed`, the limit that was exceeded (`timeout`, `memory`, `output`), `no tree` if the commit
+            cannot be checked out, or `no place` if the file does not contain the replaced text exactly once.
+        output: the end of the command's output; empty if it did not run.
     """
 
     kind: str
-    said: str = ""
+    output: str = ""
 
     @property
     def passed(self) -> bool:
-        """Whether the command ended well."""
+        """Whether the command succeeded."""
         return self.kind == "passed"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One command over the trees of commits.
+    """Runs one command on edited trees of commits.
 
-    All that the commit changed elsewhere stands there as the commit has it: only what was written is on trial.
+    The commit's other changes are in the tree, so that only the edit is tested.
 
-    Args:
-        repositories: with the commits.
-        command: for a shell.
-        limits: of each run.
-        binds: folders of the host that it may read.
-        answers: what was tried before.
+    Attributes:
+        repositories: the repositories with the commits.
+        command: the shell command.
+        limits: resource limits of each run.
+        binds: folders of the host that the command may read.
+        answers: stored verdicts; new ones are added.
     """
 
     repositories: Sequence[Repository]
@@ -63,58 +65,58 @@ class Trial:
     answers: Answers
 
     def verdicts(self, edits: Sequence[Edit], name: str) -> list[Verdict]:
-        """The verdict on each edit, in their order.
+        """Return the verdict on each edit, in their order.
 
         Args:
-            edits: some may be equal.
-            name: what the progress bar says.
+            edits: the edits, of which some may be equal.
+            name: description for the progress bar.
         """
-        found: dict[Edit, Verdict] = {}
+        verdicts: dict[Edit, Verdict] = {}
         left: list[Edit] = []
         for edit in dict.fromkeys(edits):
-            known = self.answers.get(self._asked(edit))
+            known = self.answers.get(self._edit_key(edit))
             if known is None:
                 left.append(edit)
             else:
-                found[edit] = Verdict(*known)
+                verdicts[edit] = Verdict(*known)
         by_commit = groupby(sorted(left, key=_commit), key=_commit)
         with tqdm(total=len(left), desc=name, unit=" edits", disable=None) as progress:
-            for commit, some in by_commit:
+            for commit, of_commit in by_commit:
                 with tree_of(self.repositories, commit) as tree:
-                    for edit in some:
-                        found[edit] = Verdict("no tree") if tree is None else self._tried(tree, edit)
-                        self.answers.add(self._asked(edit), (found[edit].kind, found[edit].said))
+                    for edit in of_commit:
+                        verdict = verdicts[edit] = Verdict("no tree") if tree is None else self._check(tree, edit)
+                        self.answers.add(self._edit_key(edit), (verdict.kind, verdict.output))
                         progress.update()
-        return [found[edit] for edit in edits]
+        return [verdicts[edit] for edit in edits]
 
-    def _tried(self, tree: Tree, edit: Edit) -> Verdict:
+    def _check(self, tree: Tree, edit: Edit) -> Verdict:
         path, truth = str(edit.question.path), str(edit.question.truth)
         place = tree.place(path, truth)
         if place is None:
             return Verdict("no place")
         text = place.filled(edit.text)
-        # Edits that differ at the ends of their lines alone, and all true edits of a commit, make one tree.
-        same = self._named("tree", _commit(edit), *([] if text == place.filled(truth) else [path, text]))
-        known = self.answers.get(same)
+        # Edits that differ only in their last line end give the same tree, as do all true edits of a commit.
+        tree_key = self._key("tree", _commit(edit), *([] if text == place.filled(truth) else [path, text]))
+        known = self.answers.get(tree_key)
         if known is not None:
             return Verdict(*known)
         with tree.holding(path, text) as folder:
             outcome = run(["sh", "-c", self.command], folder, self.limits, self.binds)
         kind = "passed" if outcome.passed else "failed" if outcome.ended == "exit" else outcome.ended
         verdict = Verdict(kind, outcome.tail[-TAIL:])
-        self.answers.add(same, (verdict.kind, verdict.said))
+        self.answers.add(tree_key, (verdict.kind, verdict.output))
         return verdict
 
-    def _asked(self, edit: Edit) -> str:
+    def _edit_key(self, edit: Edit) -> str:
         question = edit.question
-        return self._named("edit", _commit(edit), str(question.path), str(question.truth), edit.text)
+        return self._key("edit", _commit(edit), str(question.path), str(question.truth), edit.text)
 
-    def _named(self, *parts: str) -> str:
+    def _key(self, *parts: str) -> str:
         return key_of(self.command, repr((self.limits, [str(bind) for bind in self.binds], *parts)))
 
 
-def counted(verdicts: Sequence[Verdict]) -> Mapping[str, int]:
-    """How many there are of each kind, those that passed left out."""
+def count_failures(verdicts: Sequence[Verdict]) -> Mapping[str, int]:
+    """Count the verdicts of each kind but `passed`."""
     kinds = [verdict.kind for verdict in verdicts if not verdict.passed]
     return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
 

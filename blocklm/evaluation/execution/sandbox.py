@@ -1,8 +1,9 @@
-"""Run what nobody has read: one command over a private copy of a tree, where it sees little and can change nothing.
+"""Runs untrusted code: one command in a private copy of a tree, isolated by bubblewrap.
 
-bubblewrap makes the walls: no network, no host but `/usr` and what is bound, all of it read-only, an environment of our own, no
-capabilities and no way to new namespaces. The kernel's limits hold each process, a watch in this process holds their sum.
-Without bubblewrap nothing runs. A container for generated code that is careless, not for an attack on the kernel.
+The command has no network, no capabilities and no way to new namespaces. It sees only `/usr` and the bound folders of
+the host, all read-only, and gets a fresh environment. The kernel limits each process, and a watch in this process
+limits their sum. Without bubblewrap nothing runs. The sandbox is for careless generated code, not for attacks on the
+kernel.
 """
 
 import json
@@ -21,19 +22,20 @@ from pathlib import Path
 from blocklm.errors import UserError
 from blocklm.evaluation.execution.limits import SMALL, Outcome, ResourceLimits, Watch, kernel_limits
 
-KILLED_WITHIN = 10  # seconds: to give back much memory takes a moment
+KILLED_WITHIN = 10  # seconds; freeing much memory takes a moment
 WORK, INNER = "/tmp/work", "/bwrap"  # inside
-# Bubblewrap's two processes ask the kernel to die with us one after the other. If we are killed before both have, a keeper in their
-# group kills what is there, and a command that has not been let in never begins: either `read` ends when we do.
+# Bubblewrap's two processes ask the kernel, one after the other, to be killed when this process ends. If this process
+# is killed before both have asked, a keeper in their group kills them, and a command that waits at the gate never
+# starts: both wait for a `read` that ends when this process does.
 KEEPER = '(read -r _ <"/proc/self/fd/$0"; kill -KILL 0) >/dev/null 2>&1 & exec "$@"'
 GATE = "echo >&0 && read -r _"
 SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64")
 SHARED = ("/etc/ld.so.cache", "/etc/alternatives")
-# What tools keep in the folders that they also need: something that cannot be read stands in their place.
-TOKENS = (".credentials", ".git-credentials", ".netrc", ".pypirc", "credentials", "credentials.toml")
+# Files with tokens in folders that tools need; each is replaced by a device that cannot be read.
+TOKEN_FILES = (".credentials", ".git-credentials", ".netrc", ".pypirc", "credentials", "credentials.toml")
 INSTALL = "`apt install bubblewrap` (0.8 or newer), or leave `check_command` out: nothing generated runs without it"
-# Each line prints what does not hold. `$1` is a file of the host.
-PROOF = """
+# Each line prints a property that does not hold. `$1` is a file of the host.
+SELF_TEST = """
 [ -e "$1" ] && echo "a file of the host is seen"
 grep -q '^CapEff:.0000000000000000$' /proc/self/status || echo "it has capabilities"
 grep -q '^NoNewPrivs:.1$' /proc/self/status || echo "it may gain privileges"
@@ -47,82 +49,82 @@ echo proved
 
 
 def run(command: Sequence[str], tree: Path, limits: ResourceLimits, binds: Sequence[Path] = ()) -> Outcome:
-    """Run a command in a copy of `tree` until it ends or exceeds a limit; nothing of it is left afterwards.
+    """Run a command in a copy of `tree` until it ends or exceeds a limit; no process or file of it is left afterwards.
 
     Args:
         command: the program and its arguments.
-        tree: readable by everybody if this process is root's.
-        limits: of all its processes together.
-        binds: folders of the host that it may read, at their own paths; `bin` in them comes first in `PATH`.
+        tree: folder to copy; must be readable by everybody if this process runs as root.
+        limits: limits of all its processes together.
+        binds: folders of the host that it may read, at their own paths; their `bin` folders come first in `PATH`.
 
     Raises:
         UserError: bubblewrap is not installed.
     """
     inside = ["sh", "-c", f'cp -a /tree {WORK} && cd {WORK} && {GATE} && exec "$@" </dev/null', "sh", *command]
-    reading, writing = os.pipe()
-    told, tell = os.pipe()
+    output_read, output_write = os.pipe()
+    info_read, info_write = os.pipe()
     gate, its_gate = socket.socketpair()
     alive, living = os.pipe()
     try:
-        walls = _walls(tree, limits, binds)
-        started = [next(walls), "--info-fd", str(tell), *walls, *kernel_limits(limits), *inside]
+        arguments = _bubblewrap(tree, limits, binds)
+        started = [next(arguments), "--info-fd", str(info_write), *arguments, *kernel_limits(limits), *inside]
         process = subprocess.Popen(
             ["sh", "-c", KEEPER, str(alive), *started],
             stdin=its_gate.fileno(),
-            stdout=writing,
-            stderr=writing,
-            pass_fds=[tell, alive],
+            stdout=output_write,
+            stderr=output_write,
+            pass_fds=[info_write, alive],
             env={"PATH": os.environ.get("PATH", os.defpath)},  # bubblewrap's own can be read in its /proc
             start_new_session=True,
-            umask=0o022,  # what a check may do with its own files is the same for every user
+            umask=0o022,  # the same permissions on the check's own files for every user
         )
     except BaseException:
-        os.close(reading)
-        os.close(told)
+        os.close(output_read)
+        os.close(info_read)
         os.close(living)
         gate.close()
         raise
     finally:
-        os.close(writing)
-        os.close(tell)
+        os.close(output_write)
+        os.close(info_write)
         os.close(alive)
         its_gate.close()
     try:
-        _let_in(gate, limits)
-        return Watch(process, reading, limits).outcome()
+        _open_gate(gate, limits)
+        return Watch(process, output_read, limits).outcome()
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         os.close(living)
-        os.close(reading)
-        _wait_for_the_last(told)
+        os.close(output_read)
+        _wait_for_the_last(info_read)
 
 
-def _let_in(gate: socket.socket, limits: ResourceLimits) -> None:
-    """Let the command begin once the walls stand and bubblewrap has seen to it that all inside dies with this process."""
-    with gate, suppress(OSError):  # it has ended, or has taken all its time already: the watch says so
+def _open_gate(gate: socket.socket, limits: ResourceLimits) -> None:
+    """Let the command start once the sandbox is set up and will be killed together with this process."""
+    with gate, suppress(OSError):  # it has ended or exceeded its time already, which the watch reports
         gate.settimeout(limits.seconds)
         if gate.recv(1):
             gate.sendall(b"\n")
 
 
-def _wait_for_the_last(told: int) -> None:
-    """Until the first process inside is gone, which the kernel lets go after all others."""
-    with os.fdopen(told, encoding="utf-8") as file:
-        said = file.read()
+def _wait_for_the_last(info_read: int) -> None:
+    """Wait until the first process inside has ended, which the kernel ends after all others."""
+    with os.fdopen(info_read, encoding="utf-8") as file:
+        info = file.read()
     with suppress(ProcessLookupError):
-        first = os.pidfd_open(json.loads(said)["child-pid"]) if said else None
+        first = os.pidfd_open(json.loads(info)["child-pid"]) if info else None
         if first is not None:
             select.select([first], [], [], KILLED_WITHIN)
             os.close(first)
 
 
 def check_isolation(binds: Sequence[Path] = ()) -> None:
-    """Start the sandbox once and let it try its walls.
+    """Start the sandbox once and test its isolation.
 
     Raises:
-        UserError: it is not installed, does not start or does not hold here, or a bind shows more than a toolchain.
+        UserError: bubblewrap is not installed, does not start or does not isolate here, or a bind is too wide.
     """
     for bind in binds:
         _check_bind(bind)
@@ -131,7 +133,7 @@ def check_isolation(binds: Sequence[Path] = ()) -> None:
         tree = Path(folder) / "tree"
         tree.mkdir()
         tree.chmod(0o755)  # whatever our umask is
-        outcome = run(["sh", "-c", PROOF, "sh", folder, str(limits.processes)], tree, limits, binds)
+        outcome = run(["sh", "-c", SELF_TEST, "sh", folder, str(limits.processes)], tree, limits, binds)
     if outcome.tail.strip() != "proved":
         raise UserError(
             f"the sandbox for `check_command` does not hold on this machine: {outcome.tail.strip() or outcome.ended}",
@@ -150,8 +152,8 @@ def _check_bind(bind: Path) -> None:
         )
 
 
-def _walls(tree: Path, limits: ResourceLimits, binds: Sequence[Path]) -> Iterator[str]:
-    """Bubblewrap and its arguments, up to the command."""
+def _bubblewrap(tree: Path, limits: ResourceLimits, binds: Sequence[Path]) -> Iterator[str]:
+    """Yield bubblewrap and its arguments, up to the command."""
     program = shutil.which("bwrap")
     if program is None:
         raise UserError("`check_command` needs bubblewrap (`bwrap`), which is not installed", INSTALL)
@@ -179,14 +181,14 @@ def _walls(tree: Path, limits: ResourceLimits, binds: Sequence[Path]) -> Iterato
     for place, size in (("/tmp", limits.disk), ("/dev/shm", SMALL), (home, SMALL)):
         yield from ("--perms", "1777", "--size", str(size), "--tmpfs", place)
     for bind in binds:
-        yield from _bound(bind)
+        yield from _bind_arguments(bind)
     yield from ("--ro-bind", str(tree), "/tree", "--ro-bind", program, INNER)
     yield from ("--remount-ro", "/dev", "--remount-ro", "/", "--cap-drop", "ALL")
     if os.geteuid():
         yield from (*_nobody(), "--")
         return
-    # Root's own number of processes has no limit, so root becomes somebody else first; a user without a name needs namespaces
-    # of its own again to give up the right to make any.
+    # Root's processes are not limited in number, so root becomes another user first. That nameless user needs
+    # namespaces of its own once more to give up the right to make any.
     kept = (argument for name in ("SETUID", "SETGID", "SETPCAP") for argument in ("--cap-add", f"CAP_{name}"))
     user = str(random.SystemRandom().randint(1 << 20, 1 << 30))
     yield from (*kept, "--", "setpriv", "--reuid", user, "--regid", user, "--clear-groups", "--inh-caps=-all")
@@ -210,16 +212,17 @@ def _nobody() -> tuple[str, ...]:
 
 
 def _home() -> str:
-    """Where it has its own, empty home: at ours, so that a toolchain bound there is found."""
+    """Return the path of the sandbox's empty home: the user's own, so that a toolchain bound below it is found."""
     home = Path.home()
     hidden = home == Path("/") or any(home.is_relative_to(place) for place in ("/usr", "/proc", "/dev"))
     return "/home" if hidden else str(home)
 
 
-def _bound(bind: Path) -> Iterator[str]:
+def _bind_arguments(bind: Path) -> Iterator[str]:
     for parent in reversed(bind.parents[:-1]):
-        yield from ("--dir", str(parent))  # bubblewrap would close those whose source is closed to others
+        # Bubblewrap would close folders that it makes itself if their source is closed to others.
+        yield from ("--dir", str(parent))
     yield from ("--ro-bind", str(bind.resolve()), str(bind))
-    for name in TOKENS:
+    for name in TOKEN_FILES:
         if (bind / name).is_file():
             yield from ("--ro-bind", os.devnull, str(bind / name))

@@ -1,4 +1,4 @@
-"""The files of a commit as they would be checked out, and the place of an edit in one of them."""
+"""Checks out the files of a commit, and finds the place of an edit in one of them."""
 
 import subprocess
 import tempfile
@@ -13,7 +13,7 @@ from blocklm.git.repository import Repository
 
 @dataclass(frozen=True)
 class Place:
-    """What stands in a file before and after the lines of an edit, and how the file ends."""
+    """The text of a file before, at and after an edit, and the line end of the file, if it has one."""
 
     before: str
     truth: str
@@ -21,21 +21,21 @@ class Place:
     end: str
 
     def filled(self, lines: str) -> str:
-        """The file with `lines` in that place; a line's end at their end is added if it is missing."""
-        whole = f"{self.before}{lines if lines.endswith(chr(10)) or not lines else lines + chr(10)}{self.after}"
-        return whole.removesuffix("\n") + self.end
+        """Return the file with `lines` in this place; a missing line end is added to them."""
+        text = f"{self.before}{lines if lines.endswith(chr(10)) or not lines else lines + chr(10)}{self.after}"
+        return text.removesuffix("\n") + self.end
 
 
 @dataclass(frozen=True)
 class Tree:
-    """The files of a commit under `folder`, which everybody may read."""
+    """The files of a commit under `folder`, readable by every user."""
 
     folder: Path
 
     def place(self, path: str, truth: str) -> Place | None:
-        """Where the lines `truth` stand in a file; None unless they stand there, and only once.
+        """Find the lines `truth` in a file; None unless the file contains them exactly once.
 
-        They do not where something was redacted, or git would convert the file's line ends.
+        It does not if a secret in them was redacted, or if git would convert the file's line ends.
         """
         file = self.folder / path
         if not file.is_file() or file.resolve() != self.folder.resolve() / path:  # a link may lead out of the tree
@@ -45,14 +45,14 @@ class Tree:
         except UnicodeDecodeError:
             return None
         lines, wanted = f"\n{text.removesuffix(chr(10))}\n", f"\n{truth.removesuffix(chr(10))}\n"
-        at = lines.find(wanted)
-        if at < 0 or lines.find(wanted, at + 1) >= 0:
+        start = lines.find(wanted)
+        if start < 0 or lines.find(wanted, start + 1) >= 0:
             return None
-        return Place(lines[1 : at + 1], truth, lines[at + len(wanted) :], "\n" if text.endswith("\n") else "")
+        return Place(lines[1 : start + 1], truth, lines[start + len(wanted) :], "\n" if text.endswith("\n") else "")
 
     @contextmanager
     def holding(self, path: str, text: str) -> Iterator[Path]:
-        """The folder, in which a file has another text for as long as the block."""
+        """Replace the text of a file for the duration of the block; yield the folder."""
         file = self.folder / path
         kept = file.read_bytes()
         try:
@@ -64,9 +64,9 @@ class Tree:
 
 @contextmanager
 def tree_of(repositories: Sequence[Repository], commit: str) -> Iterator[Tree | None]:
-    """Check a commit out for the block, without filters and hooks; None if no repository has it.
+    """Check a commit out for the duration of the block, without filters and hooks; None if no repository has it.
 
-    A file that is missing (a partial clone) is left out: whether that matters, the check of the commit itself tells.
+    Files that a partial clone lacks are left out; if the check needs them, the commit's true edit fails too.
     """
     with tempfile.TemporaryDirectory(prefix="blocklm-") as place:
         folder = Path(place) / "tree"

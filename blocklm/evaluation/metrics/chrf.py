@@ -9,7 +9,7 @@ from blocklm.evaluation.text_metrics import chrf
 
 
 class Chrf(evaluate.Metric):
-    """The mean of single texts, not the score of a corpus as one text, and each under `scores`; 0 to 100."""
+    """Averages the chrF of single texts, 0 to 100, and gives each under `scores`; it is not the chrF of a corpus."""
 
     def _info(self) -> evaluate.MetricInfo:
         texts = {key: datasets.Value("string") for key in ("predictions", "references")}

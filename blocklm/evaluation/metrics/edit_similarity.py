@@ -1,4 +1,4 @@
-"""Edit similarity by Levenshtein, and how much of it is more than copying."""
+"""Edit similarity by Levenshtein, and its gain over copying the old text."""
 
 from statistics import fmean
 
@@ -9,7 +9,7 @@ from blocklm.evaluation.text_metrics import edit_similarity, gain
 
 
 class EditSimilarity(evaluate.Metric):
-    """The mean; that of `copies`, which are the texts before (empty: none); the gain over them; and each under `scores`."""
+    """Gives the mean, the mean of the old texts in `copies` (empty if there are none), the gain, and all `scores`."""
 
     def _info(self) -> evaluate.MetricInfo:
         texts = {key: datasets.Value("string") for key in ("predictions", "references", "copies")}

@@ -1,4 +1,4 @@
-"""Share of predictions that are their reference."""
+"""Share of predictions that equal their reference."""
 
 from statistics import fmean
 
@@ -9,7 +9,7 @@ from blocklm.evaluation.text_metrics import exact_match
 
 
 class ExactMatch(evaluate.Metric):
-    """The share, and the score of each under `scores`; see `blocklm.evaluation.text_metrics.exact_match`."""
+    """Gives the share, and each prediction's score; see `blocklm.evaluation.text_metrics.exact_match`."""
 
     def _info(self) -> evaluate.MetricInfo:
         texts = {key: datasets.Value("string") for key in ("predictions", "references")}

@@ -9,7 +9,7 @@ from blocklm.evaluation.text_metrics import identifier_f1
 
 
 class IdentifierF1(evaluate.Metric):
-    """The mean of the `counted` items, and that of each, or None, under `scores`; `languages` by their Linguist names."""
+    """Gives the mean of the `counted` items, and each item's score or None; `languages` are Linguist's names."""
 
     def _info(self) -> evaluate.MetricInfo:
         texts = {key: datasets.Value("string") for key in ("predictions", "references", "languages")}

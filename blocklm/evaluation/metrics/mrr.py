@@ -9,7 +9,7 @@ from blocklm.evaluation.text_metrics import reciprocal_rank
 
 
 class MeanReciprocalRank(evaluate.Metric):
-    """`predictions` are rankings, best first, `references` lists of wanted answers; each one's under `scores`."""
+    """Gives the mean and each item's score; `predictions` are rankings, best first, `references` are wanted answers."""
 
     def _info(self) -> evaluate.MetricInfo:
         texts = {key: datasets.Sequence(datasets.Value("string")) for key in ("predictions", "references")}

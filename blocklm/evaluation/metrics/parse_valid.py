@@ -9,7 +9,10 @@ from blocklm.evaluation.text_metrics import parse_valid
 
 
 class ParseValid(evaluate.Metric):
-    """The share of the `counted` items, and the score of each, or None, under `scores`; see `blocklm.evaluation.text_metrics.parse_valid`."""
+    """Gives the share of the `counted` items, and each item's score or None.
+
+    See `blocklm.evaluation.text_metrics.parse_valid`.
+    """
 
     def _info(self) -> evaluate.MetricInfo:
         texts = {

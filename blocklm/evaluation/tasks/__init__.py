@@ -1,1 +1,1 @@
-"""What a developer asks of a model, asked of commits it has not seen: each task a function from a commit's hunks to items."""
+"""Tasks that developers give a model, made of unseen commits; each is a function from a commit's hunks to items."""

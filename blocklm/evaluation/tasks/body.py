@@ -1,7 +1,7 @@
-"""Write the body: a new function's signature and what documents it give what it does.
+"""Task `body`: write the body of a new function, given its signature and documentation.
 
-The function is new as a whole; tests have a task of their own. It is asked as a gap is: what follows the function in its hunk
-is shown too, so that the answer ends where the body does.
+All lines of the function are new; tests have a task of their own. The body is asked as a gap to fill: the lines after
+the function are in the prompt too, so that the answer ends where the body does.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,18 +15,18 @@ BODY = "body"
 
 
 def body_items(commit: Sequence[AnnotatedHunk], prompts: Prompts) -> Iterator[TaskItem]:
-    """One item per new function that is no test."""
-    for lesson in commit:
-        for function in new_functions(lesson):
+    """Make an item of each new function that is not a test."""
+    for hunk in commit:
+        for function in new_functions(hunk):
             if not function.is_test:
-                yield to_fill(lesson, BODY, function.body, function.body_end, prompts)
+                yield to_fill(hunk, BODY, function.body, function.body_end, prompts)
 
 
-def new_functions(lesson: AnnotatedHunk) -> Iterator[Function]:
-    """The outermost functions of a hunk whose every line is added and whose body can be asked for, tests among them."""
-    lines = after(lesson)
+def new_functions(hunk: AnnotatedHunk) -> Iterator[Function]:
+    """Find a hunk's outermost functions, with tests, that are entirely added and whose body has a suitable length."""
+    lines = after(hunk)
     last = 0
-    for function in functions(text_of(lines), lesson.language):
+    for function in functions(text_of(lines), hunk.language):
         body = text_of(lines[function.body : function.body_end])
         askable = len(body.strip()) >= MIN_SPAN_CHARS and len(body) <= SPAN_CHARS and LETTER.search(body)
         new = all(mark == "+" for mark, _ in lines[function.start : function.end])

@@ -1,4 +1,4 @@
-"""All tasks of a corpus: what its held-out commits give to ask, decided by the history up to each of them alone."""
+"""Builds the items of all tasks from a corpus' held-out commits; an item uses only the history before its commit."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
@@ -20,8 +20,8 @@ from blocklm.evaluation.tasks.write_test import TEST, test_items
 from blocklm.git.repository import Repository
 from blocklm.mining.redaction import PLACEHOLDERS
 
-Commit = Sequence[AnnotatedHunk]  # the hunks of one that may ask, at least one
-# The tasks that need nothing but the commit.
+Commit = Sequence[AnnotatedHunk]  # its usable hunks, at least one
+# The tasks that need only the commit.
 OF_COMMIT: dict[str, Callable[[Commit, Prompts], Iterator[TaskItem]]] = {
     RIPPLE: ripple_items,
     BODY: body_items,
@@ -37,27 +37,27 @@ def task_items(
     prompts: Prompts,
     special_tokens: frozenset[str],
 ) -> dict[str, list[TaskItem]]:
-    """The items of each task in landing order, at most eight of one commit.
+    """Build the items of each task in landing order, at most eight of one commit.
 
     Args:
-        repositories: that were mined.
+        repositories: the mined repositories.
         changes: the changes dataset.
-        verdicts: the verdict on each of its hunks.
-        prompts: the family whose prompts each view takes.
-        special_tokens: of the model; a hunk that holds one asks nothing, except for our own placeholders.
+        verdicts: the verdict on each hunk of `changes`.
+        prompts: prompt family by view.
+        special_tokens: the model's special tokens; a hunk that contains one is skipped, unless it is our placeholder.
     """
     commits = list(_held_out(changes, verdicts, special_tokens))
     removed = removed_symbols(repositories, changes, commits)
     together = CoChanges(_training_commits(changes, verdicts))
-    scenes = _scenes(repositories, changes, commits, special_tokens)
-    found: dict[str, list[TaskItem]] = {name: [] for name in (*OF_COMMIT, WHICH_FILE, DEAD_API)}
-    for commit, scene in zip(commits, scenes, strict=True):
-        asked = {name: items(commit, prompts) for name, items in OF_COMMIT.items()}
-        asked[WHICH_FILE] = file_items(commit, prompts, scene, together)
-        asked[DEAD_API] = dead_api_items(commit, prompts, removed.get(_name(commit), frozenset()))
-        for name, items in asked.items():
-            found[name] += spread(list(items))
-    return found
+    commit_files = _commit_files(repositories, changes, commits, special_tokens)
+    all_items: dict[str, list[TaskItem]] = {name: [] for name in (*OF_COMMIT, WHICH_FILE, DEAD_API)}
+    for commit, files in zip(commits, commit_files, strict=True):
+        by_task = {name: make_items(commit, prompts) for name, make_items in OF_COMMIT.items()}
+        by_task[WHICH_FILE] = file_items(commit, prompts, files, together)
+        by_task[DEAD_API] = dead_api_items(commit, prompts, removed.get(_name(commit), frozenset()))
+        for name, items in by_task.items():
+            all_items[name] += spread(list(items))
+    return all_items
 
 
 def _name(commit: Commit) -> str:
@@ -65,45 +65,43 @@ def _name(commit: Commit) -> str:
 
 
 def _held_out(changes: Dataset, verdicts: Dataset, special_tokens: frozenset[str]) -> Iterator[list[AnnotatedHunk]]:
-    """The hunks that may ask, commit by commit."""
+    """Yield the usable hunks of each test commit."""
     table = verdicts.data.table
     kept = table.filter(pc.and_(pc.is_null(table["reason"]), pc.equal(table["split"], "test"))).to_pylist()
     breaking = special_tokens - set(PLACEHOLDERS)
-    for _, some in groupby(annotate_hunks(changes, kept), key=lambda lesson: lesson.text.commit):
-        readable = [lesson for lesson in some if not _breaks(lesson, breaking)]
-        if readable:
-            yield readable
+    for _, hunks in groupby(annotate_hunks(changes, kept), key=lambda hunk: hunk.text.commit):
+        usable = [hunk for hunk in hunks if not _has_special_token(hunk, breaking)]
+        if usable:
+            yield usable
 
 
-def _breaks(lesson: AnnotatedHunk, breaking: frozenset[str]) -> bool:
-    whole = "\n".join((lesson.text.path, lesson.text.message, *lesson.text.lines))
-    return any(token in whole for token in breaking)
+def _has_special_token(hunk: AnnotatedHunk, breaking: frozenset[str]) -> bool:
+    text = "\n".join((hunk.text.path, hunk.text.message, *hunk.text.lines))
+    return any(token in text for token in breaking)
 
 
 def _training_commits(changes: Dataset, verdicts: Dataset) -> Iterator[frozenset[str]]:
-    """The files of code that each training commit changed."""
+    """Yield the code files that each training commit changed."""
     table = verdicts.data.table
     rows = pc.unique(table.filter(pc.equal(table["split"], "train"))["row"])
-    taught = changes.data.table.select(["commit", "path"]).take(rows.cast(pa.int64())).to_pylist()
-    for _, some in groupby(taught, key=lambda row: row["commit"]):
-        yield frozenset(row["path"] for row in some)
+    changed = changes.data.table.select(["commit", "path"]).take(rows.cast(pa.int64())).to_pylist()
+    for _, of_commit in groupby(changed, key=lambda row: row["commit"]):
+        yield frozenset(row["path"] for row in of_commit)
 
 
-def _scenes(
+def _commit_files(
     repositories: Sequence[Repository], changes: Dataset, commits: Iterable[Commit], special_tokens: frozenset[str]
 ) -> Iterator[CommitFiles]:
-    """What is known of each commit's files; of code is what a change of an earlier commit was kept for."""
-    asked = {_name(commit): commit for commit in commits}
-    standing = files_before(repositories, asked)
+    """Yield the files of each commit; a file counts as code if mining kept an earlier commit's change of it."""
+    by_name = {_name(commit): commit for commit in commits}
+    before = files_before(repositories, by_name)
     table = changes.data.table.select(["repo", "commit", "path", "old_path", "drop_reason"])
     known: dict[str, set[str]] = {}
-    for sha, some in groupby(_rows(table), key=lambda row: row["commit"]):
-        rows = [row for row in some if row["path"] is not None]
-        if sha in asked:
-            own = known.setdefault(asked[sha][0].text.repo, set())
-            there = frozenset(
-                path for path in standing[sha] & own if not any(token in path for token in special_tokens)
-            )
+    for sha, of_commit in groupby(_rows(table), key=lambda row: row["commit"]):
+        rows = [row for row in of_commit if row["path"] is not None]
+        if sha in by_name:
+            own = known.setdefault(by_name[sha][0].text.repo, set())
+            there = frozenset(path for path in before[sha] & own if not any(token in path for token in special_tokens))
             yield CommitFiles(there, frozenset(path for row in rows for path in (row["path"], row["old_path"])))
         for row in rows:
             if row["drop_reason"] is None:

@@ -1,7 +1,7 @@
-"""Wire it up: what a commit adds to a file gives the imports that it adds there.
+"""Task `imports`: write the imports that a commit adds to a file, given the other lines that it adds there.
 
-A run of imports is a gap in its hunk. What needs them seldom stands beside them: it does in a third of the gaps of tokio and
-the-block, and in two thirds when added lines of the rest of the file are shown before.
+A run of imports is asked as a gap in its hunk. The hunk itself seldom shows the code that needs the imports: it does in
+a third of the gaps of tokio and the-block, and in two thirds if the file's other added lines are shown before.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,25 +17,25 @@ IMPORTS = "imports"
 
 
 def import_items(commit: Sequence[AnnotatedHunk], prompts: Prompts) -> Iterator[TaskItem]:
-    """One item per run of added import lines with something around it."""
-    for _, of_file in groupby(commit, key=lambda lesson: lesson.text.path):
-        hunks = [(lesson, after(lesson)) for lesson in of_file]
-        found = [import_rows(text_of(lines), lesson.language) for lesson, lines in hunks]
+    """Make an item of each run of added import lines that has text around it."""
+    for _, of_file in groupby(commit, key=lambda hunk: hunk.text.path):
+        hunks = [(hunk, after(hunk)) for hunk in of_file]
+        rows_of_imports = [import_rows(text_of(lines), hunk.language) for hunk, lines in hunks]
         added = [
             line
-            for (_, lines), imports in zip(hunks, found, strict=True)
+            for (_, lines), imports in zip(hunks, rows_of_imports, strict=True)
             for row, line in enumerate(lines)
             if line[0] == "+" and row not in imports and LETTER.search(line[1])
         ]
-        for (lesson, lines), imports in zip(hunks, found, strict=True):
+        for (hunk, lines), imports in zip(hunks, rows_of_imports, strict=True):
             for start, end in _runs(lines, imports):
                 around = text_of(lines[:start] + lines[end:])
                 if LETTER.search(around) and len(text_of(lines[start:end])) <= SPAN_CHARS:
-                    yield _item(lesson, start, end, added, prompts)
+                    yield _item(hunk, start, end, added, prompts)
 
 
 def _runs(lines: Sequence[Line], imports: frozenset[int]) -> Iterator[tuple[int, int]]:
-    """Start and end of each run of added imports."""
+    """Yield start and end of each run of added imports."""
     wanted = [mark == "+" and row in imports for row, (mark, _) in enumerate(lines)]
     for is_wanted, run in groupby(range(len(lines)), key=wanted.__getitem__):
         rows = list(run)
@@ -43,9 +43,9 @@ def _runs(lines: Sequence[Line], imports: frozenset[int]) -> Iterator[tuple[int,
             yield rows[0], rows[-1] + 1
 
 
-def _item(lesson: AnnotatedHunk, start: int, end: int, added: Sequence[Line], prompts: Prompts) -> TaskItem:
-    """The gap, and before it the first of what else is added to the file and not shown around it."""
-    alone = to_fill(lesson, IMPORTS, start, end, prompts)
+def _item(hunk: AnnotatedHunk, start: int, end: int, added: Sequence[Line], prompts: Prompts) -> TaskItem:
+    """Make the item of a gap, with the file's other added lines before it, as far as they are not around it."""
+    alone = to_fill(hunk, IMPORTS, start, end, prompts)
     around = alone.prefix + alone.suffix
     used = text_of(line for line in added if f"{line[1]}\n" not in around)[:PREFIX_CHARS]
-    return to_fill(lesson, IMPORTS, start, end, prompts, given=(lesson.text.path, used)) if used else alone
+    return to_fill(hunk, IMPORTS, start, end, prompts, given=(hunk.text.path, used)) if used else alone

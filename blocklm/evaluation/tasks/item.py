@@ -1,4 +1,4 @@
-"""One item of a task, the commit it is taken from, and the choice among a commit's many."""
+"""Makes the items of tasks from hunks, and chooses among a commit's many items."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,28 +13,28 @@ from blocklm.corpus.windows import Line
 
 PER_COMMIT, PER_FILE = 8, 4
 SEED = 0
-Prompts = Mapping[str, Family]  # the family whose prompts each view takes
+Prompts = Mapping[str, Family]  # prompt family by view
 
 
 @dataclass(frozen=True, slots=True)
 class TaskItem:
-    """What a model is asked to write, or to choose, and what the commit has there.
+    """A prompt whose answer the model writes or chooses, and the commit's own answer.
 
-    Args:
-        id: a name that the place in the history and the task decide.
-        task: its name.
-        commit: that wrote the truth.
-        path: of the file in question.
-        language: of that file.
-        prompt: as text, in the form that the model learned.
-        context: start and end of what may be cut of the prompt, from its beginning.
-        truth: what the commit wrote; the right paths, one a line, where it is to choose.
+    Attributes:
+        id: a name that depends only on the place in the history and the task.
+        task: the task's name.
+        commit: the commit that wrote the truth.
+        path: path of the file.
+        language: language of the file.
+        prompt: the prompt as text, in the form that the model learned.
+        context: start and end of the part of the prompt that may be trimmed, from its start.
+        truth: the text that the commit wrote; for a choice the right paths, one a line.
         before: the text that the truth replaces, which could be copied; empty if it replaces nothing.
-        prefix: what stands before the answer in its window of the file.
-        suffix: what stands after it.
-        candidates: the continuations of the prompt among which to choose, none if it is to write.
-        wanted: the right ones among them.
-        removed: symbols that an answer should not name: the repository had them and has them no more.
+        prefix: text before the answer in its window of the file.
+        suffix: text after the answer in its window of the file.
+        candidates: the continuations of the prompt to choose among; empty if the answer is written.
+        wanted: the right candidates.
+        removed: symbols that the commit removed from the repository, which an answer should not name.
     """
 
     id: str
@@ -53,40 +53,40 @@ class TaskItem:
     removed: frozenset[str] = frozenset()
 
 
-def item_id(lesson: AnnotatedHunk, task: str, part: int) -> str:
-    """The name of the item that is number `part` of its hunk."""
-    text = lesson.text
+def item_id(hunk: AnnotatedHunk, task: str, part: int) -> str:
+    """Make the id of item number `part` of a hunk."""
+    text = hunk.text
     return sha1(f"{text.commit}|{text.path}|{text.number}|{part}|{task}".encode()).hexdigest()[:16]
 
 
 def to_fill(
-    lesson: AnnotatedHunk, task: str, start: int, end: int, prompts: Prompts, given: tuple[str, str] | None = None
+    hunk: AnnotatedHunk, task: str, start: int, end: int, prompts: Prompts, given: tuple[str, str] | None = None
 ) -> TaskItem:
-    """The rows from `start` up to `end` of a hunk's text after the change, to be filled in between what is around them.
+    """Make an item that asks for the rows from `start` up to `end` of a hunk's new text as a gap to fill.
 
     Args:
-        lesson: the hunk.
+        hunk: the hunk.
         task: the task's name.
-        start: the first row to write.
-        end: the row after the last.
-        prompts: the view `fim` asks, the view `snapshot` shows what is given.
-        given: path and text of another place in the repository that is shown before.
+        start: first row of the gap.
+        end: row after the gap.
+        prompts: prompt family by view, of which `fim` is used for the gap and `snapshot` for `given`.
+        given: path and text of another place in the repository to show before; None for none.
     """
-    lines = after(lesson)
+    lines = after(hunk)
     prefix, suffix = text_of(lines[:start])[-PREFIX_CHARS:], text_of(lines[end:])[:SUFFIX_CHARS]
-    text = lesson.text
-    asked = prompts["fim"].prompt("fim", repo=text.repo, path=text.path, context=prefix, suffix=suffix)
-    prompt, context = asked.text, asked.context
+    text = hunk.text
+    gap = prompts["fim"].prompt("fim", repo=text.repo, path=text.path, context=prefix, suffix=suffix)
+    prompt, context = gap.text, gap.context
     if given is not None:
         shown = prompts["snapshot"].prompt("snapshot", repo=text.repo, path=given[0], context=given[1])
         prompt, context = shown.text + prompt, shown.context
     truth = text_of(lines[start:end])
     return TaskItem(
-        id=item_id(lesson, task, start),
+        id=item_id(hunk, task, start),
         task=task,
         commit=text.commit,
         path=text.path,
-        language=lesson.language,
+        language=hunk.language,
         prompt=prompt,
         context=context,
         truth=truth,
@@ -95,18 +95,19 @@ def to_fill(
     )
 
 
-def after(lesson: AnnotatedHunk) -> list[Line]:
-    """The lines of a hunk as the change left them, each with its mark."""
-    return [line for line in lesson.text.marked if line[0] != "-"]
+def after(hunk: AnnotatedHunk) -> list[Line]:
+    """Return the lines of a hunk after the change, each with its mark."""
+    return [line for line in hunk.text.marked if line[0] != "-"]
 
 
 def text_of(lines: Iterable[Line]) -> str:
-    """The lines as text."""
+    """Join lines to a text."""
     return "".join(f"{text}\n" for _, text in lines)
 
 
 def spread(items: Sequence[TaskItem]) -> list[TaskItem]:
-    """At most eight items of one commit, from as many folders as possible, and at most four of one file."""
-    of_file = spread_over_commits([item.path for item in items], None, PER_FILE, SEED)
-    folders = [str(PurePosixPath(items[at].path).parent) for at in of_file]
-    return [items[of_file[at]] for at in spread_over_commits(folders, PER_COMMIT, PER_COMMIT, SEED)]
+    """Choose at most eight items of a commit, from as many folders as possible, and at most four of one file."""
+    places = spread_over_commits([item.path for item in items], None, PER_FILE, SEED)
+    chosen = [items[place] for place in places]
+    folders = [str(PurePosixPath(item.path).parent) for item in chosen]
+    return [chosen[place] for place in spread_over_commits(folders, PER_COMMIT, PER_COMMIT, SEED)]

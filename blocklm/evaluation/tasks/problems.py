@@ -1,11 +1,10 @@
-"""The problems of a sitting: the same number of each task, from as many commits as possible, in the model's tokens."""
+"""Chooses the problems of an exam: the same number of each task, from as many commits as possible, in tokens."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from blocklm.config.generation import BehaviourArguments
 from blocklm.config.recipe import Recipe
 from blocklm.corpus.build import Corpus
 from blocklm.corpus.curation import curate
@@ -20,17 +19,17 @@ from blocklm.models.loading import special_tokens
 from blocklm.models.tokenization import IGNORED, encode
 
 SEED = 0
-MAX_NEW_TOKENS = 128  # what has a longer answer is not asked
+MAX_NEW_TOKENS = 128  # problems with a longer answer are left out
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is to be written; where that is more than a text, also the item that says so.
+    """A question of a task in tokens.
 
-    Args:
-        question: in tokens.
-        item: with candidates to choose among, imports to name, or symbols to leave alone.
-        endings: tokens of each candidate, none if the answer is written.
+    Attributes:
+        question: the question as a text to write.
+        item: the task's item, with its candidates or removed symbols; None for the tasks that are views.
+        endings: token ids of each candidate; empty if the answer is written.
     """
 
     question: GenerationTask
@@ -45,40 +44,42 @@ def problems_of(
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
 ) -> list[Problem]:
-    """At most `exam_task_items` problems of each task that the test commits give.
+    """Choose at most `exam_task_items` problems of each task from the test commits.
 
     Args:
-        recipe: of the run.
-        repositories: that were mined.
-        corpus: whose test split names the commits; its views decide which of the tasks are asked that are views.
-        tokenizer: of the model.
-        max_length: tokens of prompt and answer together.
+        recipe: the run's recipe.
+        repositories: the mined repositories.
+        corpus: the corpus, whose test split has the commits, and whose views decide which views are asked as tasks.
+        tokenizer: the model's tokenizer.
+        max_length: maximum tokens of prompt and answer together.
     """
     count = recipe.exam.exam_task_items
     if not count:
         return []
     test, names = corpus.splits["test"], corpus.report["prompts"]
     views = sum(task in names for task in TASKS)
-    asked = BehaviourArguments(behavioral_items=count * views, behavioral_max_new_tokens=MAX_NEW_TOKENS)
-    found = [Problem(question) for question in generation_tasks(test, names, tokenizer, asked, max_length)]
+    questions = generation_tasks(
+        test, names, tokenizer, count=count * views, max_answer_tokens=MAX_NEW_TOKENS, max_length=max_length
+    )
+    problems = [Problem(question) for question in questions]
     special = special_tokens(tokenizer)
     changes = mine(repositories, recipe.mining)
     verdicts = curate(changes, recipe.mining).verdicts
     prompts = prompts_for(special, "auto") | {view: FAMILY[name] for view, name in names.items()}
     own = set(test.unique("commit"))
     for items in task_items(repositories, changes.dataset, verdicts, prompts, special).values():
-        fit = [
+        fitting = [
             problem
             for item in items
             if item.commit in own and (problem := _problem(item, tokenizer, max_length)) is not None
         ]
-        commits = [str(problem.question.commit) for problem in fit]
-        found += [fit[at] for at in spread_over_commits(commits, count, count, SEED)]
-    return found
+        commits = [str(problem.question.commit) for problem in fitting]
+        problems += [fitting[place] for place in spread_over_commits(commits, count, count, SEED)]
+    return problems
 
 
 def _problem(item: TaskItem, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Problem | None:
-    """An item in tokens, None if it is too long."""
+    """Tokenize an item; None if it is too long."""
     answer = max(item.candidates, key=len, default=item.truth)
     row: Mapping[str, list[object]] = {
         "prompt": [item.prompt], "context": [item.context], "completion": [answer], "added": [[]],

@@ -1,7 +1,7 @@
-"""Ripple edit: a commit makes the same change of some words in several lines; the first is shown, the others are asked for.
+"""Task `ripple_edit`: a commit replaces the same words in several lines; the first line is shown, the others are asked.
 
-Both are shown as the edit view shows them, in windows that hold no other change, so that a window and the one before it are all
-that it takes to know the answer.
+Both have the form of the edit view, in windows without any other change, so that the shown window and the asked one are
+enough to know the answer.
 """
 
 import re
@@ -22,9 +22,9 @@ Substitution = tuple[tuple[str, ...], tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """One line that is replaced by one: the unchanged lines around it, and both of its texts."""
+    """A line that is replaced by one other line, its old and new text, and the unchanged lines around it."""
 
-    lesson: AnnotatedHunk
+    hunk: AnnotatedHunk
     row: int
     above: list[Line]
     below: list[Line]
@@ -32,27 +32,27 @@ class _Place:
     new: Line
 
     def window(self, line: Line) -> str:
-        """The lines around with one of the two."""
+        """Return the lines around it with the old or the new line between them."""
         return text_of([*self.above, line, *self.below])
 
 
 def ripple_items(commit: Sequence[AnnotatedHunk], prompts: Prompts) -> Iterator[TaskItem]:
-    """One item per line, except the first, in which the same words become the same others."""
+    """Make an item of each line but the first in which the same words are replaced by the same words."""
     groups: dict[Substitution, list[_Place]] = defaultdict(list)
-    for lesson in commit:
-        for place in _places(lesson):
+    for hunk in commit:
+        for place in _places(hunk):
             groups[substitution(place.old[1], place.new[1])].append(place)
     for (old, new), places in groups.items():
         if any(map(str.isidentifier, (*old, *new))):
             shown = {places[0].window(places[0].old)}
             for place in places[1:]:
-                if place.window(place.old) not in shown:  # to copy what was shown is no question
+                if place.window(place.old) not in shown:  # else the answer could be copied
                     shown.add(place.window(place.old))
                     yield _item(places[0], place, prompts)
 
 
 def substitution(old: str, new: str) -> Substitution:
-    """The tokens between what both lines begin with and what both end with: what went, and what came."""
+    """Return the old and the new tokens between the common start and the common end of two lines."""
     before, after = TOKEN.findall(old), TOKEN.findall(new)
     start = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, after, strict=False)))
     rest = zip(reversed(before[start:]), reversed(after[start:]), strict=False)
@@ -60,15 +60,15 @@ def substitution(old: str, new: str) -> Substitution:
     return tuple(before[start : len(before) - end]), tuple(after[start : len(after) - end])
 
 
-def _places(lesson: AnnotatedHunk) -> Iterator[_Place]:
-    """The lines of a hunk that are replaced by one other line each."""
-    lines = lesson.text.marked
+def _places(hunk: AnnotatedHunk) -> Iterator[_Place]:
+    """Yield the lines of a hunk that are each replaced by one other line."""
+    lines = hunk.text.marked
     marks = "".join(mark for mark, _ in lines)
-    for found in re.finditer(r"(?<![+-])-\+(?![+-])", marks):
-        at = found.start()
-        above = list(takewhile(_unchanged, reversed(lines[max(0, at - CONTEXT_LINES) : at])))[::-1]
-        below = list(takewhile(_unchanged, lines[at + 2 : at + 2 + CONTEXT_LINES]))
-        yield _Place(lesson, at, above, below, lines[at], lines[at + 1])
+    for match in re.finditer(r"(?<![+-])-\+(?![+-])", marks):
+        row = match.start()
+        above = list(takewhile(_unchanged, reversed(lines[max(0, row - CONTEXT_LINES) : row])))[::-1]
+        below = list(takewhile(_unchanged, lines[row + 2 : row + 2 + CONTEXT_LINES]))
+        yield _Place(hunk, row, above, below, lines[row], lines[row + 1])
 
 
 def _unchanged(line: Line) -> bool:
@@ -79,19 +79,19 @@ def _item(shown: _Place, asked: _Place, prompts: Prompts) -> TaskItem:
     first, second = (
         prompts["edit"].prompt(
             "edit",
-            repo=place.lesson.text.repo,
-            path=place.lesson.text.path,
-            subject=place.lesson.text.subject,
+            repo=place.hunk.text.repo,
+            path=place.hunk.text.path,
+            subject=place.hunk.text.subject,
             context=place.window(place.old),
         )
         for place in (shown, asked)
     )
     return TaskItem(
-        id=item_id(asked.lesson, RIPPLE, asked.row),
+        id=item_id(asked.hunk, RIPPLE, asked.row),
         task=RIPPLE,
-        commit=asked.lesson.text.commit,
-        path=asked.lesson.text.path,
-        language=asked.lesson.language,
+        commit=asked.hunk.text.commit,
+        path=asked.hunk.text.path,
+        language=asked.hunk.language,
         prompt=first.text + shown.window(shown.new) + second.text,
         context=(0, 0),
         truth=asked.window(asked.new),

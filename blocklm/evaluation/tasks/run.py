@@ -1,7 +1,7 @@
-"""The practical part of the exam: base and tuned model do the same tasks, greedily, and are compared by each task's score.
+"""Runs the tasks of the exam: base and tuned model answer the same problems greedily, and are compared task by task.
 
-The means are compared by a paired bootstrap over commits; the p-values of all tasks are held to Holm's bound. What was asked
-and what was answered is kept as Parquet beside the result.
+The means are compared by a paired bootstrap over commits; the p-values of all tasks are held to Holm's bound. Questions
+and answers are kept as Parquet beside the result.
 """
 
 from collections import defaultdict
@@ -27,7 +27,7 @@ from blocklm.models.generation import Decoding, Output, generate_stream
 from blocklm.models.inference_state import at_rest
 from blocklm.models.likelihood import continuation_nll
 
-# What each task is judged by; of a dead API less is better.
+# The score that each task is judged by; for a dead API less is better.
 JUDGED_BY = {
     "fim": "edit_similarity",
     "edit": "edit_similarity",
@@ -49,22 +49,23 @@ def run_tasks(
     dtype: torch.dtype,
     answers: Answers,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Let base and tuned model do the problems, those that they have not done yet.
+    """Let base and tuned model answer the problems that they have not answered yet, and compare them.
 
     Args:
-        problems: of all tasks.
-        arms: `base` and `tuned`.
-        tokenizer: of both.
+        problems: the problems of all tasks.
+        arms: the arms `base` and `tuned`.
+        tokenizer: the tokenizer of both arms.
         dtype: dtype of the matrix products.
-        answers: what was answered before; grows batch by batch.
+        answers: stored answers; new ones are added batch by batch.
 
     Returns:
-        By task the means of both arms and their `change`; and a row for each problem with prompt, truth and both answers.
+        The means of both arms and their `change`, by task; and a row for each problem with prompt, truth and both
+        answers.
     """
-    found = {arm.name: _answered(arm, problems, tokenizer, dtype, answers) for arm in arms}
+    by_arm = {arm.name: _load_or_answer(arm, problems, tokenizer, dtype, answers) for arm in arms}
     scores = {
-        name: [_scores(problem, answer) for problem, answer in zip(problems, some, strict=True)]
-        for name, some in found.items()
+        name: [_scores(problem, answer) for problem, answer in zip(problems, of_arm, strict=True)]
+        for name, of_arm in by_arm.items()
     }
     rows = [
         {
@@ -75,48 +76,51 @@ def run_tasks(
             "language": problem.question.language,
             "prompt": problem.question.prompt,
             "truth": problem.question.truth,
-            **{name: _shown(problem, some[at]) for name, some in found.items()},
-            **{f"{name}_score": scores[name][at].get(JUDGED_BY[problem.question.task]) for name in found},
+            **{name: _answer_text(problem, of_arm[number]) for name, of_arm in by_arm.items()},
+            **{f"{name}_score": scores[name][number].get(JUDGED_BY[problem.question.task]) for name in by_arm},
         }
-        for at, problem in enumerate(problems)
+        for number, problem in enumerate(problems)
     ]
-    return _compared(problems, scores), rows
+    return _compare(problems, scores), rows
 
 
-def _answered(
+def _load_or_answer(
     arm: Arm, problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype, answers: Answers
 ) -> list[Any]:
-    """What an arm answers to each problem; it is asked what it has not answered yet."""
-    keys = [key_of(arm.weights, one.question.tokens, one.question.lines, one.endings) for one in problems]
-    left = [at for at, key in enumerate(keys) if answers.get(key) is None]
+    """Return an arm's answer to each problem, and store it; stored ones are not asked again."""
+    keys = [
+        key_of(arm.weights, problem.question.tokens, problem.question.lines, problem.endings) for problem in problems
+    ]
+    left = [number for number, key in enumerate(keys) if answers.get(key) is None]
     if left:
         with arm.model() as model:
-            for at, answer in _asked(arm.name, model, [problems[at] for at in left], tokenizer, dtype):
-                answers.add(keys[left[at]], answer)
+            unanswered = [problems[number] for number in left]
+            for place, answer in _answer_stream(arm.name, model, unanswered, tokenizer, dtype):
+                answers.add(keys[left[place]], answer)
     return [answers.get(key) for key in keys]
 
 
-def _asked(
+def _answer_stream(
     name: str,
     model: PreTrainedModel,
     problems: Sequence[Problem],
     tokenizer: PreTrainedTokenizerBase,
     dtype: torch.dtype,
 ) -> Iterator[tuple[int, Any]]:
-    """The place of each problem with the answer: text and whether it ended, or what each candidate costs in bits."""
-    to_write = [at for at, problem in enumerate(problems) if not problem.endings]
-    questions = [problems[at].question for at in to_write]
-    prompts, lines = [one.tokens for one in questions], [one.lines for one in questions]
-    for at, output in generate_stream(
+    """Yield the place of each problem with its answer: text and whether it ended, or the bits of each candidate."""
+    to_write = [place for place, problem in enumerate(problems) if not problem.endings]
+    questions = [problems[place].question for place in to_write]
+    prompts, lines = [question.tokens for question in questions], [question.lines for question in questions]
+    for number, output in generate_stream(
         model, tokenizer, prompts, lines, Decoding(MAX_NEW_TOKENS), dtype, f"exam: {name} writes"
     ):
-        yield to_write[at], [output.text, output.ended]
-    to_choose = [at for at, problem in enumerate(problems) if problem.endings]
+        yield to_write[number], [output.text, output.ended]
+    to_choose = [place for place, problem in enumerate(problems) if problem.endings]
     device = next(model.parameters()).device
     with at_rest(model), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-        for at in tqdm(to_choose, f"exam: {name} chooses", unit=" items", disable=None):
-            nats = continuation_nll(model, problems[at].question.tokens, problems[at].endings)
-            yield at, [cost / log(2) for cost in nats]
+        for place in tqdm(to_choose, f"exam: {name} chooses", unit=" items", disable=None):
+            nats = continuation_nll(model, problems[place].question.tokens, problems[place].endings)
+            yield place, [cost / log(2) for cost in nats]
 
 
 def _scores(problem: Problem, answer: Any) -> dict[str, float]:
@@ -129,32 +133,33 @@ def _scores(problem: Problem, answer: Any) -> dict[str, float]:
     return scores_of(problem.question, Output(text, ended)) | more
 
 
-def _shown(problem: Problem, answer: Any) -> str:
-    """The answer as a text: of a choice the candidates, the likeliest first."""
+def _answer_text(problem: Problem, answer: Any) -> str:
+    """Return the answer as a text; for a choice the candidates, the likeliest first."""
     if problem.item is None or not problem.endings:
         return str(answer[0])
     order = sorted(range(len(answer)), key=answer.__getitem__)
-    return "".join(f"{problem.item.candidates[at][:-1]}\n" for at in order)
+    return "".join(f"{problem.item.candidates[place][:-1]}\n" for place in order)
 
 
-def _compared(problems: Sequence[Problem], scores: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Any]:
+def _compare(problems: Sequence[Problem], scores: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Any]:
     means = {
-        name: by_task((problem.question.task, one) for problem, one in zip(problems, some, strict=True))
-        for name, some in scores.items()
+        name: by_task((problem.question.task, scored) for problem, scored in zip(problems, of_arm, strict=True))
+        for name, of_arm in scores.items()
     }
-    found: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     for task, score in JUDGED_BY.items():
-        here = [
-            at
-            for at, problem in enumerate(problems)
-            if problem.question.task == task and all(score in scores[name][at] for name in ("base", "tuned"))
+        places = [
+            place
+            for place, problem in enumerate(problems)
+            if problem.question.task == task and all(score in scores[name][place] for name in ("base", "tuned"))
         ]
-        if here:
+        if places:
             totals: dict[str | None, Any] = defaultdict(lambda: np.zeros(3))
-            for at in here:
-                totals[problems[at].question.commit] += (1, scores["base"][at][score], scores["tuned"][at][score])
-            found[task] = {
-                "items": len(here),
+            for place in places:
+                base, tuned = scores["base"][place][score], scores["tuned"][place][score]
+                totals[problems[place].question.commit] += (1, base, tuned)
+            entries[task] = {
+                "items": len(places),
                 "commits": len(totals),
                 "score": score,
                 **{
@@ -162,9 +167,9 @@ def _compared(problems: Sequence[Problem], scores: Mapping[str, Sequence[Mapping
                 },
                 "change": difference(np.stack(list(totals.values())), less_is_better=task == DEAD_API),
             }
-    raised = holm({task: entry["change"]["p"] for task, entry in found.items()})
-    for task, entry in found.items():
+    raised = holm({task: entry["change"]["p"] for task, entry in entries.items()})
+    for task, entry in entries.items():
         entry["change"]["p_holm"] = raised[task]
         if raised[task] > ALPHA:
             entry["change"]["verdict"] = "no detectable change"
-    return found
+    return entries

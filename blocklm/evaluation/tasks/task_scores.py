@@ -1,4 +1,4 @@
-"""Scores of the tasks whose answers are no text to compare: a choice among paths, a set of imports, a symbol that is gone."""
+"""Scores the tasks whose answers are not compared as texts: a choice of paths, a set of imports, a removed symbol."""
 
 import re
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ WORD = re.compile(r"\w+")
 
 
 def choice_scores(item: TaskItem, bits: Sequence[float]) -> dict[str, float]:
-    """`mrr` and `hit_at_5`, the means over the wanted candidates.
+    """Score a choice by `mrr` and `hit_at_5`, the means over the wanted candidates.
 
-    Each is ranked among the unwanted ones alone (Bordes et al. 2013, "filtered"), so that another right answer before it does
-    no harm and chance is the same for every item: with twenty of them 0.17 and 0.24. An unwanted one with as many bits comes
-    first.
+    Each wanted candidate is ranked among the unwanted ones only (Bordes et al. 2013, "filtered"), so that other right
+    answers do not lower its rank. Chance is then the same for every item: 0.17 and 0.24 with twenty unwanted ones. An
+    unwanted candidate with equally many bits ranks first.
 
     Args:
-        item: with its candidates.
-        bits: what a model needs for each of them, in their order.
+        item: an item with candidates.
+        bits: the model's bits for each candidate, in their order.
     """
     others = [cost for name, cost in zip(item.candidates, bits, strict=True) if name not in item.wanted]
     ranks = [
@@ -31,14 +31,14 @@ def choice_scores(item: TaskItem, bits: Sequence[float]) -> dict[str, float]:
 
 
 def import_scores(item: TaskItem, output: str) -> dict[str, float]:
-    """`import_f1` of the lines of both as sets, and `import_match`, 1 if they are the same; order and spaces are nothing."""
+    """Score by `import_f1` of both sets of lines, and `import_match`, 1 if they are equal; ignores order and spaces."""
     wrote, wanted = _lines(output), _lines(item.truth)
     common = len(wrote & wanted)
     return {"import_f1": 2 * common / (len(wrote) + len(wanted)), "import_match": float(wrote == wanted)}
 
 
 def dead_api_scores(item: TaskItem, output: str) -> dict[str, float]:
-    """`dead_api`, 1 if the output names a symbol that is gone: lower is better, and the mean over items is the rate."""
+    """Score by `dead_api`, 1 if the output names a removed symbol, else 0; lower is better."""
     return {"dead_api": float(not item.removed.isdisjoint(WORD.findall(output)))}
 
 

@@ -1,7 +1,7 @@
-"""Which file next: the subject and one file's change give the other files that the commit changed.
+"""Task `which_file`: find the other files that a commit changed, given its subject and the change of one file.
 
-The right paths are among twenty others that stood there too: those that training commits changed most often together with the
-shown file, and those nearest to it in the folders. A model chooses by the probability of each path.
+The right paths are among twenty other files that existed too: those that training commits changed most often together
+with the shown file, and those nearest to it in the folders. A model chooses by the probability of each path.
 """
 
 import random
@@ -19,36 +19,37 @@ from blocklm.evaluation.tasks.item import Prompts, TaskItem, item_id
 WHICH_FILE = "which_file"
 DISTRACTORS = 20
 MAX_WANTED = 5
-MAX_FILES = 50  # of a commit that tells what belongs together
+MAX_FILES = 50  # in a commit; larger ones do not show which files belong together
 
 
 class CoChanges:
-    """Which files some commits changed together.
+    """Counts which files were changed together.
 
     Args:
-        commits: the paths of each.
+        commits: the changed paths of each commit.
     """
 
     def __init__(self, commits: Iterable[AbstractSet[str]]) -> None:
         self._commits = [paths for paths in commits if 1 < len(paths) <= MAX_FILES]
         self._of_path: dict[str, list[int]] = defaultdict(list)
-        for at, paths in enumerate(self._commits):
+        for number, paths in enumerate(self._commits):
             for path in paths:
-                self._of_path[path].append(at)
+                self._of_path[path].append(number)
 
     def partners(self, path: str) -> list[str]:
-        """The others that were changed with a file, the most frequent first."""
-        counts = Counter(other for at in self._of_path.get(path, ()) for other in self._commits[at] if other != path)
+        """Return the files that were changed together with a file, the most frequent first."""
+        commits = (self._commits[number] for number in self._of_path.get(path, ()))
+        counts = Counter(other for paths in commits for other in paths if other != path)
         return sorted(counts, key=lambda other: (-counts[other], other))
 
 
 @dataclass(frozen=True, slots=True)
 class CommitFiles:
-    """What is known of one commit's files.
+    """The files of a commit.
 
-    Args:
-        there: files of code that stood at its parent.
-        touched: every file that it changed, those too that nobody is asked for.
+    Attributes:
+        there: code files at the commit's parent.
+        touched: all files that the commit changed, also those that are never asked.
     """
 
     there: frozenset[str]
@@ -56,27 +57,27 @@ class CommitFiles:
 
 
 def file_items(
-    commit: Sequence[AnnotatedHunk], prompts: Prompts, scene: CommitFiles, together: CoChanges
+    commit: Sequence[AnnotatedHunk], prompts: Prompts, files: CommitFiles, together: CoChanges
 ) -> Iterator[TaskItem]:
-    """One item per file of the commit whose partners stood there, none where there are too few files to choose among."""
-    asked = dict.fromkeys(lesson.text.path for lesson in commit)
+    """Make an item of each file of the commit whose partners existed before, if there are enough other files."""
+    changed = dict.fromkeys(hunk.text.path for hunk in commit)
     shown: set[str] = set()
-    for lesson in commit:
-        path = lesson.text.path
-        wanted = sorted(other for other in asked if other != path and other in scene.there)
+    for hunk in commit:
+        path = hunk.text.path
+        wanted = sorted(other for other in changed if other != path and other in files.there)
         if wanted and path not in shown:
             shown.add(path)
-            chance = random.Random(item_id(lesson, WHICH_FILE, 0))
-            others = distractors(path, scene, together, chance)
-            sample = next(views.edit(prompts["edit"], lesson.text), None)
+            chance = random.Random(item_id(hunk, WHICH_FILE, 0))
+            others = distractors(path, files, together, chance)
+            sample = next(views.edit(prompts["edit"], hunk.text), None)
             if len(others) == DISTRACTORS and sample is not None:
-                some = sorted(chance.sample(wanted, min(MAX_WANTED, len(wanted))))
-                yield _item(lesson, sample, some, others, prompts)
+                chosen = sorted(chance.sample(wanted, min(MAX_WANTED, len(wanted))))
+                yield _item(hunk, sample, chosen, others, prompts)
 
 
-def distractors(path: str, scene: CommitFiles, together: CoChanges, chance: random.Random) -> list[str]:
-    """Twenty files that the commit left alone, if there are so many: half of them partners as far as there are some."""
-    free = sorted(scene.there - scene.touched - {path})
+def distractors(path: str, files: CommitFiles, together: CoChanges, chance: random.Random) -> list[str]:
+    """Choose up to twenty files that the commit did not change, at most half of them partners, the rest by folder."""
+    free = sorted(files.there - files.touched - {path})
     chance.shuffle(free)
     left = frozenset(free)
     chosen = [other for other in together.partners(path) if other in left][: DISTRACTORS // 2]
@@ -84,22 +85,22 @@ def distractors(path: str, scene: CommitFiles, together: CoChanges, chance: rand
     return [*chosen, *(other for other in near if other not in chosen)][:DISTRACTORS]
 
 
-def _shared_folders(one: str, other: str) -> int:
-    pairs = zip(PurePosixPath(one).parts[:-1], PurePosixPath(other).parts[:-1], strict=False)
+def _shared_folders(path: str, other: str) -> int:
+    pairs = zip(PurePosixPath(path).parts[:-1], PurePosixPath(other).parts[:-1], strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _item(
-    lesson: AnnotatedHunk, sample: views.Sample, wanted: Sequence[str], others: Sequence[str], prompts: Prompts
+    hunk: AnnotatedHunk, sample: views.Sample, wanted: Sequence[str], others: Sequence[str], prompts: Prompts
 ) -> TaskItem:
-    text = lesson.text
+    text = hunk.text
     head, end = prompts["edit"].up_to_path("edit", repo=text.repo, subject=text.subject)
     return TaskItem(
-        id=item_id(lesson, WHICH_FILE, 0),
+        id=item_id(hunk, WHICH_FILE, 0),
         task=WHICH_FILE,
         commit=text.commit,
         path=text.path,
-        language=lesson.language,
+        language=hunk.language,
         prompt=sample.prompt + sample.completion + head,
         context=sample.context,
         truth="".join(f"{path}\n" for path in wanted),

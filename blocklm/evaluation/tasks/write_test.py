@@ -1,6 +1,6 @@
-"""Write the test: a test's name, and what the same commit changed in the code, give what the test does.
+"""Task `test`: write the body of a new test, given its name and a piece of the code that the same commit changed.
 
-Of the code that piece is shown which has most to do with the test's file and first line; the body has no say in it.
+The piece shown shares the most words with the test's path and first line; the body plays no part in the choice.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,24 +19,24 @@ TEST_FOLDERS = frozenset({"test", "tests", "__tests__", "testing"})
 
 
 def test_items(commit: Sequence[AnnotatedHunk], prompts: Prompts) -> Iterator[TaskItem]:
-    """One item per new test of a commit that also adds to code which is no test."""
+    """Make an item of each new test of a commit that also changes code which is not a test."""
     code, tests = list[tuple[str, str]](), list[tuple[AnnotatedHunk, int, int, str]]()
-    for lesson in commit:
-        lines = after(lesson)
-        found = [function for function in new_functions(lesson) if function.is_test]
-        for test in found:
+    for hunk in commit:
+        lines = after(hunk)
+        new_tests = [function for function in new_functions(hunk) if function.is_test]
+        for test in new_tests:
             head = text_of(lines[test.start : test.body])
-            tests.append((lesson, test.body, test.body_end, f"{lesson.text.path}\n{head}"))
-        if not found and not is_test_path(lesson.text.path):
-            code.append((lesson.text.path, text_of(lines)[:PREFIX_CHARS]))
+            tests.append((hunk, test.body, test.body_end, f"{hunk.text.path}\n{head}"))
+        if not new_tests and not is_test_path(hunk.text.path):
+            code.append((hunk.text.path, text_of(lines)[:PREFIX_CHARS]))
     if code:
-        known = [frozenset(terms(f"{path}\n{text}")) for path, text in code]
-        for lesson, start, end, asked in tests:
-            words = frozenset(terms(asked))
-            nearest = max(range(len(code)), key=lambda at: (len(words & known[at]), -at))
-            yield to_fill(lesson, TEST, start, end, prompts, given=code[nearest])
+        code_words = [frozenset(terms(f"{path}\n{text}")) for path, text in code]
+        for hunk, start, end, signature in tests:
+            words = frozenset(terms(signature))
+            nearest = max(range(len(code)), key=lambda piece: (len(words & code_words[piece]), -piece))
+            yield to_fill(hunk, TEST, start, end, prompts, given=code[nearest])
 
 
 def is_test_path(path: str) -> bool:
-    """Whether a file is one of tests, by its name or by its folder."""
+    """Tell by its name or folder whether a file contains tests."""
     return bool(enry.is_test(path)) or not TEST_FOLDERS.isdisjoint(PurePosixPath(path).parts[:-1])

@@ -1,1 +1,1 @@
-"""What watches a training run: one `TrainerCallback` per file."""
+"""Callbacks of a training run, one `TrainerCallback` per file."""

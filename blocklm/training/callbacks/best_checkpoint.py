@@ -1,4 +1,4 @@
-"""Keeps the best weights so far in the run directory, whatever becomes of the run."""
+"""Keeps the best weights so far in the run directory, even if the run ends early."""
 
 import shutil
 from pathlib import Path
@@ -6,16 +6,16 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-# Written in this order: the weights come when all that describes them is there.
+# Written in this order: the weights come after the files that describe them.
 WEIGHTS_LAST = ("adapter_config.json", "config.json", "*.safetensors.index.json", "*.safetensors")
 
 
 class BestCallback(TrainerCallback):
-    """Saves whenever an evaluation is the best so far, and keeps those weights under `best/`; logs no metrics.
+    """Saves a checkpoint at each evaluation that is the best so far, and copies its weights to `best/`.
 
-    The trainer itself can only return to an evaluation at which it saved. Its checkpoint of the best step is never deleted for
-    `save_total_limit`. In `best/` each file is replaced in one step: a kill leaves the weights of the best step or those of
-    the one before, and the next start makes good.
+    The trainer itself can only return to an evaluation at which it saved. The checkpoint of the best step is never
+    deleted for `save_total_limit`. In `best/` each file is replaced in one step: a kill leaves the weights of the best
+    step or of the best step before it, and the next start completes the copy. Logs no metrics.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class BestCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Find the best checkpoint where the run directory is now: the state names it by the path that it had."""
+        """Find the best checkpoint after a resume; the state has its old path, and a run may have been moved."""
         if state.best_global_step:
             checkpoint = _checkpoint(args, state)
             state.best_model_checkpoint = str(checkpoint) if checkpoint.is_dir() else None
@@ -38,7 +38,7 @@ class BestCallback(TrainerCallback):
         metrics: dict[str, float],
         **kwargs: Any,
     ) -> TrainerControl:
-        """Save what is better; `state` holds the best before this evaluation."""
+        """Ask for a checkpoint if this evaluation is the best; `state` holds the best before it."""
         value = metrics[f"eval_{str(args.metric_for_best_model).removeprefix('eval_')}"]
         best = state.best_metric
         if best is None or (value > best if args.greater_is_better else value < best):

@@ -1,4 +1,4 @@
-"""Says how long the training will take, once a few steps have been timed."""
+"""Estimates how long the training will take, after timing a few steps."""
 
 import logging
 import time
@@ -8,13 +8,13 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 logger = logging.getLogger(__name__)
 
-FIRST, LAST = 2, 6  # steps: the first warm up kernels and caches
+FIRST, LAST = 2, 6  # steps between which time is taken; the first ones warm up kernels and caches
 
 
 class EstimateCallback(TrainerCallback):
-    """Logs one line after six steps of this process: the hours still to come and when they end; logs no metrics.
+    """Logs one line after six steps: the time left and the hour at which it ends; logs no metrics.
 
-    Evaluations and checkpoints come on top; a run of few steps says nothing.
+    Evaluations and checkpoints come on top. A run of at most 24 steps logs nothing.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class EstimateCallback(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Time the steps between the first and the last that count."""
+        """Time the steps, and log the estimate after the last of them."""
         self._steps += 1
         if self._steps == FIRST:
             self._started = time.monotonic()
@@ -33,7 +33,7 @@ class EstimateCallback(TrainerCallback):
             left = each * (state.max_steps - state.global_step)
             end = time.strftime("%H:%M on %d %B", time.localtime(time.time() + left))
             logger.info(
-                "%.1f s a step: about %s for the %d steps left, until %s, and evaluations beside them",
+                "%.1f s a step: about %s for the %d steps left, until %s, plus evaluations",
                 each,
                 duration(left),
                 state.max_steps - state.global_step,
@@ -42,6 +42,6 @@ class EstimateCallback(TrainerCallback):
 
 
 def duration(seconds: float) -> str:
-    """Hours and minutes as a person says them."""
+    """Format seconds as hours and minutes."""
     minutes = round(seconds / 60)
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{max(1, minutes)} min"

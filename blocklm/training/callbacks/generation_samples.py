@@ -1,4 +1,4 @@
-"""Asks the model fixed questions while it trains, and keeps what it writes."""
+"""Asks the model fixed questions during training, and keeps its answers."""
 
 import logging
 import time
@@ -24,7 +24,7 @@ from trl import SFTTrainer
 
 from blocklm.config.recipe import Recipe
 from blocklm.evaluation.generation_eval import Answer, ask, read_rows, write_rows
-from blocklm.evaluation.questions import GenerationTask, generation_tasks
+from blocklm.evaluation.questions import GenerationTask, generation_tasks, prompt_tasks
 from blocklm.evaluation.scoring import by_task
 from blocklm.models.distributed import is_sharded
 from blocklm.models.generation import Decoding, rehearse
@@ -33,22 +33,23 @@ logger = logging.getLogger(__name__)
 
 
 class SamplesCallback(TrainerCallback):
-    """Asks before the first step, at each evaluation or every so many epochs, and at the last step; each step once.
+    """Asks before the first step, at each evaluation or every `epochs` epochs, and at the last step; once per step.
 
-    Training goes on exactly as without it. Several processes share the questions. An evaluation that fails, for want of
-    memory, is said and left out. After a resume the rows of later steps are gone from `samples.jsonl`: they come again.
+    The training is exactly the same as without it. Several processes share the questions. If an evaluation fails,
+    mostly for lack of memory, a warning is logged and the evaluation left out. A resume removes the rows of later steps
+    from `samples.jsonl`; they are written again.
 
-    Logs, to TensorBoard alone, for each task the means `behaviour/TASK/SCORE` of what `blocklm.evaluation.scoring` gives: `exact_match`,
-    `edit_similarity`, `ended` (shares, 0 to 1), `identifier_f1`, `parse_valid`, `copy_floor`, `gain`, `chrf` (0 to 100); and
-    the texts `behaviour/TASK/ITEM`.
+    Logs to TensorBoard only: for each task the means `behaviour/TASK/SCORE` of the scores from
+    `blocklm.evaluation.scoring`, which are `exact_match`, `edit_similarity`, `ended` (shares, 0 to 1), `identifier_f1`,
+    `parse_valid`, `copy_floor`, `gain` and `chrf` (0 to 100); and the texts `behaviour/TASK/ITEM`.
 
     Args:
-        trainer: that it watches; gives TensorBoard's writer, and its clock leaves the answers out.
-        questions: what is asked.
-        tokenizer: of the model.
-        decoding: how tokens are chosen.
+        trainer: the observed trainer; gives TensorBoard's writer, and a clock that leaves out the time of answering.
+        questions: the questions.
+        tokenizer: the model's tokenizer.
+        decoding: length, temperature and seed of the answers.
         dtype: dtype of the matrix products.
-        epochs: ask every so many epochs; None asks at each evaluation.
+        epochs: number of epochs between two rounds of questions; None to ask at each evaluation.
     """
 
     def __init__(
@@ -64,9 +65,9 @@ class SamplesCallback(TrainerCallback):
         self._decoding, self._dtype, self._epochs = decoding, dtype, epochs
         self._run_dir = Path(trainer.args.output_dir)
         self._rows: list[dict[str, Any]] = []
-        self._asked: set[int] = set()
+        self._asked_steps: set[int] = set()
         self._rounds = 0
-        self._wished = False
+        self._stopping = False
 
     def on_train_begin(
         self,
@@ -76,12 +77,12 @@ class SamplesCallback(TrainerCallback):
         model: PreTrainedModel,
         **kwargs: Any,
     ) -> None:
-        """Take up what was asked up to here, and ask before the first step."""
+        """Load the answers up to this step, or ask before the first step."""
         if PartialState().is_main_process:
-            known = read_rows(self._run_dir) if state.global_step else []
-            self._rows = [row for row in known if row["step"] <= state.global_step]
+            rows = read_rows(self._run_dir) if state.global_step else []
+            self._rows = [row for row in rows if row["step"] <= state.global_step]
             write_rows(self._run_dir, self._rows)
-        self._asked = set(broadcast_object_list([{row["step"] for row in self._rows}])[0])
+        self._asked_steps = set(broadcast_object_list([{row["step"] for row in self._rows}])[0])
         self._rounds = self._round(state)
         if not state.global_step:
             self._ask(model, state)
@@ -94,11 +95,11 @@ class SamplesCallback(TrainerCallback):
         model: PreTrainedModel,
         **kwargs: Any,
     ) -> None:
-        """Ask at the last step and, if so wished, every so many epochs; not when a signal asked to stop."""
+        """Ask at the last step and, if `epochs` is set, every so many epochs; not when a signal asked to stop."""
         last = state.global_step >= state.max_steps
-        self._wished = control.should_training_stop and not last
+        self._stopping = control.should_training_stop and not last
         rounds, self._rounds = self._rounds, self._round(state)
-        if last or (self._rounds > rounds and not self._wished):
+        if last or (self._rounds > rounds and not self._stopping):
             self._ask(model, state)
 
     def on_evaluate(
@@ -109,12 +110,12 @@ class SamplesCallback(TrainerCallback):
         model: PreTrainedModel,
         **kwargs: Any,
     ) -> None:
-        """Ask beside each evaluation of the loss, unless another rhythm was wished or a signal asked to stop."""
-        if self._epochs is None and not self._wished:
+        """Ask at each evaluation of the loss, unless `epochs` is set or a signal asked to stop."""
+        if self._epochs is None and not self._stopping:
             self._ask(model, state)
 
     def rehearse(self, model: PreTrainedModel) -> None:
-        """Take the memory that asking will take, once; raises what running out of it raises."""
+        """Use the memory that asking will use, once; out-of-memory errors pass through."""
         prompts = [question.tokens for question in self._questions]
         rehearse(model, self._tokenizer, prompts, self._decoding, self._dtype)
 
@@ -122,11 +123,11 @@ class SamplesCallback(TrainerCallback):
         return int((state.epoch or 0.0) / self._epochs + 1e-6) if self._epochs else 0
 
     def _ask(self, model: PreTrainedModel, state: TrainerState) -> None:
-        if state.global_step in self._asked:
+        if state.global_step in self._asked_steps:
             return
-        self._asked.add(state.global_step)
+        self._asked_steps.add(state.global_step)
         started = time.monotonic()
-        answers = self._shared(model)
+        answers = self._answer_all(model)
         self._trainer.monitor.metrics.restart_clock()
         if not (answers and PartialState().is_main_process):
             return
@@ -138,35 +139,37 @@ class SamplesCallback(TrainerCallback):
         seconds = time.monotonic() - started
         logger.info("%d answers at step %d in %.1f s; similarity: %s", len(answers), state.global_step, seconds, means)
 
-    def _shared(self, model: PreTrainedModel) -> list[Answer]:
-        """All answers, on every process, each having asked its part."""
+    def _answer_all(self, model: PreTrainedModel) -> list[Answer]:
+        """Ask this process's part of the questions, and return the answers of all processes."""
         mine: list[tuple[int, Answer]] = []
         with PartialState().split_between_processes(list(enumerate(self._questions))) as part:
             try:
-                answers = ask(model, self._tokenizer, [one for _, one in part], self._decoding, self._dtype)
-                mine = [(at, answer) for (at, _), answer in zip(part, answers, strict=True)]
-            except RuntimeError as error:  # out of memory, mostly: no reason to lose a training
+                questions = [question for _, question in part]
+                answers = ask(model, self._tokenizer, questions, self._decoding, self._dtype)
+                mine = [(number, answer) for (number, _), answer in zip(part, answers, strict=True)]
+            except RuntimeError as error:  # mostly out of memory, which is no reason to lose a training
                 logger.warning("%d questions could not be asked: %s", len(part), " ".join(str(error).split())[:200])
         if len(mine) < len(part):  # only here, where no traceback holds the tensors any more
             clear_device_cache(garbage_collection=True)
         return [answer for _, answer in sorted(gather_object(mine), key=lambda pair: pair[0])]
 
     def _write(self, answers: list[Answer], tasks: Mapping[str, Mapping[str, float]], step: int) -> None:
-        """Put scores and texts on TensorBoard; a second writer in its folder would hide one of the two."""
-        boards = [one for one in self._trainer.callback_handler.callbacks if isinstance(one, TensorBoardCallback)]
+        """Write scores and texts with the trainer's own TensorBoard writer; a second one would hide one of the two."""
+        callbacks = self._trainer.callback_handler.callbacks
+        boards = [callback for callback in callbacks if isinstance(callback, TensorBoardCallback)]
         for writer in (board.tb_writer for board in boards if board.tb_writer is not None):
             for task, scores in tasks.items():
                 for name, value in scores.items():
                     writer.add_scalar(f"behaviour/{task}/{name}", value, step)
             for answer in answers:
-                asked = answer.question
-                parts = {"prompt": asked.prompt, "written": answer.output, "truth": asked.truth}
+                question = answer.question
+                parts = {"prompt": question.prompt, "written": answer.output, "truth": question.truth}
                 text = "\n\n".join(f"**{name}**\n\n{_block(part)}" for name, part in parts.items() if part is not None)
-                writer.add_text(f"behaviour/{asked.task}/{asked.id}", text, step)
+                writer.add_text(f"behaviour/{question.task}/{question.id}", text, step)
 
 
 def _block(text: str) -> str:
-    """As code in Markdown, whatever stands in it."""
+    """Format a text as a Markdown code block, whatever it contains."""
     return "\n".join(f"    {line}" for line in text.split("\n"))
 
 
@@ -178,28 +181,31 @@ def add_samples(
     recipe: Recipe,
     dtype: torch.dtype,
 ) -> None:
-    """Have a trainer's model asked what the recipe says, unless it is split over processes or there is nothing to ask.
+    """Add the callback for the recipe's questions, unless the model is split over processes or there is no question.
 
     Args:
-        trainer: not yet begun.
-        validation: samples of that split, of which the questions are.
-        prompts: the name of the family whose prompts each view takes.
-        tokenizer: of the model.
-        recipe: the run.
+        trainer: a trainer before its first step.
+        validation: samples of the validation split.
+        prompts: name of the prompt family by view.
+        tokenizer: the model's tokenizer.
+        recipe: the run's recipe.
         dtype: dtype of the matrix products.
 
     Raises:
         UserError: a prompt of the recipe is too long.
     """
-    keys = recipe.behaviour
-    questions = generation_tasks(validation, prompts, tokenizer, keys, trainer.args.max_length)
+    keys, max_length = recipe.behaviour, trainer.args.max_length
+    longest = keys.behavioral_max_new_tokens
+    questions = prompt_tasks(keys.behavioral_prompts or [], tokenizer, longest, max_length)
+    questions += generation_tasks(
+        validation, prompts, tokenizer, count=keys.behavioral_items, max_answer_tokens=longest, max_length=max_length
+    )
     if not questions:
         if keys.behavioral_items:
-            most = keys.behavioral_max_new_tokens
-            logger.info("no questions while it trains: no validation sample has an answer of up to %d tokens", most)
+            logger.info("no questions during training: no validation sample has an answer of up to %d tokens", longest)
         return
     if is_sharded():
-        logger.info("no questions while it trains: the model is split over the processes")
+        logger.info("no questions during training: the model is split over the processes")
         return
-    decoding = Decoding(keys.behavioral_max_new_tokens, keys.behavioral_temperature, trainer.args.seed)
+    decoding = Decoding(longest, keys.behavioral_temperature, trainer.args.seed)
     trainer.add_callback(SamplesCallback(trainer, questions, tokenizer, decoding, dtype, keys.behavioral_epochs))

@@ -1,4 +1,4 @@
-"""Watches the hardware while it trains: series, a summary, and a pause or a stop before something breaks."""
+"""Monitors the hardware during training: logs series, and pauses or stops when temperature or memory exceed limits."""
 
 import logging
 import time
@@ -19,48 +19,51 @@ from blocklm.training.monitoring.system import Machine
 
 logger = logging.getLogger(__name__)
 
-CALMER = 5  # percent or degrees below a limit at which it is forgotten
+HYSTERESIS = 5  # percent or degrees below a limit at which its warning is reset
 COOLING_SECONDS = 600.0
 SERIES = "hardware/"
 
 
 class HardwareCallback(TrainerCallback):
-    """Samples the hardware in a thread and acts on its limits between two steps.
+    """Samples the hardware in a thread, and acts on its limits between two steps.
 
-    Logs under `hardware/`, each the mean since the log before, the unit at the end of the name: `cpu_percent`,
-    `ram_percent`, `ram_used_mib`, `swap_used_mib`, `disk_free_gib`, `disk_read_mib_per_s`, `disk_write_mib_per_s`,
-    `network_received_mib_per_s`, `network_sent_mib_per_s`; of this process and its children `process_cpu_percent` (of one
-    core), `process_ram_mib`, `process_disk_read_mib_per_s`, `process_disk_write_mib_per_s`; of each GPU, `gpu` or with
-    several `gpu0`, `gpu1` …, `gpu_util_percent`, `gpu_memory_util_percent`, `gpu_memory_used_mib`, `gpu_memory_percent`,
-    `gpu_process_memory_mib`, `gpu_temp_c`, `gpu_power_w`, `gpu_energy_wh` (since the start), `gpu_sm_clock_mhz`,
-    `gpu_memory_clock_mhz`, `gpu_slowed_by_heat_percent`, `gpu_slowed_by_power_percent`, `gpu_slowed_by_hardware_percent` (of
-    the time) and, of PyTorch's allocator in this process, `gpu_torch_allocated_mib` and `gpu_torch_reserved_mib`.
+    Logs under `hardware/` the means since the last log; each name ends in its unit:
 
-    With several processes the first of each machine does so for all of its GPUs.
+    - of the machine: `cpu_percent`, `ram_percent`, `ram_used_mib`, `swap_used_mib`, `disk_free_gib`,
+      `disk_read_mib_per_s`, `disk_write_mib_per_s`, `network_received_mib_per_s`, `network_sent_mib_per_s`;
+    - of this process and its children: `process_cpu_percent` (of one core), `process_ram_mib`,
+      `process_disk_read_mib_per_s`, `process_disk_write_mib_per_s`;
+    - of each GPU, named `gpu`, or `gpu0`, `gpu1` … if there are several: `gpu_util_percent`, `gpu_memory_util_percent`,
+      `gpu_memory_used_mib`, `gpu_memory_percent`, `gpu_process_memory_mib`, `gpu_temp_c`, `gpu_power_w`,
+      `gpu_energy_wh` (since the start), `gpu_sm_clock_mhz`, `gpu_memory_clock_mhz`, `gpu_slowed_by_heat_percent`,
+      `gpu_slowed_by_power_percent`, `gpu_slowed_by_hardware_percent` (of the time);
+    - of PyTorch's allocator in this process: `gpu_torch_allocated_mib`, `gpu_torch_reserved_mib`.
+
+    With several processes, the first process of each machine does this for all of its GPUs.
 
     Args:
-        watch: interval and limits.
-        interrupts: takes the wish to stop, which all processes then share.
-        folder: where the run writes.
+        watch: sampling interval in seconds, and limits.
+        interrupts: receives requests to stop, which all processes then share.
+        folder: the run's output directory.
     """
 
     def __init__(self, watch: WatchArguments, interrupts: Interrupts, folder: Path) -> None:
         self._watch, self._interrupts, self._folder = watch, interrupts, folder
         self._gpus: Gpus | None = None
         self._gpu_entry: list[dict[str, Any]] | str | None = None
-        self._gauges: BackgroundSampler | None = None
+        self._sampler: BackgroundSampler | None = None
         self._warned: set[str] = set()
         self._paused = 0.0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Find what there is to read, and begin."""
+        """Find the sources and start to sample them."""
         if not self._watch.hardware_interval or not PartialState().is_local_main_process:
             return
-        if self._gauges is None:
-            self._gauges = BackgroundSampler(self._sources(), self._watch.hardware_interval)
-        self._gauges.start()
+        if self._sampler is None:
+            self._sampler = BackgroundSampler(self._sources(), self._watch.hardware_interval)
+        self._sampler.start()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -80,25 +83,25 @@ class HardwareCallback(TrainerCallback):
         self.stop()
 
     def stop(self) -> None:
-        """End the thread; what was sampled stays."""
-        if self._gauges is not None:
-            self._gauges.stop()
+        """End the thread; all samples are kept."""
+        if self._sampler is not None:
+            self._sampler.stop()
 
     @property
     def latest(self) -> dict[str, float]:
         """The newest sample; empty before the first and on processes that do not sample."""
-        return self._gauges.latest if self._gauges is not None else {}
+        return self._sampler.latest if self._sampler is not None else {}
 
     def series(self) -> dict[str, float]:
-        """What is logged beside the loss."""
-        means = self._gauges.means() if self._gauges is not None else {}
+        """Return the series to log beside the loss."""
+        means = self._sampler.means() if self._sampler is not None else {}
         return {f"{SERIES}{name}": value for name, value in means.items()}
 
     def usage(self) -> dict[str, Any] | None:
-        """The manifest's `hardware.usage`; None where nothing was sampled. `gpus` says why there are none."""
-        if self._gauges is None:
+        """Return the manifest's `hardware.usage`; None if nothing was sampled. Without GPUs, `gpus` says why."""
+        if self._sampler is None:
             return None
-        return {"gpus": self._gpu_entry, **self._gauges.usage(), "paused_seconds": round(self._paused, 1)}
+        return {"gpus": self._gpu_entry, **self._sampler.usage(), "paused_seconds": round(self._paused, 1)}
 
     def _sources(self) -> list[Source]:
         machine = Machine(self._folder)
@@ -109,7 +112,7 @@ class HardwareCallback(TrainerCallback):
             sources += [gpus.sample, lambda: process_memory(gpus, machine.pids())]
         except NoGpus as reason:
             self._gpu_entry = f"none: {reason}"
-            logger.info("no GPU is watched (%s): processor, memory, disk and network only", reason)
+            logger.info("no GPU is monitored (%s): processor, memory, disk and network only", reason)
         if torch.cuda.is_available():
             sources.append(_torch_memory)
         return sources
@@ -120,7 +123,7 @@ class HardwareCallback(TrainerCallback):
             if percent > limit and name not in self._warned:
                 self._warned.add(name)
                 logger.warning("%.0f %% of %s is taken (`memory_warn_percent` is %g)", percent, name, limit)
-            elif percent < limit - CALMER:
+            elif percent < limit - HYSTERESIS:
                 self._warned.discard(name)
 
     def _stop(self, why: str, state: TrainerState, remedy: str) -> None:
@@ -132,10 +135,12 @@ class HardwareCallback(TrainerCallback):
         )
 
     def _cool(self, state: TrainerState) -> None:
-        """Wait until all GPUs are cooler, or a stop is wished for."""
+        """Wait until all GPUs are cooler or a stop is requested."""
         limit, started = self._watch.max_gpu_temp, time.monotonic()
-        logger.warning("a GPU is at %.0f °C: pausing until it is below %.0f °C", hottest(self.latest), limit - CALMER)
-        while hottest(self.latest) > limit - CALMER and self._interrupts.requested is None:
+        logger.warning(
+            "a GPU is at %.0f °C: pausing until it is below %.0f °C", hottest(self.latest), limit - HYSTERESIS
+        )
+        while hottest(self.latest) > limit - HYSTERESIS and self._interrupts.requested is None:
             time.sleep(min(1.0, self._watch.hardware_interval))
             if time.monotonic() - started > COOLING_SECONDS:
                 hot = (
@@ -147,7 +152,7 @@ class HardwareCallback(TrainerCallback):
 
 
 def memory_in_use(sample: dict[str, float]) -> dict[str, float]:
-    """Percent taken of the RAM and of each GPU's memory; what PyTorch holds there for later is as good as free."""
+    """Percent used of the RAM and of each GPU's memory, where PyTorch's unused cache counts as free."""
     taken = {"RAM": sample["ram_percent"]} if "ram_percent" in sample else {}
     for name, percent in sample.items():
         gpu = name.removesuffix("_memory_percent")
@@ -167,11 +172,11 @@ def visible_uuids() -> list[str] | None:
     """UUIDs of the GPUs that PyTorch sees, as NVML names them; None without CUDA."""
     if not torch.cuda.is_available():
         return None
-    return [f"GPU-{torch.cuda.get_device_properties(at).uuid}" for at in range(torch.cuda.device_count())]
+    return [f"GPU-{torch.cuda.get_device_properties(number).uuid}" for number in range(torch.cuda.device_count())]
 
 
 def _torch_memory() -> dict[str, float]:
-    """Of this process on its own device."""
+    """Read PyTorch's allocator in this process, on its own device."""
     device = torch.cuda.current_device()
     prefix = "gpu" if torch.cuda.device_count() == 1 else f"gpu{device}"
     return {

@@ -13,8 +13,8 @@ from blocklm.interrupts import Interrupts
 class InterruptCallback(TrainerCallback):
     """Asks for a checkpoint and the end of training at the first step after a signal; logs no metrics.
 
-    With several processes the wish is shared at each step: the signal may reach them at different steps, and one that
-    stopped alone would leave the others waiting in a collective.
+    Several processes share the request at each step: the signal may arrive at them during different steps, and a
+    process that stopped alone would leave the others waiting in a collective operation.
     """
 
     def __init__(self, interrupts: Interrupts) -> None:
@@ -23,12 +23,14 @@ class InterruptCallback(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """Share the wish and act on it."""
+        """Share the request to stop and act on it."""
         processes = PartialState()
-        wished = self._interrupts.requested or 0
+        requested = self._interrupts.requested or 0
         if processes.num_processes > 1:
-            wished = int(reduce(torch.tensor(float(wished), device=processes.device), "sum").item()) and (wished or 15)
-        if wished:
-            self._interrupts.requested = wished
+            requested = int(reduce(torch.tensor(float(requested), device=processes.device), "sum").item()) and (
+                requested or 15
+            )
+        if requested:
+            self._interrupts.requested = requested
             control.should_save = control.should_training_stop = True
         return control

@@ -1,4 +1,4 @@
-"""Ends a run whose loss has left the ground it had gained and does not come back."""
+"""Stops a run whose loss has jumped and does not come back."""
 
 import logging
 from statistics import median
@@ -11,8 +11,8 @@ from blocklm.interrupts import Interrupts
 
 logger = logging.getLogger(__name__)
 
-KNOWN = 16  # logged losses that say what is usual
-FACTOR, NATS = 1.5, 1.0  # a spike is that many times and that much above their median
+USUAL_LOSSES = 16  # logged losses whose median is the usual loss
+FACTOR, NATS = 1.5, 1.0  # a spike is more than this many times the median, and more than this many nats above it
 IN_A_ROW = 4
 
 REMEDY = (
@@ -23,10 +23,10 @@ REMEDY = (
 class SpikeCallback(TrainerCallback):
     """Warns of a loss far above the median of those before it, and stops the run after four in a row; logs no metrics.
 
-    A stop saves a checkpoint first; what is usual is read from the trainer's history, which a resume brings back.
+    A stop saves a checkpoint first. The median comes from the trainer's history, which a resume restores.
 
     Args:
-        interrupts: takes the wish to stop, which all processes share.
+        interrupts: receives requests to stop, which all processes share.
     """
 
     def __init__(self, interrupts: Interrupts) -> None:
@@ -45,7 +45,7 @@ class SpikeCallback(TrainerCallback):
             return
         losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
         spikes = high_at_the_end(losses)
-        if spikes == IN_A_ROW and state.global_step < state.max_steps:  # at the end there is nothing to stop
+        if spikes == IN_A_ROW and state.global_step < state.max_steps:  # after the last step there is nothing to stop
             why = f"the loss has been far above its median for {spikes} logs, {losses[-1]:.2f} at step {state.global_step}"
             self._interrupts.request(UserError(f"{why}; a checkpoint is saved", REMEDY))
         elif spikes == 1:
@@ -53,9 +53,9 @@ class SpikeCallback(TrainerCallback):
 
 
 def high_at_the_end(losses: list[float]) -> int:
-    """How many of the last losses in a row are spikes against the usual ones before the first of them."""
-    for count in range(min(IN_A_ROW, len(losses) - KNOWN), 0, -1):
-        usual = median(losses[-count - KNOWN : -count])
+    """Count the last losses in a row that are spikes against the usual losses before them."""
+    for count in range(min(IN_A_ROW, len(losses) - USUAL_LOSSES), 0, -1):
+        usual = median(losses[-count - USUAL_LOSSES : -count])
         if all(loss > FACTOR * usual and loss > usual + NATS for loss in losses[-count:]):
             return count
     return 0

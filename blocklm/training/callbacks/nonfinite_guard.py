@@ -1,4 +1,4 @@
-"""Ends a run whose numbers are none any more, before anything of it is saved."""
+"""Ends a run whose loss, gradients or weights are not finite, before they are saved."""
 
 import math
 from collections.abc import Iterable
@@ -12,17 +12,17 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from blocklm.errors import UserError
 
-# From its first scale of 2^16, fp16's scaler has by then come down to 2^-16: no gradient is small enough.
+# By then fp16's scaler has halved its scale from 2^16 to 2^-16, and still no gradient is small enough.
 SKIPPED_IN_A_ROW = 32
 
 
 class NonFiniteCallback(TrainerCallback):
     """Ends the run when the loss, the evaluation's loss or the norm of the gradients is not finite; logs no metrics.
 
-    It looks where the trainer logs, where those numbers are on the host and the same on all processes, and has the trainer
-    log before every checkpoint and at the end: a loss that was not finite since the last checkpoint is still in the sum. It
-    needs `logging_nan_inf_filter` off. Under fp16 the scaler skips steps whose gradients overflow, so only many in a row end
-    the run.
+    It checks the logged numbers, which are on the host and the same on all processes. It makes the trainer log before
+    every checkpoint and at the end: a loss that was not finite since the last checkpoint is still in the logged mean.
+    `logging_nan_inf_filter` must be off. Under fp16 the scaler skips steps whose gradients overflow, so only many such
+    steps in a row end the run.
 
     Raises:
         UserError: on every process, at the same step.
@@ -34,7 +34,7 @@ class NonFiniteCallback(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """Count skipped steps, and log before what is saved."""
+        """Count skipped steps, and log before each save."""
         if args.fp16:
             self._skipped = self._skipped + 1 if kwargs["optimizer"].step_was_skipped else 0
             if self._skipped == SKIPPED_IN_A_ROW:
@@ -46,7 +46,7 @@ class NonFiniteCallback(TrainerCallback):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """Log before what is saved."""
+        """Log before each save."""
         control.should_log |= control.should_save or control.should_evaluate
         return control
 
@@ -58,19 +58,19 @@ class NonFiniteCallback(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Look at what the trainer logs."""
-        watched = ("loss", "eval_loss") if args.fp16 else ("loss", "eval_loss", "grad_norm")
-        for name in watched:
+        """Check the logged numbers."""
+        checked = ("loss", "eval_loss") if args.fp16 else ("loss", "eval_loss", "grad_norm")
+        for name in checked:
             value = (logs or {}).get(name, 0.0)
             if not math.isfinite(value):
                 raise _diverged(f"`{name}` is {value}", args, state)
 
 
 def check_weights(weights: Iterable[torch.Tensor], args: TrainingArguments, state: TrainerState) -> None:
-    """Refuse to save trained weights of which some are not finite; one look at each weight.
+    """Check before a save that all trained weights are finite; each weight is read once.
 
     Raises:
-        UserError: on every process, wherever the weight is.
+        UserError: a weight is not finite; raised on every process, whichever holds the weight.
     """
     parts = [weight.to_local() if isinstance(weight, DTensor) else weight.detach() for weight in weights]
     broken = torch.stack([~part.isfinite().all() for part in parts]).any().float()

@@ -1,4 +1,4 @@
-"""One line that says how far the training is; few plain lines where nobody sees it move."""
+"""Shows the training's progress: a live line on a terminal, else a plain line each minute."""
 
 import logging
 import sys
@@ -15,39 +15,39 @@ from blocklm.training.callbacks.hardware import HardwareCallback
 
 logger = logging.getLogger(__name__)
 
-APART = 60.0  # seconds between two plain lines
+LOG_SECONDS = 60.0  # seconds between two plain lines
 LINE = "step {n_fmt}/{total_fmt} |{bar:20}| {remaining} left{postfix}"
 
 
 class ProgressCallback(TrainerCallback):
     """Shows step, time left, loss, tokens per second, memory and temperature; logs no metrics.
 
-    A live line on a terminal, unless `disable_tqdm` says otherwise; else a line a minute. Each evaluation leaves a line.
-    Nothing at all where `blocklm`'s log is quieter than `INFO`.
+    On a terminal a live line, unless `disable_tqdm` is set; elsewhere a line each minute. Each evaluation adds a line.
+    Nothing is shown if `blocklm`'s logger is quieter than `INFO`.
 
     Args:
-        hardware: whose newest sample is shown.
+        hardware: the callback that samples memory and temperature.
     """
 
     def __init__(self, hardware: HardwareCallback) -> None:
         self._hardware = hardware
         self._bar: tqdm[Any] | None = None
-        self._held = ExitStack()
-        self._started = self._said = 0.0
+        self._redirect = ExitStack()
+        self._started = self._logged_at = 0.0
         self._first_step = 0
-        self._shown: dict[str, float] = {}
+        self._latest_logs: dict[str, float] = {}
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Open the line."""
+        """Start the line."""
         self.close()
-        self._started, self._said, self._first_step = time.monotonic(), 0.0, state.global_step
-        seen = state.is_world_process_zero and logger.isEnabledFor(logging.INFO)
-        if seen and not args.disable_tqdm and sys.stderr.isatty():
-            # Messages go above the line; transformers' own logger has a handler of its own.
+        self._started, self._logged_at, self._first_step = time.monotonic(), 0.0, state.global_step
+        visible = state.is_world_process_zero and logger.isEnabledFor(logging.INFO)
+        if visible and not args.disable_tqdm and sys.stderr.isatty():
+            # Messages go above the line; transformers' logger has its own handler.
             loggers = [logging.getLogger(), logging.getLogger("transformers")]
-            self._held.enter_context(logging_redirect_tqdm(loggers))
+            self._redirect.enter_context(logging_redirect_tqdm(loggers))
             self._bar = tqdm(
                 total=state.max_steps, initial=state.global_step, bar_format=LINE, dynamic_ncols=True, file=sys.stderr
             )
@@ -55,7 +55,7 @@ class ProgressCallback(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Move the line."""
+        """Update the line."""
         if self._bar is not None:
             self._bar.set_postfix_str(", ".join(self._words()), refresh=False)
             self._bar.update(state.global_step - self._bar.n)
@@ -68,7 +68,7 @@ class ProgressCallback(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Take the numbers; say them, now and then, where there is no live line."""
+        """Keep the logged numbers; without a live line, log them once a minute."""
         logs = logs or {}
         if not state.is_world_process_zero:
             return
@@ -77,31 +77,31 @@ class ProgressCallback(TrainerCallback):
             logger.info("step %d: evaluation loss %.4f%s", state.global_step, logs["eval_loss"], bits)
         if "loss" not in logs:
             return
-        self._shown = logs
-        if self._bar is None and time.monotonic() - self._said >= APART:
-            self._said = time.monotonic()
+        self._latest_logs = logs
+        if self._bar is None and time.monotonic() - self._logged_at >= LOG_SECONDS:
+            self._logged_at = time.monotonic()
             words = ", ".join([*self._words(), *self._left(state)])
             logger.info("step %d of %d: %s", state.global_step, state.max_steps, words)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Leave the line as it is."""
+        """End the line."""
         self.close()
 
     def close(self) -> None:
-        """End the line, so that the next message begins one of its own."""
+        """End the line, so that the next message starts on a new one."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        self._held.close()
+        self._redirect.close()
 
     def _words(self) -> list[str]:
         words, now = [], self._hardware.latest
-        if "loss" in self._shown:
-            words.append(f"loss {self._shown['loss']:.3f}")
-        if "tokens_per_second" in self._shown:
-            words.append(f"{self._shown['tokens_per_second']:,.0f} tokens/s")
+        if "loss" in self._latest_logs:
+            words.append(f"loss {self._latest_logs['loss']:.3f}")
+        if "tokens_per_second" in self._latest_logs:
+            words.append(f"{self._latest_logs['tokens_per_second']:,.0f} tokens/s")
         gpus = [name for name in now if name.endswith("_memory_used_mib")]
         if gpus:
             words.append(f"GPU {max(now[name] for name in gpus) / 1024:.1f} GiB")

@@ -1,4 +1,4 @@
-"""Says when a step does not end, and where it hangs."""
+"""Warns when a step does not end, and shows where it hangs."""
 
 import faulthandler
 import logging
@@ -13,69 +13,71 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 logger = logging.getLogger(__name__)
 
 LEAST_SECONDS = 600.0
-TIMES = 20.0  # the median step
-KNOWN = 32
-LOOK_SECONDS = 5.0
+STALL_FACTOR = 20.0  # times the median step
+TIMED_STEPS = 32  # newest steps whose median counts
+CHECK_SECONDS = 5.0
 
 
 class StallCallback(TrainerCallback):
     """Warns once when a step takes twenty times the median and at least ten minutes, with the stack of each thread.
 
-    A hanging kernel or process cannot be stopped from inside without losing the step; the warning says what to do. Time in
-    evaluations and checkpoints does not count. Logs no metrics.
+    A hanging kernel or process cannot be stopped from inside without losing the step; the warning says what to do. The
+    time of evaluations and checkpoints does not count. Logs no metrics.
 
     Args:
-        least: seconds that no step may be called stalled in.
+        least: minimum seconds before a step counts as stalled.
     """
 
     def __init__(self, least: float = LEAST_SECONDS) -> None:
         self._least = least
         self._seconds: list[float] = []
-        self._began: float | None = None
-        self._over = threading.Event()
+        self._started: float | None = None
+        self._end = threading.Event()
         self._thread: threading.Thread | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Begin to look; after a shortage of memory the training begins once more."""
-        self._began = None
+        """Start the thread, unless it runs already: training begins again after memory ran out."""
+        self._started = None
         if self._thread is not None and self._thread.is_alive():
             return
-        self._over.clear()
-        self._thread = threading.Thread(target=self._look, name="blocklm-stall", daemon=True)
+        self._end.clear()
+        self._thread = threading.Thread(target=self._watch, name="blocklm-stall", daemon=True)
         self._thread.start()
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Begin to count."""
-        self._began = time.monotonic()
+        """Start the clock."""
+        self._started = time.monotonic()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Learn what is usual."""
-        if self._began is not None:
-            self._seconds = [*self._seconds[1 - KNOWN :], time.monotonic() - self._began]
-        self._began = None
+        """Record the time of the step."""
+        if self._started is not None:
+            self._seconds = [*self._seconds[1 - TIMED_STEPS :], time.monotonic() - self._started]
+        self._started = None
 
     def stop(self) -> None:
-        """End the thread; a training that fails says nothing to its callbacks."""
-        self._over.set()
+        """End the thread; called from outside, because a failing training does not call its callbacks."""
+        self._end.set()
 
-    def _look(self) -> None:
-        told: float | None = None
-        while not self._over.wait(min(LOOK_SECONDS, self._least)):
-            began = self._began
-            if began is None or began == told:
+    def _watch(self) -> None:
+        reported: float | None = None
+        while not self._end.wait(min(CHECK_SECONDS, self._least)):
+            started = self._started
+            if started is None or started == reported:
                 continue
-            limit = max(self._least, TIMES * median(self._seconds)) if self._seconds else TIMES * self._least
-            if time.monotonic() - began > limit:
-                told = began
+            limit = (
+                max(self._least, STALL_FACTOR * median(self._seconds)) if self._seconds else STALL_FACTOR * self._least
+            )
+            if time.monotonic() - started > limit:
+                reported = started
                 logger.warning(
-                    "a step has not ended after %.0f s: if it does not go on, stop the run (Ctrl-C twice) and start it again: "
-                    "it resumes from the last checkpoint; with several processes, look which of them is missing",
-                    time.monotonic() - began,
+                    "a step has not ended after %.0f s: if it does not end soon, stop the run (Ctrl-C twice) and start it "
+                    "again: it resumes from the last checkpoint; with several processes, check which one is missing",
+                    time.monotonic() - started,
                 )
                 faulthandler.dump_traceback(sys.stderr)

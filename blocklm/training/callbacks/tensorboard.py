@@ -1,4 +1,4 @@
-"""TensorBoard as transformers fills it, with groups of our own and the recipe's keys, all in one run."""
+"""Writes TensorBoard as transformers does, with our own groups of series and the recipe's keys."""
 
 from typing import Any
 
@@ -13,12 +13,12 @@ COMPARED = ("eval/loss", "eval/bits_per_byte", "train/loss", "train/tokens_per_s
 class BoardCallback(TensorBoardCallback):
     """Writes the log to TensorBoard; logs no metrics of its own.
 
-    Transformers puts every name before which it does not know into `train/`; one with a group of its own, such as
-    `hardware/gpu_temp_c`, keeps it here. Other trackers show it as `train/hardware/gpu_temp_c`. The recipe's keys stand in
-    the tab HPARAMS beside the results that one compares.
+    Transformers puts every name into `train/` that has none of its own prefixes. A name with a group, such as
+    `hardware/gpu_temp_c`, keeps it here; other trackers show it as `train/hardware/gpu_temp_c`. The recipe's keys are
+    in the tab HPARAMS, beside the results to compare.
 
     Args:
-        recipe: resolved keys.
+        recipe: the recipe's resolved keys.
     """
 
     def __init__(self, recipe: dict[str, Any]) -> None:
@@ -28,10 +28,10 @@ class BoardCallback(TensorBoardCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Open the run and note its keys."""
+        """Open the run and write the recipe's keys."""
         super().on_train_begin(args, state, control, **kwargs)
         if self.tb_writer is not None:
-            # `add_hparams` would make a run of its own of them.
+            # `add_hparams` would write them as a run of their own.
             for summary in hparams(self._keys, dict.fromkeys(COMPARED, 0.0)):  # type: ignore[no-untyped-call]
                 self.tb_writer.file_writer.add_summary(summary)
 
@@ -43,7 +43,7 @@ class BoardCallback(TensorBoardCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Write the names with a group as they are, the others as transformers does."""
+        """Write names with a group unchanged, and other names as transformers does."""
         grouped = {name: value for name, value in (logs or {}).items() if "/" in name}
         rest = {name: value for name, value in (logs or {}).items() if name not in grouped}
         super().on_log(args, state, control, logs=rest, **kwargs)
@@ -53,7 +53,7 @@ class BoardCallback(TensorBoardCallback):
 
 
 def hyperparameters(recipe: dict[str, Any]) -> Keys:
-    """The keys of a recipe as TensorBoard takes them: numbers, flags and texts; what is not set is left out."""
+    """Convert a recipe's keys to TensorBoard's types: numbers, flags and texts; null keys are left out."""
     return {
         key: value if isinstance(value, bool | int | float | str) else str(value)
         for key, value in recipe.items()

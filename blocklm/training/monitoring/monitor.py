@@ -1,4 +1,4 @@
-"""Everything that looks at a training without changing it, put together in one place."""
+"""Puts together the callbacks that observe a training without changing it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,13 +21,13 @@ from blocklm.training.callbacks.training_metrics import MetricsCallback, tokens_
 
 
 class TrainingMonitor:
-    """The callbacks that watch, and what the trainer asks of them.
+    """Holds the observing callbacks and collects their series for the trainer's log.
 
     Args:
-        recipe: the run.
-        interrupts: takes the wish to stop.
-        validation: rows whose `labels` are evaluated.
-        tokenizer: of the model.
+        recipe: the run's recipe.
+        interrupts: receives requests to stop.
+        validation: evaluated rows with `labels`.
+        tokenizer: the model's tokenizer.
     """
 
     def __init__(
@@ -38,23 +38,23 @@ class TrainingMonitor:
         self.hardware = HardwareCallback(recipe.watch, interrupts, recipe.output_dir)
         self.progress = ProgressCallback(self.hardware)
         self.stall = StallCallback()
-        # The hardware's wish to stop must be there when the interrupts' callback looks for one.
+        # HardwareCallback must come before InterruptCallback, which acts on its request to stop.
         self.callbacks = [self.metrics, self.hardware, self.progress, self.stall]
 
     def series(self, trainer: SFTTrainer, logs: dict[str, float]) -> dict[str, float]:
-        """What is logged beside `logs`: to the history, and from there to every tracker."""
-        found = self.metrics.series(trainer.args, trainer.state, logs)
-        return found | (self.hardware.series() if "loss" in logs else {})
+        """Return the series to log beside `logs`, to the history and to every tracker."""
+        series = self.metrics.series(trainer.args, trainer.state, logs)
+        return series | (self.hardware.series() if "loss" in logs else {})
 
     def take_over(self, trainer: SFTTrainer) -> None:
-        """Put ours in the place of the library's progress bar, printed dictionaries and TensorBoard."""
+        """Replace transformers' progress bar, printed logs and TensorBoard callback by our own."""
         trainer.remove_callback(transformers.ProgressCallback)
         trainer.remove_callback(transformers.PrinterCallback)
         if trainer.pop_callback(TensorBoardCallback) is not None:
             trainer.add_callback(BoardCallback(self._recipe.resolved()))
 
     def close(self) -> None:
-        """End the threads and the line."""
+        """End the threads and the progress line."""
         self.hardware.stop()
         self.stall.stop()
         self.progress.close()
@@ -62,7 +62,7 @@ class TrainingMonitor:
 
 @contextmanager
 def monitoring(trainer: SFTTrainer, manifest: Manifest) -> Iterator[None]:
-    """Close what watches a training however it ends, and put what the hardware did into the manifest."""
+    """Close the monitor however a training ends, and record the use of the hardware in the manifest."""
     monitor: TrainingMonitor = trainer.monitor
     try:
         yield

@@ -1,4 +1,4 @@
-"""What NVIDIA's driver tells of its GPUs; a value that a GPU or driver does not tell is left out, never made up."""
+"""Reads NVIDIA GPUs through NVML; a value that a GPU or driver does not give is left out, never made up."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -12,11 +12,11 @@ from blocklm.formatting import MIB
 logger = logging.getLogger(__name__)
 
 MILLIJOULES_PER_WH = 3_600_000
-# Why the clocks are below what was asked for. `HwSlowdown` says heat or power without saying which.
+# Reasons for clocks below the requested ones. `HwSlowdown` means heat or power, without saying which.
 HEAT = pynvml.nvmlClocksEventReasonSwThermalSlowdown | pynvml.nvmlClocksEventReasonHwThermalSlowdown
 POWER = pynvml.nvmlClocksEventReasonSwPowerCap | pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown
 SLOWED = {"heat": HEAT, "power": POWER, "hardware": pynvml.nvmlClocksEventReasonHwSlowdown}
-# After these a device answers nothing more before the machine or its driver starts again.
+# After these errors a device answers no call until the machine or its driver restarts.
 GONE = (
     pynvml.NVML_ERROR_GPU_IS_LOST,
     pynvml.NVML_ERROR_RESET_REQUIRED,
@@ -27,7 +27,7 @@ GONE = (
 
 @dataclass(slots=True)
 class Gpu:
-    """One GPU as NVML sees it; `prefix` begins the names of its series."""
+    """One GPU as NVML sees it; the names of its series begin with `prefix`."""
 
     handle: Any
     prefix: str
@@ -40,11 +40,11 @@ class Gpus:
     """The GPUs of a run, read through NVML.
 
     Args:
-        uuids: of those that the run sees, in its order; None reads all, because NVML knows nothing of
-            `CUDA_VISIBLE_DEVICES`.
+        uuids: UUIDs of the GPUs that the run sees, in its order, because NVML ignores `CUDA_VISIBLE_DEVICES`; None
+            for all GPUs.
 
     Raises:
-        NoGpus: no driver, or no GPU.
+        NoGpus: there is no driver or no GPU.
     """
 
     def __init__(self, uuids: list[str] | None = None) -> None:
@@ -54,36 +54,36 @@ class Gpus:
             if not handles:
                 raise NoGpus("the driver sees none")
             prefixes = ["gpu"] if len(handles) == 1 else [f"gpu{number}" for number in range(len(handles))]
-            self.present = [_described(handle, prefix) for handle, prefix in zip(handles, prefixes, strict=True)]
+            self.present = [_describe(handle, prefix) for handle, prefix in zip(handles, prefixes, strict=True)]
             self.driver = str(pynvml.nvmlSystemGetDriverVersion())
         except pynvml.NVMLError as error:
             raise NoGpus(str(error)) from error
 
     def entry(self) -> list[dict[str, Any]]:
-        """What is fixed of each, for the manifest."""
+        """Return the fixed properties of each GPU, for the manifest."""
         return [
             {"series": gpu.prefix, "name": gpu.name, "memory_mib": gpu.memory_mib, "driver": self.driver}
             for gpu in self.present
         ]
 
     def sample(self) -> dict[str, float]:
-        """Read all; a GPU that is lost is not asked again, one warning says so."""
-        found: dict[str, float] = {}
+        """Read all GPUs; one that is lost is reported once and not read again."""
+        values: dict[str, float] = {}
         for gpu in list(self.present):
             try:
-                found |= {f"{gpu.prefix}_{name}": value for name, value in _read(gpu).items()}
-            except _Lost as lost:
+                values |= {f"{gpu.prefix}_{name}": value for name, value in _read(gpu).items()}
+            except _LostGpu as lost:
                 self.present.remove(gpu)
                 logger.warning("%s (%s) is no longer read: %s", gpu.prefix, gpu.name, lost)
-        return found
+        return values
 
 
 class NoGpus(Exception):
-    """There is nothing that NVML could read; says why."""
+    """NVML finds no GPU; the message says why."""
 
 
-class _Lost(Exception):
-    """The device is gone for good."""
+class _LostGpu(Exception):
+    """The GPU answers no call any more."""
 
 
 def _handle(uuid: str) -> Any:
@@ -94,20 +94,20 @@ def _all_handles() -> list[Any]:
     return [pynvml.nvmlDeviceGetHandleByIndex(number) for number in range(pynvml.nvmlDeviceGetCount())]
 
 
-def _described(handle: Any, prefix: str) -> Gpu:
+def _describe(handle: Any, prefix: str) -> Gpu:
     memory = pynvml.nvmlDeviceGetMemoryInfo(handle).total // MIB
     return Gpu(handle, prefix, str(pynvml.nvmlDeviceGetName(handle)), memory)
 
 
 def _read(gpu: Gpu) -> dict[str, float]:
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for read in READINGS:
         try:
-            found |= read(gpu)
+            values |= read(gpu)
         except pynvml.NVMLError as error:
             if error.value in GONE:
-                raise _Lost(str(error)) from error
-    return found
+                raise _LostGpu(str(error)) from error
+    return values
 
 
 def _utilisation(gpu: Gpu) -> dict[str, float]:
@@ -122,7 +122,7 @@ def _memory(gpu: Gpu) -> dict[str, float]:
 
 def _temperature(gpu: Gpu) -> dict[str, float]:
     new, old = pynvml.nvmlDeviceGetTemperatureV, pynvml.nvmlDeviceGetTemperature
-    return {"temp_c": _either(new, old, gpu.handle, pynvml.NVML_TEMPERATURE_GPU)}
+    return {"temp_c": _call_new_or_old(new, old, gpu.handle, pynvml.NVML_TEMPERATURE_GPU)}
 
 
 def _power(gpu: Gpu) -> dict[str, float]:
@@ -138,14 +138,14 @@ def _clocks(gpu: Gpu) -> dict[str, float]:
 
 
 def _slowed(gpu: Gpu) -> dict[str, float]:
-    """100 where the clocks are held down now, so that a mean is the share of the time."""
+    """Return 100 for each reason that slows the clocks now, so that the mean is a percentage of the time."""
     new, old = pynvml.nvmlDeviceGetCurrentClocksEventReasons, pynvml.nvmlDeviceGetCurrentClocksThrottleReasons
-    reasons = int(_either(new, old, gpu.handle))
+    reasons = int(_call_new_or_old(new, old, gpu.handle))
     return {f"slowed_by_{name}_percent": 100.0 * bool(reasons & bits) for name, bits in SLOWED.items()}
 
 
 def _energy(gpu: Gpu) -> dict[str, float]:
-    """Used since the first sample."""
+    """Return the energy used since the first sample."""
     now = pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu.handle)
     gpu.first_energy = now if gpu.first_energy is None else gpu.first_energy
     return {"energy_wh": (now - gpu.first_energy) / MILLIJOULES_PER_WH}
@@ -162,8 +162,8 @@ READINGS: tuple[Callable[[Gpu], dict[str, float]], ...] = (
 )
 
 
-def _either(new: Callable[..., float], old: Callable[..., float], *arguments: Any) -> float:
-    """Ask as current drivers do, and as older ones did only where the function is missing: CUDA 14 drops the old names."""
+def _call_new_or_old(new: Callable[..., float], old: Callable[..., float], *arguments: Any) -> float:
+    """Call the current function, or the old one if the driver lacks it; CUDA 14 drops the old names."""
     try:
         return new(*arguments)
     except pynvml.NVMLError as error:
@@ -173,17 +173,17 @@ def _either(new: Callable[..., float], old: Callable[..., float], *arguments: An
 
 
 def process_memory(gpus: Gpus, pids: Iterable[int]) -> dict[str, float]:
-    """Memory that some processes hold on each GPU; left out where the driver does not see them, as in a container."""
-    own, found = set(pids), {}
+    """Sum the memory of some processes on each GPU; left out if the driver does not see them, as in a container."""
+    own, memory = set(pids), {}
     for gpu in gpus.present:
         try:
-            held = [
+            used = [
                 process.usedGpuMemory
                 for process in pynvml.nvmlDeviceGetComputeRunningProcesses_v3(gpu.handle)
                 if process.pid in own and process.usedGpuMemory is not None
             ]
         except pynvml.NVMLError:
             continue
-        if held:
-            found[f"{gpu.prefix}_process_memory_mib"] = sum(held) / MIB
-    return found
+        if used:
+            memory[f"{gpu.prefix}_process_memory_mib"] = sum(used) / MIB
+    return memory

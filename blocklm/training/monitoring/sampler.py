@@ -1,4 +1,4 @@
-"""Reads numbers at an even pace in a thread of its own, and says what they came to."""
+"""Samples numbers at a fixed interval in a thread of its own, and summarises them."""
 
 import logging
 import threading
@@ -15,12 +15,12 @@ Source = Callable[[], dict[str, float]]
 
 
 class BackgroundSampler:
-    """Samples of several sources; never ends or slows the training that it watches.
+    """Samples several sources without ending or slowing the training.
 
-    A source that fails is not read again, one warning says so, and what it gave stays in the summary.
+    A source that fails is reported once and not read again; its values so far stay in the summary.
 
     Args:
-        sources: each gives numbers by name.
+        sources: functions that return numbers by name.
         interval: seconds between two samples.
     """
 
@@ -28,7 +28,7 @@ class BackgroundSampler:
         self.interval = interval
         self._sources = list(sources)
         self._values: dict[str, array[float]] = {}
-        self._told: dict[str, int] = {}
+        self._reported: dict[str, int] = {}
         self._latest: dict[str, float] = {}
         self._seconds = 0.0
         self._samples = 0
@@ -37,7 +37,7 @@ class BackgroundSampler:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Take a first sample, and others every interval from now."""
+        """Take a first sample, and one more every interval."""
         if self._thread is None:
             self._end.clear()
             self._sample()
@@ -45,7 +45,7 @@ class BackgroundSampler:
             self._thread.start()
 
     def stop(self) -> None:
-        """Take a last sample and end the thread; what was sampled stays."""
+        """Take a last sample and end the thread; all samples are kept."""
         if self._thread is not None:
             self._end.set()
             self._thread.join()
@@ -58,18 +58,18 @@ class BackgroundSampler:
             return dict(self._latest)
 
     def means(self) -> dict[str, float]:
-        """The mean of each series since the last call; of one that has nothing new since, its newest value."""
+        """Return the mean of each series since the last call, or its newest value if nothing is new since."""
         with self._lock:
-            found = {}
+            means = {}
             for name, values in self._values.items():
-                new = values[self._told.get(name, 0) :] or (values[-1:] if name in self._latest else ())
-                self._told[name] = len(values)
+                new = values[self._reported.get(name, 0) :] or (values[-1:] if name in self._latest else ())
+                self._reported[name] = len(values)
                 if len(new):
-                    found[name] = sum(new) / len(new)
-            return found
+                    means[name] = sum(new) / len(new)
+            return means
 
     def usage(self) -> dict[str, Any]:
-        """Seconds sampled, samples, and of each series minimum, mean, maximum and 95th percentile."""
+        """Return seconds, number of samples, and minimum, mean, maximum and 95th percentile of each series."""
         with self._lock:
             return {
                 "seconds": round(self._seconds, 2),
@@ -88,17 +88,17 @@ class BackgroundSampler:
             self._seconds = before + time.monotonic() - started
 
     def _sample(self) -> None:
-        found: dict[str, float] = {}
+        sample: dict[str, float] = {}
         for source in list(self._sources):
             try:
-                found |= source()
+                sample |= source()
             except Exception as error:
                 self._sources.remove(source)
                 logger.warning("hardware is no longer read in full: %s: %s", type(error).__name__, error)
         with self._lock:
-            self._latest = found
+            self._latest = sample
             self._samples += 1
-            for name, value in found.items():
+            for name, value in sample.items():
                 self._values.setdefault(name, array("d")).append(value)
 
 

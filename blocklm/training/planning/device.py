@@ -1,4 +1,4 @@
-"""The GPU or CPU that a run is for, and how much of its memory tensors may take."""
+"""Describes the GPU or CPU of a run, and how much of its memory tensors may take."""
 
 import re
 from dataclasses import dataclass
@@ -9,17 +9,24 @@ import torch
 from blocklm.errors import UserError
 from blocklm.formatting import GIB
 
-# What the driver, cuBLAS and the kernels of PyTorch and bitsandbytes hold beside tensors. Assumed, not measured by us; on a
-# device that is there the plan counts what is free once they are loaded.
+# Memory that the driver, cuBLAS and the kernels of PyTorch and bitsandbytes hold beside tensors. Assumed, not measured;
+# on a real device the plan counts the memory that is free once they are loaded.
 CONTEXT = GIB // 2
-MARGIN = 0.08  # of the memory, for the gaps between tensors
+MARGIN = 0.08  # share of the memory that is left for gaps between tensors
 SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(GiB|GB|MiB|MB)")
 UNITS = {"GiB": GIB, "GB": 10**9, "MiB": 1 << 20, "MB": 10**6}
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Where a run is to happen: `budget` is what its tensors may take, in bytes."""
+    """The device of a run.
+
+    Attributes:
+        name: the device's name for messages.
+        gpu: whether it is a GPU.
+        total: its memory in bytes.
+        budget: bytes that tensors may take.
+    """
 
     name: str
     gpu: bool
@@ -28,7 +35,7 @@ class Device:
 
 
 def this_device() -> Device:
-    """The GPU of this process, or the CPU and its free memory."""
+    """Describe the GPU of this process, or the CPU and its free memory."""
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         return Device(torch.cuda.get_device_name(), True, total, int(free * (1 - MARGIN)))
@@ -37,13 +44,13 @@ def this_device() -> Device:
 
 
 def gpu_of(size: str) -> Device:
-    """A GPU with so much memory, such as `6GiB`, and nothing else on it.
+    """Describe an otherwise empty GPU with `size` of memory, such as `6GiB`.
 
     Raises:
-        UserError: no such size.
+        UserError: `size` is not a number with a unit.
     """
-    found = SIZE.fullmatch(size.strip())
-    if found is None:
+    match = SIZE.fullmatch(size.strip())
+    if match is None:
         raise UserError(f"`--gpu_memory` is no size: {size!r}", "write it as 6GiB or 6000MB")
-    total = int(float(found[1]) * UNITS[found[2]])
+    total = int(float(match[1]) * UNITS[match[2]])
     return Device(f"a GPU with {size}", True, total, int((total - CONTEXT) * (1 - MARGIN)))

@@ -1,7 +1,7 @@
-"""A model that has every size and no content: what is trained, built from its config alone, as PyTorch's fake tensors.
+"""Builds the model of a training from its config alone, with PyTorch's fake tensors: all sizes and no content.
 
-Nothing is loaded or computed, so a model of any size is there in a second on any machine, and a training step on it asks for
-exactly the memory that it would ask for in earnest (`blocklm.training.planning.step_memory` counts it).
+Nothing is loaded or computed, so a model of any size is built in a second on any machine. A training step on it asks
+for exactly the memory of a real step (`blocklm.training.planning.step_memory` counts it).
 """
 
 from dataclasses import replace
@@ -20,8 +20,8 @@ from blocklm.errors import UserError
 from blocklm.models.adapter import lora_config
 from blocklm.models.precision import Precision
 
-BLOCK = 64  # weights that share a scale in 4 bit, and
-SCALES = 256  # scales that share one of their own when they are quantised too
+BLOCK_WEIGHTS = 64  # weights that share a scale in 4 bit
+BLOCK_SCALES = 256  # scales that share a second scale if they are quantised too
 
 
 def fake_model(
@@ -31,34 +31,34 @@ def fake_model(
     checkpointing: bool,
     trust_remote_code: bool = False,
 ) -> tuple[PreTrainedModel, FakeTensorMode]:
-    """Build what `load_base` and SFTTrainer would: quantised base, adapter in fp32, fused head of the loss.
+    """Build the model that `load_base` and SFTTrainer would: quantised base, adapter in fp32, fused head of the loss.
 
     Args:
-        config: the architecture.
+        config: the model's architecture.
         keys: quantisation, dtype, attention and adapter.
-        precision: of the matrix products.
-        checkpointing: whether activations are computed again in the backward pass.
-        trust_remote_code: whether the architecture's own code may be run.
+        precision: precision of the matrix products.
+        checkpointing: if true, activations are recomputed in the backward pass.
+        trust_remote_code: if true, the architecture's own code may run.
 
     Returns:
-        The model in training mode and the mode under which it may be called.
+        The model in training mode, and the fake-tensor mode in which it must be called.
 
     Raises:
-        UserError: a LoRA target that the architecture does not have, or keys that do not go together.
+        UserError: the architecture lacks a LoRA target, or the keys contradict each other.
     """
     try:
-        return _phantom(config, keys, precision, checkpointing, trust_remote_code)
+        return _build(config, keys, precision, checkpointing, trust_remote_code)
     except UserError:
         raise
     except (ValueError, ImportError, TypeError, KeyError, AttributeError) as error:
-        said = " ".join(str(error).split())[:300]
+        message = " ".join(str(error).split())[:300]
         raise UserError(
-            f"`{keys.model_name_or_path}` cannot be set up as these keys say: {said}",
+            f"`{keys.model_name_or_path}` cannot be set up with these keys: {message}",
             "correct `attn_implementation` and the keys of LoRA in the recipe",
         ) from error
 
 
-def _phantom(
+def _build(
     config: PretrainedConfig, keys: ModelConfig, precision: Precision, checkpointing: bool, trust_remote_code: bool
 ) -> tuple[PreTrainedModel, FakeTensorMode]:
     quantization = get_quantization_config(replace(keys, dtype="float32"))  # bitsandbytes has no `auto`
@@ -71,25 +71,28 @@ def _phantom(
             _quantise(model, keys, precision.dtype)
         lora = lora_config(model, keys)
         if lora is not None:
-            lora.init_lora_weights = True  # others look at the weights, and have the same sizes
+            lora.init_lora_weights = True  # other initialisations need real weights, and give the same sizes
             model = get_peft_model(model.requires_grad_(False), lora)
             for parameter in model.parameters():
                 if parameter.requires_grad:
                     parameter.data = parameter.data.float()
-    # The metrics that SFTTrainer asks for.
+    # The same outputs as SFTTrainer asks for.
     add_fused_lm_head(
         model.get_base_model() if lora is not None else model, outputs=("log_probs", "entropy", "is_top1")
     )
     mode = FakeTensorMode()
-    _place(model, mode)
+    _to_fake_tensors(model, mode)
     if checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.enable_input_require_grads()
     return model.train(), mode
 
 
-def _place(model: nn.Module, mode: FakeTensorMode) -> None:
-    """Move a model from `meta`, where attention has other kernels, to fake tensors of the CPU; tied weights stay tied."""
+def _to_fake_tensors(model: nn.Module, mode: FakeTensorMode) -> None:
+    """Move a model from `meta` to fake tensors of the CPU; tied weights stay tied.
+
+    Attention has other kernels on `meta`.
+    """
     placed: dict[torch.Tensor, torch.Tensor] = {}
     with mode:
         for module in model.modules():
@@ -106,7 +109,7 @@ def _place(model: nn.Module, mode: FakeTensorMode) -> None:
 
 
 def _quantise(model: PreTrainedModel, keys: ModelConfig, dtype: torch.dtype) -> None:
-    """Replace what bitsandbytes would: each linear layer but the head."""
+    """Replace the layers that bitsandbytes would: all linear layers but the head."""
     head = model.get_output_embeddings()
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.Linear | Conv1D) and module is not head:
@@ -115,9 +118,9 @@ def _quantise(model: PreTrainedModel, keys: ModelConfig, dtype: torch.dtype) -> 
 
 
 class _Quantised(nn.Linear):
-    """The sizes of `bnb.nn.Linear4bit` or `Linear8bitLt`, and what their calls allocate.
+    """A layer with the sizes of `bnb.nn.Linear4bit` or `Linear8bitLt`, whose calls allocate the same memory.
 
-    bitsandbytes' own tensors cannot be fake: `Params4bit` is a subclass of Tensor, as a fake tensor is.
+    bitsandbytes' own tensors cannot be fake: `Params4bit` and a fake tensor are both subclasses of Tensor.
     """
 
     def __init__(self, layer: nn.Linear | Conv1D, keys: ModelConfig, dtype: torch.dtype) -> None:
@@ -131,24 +134,24 @@ class _Quantised(nn.Linear):
         )
         self.weight = nn.Parameter(packed, requires_grad=False)
         nested = keys.use_bnb_nested_quant
-        scales = size // BLOCK if self.four_bit else self.out_features
+        scales = size // BLOCK_WEIGHTS if self.four_bit else self.out_features
         self.register_buffer(
             "scales", torch.empty(scales, dtype=torch.uint8 if self.four_bit and nested else torch.float32)
         )
-        self.register_buffer("nested", torch.empty(-(-scales // SCALES) if self.four_bit and nested else 0))
+        self.register_buffer("nested", torch.empty(-(-scales // BLOCK_SCALES) if self.four_bit and nested else 0))
         self.bias = layer.bias
 
     @property
     def W_q(self) -> torch.Tensor:
-        """The packed weight, under the name by which PEFT knows a layer with a `dequantize` of its own; DoRA asks it."""
+        """The packed weight, by whose name PEFT recognises a layer with its own `dequantize`, which DoRA calls."""
         return self.weight
 
     def dequantize(self) -> torch.Tensor:
-        """The weight, whole and in 16 bit."""
+        """The unpacked weight in 16 bit."""
         return self.weight.new_empty((self.out_features, self.in_features), dtype=self.dtype)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """A product of the right size; PEFT copies the result of a 4-bit layer."""
+        """Make a product of the right size; copied for a 4-bit layer, as PEFT does."""
         bias = None if self.bias is None else self.bias.to(self.dtype)
         shape = (self.out_features, self.in_features)
         apply: Any = _Product.apply
@@ -157,7 +160,7 @@ class _Quantised(nn.Linear):
 
 
 class _Product(torch.autograd.Function):
-    """Allocates what `MatMul4Bit` and `MatMul8bitLt` do: the layer's weight, whole and in 16 bit, at each call."""
+    """Allocates the memory of `MatMul4Bit` and `MatMul8bitLt`: at each call, the layer's unpacked 16-bit weight."""
 
     @staticmethod
     def forward(

@@ -1,6 +1,6 @@
-"""What a run will need, before it loads anything: memory by part, and the largest micro-batch and length that fit the device.
+"""Plans a run before anything is loaded: memory by part, and the largest micro-batch and length that fit the device.
 
-The effective batch of the recipe is kept: what a smaller micro-batch takes from a step, accumulation gives back.
+The recipe's effective batch does not change: a smaller micro-batch gets more accumulation.
 """
 
 import copy
@@ -23,15 +23,15 @@ from blocklm.training.planning.fake_model import fake_model
 from blocklm.training.planning.step_memory import StepMemory, step_memory
 
 MIN_LENGTH = 256
-COUNTED_LAYERS = (2, 4)
+COUNTED_DEPTHS = (2, 4)
 LENGTHS = (512, 1024, 2048, 4096)
 BATCHES = (1, 2, 4, 8, 16, 32)
-OPTIMIZER_BYTES = (("8bit", 2), ("sgd", 0), ("adafactor", 0), ("lion", 4), ("", 8))  # of state for each trained weight
+OPTIMIZER_BYTES = (("8bit", 2), ("sgd", 0), ("adafactor", 0), ("lion", 4), ("", 8))  # of state per trained weight
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What was chosen, what it needs and why."""
+    """The chosen sizes, the memory they need and the reasons for them."""
 
     micro_batch: int
     gradient_accumulation: int
@@ -41,7 +41,7 @@ class Plan:
     reasons: tuple[str, ...]
 
     def entry(self) -> dict[str, Any]:
-        """The manifest's `plan`."""
+        """Return the manifest's `plan`."""
         return asdict(self) | {
             "memory": asdict(self.memory) | {"total": self.memory.total},
             "reasons": [*self.reasons],
@@ -49,15 +49,15 @@ class Plan:
 
 
 class Steps:
-    """What a training step of one model needs, for any batch and length; each is counted once.
+    """The memory of a model's training steps for any batch and length; each is counted once.
 
     Args:
-        config: the architecture.
-        keys: quantisation, adapter, attention.
+        config: the model's architecture.
+        keys: quantisation, adapter and attention.
         args: optimizer and checkpointing.
-        precision: of the matrix products.
-        gpu: whether it is to run on one.
-        trust_remote_code: whether the architecture's own code may be run.
+        precision: precision of the matrix products.
+        gpu: whether the run is for a GPU.
+        trust_remote_code: if true, the architecture's own code may run.
     """
 
     def __init__(
@@ -72,10 +72,10 @@ class Steps:
         self.keys, self.positions = keys_as_stored(keys, config), positions(config)
         self._args, self._dtype, self._gpu = args, precision.dtype, gpu
         self._layers: int = config.get_text_config().num_hidden_layers
-        self._counted = tuple(layers for layers in COUNTED_LAYERS if layers < self._layers) if _is_even(config) else ()
+        self._counted = tuple(layers for layers in COUNTED_DEPTHS if layers < self._layers) if _is_even(config) else ()
 
         @cache
-        def of_depth(layers: int) -> Any:
+        def shallow_model(layers: int) -> Any:
             shallow = copy.deepcopy(config)
             text = shallow.get_text_config()
             text.num_hidden_layers = layers
@@ -83,50 +83,50 @@ class Steps:
                 text.layer_types = text.layer_types[:layers]
             return fake_model(shallow, self.keys, precision, args.gradient_checkpointing, trust_remote_code)
 
-        self._phantom = of_depth
-        self._known: dict[tuple[int, int], StepMemory] = {}
+        self._model_of = shallow_model
+        self._memory: dict[tuple[int, int], StepMemory] = {}
 
     @property
     def optimizer_bytes(self) -> int:
-        """Bytes of the optimizer's state for each trained weight."""
+        """Bytes of optimizer state per trained weight."""
         optimizer = str(getattr(self._args.optim, "value", self._args.optim))
         return next(size for name, size in OPTIMIZER_BYTES if name in optimizer)
 
     def memory(self, batch: int, length: int) -> StepMemory:
-        """Bytes by part of a step with `batch` rows of `length` tokens."""
-        if (batch, length) not in self._known:
-            depths = self._counted if len(self._counted) == len(COUNTED_LAYERS) else (self._layers,)
+        """Count the bytes, by part, of a step with `batch` rows of `length` tokens."""
+        if (batch, length) not in self._memory:
+            depths = self._counted if len(self._counted) == len(COUNTED_DEPTHS) else (self._layers,)
             counted = [self._count(depth, batch, length) for depth in depths]
-            self._known[batch, length] = _extended(counted, depths, self._layers)
-        return self._known[batch, length]
+            self._memory[batch, length] = _extrapolate(counted, depths, self._layers)
+        return self._memory[batch, length]
 
     def _count(self, layers: int, batch: int, length: int) -> StepMemory:
-        model, mode = self._phantom(layers)
+        model, mode = self._model_of(layers)
         size = self.optimizer_bytes
         return step_memory(model, mode, batch, length, optimizer_bytes=size, dtype=self._dtype, gpu=self._gpu)
 
     def largest_batch(self, length: int, candidates: Sequence[int], budget: int) -> int | None:
-        """The largest of `candidates` with which a step needs at most `budget` bytes; None if none does.
+        """Find the largest of `candidates` whose step needs at most `budget` bytes; None if none does.
 
-        Memory grows linearly with the batch, so two counts tell where to look.
+        Memory grows linearly with the batch, so two counts give a first estimate.
         """
         least = min(candidates)
         first = self.memory(least, length).total
         if first > budget:
             return None
-        room = least + (budget - first) // max(1, self.memory(least + 1, length).total - first)
-        likely = sorted((batch for batch in candidates if batch <= room), reverse=True)
+        estimate = least + (budget - first) // max(1, self.memory(least + 1, length).total - first)
+        likely = sorted((batch for batch in candidates if batch <= estimate), reverse=True)
         return next((batch for batch in likely if self.memory(batch, length).total <= budget), least)
 
     def by_length(self, budget: int) -> dict[int, int | None]:
-        """The largest micro-batch that fits, up to 32, for each usual length that the model can read."""
+        """Find the largest micro-batch that fits, up to 32, for each usual length that the model can read."""
         lengths = [length for length in LENGTHS if length <= (self.positions or length)]
-        shown = tqdm(lengths, "planning", unit=" lengths", disable=None)
-        return {length: self.largest_batch(length, BATCHES, budget) for length in shown}
+        progress = tqdm(lengths, "planning", unit=" lengths", disable=None)
+        return {length: self.largest_batch(length, BATCHES, budget) for length in progress}
 
 
 def _is_even(config: PretrainedConfig) -> bool:
-    """Whether all layers are alike, as far as the configuration says."""
+    """Tell from the configuration whether all layers are alike."""
     text = config.get_text_config()
     kinds = getattr(text, "layer_types", None) or ["same"]
     local = getattr(text, "num_local_experts", None)  # Mixtral's name
@@ -137,8 +137,8 @@ def _is_even(config: PretrainedConfig) -> bool:
     )
 
 
-def _extended(counted: Sequence[StepMemory], depths: Sequence[int], layers: int) -> StepMemory:
-    """Each layer of the same kind adds the same bytes to each part: two depths tell those of any."""
+def _extrapolate(counted: Sequence[StepMemory], depths: Sequence[int], layers: int) -> StepMemory:
+    """Extrapolate the memory of a full model from two shallow ones: each layer adds the same bytes to each part."""
     if len(counted) == 1:
         return counted[0]
     (few, more), (fewer, deeper) = map(asdict, counted), depths
@@ -151,9 +151,9 @@ def make_plan(steps: Steps, args: SFTConfig, device: Device) -> Plan:
     """Choose micro-batch, accumulation and, only where one row does not fit, a shorter length.
 
     Args:
-        steps: of the model.
-        args: what the recipe asks for; with `auto_find_batch_size` the micro-batch may also grow.
-        device: where it is to fit.
+        steps: the memory of the model's training steps.
+        args: the sizes that the recipe asks for; with `auto_find_batch_size` the micro-batch may also grow.
+        device: the device that the steps must fit.
 
     Raises:
         UserError: not even one short row fits.
@@ -175,13 +175,13 @@ def make_plan(steps: Steps, args: SFTConfig, device: Device) -> Plan:
 
 def _reasons(micro: int, length: int, args: SFTConfig, memory: StepMemory, device: Device) -> Iterator[str]:
     asked = args.per_device_train_batch_size
-    room = f"a step needs {gib(memory.total)} of the {gib(device.budget)} that {device.name} has for it"
+    need = f"a step needs {gib(memory.total)} of the {gib(device.budget)} that {device.name} has for it"
     if micro == asked:
-        yield f"micro-batch {micro} as the recipe says: {room}"
+        yield f"micro-batch {micro} as the recipe says: {need}"
     elif micro < asked:
-        yield f"micro-batch {micro} instead of {asked}, with more accumulation: {room}"
+        yield f"micro-batch {micro} instead of {asked}, with more accumulation: {need}"
     else:
-        yield f"micro-batch {micro}, the largest part of the effective batch that fits: {room}"
+        yield f"micro-batch {micro}, the largest part of the effective batch that fits: {need}"
     if length != args.max_length:
         yield f"length {length} instead of {args.max_length}: not one row of that fits"
 
@@ -204,7 +204,7 @@ def _too_large(steps: Steps, args: SFTConfig, device: Device) -> UserError:
 
 
 def shorter_lengths(longest: int) -> Iterator[int]:
-    """Three quarters, a half and so on of a length, as long as there is something to learn from in so few tokens."""
+    """Yield three quarters, a half and so on of a length, down to 256 tokens: fewer would teach too little."""
     for parts in (0.75, 0.5, 0.375, 0.25):
         if int(longest * parts) >= MIN_LENGTH:
             yield int(longest * parts)

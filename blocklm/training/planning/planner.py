@@ -1,4 +1,4 @@
-"""A run fits its device: planned before anything is loaded, proved before step 0, made smaller where it must be."""
+"""Plans a run before anything is loaded, proves the plan before step 0, and shortens it where it does not fit."""
 
 import copy
 import logging
@@ -28,28 +28,28 @@ from blocklm.training.planning.run_plan import Packing, RunPlan
 
 logger = logging.getLogger(__name__)
 
-# AdamW by bitsandbytes, which on a CPU pages nothing and would only be less exact.
+# AdamW of bitsandbytes: on a CPU it saves no memory and is only less exact.
 GPU_ADAMW = ("adamw_bnb_8bit", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit")
 
 
 def plan_run(recipe: Recipe, source: ModelSource, args: SFTConfig, earlier: Mapping[str, Any] | None) -> RunPlan:
-    """Choose what fits the device; a run that resumes keeps its plan.
+    """Choose the sizes that fit the device; a run that resumes keeps its plan.
 
     Args:
-        recipe: the run.
-        source: its model.
-        args: what the recipe asks of the trainer.
-        earlier: the `plan` of an earlier start in the same run directory; None at the first.
+        recipe: the run's recipe.
+        source: the base model.
+        args: the trainer's arguments as the recipe gives them.
+        earlier: the manifest's `plan` from an earlier start in the same run directory; None at the first start.
 
     Raises:
-        UserError: not one short row fits.
+        UserError: not even one short row fits.
     """
     if earlier is not None and latest_checkpoint(recipe.output_dir) is not None:
         return RunPlan.from_entry(earlier)
     source.check_length(args.max_length)
-    plan = _as_asked(args, source) if is_sharded() else _planned(args, source)
+    plan = _unplanned(args, source) if is_sharded() else _plan_for_device(args, source)
     if (optimizer := suitable_optimizer(args)) != args.optim:
-        why = f"optim {optimizer.value} instead of {args.optim.value}, which saves the memory of a GPU: there is none"
+        why = f"optim {optimizer.value} instead of {args.optim.value}, which saves memory on a GPU only"
         plan = replace(plan, reasons=(*plan.reasons, why))
     if args.process_index == 0:
         for reason in plan.reasons:
@@ -58,16 +58,16 @@ def plan_run(recipe: Recipe, source: ModelSource, args: SFTConfig, earlier: Mapp
 
 
 def suitable_optimizer(args: SFTConfig) -> OptimizerNames:
-    """The optimizer that the recipe asks for, or its like where that one needs a GPU and there is none."""
+    """Return the recipe's optimizer, or plain AdamW if it is AdamW of bitsandbytes and there is no GPU."""
     return OptimizerNames.ADAMW_TORCH if args.use_cpu and args.optim in GPU_ADAMW else OptimizerNames(args.optim)
 
 
 def samples_read(args: SFTConfig, processes: PartialState, samples: int) -> int:
-    """About how many samples a run reads.
+    """Estimate how many samples a run reads.
 
     Args:
-        args: what the recipe asks of the trainer.
-        processes: those that share the work.
+        args: the trainer's arguments as the recipe gives them.
+        processes: the processes that share the work.
         samples: number of samples in an epoch.
     """
     if args.max_steps > 0:
@@ -77,7 +77,7 @@ def samples_read(args: SFTConfig, processes: PartialState, samples: int) -> int:
 
 
 def decide_packing(plan: RunPlan, recipe: Recipe, base: PreTrainedModel) -> RunPlan:
-    """Decide on `packing: auto` by what the model does; `unpack` may take it back when the samples are known."""
+    """Decide on `packing: auto` by testing the model; `unpack` may revise it once the samples are encoded."""
     if recipe.training.get("packing") != "auto":
         return plan
     apart = keeps_documents_apart(base)
@@ -86,12 +86,12 @@ def decide_packing(plan: RunPlan, recipe: Recipe, base: PreTrainedModel) -> RunP
 
 
 def unpack(plan: RunPlan, recipe: Recipe, utilisation: float | None) -> RunPlan | None:
-    """Take packing back where rows would not become full enough; None if it stays as it is.
+    """Turn packing off if the packed rows would be too empty; return None if nothing changes.
 
     Args:
-        plan: with what `decide_packing` found.
-        recipe: the run.
-        utilisation: share of the packed rows that samples fill; None where nothing is packed.
+        plan: the plan from `decide_packing`.
+        recipe: the run's recipe.
+        utilisation: share of the packed rows that samples fill, 0 to 1; None if nothing is packed.
     """
     if plan.packing is None or not plan.packing.packing or utilisation is None or utilisation >= MIN_UTILISATION:
         return None
@@ -100,12 +100,12 @@ def unpack(plan: RunPlan, recipe: Recipe, utilisation: float | None) -> RunPlan 
 
 
 def with_length(plan: RunPlan, order: TrainingOrder, args: SFTConfig, processes: int) -> RunPlan:
-    """Put into the plan how long the training will be.
+    """Put the number of epochs and steps into the plan.
 
     Args:
-        plan: of the run.
-        order: what is read.
-        args: batch and accumulation, and steps if the recipe says how many.
+        plan: the run's plan.
+        order: the training rows in their order.
+        args: batch, accumulation, and `max_steps` if the recipe gives it.
         processes: number of processes that share the work.
     """
     per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * processes
@@ -114,17 +114,17 @@ def with_length(plan: RunPlan, order: TrainingOrder, args: SFTConfig, processes:
 
 
 def prove_plan(plan: RunPlan, trainer: SFTTrainer, examined: bool) -> RunPlan:
-    """Run the largest steps once; returns the plan with the micro-batch that fits.
+    """Run the largest steps once; return the plan with the micro-batch that fits.
 
-    A model that is to be split is still whole here, and nothing can be proved with it.
+    A model that FSDP or DeepSpeed will split is not split yet, so nothing can be proved with it.
 
     Args:
-        plan: of the run.
-        trainer: ready to train; its micro-batch is made smaller where it must be.
+        plan: the run's plan.
+        trainer: a trainer before its first step; its micro-batch is reduced until it fits.
         examined: whether an exam follows, whose batches must fit too.
 
     Raises:
-        DoesNotFit: not one row fits: `shorter_plan` says how to go on.
+        DoesNotFit: not even one row fits; `shorter_plan` gives the next plan to try.
     """
     if is_sharded():
         return plan
@@ -135,10 +135,10 @@ def prove_plan(plan: RunPlan, trainer: SFTTrainer, examined: bool) -> RunPlan:
 
 
 def shorter_plan(plan: RunPlan, error: DoesNotFit, recipe: Recipe) -> RunPlan:
-    """The same plan with shorter rows.
+    """Return the same plan with shorter rows.
 
     Raises:
-        UserError: nothing shorter is left to try, or the run resumes and must go on as it began.
+        UserError: no shorter length is left to try, or the run resumes and must keep its length.
     """
     length = next(shorter_lengths(plan.max_length), None)
     if length is None or latest_checkpoint(recipe.output_dir) is not None:
@@ -149,26 +149,26 @@ def shorter_plan(plan: RunPlan, error: DoesNotFit, recipe: Recipe) -> RunPlan:
 
 
 def _packing(packing: bool, why: str, recipe: Recipe) -> Packing:
-    asked = recipe.training.get("train_sampling_strategy")
-    sampling = asked or ("random" if packing else "group_by_length")
+    strategy = recipe.training.get("train_sampling_strategy")
+    sampling = strategy or ("random" if packing else "group_by_length")
     return Packing(packing, sampling, why)
 
 
-def _planned(args: SFTConfig, source: ModelSource) -> RunPlan:
+def _plan_for_device(args: SFTConfig, source: ModelSource) -> RunPlan:
     device = this_device()
     device = replace(device, budget=min(gather_object([device.budget])))  # all processes must choose alike
-    ours = copy.copy(args)
-    ours.optim = suitable_optimizer(args)
+    suitable = copy.copy(args)
+    suitable.optim = suitable_optimizer(args)
     keys, precision = source.config, source.precision
-    steps = Steps(source.architecture(), keys, ours, precision, device.gpu, source.trust_remote_code)
+    steps = Steps(source.architecture(), keys, suitable, precision, device.gpu, source.trust_remote_code)
     try:
-        return RunPlan.from_entry(make_plan(steps, ours, device).entry() | {"precision": precision.entry()})
+        return RunPlan.from_entry(make_plan(steps, suitable, device).entry() | {"precision": precision.entry()})
     except RuntimeError as error:  # an architecture whose steps depend on the values of its tensors
-        said = " ".join(str(error).split())[:200]
-        return _as_asked(args, source, f"this architecture cannot be planned ({said})")
+        message = " ".join(str(error).split())[:200]
+        return _unplanned(args, source, f"this architecture cannot be planned ({message})")
 
 
-def _as_asked(
+def _unplanned(
     args: SFTConfig, source: ModelSource, why: str = "FSDP and DeepSpeed split what is planned for one device"
 ) -> RunPlan:
     return RunPlan(

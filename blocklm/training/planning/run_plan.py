@@ -1,4 +1,4 @@
-"""The plan of a run: what it takes of its device, as a value that the manifest records and a resumed run reads back."""
+"""The plan of a run as a value: the manifest records it, and a resumed run reads it back."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -7,7 +7,13 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class Packing:
-    """Whether several documents share a row, in which order rows are read, and why."""
+    """The decision on `packing: auto`.
+
+    Attributes:
+        packing: whether several documents share a row.
+        sampling: the trainer's `train_sampling_strategy`.
+        reason: why, as a clause.
+    """
 
     packing: bool
     sampling: str
@@ -19,16 +25,16 @@ class RunPlan:
     """The plan of one run.
 
     Attributes:
-        micro_batch: rows of a step on one device.
-        gradient_accumulation: steps whose gradients are added up.
-        max_length: tokens that a row may have.
-        reasons: why these, one sentence each.
+        micro_batch: rows per device in one forward pass.
+        gradient_accumulation: forward passes whose gradients are added up in a step.
+        max_length: maximum tokens per row.
+        reasons: reasons for these sizes, one sentence each.
         precision: the manifest's `plan.precision`.
-        memory: bytes of a step by part; None where it cannot be planned.
-        device: the device that was planned for; None where nothing was.
-        packing: what was decided for `packing: auto`; None where the recipe decides.
-        epochs: how often the samples are read; None until they are there.
-        steps: updates of the weights; None until the samples are there.
+        memory: bytes of a step by part; None if they could not be planned.
+        device: the device that was planned for; None if none was.
+        packing: decision on `packing: auto`; None if the recipe decides.
+        epochs: number of epochs; None until the samples are encoded.
+        steps: number of optimizer steps; None until the samples are encoded.
     """
 
     micro_batch: int
@@ -43,7 +49,7 @@ class RunPlan:
     steps: int | None = None
 
     def entry(self) -> dict[str, Any]:
-        """The manifest's `plan`: what is not known is left out, but for `memory`."""
+        """Return the manifest's `plan`, without the fields that are None except `memory`."""
         return {key: value for key, value in asdict(self).items() if value is not None or key == "memory"} | {
             "reasons": [*self.reasons]
         }
@@ -52,5 +58,5 @@ class RunPlan:
     def from_entry(cls, entry: Mapping[str, Any]) -> Self:
         """Read the plan of a manifest."""
         packing = entry.get("packing")
-        found = {"reasons": tuple(entry["reasons"]), "packing": None if packing is None else Packing(**packing)}
-        return cls(**{**entry, **found})
+        parsed = {"reasons": tuple(entry["reasons"]), "packing": None if packing is None else Packing(**packing)}
+        return cls(**{**entry, **parsed})

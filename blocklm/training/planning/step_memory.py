@@ -1,7 +1,7 @@
-"""How much memory a training step needs, by part: one step of a phantom, with every live tensor counted.
+"""Counts the memory of a training step by part: runs one step of a fake model and counts every live tensor.
 
-The numbers are bytes of tensors, which is what `torch.cuda.max_memory_allocated` counts on a GPU; what the driver, the kernels
-and the gaps between tensors take comes on top and belongs to the plan.
+The numbers are bytes of tensors, as `torch.cuda.max_memory_allocated` counts them on a GPU. The memory of the driver,
+of the kernels and of gaps between tensors comes on top; `blocklm.training.planning.device` allows for it.
 """
 
 import weakref
@@ -35,7 +35,7 @@ class StepMemory:
 
     @property
     def total(self) -> int:
-        """The peak."""
+        """Bytes at the peak, all parts together."""
         return self.weights + self.adapter + self.gradients + self.optimizer + self.activations + self.loss
 
 
@@ -52,7 +52,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._references: dict[int, Any] = {}
 
     def mark(self) -> int:
-        """Begin a new peak; returns the old one."""
+        """Start a new peak; return the old one in bytes."""
         before, self.peak = self.peak, self.live
         return before
 
@@ -89,21 +89,21 @@ def step_memory(
     dtype: torch.dtype,
     gpu: bool,
 ) -> StepMemory:
-    """Count one training step in the middle of a training: gradients and optimizer state are there.
+    """Count a step in the middle of a training, when gradients and optimizer state exist.
 
     Args:
-        model: a phantom.
-        mode: the one it may be called under.
-        batch: rows.
-        length: tokens of each, all of them targets.
-        optimizer_bytes: of state for each trained weight.
-        dtype: of the matrix products.
-        gpu: whether the step is to run on a GPU, where some kernels allocate less and others more than here.
+        model: a model of fake tensors.
+        mode: the fake-tensor mode of the model.
+        batch: number of rows.
+        length: tokens per row, all of them targets.
+        optimizer_bytes: bytes of optimizer state per trained weight.
+        dtype: dtype of the matrix products.
+        gpu: whether the step is for a GPU, where some kernels allocate less memory than on the CPU, and others more.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     adapter = sum(parameter.nbytes for parameter in trained)
     live, marks = LiveBytes(), _Marks()
-    with mode, live, _kernels_of(gpu), marks.around(_backbone(model), live):
+    with mode, live, _in_place_loss(gpu), marks.around(_backbone(model), live):
         for tensor in (*model.parameters(), *model.buffers()):
             live.add(tensor)
         weights = live.live - adapter
@@ -128,14 +128,14 @@ def step_memory(
 
 
 class _Marks:
-    """The peaks of a step while the backbone works and while the loss does."""
+    """The peaks of a step, in bytes, during the backbone and during the loss."""
 
     def __init__(self) -> None:
         self.backbone = self.loss = 0
 
     @contextmanager
     def around(self, backbone: torch.nn.Module, live: LiveBytes) -> Iterator[None]:
-        """Watch one forward and backward pass of a model with this backbone."""
+        """Record both peaks of one forward and backward pass of a model with this backbone."""
 
         def loss_is_done(_: torch.Tensor) -> None:
             self.loss = live.mark()
@@ -150,14 +150,14 @@ class _Marks:
 
 
 def _backbone(model: torch.nn.Module) -> torch.nn.Module:
-    whole: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    found: torch.nn.Module = whole.base_model
-    return found
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    backbone: torch.nn.Module = base.base_model
+    return backbone
 
 
 @contextmanager
-def _kernels_of(gpu: bool) -> Iterator[None]:
-    """On a GPU the loss folds each tile of logits in place, by Triton's kernels; torch's, which stand in, allocate."""
+def _in_place_loss(gpu: bool) -> Iterator[None]:
+    """Keep the loss from allocating tiles of logits if `gpu`: there, Triton's kernels fold each tile in place."""
     if not gpu:
         yield
         return

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from blocklm.config.recipe import parse_recipe
-from blocklm.evaluation.exam.rerun import Compared, evaluate
+from blocklm.evaluation.exam.rerun import ComparedModels, evaluate
 from blocklm.git.repository import joint_head, open_repositories
 from blocklm.interrupts import Interrupts
 from blocklm.pipeline import run_job
@@ -83,7 +83,7 @@ def own(place: Path, house: GitRepository, base: Path) -> Path:
 
 def controlled(run: Path, control: Path) -> dict[str, Any]:
     """The control's part of an exam."""
-    result = evaluate(open_run(run), Compared((), control), new_commits=False)
+    result = evaluate(open_run(run), ComparedModels((), control), new_commits=False)
     assert result["verdict"] == "better"
     found: dict[str, Any] = result["arms"]["control"]
     return found

@@ -21,9 +21,9 @@ from blocklm.corpus.prompt_templates import prompts_for
 from blocklm.errors import UserError
 from blocklm.evaluation.exam.answer_cache import Answers
 from blocklm.evaluation.exam.setup import ExamSetup
-from blocklm.evaluation.execution.check import check_edits, compared, pass_at
+from blocklm.evaluation.execution.check import check_edits, compare_pass_rates, pass_at
 from blocklm.evaluation.execution.limits import ResourceLimits
-from blocklm.evaluation.execution.runner import Edit, Trial, Verdict, counted
+from blocklm.evaluation.execution.runner import Edit, Trial, Verdict, count_failures
 from blocklm.evaluation.execution.worktree import Tree, tree_of
 from blocklm.evaluation.questions import GenerationTask
 from blocklm.git.repository import Repository, open_repository
@@ -99,8 +99,8 @@ def test_right_edits_pass_and_wrong_ones_fail(
     edits = [Edit(asked, text) for text in written]
     found = short.verdicts(edits, "test")
     assert [verdict.kind for verdict in found] == list(written.values())
-    assert "SyntaxError" in found[4].said
-    assert counted(found) == {"failed": 3, "timeout": 1}
+    assert "SyntaxError" in found[4].output
+    assert count_failures(found) == {"failed": 3, "timeout": 1}
     for program in ("git", "chmod"):
         (tmp_path / program).symlink_to(str(shutil.which(program)))
     monkeypatch.setenv("PATH", str(tmp_path))  # no bubblewrap
@@ -199,7 +199,7 @@ def test_pass_at_k_is_the_share_of_draws_with_one_that_passes(samples: int, pass
 def test_rates_are_those_of_the_samples_and_their_difference_is_resampled_by_commit() -> None:
     questions = [question(f"c{at // 2}", "x\n") for at in range(4)]
     passed = {"base": [[False] * 4] * 3 + [[True, False, False, False]], "tuned": [[True, True, False, False]] * 4}
-    found = compared(questions, passed)
+    found = compare_pass_rates(questions, passed)
     assert found["base"]["pass_at"] == {"1": pytest.approx(1 / 16), "4": pytest.approx(1 / 4)}
     assert found["tuned"]["pass_at"] == {"1": pytest.approx(1 / 2), "4": pytest.approx(1.0)}
     assert found["delta"] == pytest.approx(0.5 - 1 / 16)
@@ -212,12 +212,12 @@ def test_rates_are_those_of_the_samples_and_their_difference_is_resampled_by_com
         "base_passed": 1,
         "tuned_passed": 2,
     }
-    same = compared(questions, {"base": [[True]] * 4, "tuned": [[True]] * 4})
+    same = compare_pass_rates(questions, {"base": [[True]] * 4, "tuned": [[True]] * 4})
     assert (same["delta"], same["verdict"]) == (0.0, "no detectable change")
     many = [question(f"c{at}", "x\n") for at in range(8)]
     none, some = [[False, False]] * 8, [[True, False]] * 8
-    assert compared(many, {"base": none, "tuned": some})["verdict"] == "better"
-    assert compared(many, {"base": some, "tuned": none})["verdict"] == "worse"
+    assert compare_pass_rates(many, {"base": none, "tuned": some})["verdict"] == "better"
+    assert compare_pass_rates(many, {"base": some, "tuned": none})["verdict"] == "worse"
 
 
 def sitting(model: Path, repo: Path, workplace: Path, **keys: Any) -> ExamSetup:
