@@ -1,6 +1,6 @@
-"""The corpus: changes rendered as training samples in the prompts of one model, and split by time.
+"""Builds the corpus: changes rendered as training samples in the prompts of one model, and split by time.
 
-It stands in `corpus_dir/NAME/samples-KEY` with a readable `corpus.json`, beside the changes it was rendered from.
+A corpus is cached in `corpus_dir/NAME/samples-KEY` with a readable `corpus.json`, beside the changes it comes from.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,13 +25,20 @@ from blocklm.mining.landing_times import landing_times
 from blocklm.mining.mine import limits_of
 from blocklm.mining.snapshot import files_at
 
-# The keys that shape what is rendered; the others only say what of it is read, and when.
+# The sampling keys that change the rendered samples; the others only choose which of them are read, and when.
 RENDERED = ("recency", "survival", "boost", "author_weights")
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Training samples by split, where they stand, and the manifest's `corpus` entry as `report`."""
+    """Training samples by split, and what is known of them.
+
+    Attributes:
+        splits: samples by split name.
+        report: the manifest's `corpus` entry.
+        cache: `hit` if the samples were read from the cache, else `built`.
+        folder: folder that holds this corpus and the changes it comes from.
+    """
 
     splits: DatasetDict
     report: dict[str, Any]
@@ -46,17 +53,19 @@ def build_corpus(
     prompts: Mapping[str, Family],
     special_tokens: frozenset[str],
 ) -> Corpus:
-    """Everything from mined changes to samples, as a recipe says; each part is read from the cache where it is there.
+    """Turn mined changes into the samples that a recipe asks for.
+
+    Each step's result is read from the cache if it is there.
 
     Args:
-        recipe: the run.
-        repositories: what was mined.
-        changes: what it gave.
-        prompts: the family whose prompts a view takes, for every view.
-        special_tokens: the model's.
+        recipe: recipe of the run.
+        repositories: repositories that were mined.
+        changes: changes mined from them.
+        prompts: prompt family of every view.
+        special_tokens: special tokens of the model.
 
     Raises:
-        UserError: nothing is left, or the files where training ends cannot be read.
+        UserError: a split is empty, or the files at the end of training cannot be read.
     """
     mining, sampling = recipe.mining, recipe.sampling
     corpus_dir = Path(mining.corpus_dir)
@@ -69,7 +78,7 @@ def build_corpus(
     for name in splits.NAMES[1:]:
         if recipe.exam_view not in corpus.report["splits"][name]["views"]:
             raise UserError(
-                f"{name} has no sample of the view `{recipe.exam_view}`, in which it is to be asked",
+                f"{name} has no sample of the view `{recipe.exam_view}`, which the exam needs",
                 "set `exam_view` to another view, or `test_commits` to more commits",
             )
     return corpus
@@ -84,16 +93,17 @@ def load_samples(
     special_tokens: frozenset[str],
     corpus_dir: Path,
 ) -> Corpus:
-    """Render the hunks that may teach or ask, or read the cached result.
+    """Render the hunks that curation kept, or read the cached result.
 
     Args:
-        changes: what was mined.
-        curated: the verdicts on its hunks.
-        files: the files as they stood where training ends, for the snapshot view, survival and the half-life; None without any.
-        sampling: which views, and what weighs more.
-        prompts: the family whose prompts each view takes; a view without one is not rendered.
-        special_tokens: the model's special tokens; text that contains one is left out.
-        corpus_dir: where corpora are cached.
+        changes: mined changes.
+        curated: verdicts on their hunks.
+        files: files as they were at the end of training, for the snapshot view, survival and the half-life; None if
+            none of these is used.
+        sampling: sampling keys of the recipe: views and weights.
+        prompts: prompt family of each view; a view without one is not rendered.
+        special_tokens: special tokens of the model; text that contains one is left out.
+        corpus_dir: folder where corpora are cached.
 
     Raises:
         UserError: nothing is left to render.
@@ -110,40 +120,42 @@ def load_samples(
 
     def build(ready: Path) -> dict[str, Any]:
         rendered = SampleRenderer(changes.dataset, curated.verdicts, files, sampling, prompts, special_tokens)
-        divided = cache.write_splits(ready / "data", rendered.samples(), SAMPLES, splits.NAMES, fingerprint=key)
+        splits_built = cache.write_splits(ready / "data", rendered.samples(), SAMPLES, splits.NAMES, fingerprint=key)
         left_out = {rule: count for rule, count in rendered.left_out.items() if count}
-        empty = [name for name, split in divided.items() if not len(split)]
+        empty = [name for name, split in splits_built.items() if not len(split)]
         if empty:
-            gone = curated.report["hunk_funnel"] + [{"rule": rule, "dropped": n} for rule, n in left_out.items()]
+            funnel = curated.report["hunk_funnel"] + [{"rule": rule, "dropped": n} for rule, n in left_out.items()]
             raise UserError(
-                f"nothing is left for {' and '.join(empty)}: {describe_funnel(gone)}",
-                "`python scripts/mine.py RECIPE` says what each rule means; a longer history is needed",
+                f"nothing is left for {' and '.join(empty)}: {describe_funnel(funnel)}",
+                "use a longer history; `python scripts/mine.py RECIPE` says what each rule means",
             )
-        found = {"key": key, "left_out": left_out, "weights": rendered.weights.report, "prompts": settings["prompts"]}
-        return (
-            curated.report
-            | found
-            | {
-                "changes": changes.report["changes"],
-                "splits": _spans(divided, landing_times(changes.dataset.data.table)),
-            }
-        )
+        return curated.report | {
+            "key": key,
+            "left_out": left_out,
+            "weights": rendered.weights.report,
+            "prompts": settings["prompts"],
+            "changes": changes.report["changes"],
+            "splits": _describe_splits(splits_built, landing_times(changes.dataset.data.table)),
+        }
 
     return Corpus(*cache.read_or_build(folder, build), folder.parent)
 
 
-def _spans(built: DatasetDict, landed: Mapping[int, int]) -> dict[str, dict[str, Any]]:
-    """What each split holds, and when it landed, from when to when: so splits do not overlap."""
-    spans = {}
+def _describe_splits(built: DatasetDict, landed: Mapping[int, int]) -> dict[str, dict[str, Any]]:
+    """Count the commits, samples and views of each split, with the first and last landing time of its commits.
+
+    Splits do not overlap in landing time, though they may in commit time.
+    """
+    described = {}
     for name, split in built.items():
         table = split.data.table
         seconds = [landed[seq] for seq in table["seq"].unique().to_pylist()]
         counts = table["view"].value_counts().to_pylist()
-        spans[name] = {
+        described[name] = {
             "commits": len(table["commit"].unique()),
             "samples": len(split),
             "views": {entry["values"]: entry["counts"] for entry in counts},
             "from": datetime.fromtimestamp(min(seconds), UTC).isoformat(),
             "to": datetime.fromtimestamp(max(seconds), UTC).isoformat(),
         }
-    return spans
+    return described

@@ -1,4 +1,4 @@
-"""The hunks that hygiene keeps, one by one, and what of the commits around them decides their fate."""
+"""The hunks that passed the filters, and the order in which their commits landed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,9 +18,20 @@ from blocklm.mining.landing_times import landing_times
 
 @dataclass(slots=True)
 class CandidateHunk:
-    """A hunk that hygiene keeps, and what is found out about it.
+    """A hunk that passed the filters, and the verdict that curation gives it.
 
-    `row` is its change's place in the dataset, `text` all that it adds.
+    Attributes:
+        row: index of its change in the dataset.
+        hunk: number of the hunk in its change, from 0.
+        commit: id of its commit.
+        seq: position of its commit in the history.
+        weight: weight in training, 1 for code.
+        text: all lines that it adds.
+        key: digest of its removed and added lines; equal hunks have equal keys.
+        patch: digest of its path and all its lines, context included.
+        split: name of its split; None in a gap between splits.
+        reason: rule that dropped it; None if it is kept.
+        seen_lines: whether every line of a held-out hunk also occurs in training.
     """
 
     row: int
@@ -38,7 +49,15 @@ class CandidateHunk:
 
 @dataclass(frozen=True)
 class LandingOrder:
-    """All commits in landing order: where each landed, when (seconds, never falling), and where it was taken back."""
+    """The landing of every commit of a history.
+
+    Attributes:
+        shas: commit ids.
+        repos: repository name of each commit.
+        positions: landing position of each commit.
+        times: landing time of each commit in seconds, never falling.
+        reverted: landing position of the first revert, by the id of the reverted commit.
+    """
 
     shas: list[str]
     repos: list[str]
@@ -47,29 +66,29 @@ class LandingOrder:
     reverted: dict[str, int]
 
     def last_before(self, position: int) -> dict[str, str]:
-        """The last commit of each repository that landed before a position: the state of its files there."""
-        landed = sorted((where, seq) for seq, where in enumerate(self.positions) if where < position)
+        """Find the last commit of each repository that landed before a position."""
+        landed = sorted((place, seq) for seq, place in enumerate(self.positions) if place < position)
         return {self.repos[seq]: self.shas[seq] for _, seq in landed}
 
 
 def candidate_hunks(dataset: Dataset) -> list[CandidateHunk]:
-    """The hunks that hygiene keeps, oldest first."""
+    """Collect the hunks that passed the filters, oldest first."""
     table = dataset.data.table.select(["drop_reason", "commit", "seq", "path", "weight", "diff", "hunk_reasons"])
     rows = pc.indices_nonzero(pc.is_null(table["drop_reason"]))
-    units = []
-    for row, change in zip(rows.to_pylist(), _rows(table.take(rows)), strict=True):
+    candidates = []
+    for row, change in zip(rows.to_pylist(), _iterate_rows(table.take(rows)), strict=True):
         for number, (hunk, reason) in enumerate(zip(hunks_of(change["diff"]), change["hunk_reasons"], strict=True)):
             if reason is None:
-                units.append(_unit(row, number, hunk, change))
-    return units
+                candidates.append(_candidate(row, number, hunk, change))
+    return candidates
 
 
-def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+def _iterate_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
     for batch in table.to_batches(max_chunksize=1000):
         yield from batch.to_pylist()
 
 
-def _unit(row: int, number: int, hunk: Hunk, change: dict[str, Any]) -> CandidateHunk:
+def _candidate(row: int, number: int, hunk: Hunk, change: dict[str, Any]) -> CandidateHunk:
     key = _digest(hunk.removed_text, hunk.added_text)
     patch = _digest(change["path"].encode(), hunk.whole_text)
     return CandidateHunk(
@@ -82,17 +101,17 @@ def _digest(*parts: bytes) -> bytes:
 
 
 def landing_order(dataset: Dataset) -> LandingOrder:
-    """Read what the commits' order and messages say."""
+    """Find where and when each commit landed, and which commits were reverted."""
     table = dataset.data.table.select(["seq", "repo", "commit", "parents", "commit_time", "drop_reason", "message"])
     _, first = np.unique(table["seq"].to_numpy(), return_index=True)
     commits = table.take(pa.array(first))
     shas: list[str] = commits["commit"].to_pylist()
     positions = landing_positions(list(zip(shas, commits["parents"].to_pylist(), strict=True)))
     reverted: dict[str, int] = {}
-    for at in pc.indices_nonzero(pc.equal(pc.fill_null(commits["drop_reason"], ""), "revert")).to_pylist():
-        for name in REVERTED_COMMIT.findall(commits["message"][at].as_py()):
-            for sha in (sha for sha in shas if sha.startswith(name)):
-                reverted[sha] = min(positions[at], reverted.get(sha, positions[at]))
+    for row in pc.indices_nonzero(pc.equal(pc.fill_null(commits["drop_reason"], ""), "revert")).to_pylist():
+        for prefix in REVERTED_COMMIT.findall(commits["message"][row].as_py()):
+            for sha in (sha for sha in shas if sha.startswith(prefix)):
+                reverted[sha] = min(positions[row], reverted.get(sha, positions[row]))
     return LandingOrder(
         shas=shas,
         repos=commits["repo"].to_pylist(),

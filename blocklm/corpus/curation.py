@@ -1,7 +1,7 @@
-"""What may teach and what may ask: a verdict on every hunk of a history, judged by the history as a whole.
+"""Decides which hunks train and which are held out: one verdict per hunk.
 
-`hygiene` judges a commit by itself; here are the rules that need its neighbours: the split by landing time with its gaps,
-cherry-picks, duplicates, and what would leak from the exam into training. It stands in `corpus_dir/NAME/curated-KEY`.
+`mining.filters` judges a commit by itself. The rules here compare commits: the split by landing time with its gaps,
+cherry-picks, duplicates, and leaks from the exam into training. Verdicts are cached in `corpus_dir/NAME/curated-KEY`.
 """
 
 from collections import Counter
@@ -24,7 +24,7 @@ from blocklm.errors import UserError
 from blocklm.mining.changes import Changes
 from blocklm.mining.filters import funnel
 
-# Shorter texts are alike by accident; longer ones are compared by their shingles.
+# Characters of the shortest text that is compared by its shingles: shorter ones are alike by accident.
 MIN_NEAR_CHARS = 80
 MIN_SEEN_CHARS = 3
 REVERTED_WEIGHT = 0.25
@@ -42,7 +42,12 @@ VERDICTS = Features(
 
 @dataclass(frozen=True)
 class Curated:
-    """One verdict per hunk of the kept changes, in their order; `report` is part of the manifest's `corpus`."""
+    """The verdicts on the hunks of the kept changes, one row each, in their order.
+
+    Attributes:
+        verdicts: rows with the columns of `VERDICTS`.
+        report: counts of kept, dropped and leaking hunks, part of the manifest's `corpus`.
+    """
 
     verdicts: Dataset
     report: dict[str, Any]
@@ -60,127 +65,131 @@ def curate(changes: Changes, mining: MiningArguments) -> Curated:
     folder = Path(mining.corpus_dir) / changes.report["repository"]["name"][:100] / f"curated-{key}"
 
     def build(ready: Path) -> dict[str, Any]:
-        judged = candidate_hunks(changes.dataset)
-        report = {"key": key} | _judge(judged, changes, mining.test_commits, disabled)
-        cache.write_dataset(ready / "data", _batches(judged), VERDICTS, fingerprint=key)
+        hunks = candidate_hunks(changes.dataset)
+        report = {"key": key} | _judge_hunks(hunks, changes, mining.test_commits, disabled)
+        cache.write_dataset(ready / "data", _record_batches(hunks), VERDICTS, fingerprint=key)
         return report
 
     verdicts, report, _ = cache.read_or_build(folder, build)
     return Curated(verdicts, report)
 
 
-def _judge(
-    units: list[CandidateHunk], changes: Changes, test_commits: int | None, disabled: frozenset[str]
+def _judge_hunks(
+    hunks: list[CandidateHunk], changes: Changes, test_commits: int | None, disabled: frozenset[str]
 ) -> dict[str, Any]:
-    """Give each unit its split, reason, weight and tag; returns the report."""
+    """Set split, reason, weight and `seen_lines` of each hunk; returns the report."""
     history = landing_order(changes.dataset)
-    asked = {unit.seq for unit in units if unit.weight == 1}
-    if not asked:
+    code_commits = {hunk.seq for hunk in hunks if hunk.weight == 1}
+    if not code_commits:
         raise UserError(
             f"no code is left to learn from after the filters: {describe_funnel(changes.report['funnel'])}, "
-            f"{len(units)} hunks of documentation and data",
-            "`--explain PATH` of scripts/mine.py says why, and which key changes it; a repository of code is needed",
+            f"{len(hunks)} hunks of documentation and data",
+            "name a repository of code; `--explain PATH` of scripts/mine.py says which key keeps a file",
         )
-    landings = [(history.positions[seq], history.times[history.positions[seq]]) for seq in asked]
+    landings = [(history.positions[seq], history.times[history.positions[seq]]) for seq in code_commits]
     cuts = cut_by_time(landings, test_commits)
-    _split(units, history, cuts)
+    _assign_splits(hunks, history, cuts)
     if "cherry_pick" not in disabled:
-        _drop_cherry_picks(units)
-    shingled, of_shingled = _compare(units, disabled)
-    lines = Lines([unit.text for unit in units])
-    _tag_seen_lines(units, lines)
-    kept = {unit.row for unit in units if unit.reason is None}
+        _drop_cherry_picks(hunks)
+    shingled, of_shingled = _drop_duplicates(hunks, disabled)
+    lines = Lines([hunk.text for hunk in hunks])
+    _tag_seen_lines(hunks, lines)
+    kept = {hunk.row for hunk in hunks if hunk.reason is None}
     reasons = changes.dataset.data.table["drop_reason"].to_pylist()
-    for unit in units:
-        if unit.row not in kept:
-            reasons[unit.row] = unit.reason
+    for hunk in hunks:
+        if hunk.row not in kept:
+            reasons[hunk.row] = hunk.reason
     hunk_reasons = changes.dataset.data.table["hunk_reasons"].combine_chunks().flatten().to_pylist()
     dropped_alone = [reason for reason in hunk_reasons if reason is not None]
     return {
         "funnel": funnel(reasons),
-        "hunk_funnel": funnel([*dropped_alone, *(unit.reason for unit in units)]),
-        "redactions": _counts(changes.dataset.data.table["redactions"].combine_chunks().flatten()),
-        "duplicates": {name: sum(u.reason == name for u in units) for name in ("cherry_pick", "duplicate", "near_duplicate", "leak")},
-        "gap_commits": len({unit.commit for unit in units if unit.reason == "purge_gap"}),
-        "leakage": leakage_report(units, lines, shingled, of_shingled, history),
+        "hunk_funnel": funnel([*dropped_alone, *(hunk.reason for hunk in hunks)]),
+        "redactions": _count_kinds(changes.dataset.data.table["redactions"].combine_chunks().flatten()),
+        "duplicates": {name: sum(u.reason == name for u in hunks) for name in ("cherry_pick", "duplicate", "near_duplicate", "leak")},
+        "gap_commits": len({hunk.commit for hunk in hunks if hunk.reason == "purge_gap"}),
+        "leakage": leakage_report(hunks, lines, shingled, of_shingled, history),
         "cut": history.last_before(cuts.train_end),
     }  # fmt: skip
 
 
-def _split(units: list[CandidateHunk], history: LandingOrder, cuts: Cuts) -> None:
-    """Assign the splits; text that is not code teaches, but is not asked for."""
-    for unit in units:
-        unit.split = cuts.split_of(history.positions[unit.seq])
-        if unit.split is None:
-            unit.reason = "purge_gap"
-        elif unit.split != "train" and unit.weight < 1:
-            unit.reason = "not_asked"
-        elif unit.split == "train" and history.reverted.get(unit.commit, cuts.train_end) < cuts.train_end:
-            unit.weight *= REVERTED_WEIGHT
+def _assign_splits(hunks: list[CandidateHunk], history: LandingOrder, cuts: Cuts) -> None:
+    """Assign the splits; text that is not code trains, but is never held out."""
+    for hunk in hunks:
+        hunk.split = cuts.split_of(history.positions[hunk.seq])
+        if hunk.split is None:
+            hunk.reason = "purge_gap"
+        elif hunk.split != "train" and hunk.weight < 1:
+            hunk.reason = "not_asked"
+        elif hunk.split == "train" and history.reverted.get(hunk.commit, cuts.train_end) < cuts.train_end:
+            hunk.weight *= REVERTED_WEIGHT
 
 
-def _drop_cherry_picks(units: list[CandidateHunk]) -> None:
-    """Drop a commit whose hunks, context and paths included, are those of an earlier one (as `git patch-id` tells)."""
+def _drop_cherry_picks(hunks: list[CandidateHunk]) -> None:
+    """Drop each commit whose hunks equal those of an earlier one with context and paths, as `git patch-id` does."""
     hunks_of_commit: dict[str, list[CandidateHunk]] = {}
-    for unit in units:
-        hunks_of_commit.setdefault(unit.commit, []).append(unit)
+    for hunk in hunks:
+        hunks_of_commit.setdefault(hunk.commit, []).append(hunk)
     known: set[frozenset[bytes]] = set()
-    for some in hunks_of_commit.values():
-        patch = frozenset(unit.patch for unit in some)
+    for commit_hunks in hunks_of_commit.values():
+        patch = frozenset(hunk.patch for hunk in commit_hunks)
         if patch in known:
-            for unit in some:
-                unit.reason = "cherry_pick"
+            for hunk in commit_hunks:
+                hunk.reason = "cherry_pick"
         known.add(patch)
 
 
-def _compare(units: list[CandidateHunk], disabled: frozenset[str]) -> tuple[ShingledTexts, list[CandidateHunk]]:
-    """Drop what a later hunk repeats, exactly or nearly; what validation or test repeats is a leak, whatever is disabled.
+def _drop_duplicates(
+    hunks: list[CandidateHunk], disabled: frozenset[str]
+) -> tuple[ShingledTexts, list[CandidateHunk]]:
+    """Drop each hunk that a later one repeats, exactly or nearly.
+
+    A training hunk that validation or test repeats is a leak, which no key keeps.
 
     Returns:
-        The shingles of the texts long enough to compare, and the units they belong to.
+        The shingles of the texts long enough to compare, and the hunks they belong to.
     """
     newest: dict[bytes, CandidateHunk] = {}
-    for unit in reversed(units):
-        if unit.reason is None and newest.setdefault(unit.key, unit) is not unit:
-            _drop(unit, newest[unit.key], "duplicate", disabled)
+    for hunk in reversed(hunks):
+        if hunk.reason is None and newest.setdefault(hunk.key, hunk) is not hunk:
+            _drop_older(hunk, newest[hunk.key], "duplicate", disabled)
     candidates = (None, "duplicate", "leak")
-    compared = [unit for unit in units if unit.reason in candidates and len(unit.text) >= MIN_NEAR_CHARS]
-    shingled = ShingledTexts([unit.text for unit in compared])
+    compared = [hunk for hunk in hunks if hunk.reason in candidates and len(hunk.text) >= MIN_NEAR_CHARS]
+    shingled = ShingledTexts([hunk.text for hunk in compared])
     for older, newer in shingled.newer_duplicates().items():
         if compared[older].reason is None:
-            _drop(compared[older], compared[newer], "near_duplicate", disabled)
+            _drop_older(compared[older], compared[newer], "near_duplicate", disabled)
     return shingled, compared
 
 
-def _drop(older: CandidateHunk, newer: CandidateHunk, reason: str, disabled: frozenset[str]) -> None:
+def _drop_older(older: CandidateHunk, newer: CandidateHunk, reason: str, disabled: frozenset[str]) -> None:
     if older.split != newer.split:
         older.reason = "leak"
     elif reason not in disabled:
         older.reason = reason
 
 
-def _tag_seen_lines(units: list[CandidateHunk], lines: Lines) -> None:
-    """Tag what is asked for and stands in training line by line, so that scores can be told with and without it."""
-    taught = np.array([unit.split == "train" and unit.reason is None for unit in units])
-    asked = np.array([unit.split in NAMES[1:] for unit in units])
-    of_unit, seen = lines.standing_in(taught, asked, MIN_SEEN_CHARS)
-    new = set(of_unit[~seen].tolist())
-    for number in np.flatnonzero(asked).tolist():
-        units[number].seen_lines = number not in new
+def _tag_seen_lines(hunks: list[CandidateHunk], lines: Lines) -> None:
+    """Tag each held-out hunk whose every line occurs in training, so that scores can be reported without them."""
+    training = np.array([hunk.split == "train" and hunk.reason is None for hunk in hunks])
+    held_out = np.array([hunk.split in NAMES[1:] for hunk in hunks])
+    hunk_of_line, seen = lines.find_repeated(training, held_out, MIN_SEEN_CHARS)
+    with_new_lines = set(hunk_of_line[~seen].tolist())
+    for number in np.flatnonzero(held_out).tolist():
+        hunks[number].seen_lines = number not in with_new_lines
 
 
-def _counts(kinds: pa.Array) -> dict[str, int]:
+def _count_kinds(kinds: pa.Array) -> dict[str, int]:
     return dict(Counter(kinds.to_pylist()).most_common())
 
 
-def _batches(units: list[CandidateHunk]) -> Iterator[pa.RecordBatch]:
+def _record_batches(hunks: list[CandidateHunk]) -> Iterator[pa.RecordBatch]:
     schema = VERDICTS.arrow_schema
-    columns = [pa.array([getattr(unit, field.name) for unit in units], field.type) for field in schema]
+    columns = [pa.array([getattr(hunk, field.name) for hunk in hunks], field.type) for field in schema]
     yield pa.record_batch(columns, schema=schema)
 
 
 def describe_funnel(funnel: list[dict[str, Any]]) -> str:
-    """What was dropped, in words for an error."""
+    """List how many hunks or changes each rule dropped, for an error message."""
     return (
         ", ".join(f"{entry['dropped']} {entry['rule']}" for entry in funnel if "dropped" in entry)
         or "no change at all"

@@ -1,4 +1,4 @@
-"""Why a file or a commit was kept or dropped, and which key of the recipe would change it."""
+"""Explains why a file or a commit was kept or dropped, and which recipe key would change that."""
 
 import re
 from collections import Counter, defaultdict
@@ -18,7 +18,12 @@ CHANGES_SHOWN = 50
 
 
 def explain(changes: Changes, curated: Curated, wanted: str) -> Iterator[str]:
-    """Yield a line for each change of a path (a file, or a folder with all below) or commit, newest first.
+    """Yield one line per change of a path or commit, newest first, then one per rule that dropped something.
+
+    Args:
+        changes: mined changes.
+        curated: verdicts on their hunks.
+        wanted: a file, a folder with everything below it, or at least six digits of a commit.
 
     Raises:
         UserError: the history has no such path or commit.
@@ -40,7 +45,7 @@ def explain(changes: Changes, curated: Curated, wanted: str) -> Iterator[str]:
         for reason in _reasons(changes.dataset[row], verdicts[row]):
             reasons[reason] += 1
     for row in shown:
-        yield _line(changes.dataset[row], verdicts[row])
+        yield _change_line(changes.dataset[row], verdicts[row])
     if len(rows) > len(shown):
         yield f"and {len(rows) - len(shown)} older changes"
     for reason, count in reasons.most_common():
@@ -55,8 +60,8 @@ def _matches(table: pa.Table, wanted: str) -> pa.ChunkedArray:
     if COMMIT.fullmatch(wanted):
         return pc.starts_with(table["commit"], wanted)
     path = wanted.removeprefix("./").rstrip("/")
-    named = pc.or_(pc.equal(table["path"], path), pc.starts_with(table["path"], f"{path}/"))
-    return pc.fill_null(pc.or_(named, pc.equal(table["old_path"], path)), False)
+    under_path = pc.or_(pc.equal(table["path"], path), pc.starts_with(table["path"], f"{path}/"))
+    return pc.fill_null(pc.or_(under_path, pc.equal(table["old_path"], path)), False)
 
 
 def _reasons(change: dict[str, Any], verdicts: list[dict[str, Any]]) -> list[str]:
@@ -65,13 +70,13 @@ def _reasons(change: dict[str, Any], verdicts: list[dict[str, Any]]) -> list[str
     return [why for why in (*change["hunk_reasons"], *(verdict["reason"] for verdict in verdicts)) if why]
 
 
-def _line(change: dict[str, Any], verdicts: list[dict[str, Any]]) -> str:
-    named = f"{change['commit'][:12]} {change['commit_time']:%Y-%m-%d} {change['path'] or ''}".rstrip()
+def _change_line(change: dict[str, Any], verdicts: list[dict[str, Any]]) -> str:
+    label = f"{change['commit'][:12]} {change['commit_time']:%Y-%m-%d} {change['path'] or ''}".rstrip()
     if change["drop_reason"]:
-        return f"{named}: dropped, {change['drop_reason']}"
+        return f"{label}: dropped, {change['drop_reason']}"
     kept = [verdict for verdict in verdicts if verdict["reason"] is None]
     dropped = ", ".join(f"{count} {why}" for why, count in Counter(_reasons(change, verdicts)).items())
     weight = f", weight {kept[0]['weight']:.2g}" if kept and kept[0]["weight"] < 1 else ""
-    told = f"{len(kept)} of {len(change['hunk_reasons'])} hunks kept"
-    where = f" for {kept[0]['split']}{weight}" if kept else ""
-    return f"{named}: {told}{where}{f'; dropped: {dropped}' if dropped else ''}"
+    hunks = f"{len(kept)} of {len(change['hunk_reasons'])} hunks kept"
+    destination = f" for {kept[0]['split']}{weight}" if kept else ""
+    return f"{label}: {hunks}{destination}{f'; dropped: {dropped}' if dropped else ''}"

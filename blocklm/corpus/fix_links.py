@@ -1,4 +1,4 @@
-"""Which hunk a later commit repaired: by lines of it that a fix removes soon after, or by a revert that says why."""
+"""Links fixes to the hunks they repair: a fix soon removes lines of the hunk, or a revert says why it reverts it."""
 
 import re
 from collections import Counter
@@ -15,42 +15,45 @@ MIN_LINE_CHARS = 20
 
 
 class FixLinker:
-    """Told every hunk that trains, oldest first, it finds those that repair an earlier one."""
+    """Finds the training hunks that repair an earlier one; hunks must be passed oldest first."""
 
     def __init__(self) -> None:
         self._added: dict[tuple[str, str], tuple[int, str, float]] = {}
 
     def origin(self, hunk: int, commit: str, day: float, path: str, message: str, lines: Sequence[str]) -> int | None:
-        """The earlier hunk that this one repairs: the one most of whose lines it removes; None if it is no repair.
+        """Find the earlier hunk that this one repairs: the one of which it removes most lines.
 
         Args:
-            hunk: by which this one is to be known.
-            commit: its commit.
-            day: when it landed.
-            path: its file.
-            message: what its commit says.
+            hunk: number of this hunk, returned for later repairs of it.
+            commit: id of its commit.
+            day: landing time in days.
+            path: path of its file.
+            message: message of its commit.
             lines: its lines, with the marks of a unified diff.
+
+        Returns:
+            The number of the repaired hunk, None if this hunk repairs none.
         """
-        found = None
+        repaired = None
         if FIX.search(message.partition("\n")[0]) and says_something(message):
             origins = Counter(self._origins(commit, day, path, lines))
-            found = origins.most_common(1)[0][0] if origins else None
-        for text in _telling(lines, "+"):
+            repaired = origins.most_common(1)[0][0] if origins else None
+        for text in _long_lines(lines, "+"):
             self._added[path, text] = hunk, commit, day
-        return found
+        return repaired
 
     def _origins(self, commit: str, day: float, path: str, lines: Sequence[str]) -> Iterator[int]:
-        for text in _telling(lines, "-"):
+        for text in _long_lines(lines, "-"):
             hunk, other, then = self._added.get((path, text), (-1, commit, 0.0))
             if other != commit and day - then <= MAX_DAYS:
                 yield hunk
 
 
 def reason_of_revert(message: str) -> str:
-    """What a revert says beyond that it is one; empty if nothing."""
-    said = [line for line in message.splitlines() if line.strip() and not REVERT_SUBJECT.match(line)]
-    return " ".join(said) if len(" ".join(said).split()) >= 3 else ""
+    """Extract the reason from a revert's message; empty if it gives none of at least three words."""
+    reason = " ".join(line for line in message.splitlines() if line.strip() and not REVERT_SUBJECT.match(line))
+    return reason if len(reason.split()) >= 3 else ""
 
 
-def _telling(lines: Sequence[str], mark: str) -> list[str]:
+def _long_lines(lines: Sequence[str], mark: str) -> list[str]:
     return [text for line in lines if line[:1] == mark and len(text := line[1:].strip()) >= MIN_LINE_CHARS]

@@ -1,4 +1,4 @@
-"""What of a history is new since an earlier run, and what that run left to guide training and to be asked."""
+"""Selects the samples that are new since an earlier run, and the held-out samples that it did not learn."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,7 +18,13 @@ from blocklm.errors import UserError
 
 @dataclass(frozen=True)
 class Learned:
-    """The ids of the commits that an earlier run had before it, how messages name that run, and the head it was split at."""
+    """What an earlier run learned.
+
+    Attributes:
+        commits: ids of the commits it could learn from.
+        run: name of the run in messages.
+        head: commit from which its history was split.
+    """
 
     commits: frozenset[str]
     run: str
@@ -27,7 +33,13 @@ class Learned:
 
 @dataclass(frozen=True)
 class TopUp:
-    """What a top-up reads and is asked: the splits, which training samples are new, and the manifest's `continued_from`."""
+    """The data of a run that continues an earlier one.
+
+    Attributes:
+        splits: samples by split; validation and test without commits that the earlier run learned.
+        new: for each training sample, whether it is new.
+        report: the manifest's `continued_from`.
+    """
 
     splits: DatasetDict
     new: NDArray[np.bool_]
@@ -35,27 +47,30 @@ class TopUp:
 
 
 def teaching_commits(changes: Dataset, verdicts: Dataset) -> frozenset[str]:
-    """All commits of the training split, also those that curation left out: the files where training ends hold them too."""
+    """Collect the commits of the training split.
+
+    Commits that curation dropped are included: the files at the end of training contain them too.
+    """
     table = verdicts.data.table
     rows = table.filter(pc.equal(pc.fill_null(table["split"], ""), "train"))["row"].unique()
     return frozenset(changes.data.table["commit"].take(rows).to_pylist())
 
 
 def top_up(earlier: Learned, changes: Dataset, splits: DatasetDict, recipe: Recipe) -> TopUp:
-    """Tell what is new since the previous run, and keep from guidance and exam what it learned.
+    """Find what is new since the previous run, and remove from validation and test what that run learned.
 
     Args:
-        earlier: what the run to go on from had before it.
-        changes: of the whole history.
-        splits: the samples.
-        recipe: of this run.
+        earlier: what the previous run learned.
+        changes: changes dataset of the full history.
+        splits: samples by split.
+        recipe: recipe of this run.
 
     Raises:
-        UserError: another history, nothing new, or nothing left to ask.
+        UserError: the history is another, nothing is new, or validation or test is left empty.
     """
-    gone = _check_known(earlier, changes.unique("commit"))
-    new = _new_samples(splits["train"], earlier, recipe.sampling.shares)
-    kept, dropped = _without_learned(splits, earlier, recipe.exam_view)
+    gone = _count_rewritten(earlier, changes.unique("commit"))
+    new = _find_new_samples(splits["train"], earlier, recipe.sampling.shares)
+    kept, dropped = _drop_learned(splits, earlier, recipe.exam_view)
     report = {
         "path": earlier.run,
         "head": earlier.head,
@@ -68,42 +83,45 @@ def top_up(earlier: Learned, changes: Dataset, splits: DatasetDict, recipe: Reci
     return TopUp(kept, new, report)
 
 
-def _check_known(earlier: Learned, commits: Iterable[str]) -> int:
-    """How many of the learned commits the history no longer has.
+def _count_rewritten(earlier: Learned, commits: Iterable[str]) -> int:
+    """Count the learned commits that the history no longer has.
 
     Args:
-        earlier: what the run to go on from had before it.
-        commits: all of the history.
+        earlier: what the previous run learned.
+        commits: ids of all commits of the history.
 
     Raises:
-        UserError: it has none of them: another repository, or one that was rewritten from its beginning.
+        UserError: the history has none of them: it is another repository, or was rewritten from its beginning.
     """
     gone = earlier.commits.difference(commits)
     if len(gone) == len(earlier.commits):
         raise UserError(
             f"none of the {len(gone)} commits that `{earlier.run}` learned is in this history",
-            "it is another repository, or was rewritten from its beginning: train anew without `continue_from`",
+            "it is another repository, or was rewritten from its beginning: train without `continue_from`",
         )
     return len(gone)
 
 
 def unlearned(samples: Dataset, learned: frozenset[str]) -> Dataset:
-    """The samples of commits that were not learned."""
-    return samples.select([at for at, commit in enumerate(samples["commit"][:]) if commit not in learned])
+    """Select the samples whose commits were not learned."""
+    return samples.select([row for row, commit in enumerate(samples["commit"][:]) if commit not in learned])
 
 
-def _without_learned(splits: DatasetDict, earlier: Learned, view: str) -> tuple[DatasetDict, int]:
-    """The splits without what would guide or examine on text that was learned before, and how many commits that is.
+def _drop_learned(splits: DatasetDict, earlier: Learned, view: str) -> tuple[DatasetDict, int]:
+    """Remove from validation and test the commits that the previous run learned.
 
-    It happens where a branch was learned before its merge, with which it lands anew; else the new exam is of later commits.
+    There are such commits only where a branch was learned before it was merged: it lands again with its merge.
 
     Args:
-        splits: of the corpus.
-        earlier: what the run to go on from had before it.
-        view: the one that is asked in.
+        splits: samples by split.
+        earlier: what the previous run learned.
+        view: view in which the exam asks.
+
+    Returns:
+        The remaining samples, and the number of removed commits.
 
     Raises:
-        UserError: nothing is left to ask.
+        UserError: a split has no sample of the view left.
     """
     learned = earlier.commits
     dropped: set[str] = set()
@@ -114,21 +132,21 @@ def _without_learned(splits: DatasetDict, earlier: Learned, view: str) -> tuple[
         if view not in kept[name]["view"][:]:
             raise UserError(
                 f"`{earlier.run}` learned all commits of {name}: nothing is left to ask",
-                "go on when there are later commits, or train anew without `continue_from`",
+                "continue the run when there are later commits, or train without `continue_from`",
             )
     return DatasetDict(kept), len(dropped)
 
 
-def _new_samples(train: Dataset, earlier: Learned, views: Iterable[str]) -> NDArray[np.bool_]:
-    """Which training samples are new since the previous run: those of commits that it had not, and the files they touch.
+def _find_new_samples(train: Dataset, earlier: Learned, views: Iterable[str]) -> NDArray[np.bool_]:
+    """Mark the training samples that are new: those of commits that were not learned, and of the files these touch.
 
     Args:
-        train: the training split.
-        earlier: what the run to go on from had before it.
-        views: those that are read.
+        train: samples of the training split.
+        earlier: what the previous run learned.
+        views: views that are trained on.
 
     Raises:
-        UserError: nothing is.
+        UserError: no sample is new.
     """
     table = train.data.table
     known = pc.is_in(table["commit"], pa.array(earlier.commits, pa.string())).to_numpy()

@@ -1,7 +1,7 @@
-"""How each kind of base model was taught to read code: a table of prompt templates, one family a row.
+"""Prompt templates of the base models that were trained on code: one family of templates per kind of model.
 
-A family is told by its vocabulary, never by a model's name. Where it has no grammar of its own for a view it reads plain
-text, with no token that it would have to learn first: an untrained boundary is the commonest failure (Sweep, next-edit).
+A family is recognised by the model's vocabulary, never by its name. A view without a template in the family uses plain
+text without special tokens: a boundary token that was never trained is the commonest failure (Sweep, next-edit).
 """
 
 import re
@@ -14,7 +14,12 @@ from blocklm.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The text of a prompt, and where in it the context stands: what may be cut if it is too long, from its beginning."""
+    """A prompt, and the part of it that may be cut.
+
+    Attributes:
+        text: the full prompt.
+        context: start and end of the context in characters; a prompt that is too long loses its beginning.
+    """
 
     text: str
     context: tuple[int, int]
@@ -22,27 +27,39 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One kind of base model: the special tokens that tell it, which are those of its prompts, and the prompts by view."""
+    """The prompt templates of one kind of base model.
+
+    Attributes:
+        name: name of the family, as the recipe key `template` takes it.
+        markers: special tokens of its templates, by which a vocabulary is recognised.
+        prompts: template of each view.
+    """
 
     name: str
     markers: frozenset[str]
     prompts: Mapping[str, str]
 
     def prompt(self, view: str, context: str, **fields: str) -> "Prompt":
-        """The prompt of a view; `context` and `fields` are what its template names."""
+        """Fill in the template of a view.
+
+        Args:
+            view: name of the view.
+            context: text that may be cut if the prompt is too long.
+            fields: the other values that the template names.
+        """
         head, tail = self.prompts[view].split(CONTEXT)
         before = head.format(**fields)
         return Prompt(before + context + tail.format(**fields), (len(before), len(before) + len(context)))
 
     def up_to_path(self, view: str, **fields: str) -> tuple[str, str]:
-        """The prompt of a view as far as its first path, and the character that ends a path there."""
+        """Fill in the template of a view up to its first path; returns that text and the character after the path."""
         head, tail = self.prompts[view].split("{path}", 1)
         return head.format(**fields), tail[0]
 
 
-CONTEXT = "{context}"  # what may be cut from the front: everything else is what makes the prompt one
+CONTEXT = "{context}"  # the only part of a template that may be cut, from its beginning
 TOKEN = re.compile(r"▁?<[^<>\s]+>")
-# Blocks of original and updated text beat unified diffs on small models (Sweep); headings are what Markdown-trained models know.
+# Blocks of original and updated text beat unified diffs on small models (Sweep). A model that read Markdown knows headings.
 PLAIN = {
     "edit": "### {repo}/{path}\n### {subject}\noriginal:\n{context}\nupdated:\n",
     "fim": "### {repo}/{path}\n{context}### the lines below follow after a gap\n{suffix}### the missing lines\n",
@@ -52,8 +69,8 @@ PLAIN = {
     "snapshot": "### {repo}/{path}\n{context}",
     "review": "### {repo}/{path}\n{context}### review\n",
 }
-# `<repo_name>`, `<file_sep>` and FIM with the path inside the prefix (Lozhkov et al. 2024, sections 5.2 and 5.4, table 5), and
-# the pull-request grammar of its table 5 for what is asked about a diff.
+# `<repo_name>`, `<file_sep>` and FIM with the path inside the prefix (Lozhkov et al. 2024, sections 5.2 and 5.4, table
+# 5). Views about a diff use the pull-request format of the same table.
 STARCODER2 = {
     "edit": "<repo_name>{repo}<file_sep>{path}\n{context}<file_sep>commit_message\n{subject}<file_sep>{path}\n",
     "fim": "<repo_name>{repo}<file_sep><fim_prefix>{path}\n{context}<fim_suffix>{suffix}<fim_middle>",
@@ -63,7 +80,7 @@ STARCODER2 = {
     "snapshot": "<repo_name>{repo}<file_sep>{path}\n{context}",
     "review": "<repo_name>{repo}\n\n<pr_diff>\n<pr_file>{path}\n<pr_diff_hunk>{context}<pr_review_comment>",
 }
-# Git commits as in its notebook `filtering_git_commits` (Li et al. 2023): before, message, after.
+# Git commits as in StarCoder's notebook `filtering_git_commits` (Li et al. 2023): before, message, after.
 STARCODER = {
     "edit": "<reponame>{repo}<filename>{path}\n<commit_before>{context}<commit_msg>{subject}<commit_after>",
     "fim": "<reponame>{repo}<filename>{path}\n<fim_prefix>{context}<fim_suffix>{suffix}<fim_middle>",
@@ -77,14 +94,14 @@ QWEN_CODER = {
     "next_line": "<|repo_name|>{repo}\n<|file_sep|>{path}\n{context}",
     "snapshot": "<|repo_name|>{repo}\n<|file_sep|>{path}\n{context}",
 }
-# Guo et al. 2024: the hole stands between what is before and what is after.
+# Guo et al. 2024: the hole stands between the text before and the text after it.
 DEEPSEEK_CODER = {
     "fim": "<｜fim▁begin｜># {path}\n{context}<｜fim▁hole｜>{suffix}<｜fim▁end｜>",  # noqa: RUF001 (its own full-width bars)
 }
 # Rozière et al. 2023, section 2.3, prefix-suffix-middle.
 CODE_LLAMA = {"fim": "▁<PRE># {path}\n{context}▁<SUF>{suffix}▁<MID>"}
 
-# Candidates for the probe alone. SmolLM2 has StarCoder2's repository tokens without its training.
+# Families that only the probe tries. SmolLM2 has StarCoder2's repository tokens, but was not trained like it.
 FILES = {view: prompt for view, prompt in STARCODER2.items() if view in ("edit", "next_line", "snapshot")}
 BARE = {
     "edit": "{subject}\n\n{path}:\n{context}\n{path}, changed:\n",
@@ -96,7 +113,7 @@ BARE = {
     "review": "{path}:\n{context}\nReview: ",
 }
 
-# The first whose markers are all in the vocabulary is taken unless the probe finds a better one.
+# The first family whose markers are all in the vocabulary is used unless the probe finds a better one.
 FAMILIES: tuple[Family, ...] = tuple(
     Family(name, frozenset(TOKEN.findall(" ".join(own.values()))), PLAIN | own)
     for name, own in (
@@ -114,13 +131,20 @@ FAMILY = {family.name: family for family in FAMILIES}
 
 
 def readable(special_tokens: frozenset[str]) -> list[Family]:
-    """The families whose tokens are all in a vocabulary; the first is the one to take unless the probe finds a better."""
+    """List the families whose tokens are all in a vocabulary; the first is used unless the probe finds a better one."""
     return [family for family in FAMILIES if family.markers <= special_tokens]
 
 
 @dataclass(frozen=True, slots=True)
 class InfillTokens:
-    """The tokens around a gap, and `files`: those before the repository's name and before a file, where it has them."""
+    """The special tokens with which a model marks a gap.
+
+    Attributes:
+        prefix: token before the text that precedes the gap.
+        suffix: token before the text that follows it.
+        middle: token before the missing text.
+        files: tokens before the repository's name and before a file; empty if the vocabulary lacks one of them.
+    """
 
     prefix: str
     suffix: str
@@ -129,7 +153,10 @@ class InfillTokens:
 
 
 def infill_tokens(special_tokens: frozenset[str]) -> InfillTokens | None:
-    """How a vocabulary marks a gap, by the first family that it can read or whose marks it has; None without any."""
+    """Find the tokens with which a vocabulary marks a gap; None if it has none.
+
+    Families that the vocabulary can read are tried before those of which it has only the tokens for gaps.
+    """
     for family in (*readable(special_tokens), *FAMILIES):
         *files, prefix, suffix, middle = TOKEN.findall(family.prompts["fim"]) or [""] * 3
         if {prefix, suffix, middle} <= special_tokens:
@@ -138,16 +165,20 @@ def infill_tokens(special_tokens: frozenset[str]) -> InfillTokens | None:
 
 
 def prompts_for(special_tokens: frozenset[str], template: str) -> dict[str, Family]:
-    """The family whose prompts each view takes: the first that the vocabulary has, or the one named.
+    """Choose the family of each view: the one that is named, or the first that the vocabulary has.
 
-    What `probe` finds replaces it later.
+    Args:
+        special_tokens: special tokens of the model.
+        template: name of a family, `auto` or `probe`; for `probe` the caller replaces the choice by what it measured.
 
     Raises:
-        UserError: no such family, or the vocabulary lacks its tokens.
+        UserError: there is no such family, or the vocabulary lacks its tokens.
     """
-    found = {family.name: family for family in readable(special_tokens)}
+    available = {family.name: family for family in readable(special_tokens)}
     if template in ("auto", "probe"):
-        return dict.fromkeys(VIEWS, next(iter(found.values())))
-    if template not in found:
-        raise UserError(f"`template` cannot be {template!r} for this model", f"its vocabulary has {', '.join(found)}")
-    return dict.fromkeys(VIEWS, found[template])
+        return dict.fromkeys(VIEWS, next(iter(available.values())))
+    if template not in available:
+        raise UserError(
+            f"`template` cannot be {template!r} for this model", f"its vocabulary has {', '.join(available)}"
+        )
+    return dict.fromkeys(VIEWS, available[template])

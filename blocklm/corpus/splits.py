@@ -1,6 +1,7 @@
-"""Which commits teach, which guide the training and which examine: always by time, never at random.
+"""Splits commits into train, validation and test: always by time, never at random.
 
-Random splits cheat: near-duplicates of test text reach a tenth of its bytes where a split by time leaves one percent.
+A random split leaks: near-duplicates of training text make up a tenth of test's bytes, against one percent after a
+split by time.
 """
 
 import random
@@ -17,9 +18,9 @@ GAP_COMMITS, GAP_SECONDS, MAX_GAP_SHARE = 25, 3 * 86_400, 20
 
 @dataclass(frozen=True, slots=True)
 class Cuts:
-    """Places in the landing order; the commits between an end and the next start are the purge gaps.
+    """Positions in the landing order that bound the splits; commits between an end and the next start are purge gaps.
 
-    What shares a place shares a split, the later one where two claim it.
+    Commits that share a position share a split: the later one, where a boundary falls on that position.
     """
 
     train_end: int
@@ -28,7 +29,7 @@ class Cuts:
     test_start: int
 
     def split_of(self, position: int) -> str | None:
-        """The split of a commit that landed there; None in a gap."""
+        """Name the split of a commit that landed at `position`; None in a gap."""
         if position >= self.test_start:
             return "test"
         if position >= self.validation_start:
@@ -37,14 +38,15 @@ class Cuts:
 
 
 def cut_by_time(landings: Sequence[tuple[int, int]], test_commits: int | None) -> Cuts:
-    """Cut the history: the past to train, what follows to validation, the newest to test, a gap before each of the two.
+    """Cut the history into train, validation and test, oldest to newest, with a gap before validation and test.
 
-    Test is a tenth of the commits (at least 40 where a quarter of them allows, at most 500), validation a twentieth, a gap
-    25 commits or what landed within three days, but at most a twentieth. Commits that landed together stay together.
+    Test is a tenth of the commits, at most 500, and at least 40 as long as these are no more than a quarter; validation
+    is a twentieth. A gap is 25 commits, or all within three days if these are more, but at most a twentieth. Commits
+    that landed together stay together.
 
     Args:
-        landings: position and time (seconds) of the landing of each commit that has code to learn from.
-        test_commits: size of test in commits, None to adapt to the repository.
+        landings: landing position and time (seconds) of each commit that has code to learn from.
+        test_commits: size of test in commits; None adapts it to the repository.
 
     Raises:
         UserError: too few commits for three splits.
@@ -72,33 +74,33 @@ def cut_by_time(landings: Sequence[tuple[int, int]], test_commits: int | None) -
 
 
 def _before_gap(order: Sequence[tuple[int, int]], start: int) -> int:
-    """How many of the commits before `start` stay when the gap is taken out."""
+    """Count the commits before `start` that stay when the gap is taken out."""
     recent = sum(order[start][1] - time < GAP_SECONDS for _, time in order[:start])
     gap = min(max(GAP_COMMITS, recent), len(order) // MAX_GAP_SHARE)
     return max(start - gap, 1)
 
 
 def spread_over_commits(commits: list[str], limit: int | None, per_commit: int, seed: int) -> list[int]:
-    """Pick at most `limit` rows so that as many commits as possible are heard, at most `per_commit` times each.
+    """Pick at most `limit` rows from as many commits as possible, at most `per_commit` of each.
 
-    Every commit gives one row before any gives a second: independent commits, not rows of one, narrow an interval.
+    Every commit gives one row before any gives a second: only independent commits narrow a confidence interval.
 
     Args:
-        commits: the commit of each row.
-        limit: how many rows to pick, None for no limit.
-        per_commit: how often one commit may be picked.
-        seed: which of a commit's rows, and which commits if there are more than `limit`.
+        commits: commit of each row.
+        limit: maximum number of rows; None for no limit.
+        per_commit: maximum number of rows of one commit.
+        seed: seed that chooses among a commit's rows, and among commits if there are more than `limit`.
 
     Returns:
-        Indices in their original order.
+        Indices of the picked rows, ascending.
     """
-    chance = random.Random(seed)
+    random_source = random.Random(seed)
     rows_of: dict[str, list[int]] = defaultdict(list)
     for row, commit in enumerate(commits):
         rows_of[commit].append(row)
     for rows in rows_of.values():
-        chance.shuffle(rows)
+        random_source.shuffle(rows)
     rounds = [[rows[turn] for rows in rows_of.values() if turn < len(rows)] for turn in range(per_commit)]
     for turn in rounds:
-        chance.shuffle(turn)
+        random_source.shuffle(turn)
     return sorted([row for turn in rounds for row in turn][:limit])

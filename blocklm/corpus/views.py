@@ -1,7 +1,7 @@
-"""One change becomes many lessons: each view is a pure function from a change to samples with prompt and completion.
+"""Turns one change into samples of several views; each view is a pure function from a change to samples.
 
-`prompts` of a family say how a view reads to a model. Loss is taken on the completion only, and `added` marks which of its
-characters the commit brought, so that the exam scores those alone. What a view has too little text for gives no sample.
+The templates of a prompt family word each view for a model. Loss is taken on the completion only. `added` marks the
+characters of it that the commit added: the exam scores those alone. A change with too little text gives no sample.
 """
 
 import re
@@ -13,7 +13,7 @@ from itertools import groupby
 from blocklm.corpus.prompt_templates import Family, Prompt
 from blocklm.corpus.windows import Line, windows
 
-SPAN_CHARS = 700  # of a text to fill in; longer ones are for the edit view
+SPAN_CHARS = 700  # longest text to fill in; longer ones are left to the edit view
 PREFIX_CHARS, SUFFIX_CHARS = 700, 300
 MIN_SPAN_CHARS = 8  # a closing brace says nothing
 NEXT_LINES = 3
@@ -27,8 +27,13 @@ LETTER = re.compile(r"[^\W_]")
 class Sample:
     """A prompt and its completion.
 
-    `context` holds start and end of what may be cut of the prompt, `added` start, end, start, end … of the added text in the
-    completion.
+    Attributes:
+        id: name derived from commit, path, hunk and view.
+        view: name of the view.
+        prompt: text on which no loss is taken.
+        context: start and end, in characters, of the part of the prompt that may be cut.
+        completion: text to learn or to predict.
+        added: start, end, start, end … in characters, of the added text in the completion.
     """
 
     id: str
@@ -41,7 +46,16 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class HunkText:
-    """One hunk and where it stands; `lines` carry the marks of a unified diff, `number` is its place in the diff."""
+    """One hunk and its place in the history.
+
+    Attributes:
+        repo: name of the repository.
+        commit: id of the commit.
+        path: path of the file.
+        message: message of the commit.
+        number: number of the hunk in the diff of its file, from 0.
+        lines: lines with the marks of a unified diff, without the hunk's header.
+    """
 
     repo: str
     commit: str
@@ -57,7 +71,7 @@ class HunkText:
 
     @property
     def marked(self) -> list[Line]:
-        """Mark and text of each line; remarks on a missing newline are none."""
+        """Mark and text of each line, without remarks on a missing newline."""
         return [(line[0], line[1:]) for line in self.lines if line and line[0] in " +-"]
 
     @property
@@ -67,22 +81,22 @@ class HunkText:
 
 
 def edit(family: Family, hunk: HunkText) -> Iterator[Sample]:
-    """Yield one sample per window: the lines before and what is intended become the lines after.
+    """Yield one sample per window: old lines and the commit's subject give the new lines.
 
-    Applying the windows in order turns the hunk's lines before into those after; none overlaps another's changes.
+    Applying the windows in order turns the hunk's old lines into its new ones; their changes do not overlap.
     """
     for part, window in enumerate(windows(hunk.marked)):
         if any(mark == "+" and text.strip() for mark, text in window):
-            completion, added = _after(window)
+            completion, added = _text_after(window)
             before = "".join(f"{text}\n" for mark, text in window if mark != "+")
             prompt = family.prompt("edit", repo=hunk.repo, path=hunk.path, subject=hunk.subject, context=before)
             yield _sample(hunk, "edit", part, prompt, completion, added)
 
 
 def fim(family: Family, hunk: HunkText) -> Iterator[Sample]:
-    """Yield one sample per run of added lines: what is around it, in the file after the change, gives what is missing."""
+    """Yield one sample per run of added lines: the text around it, in the new file, gives the run."""
     after = [(mark, text) for mark, text in hunk.marked if mark != "-"]
-    for part, (start, end) in enumerate(_runs(after)):
+    for part, (start, end) in enumerate(_added_runs(after)):
         span = _text(after[start:end])
         prefix, suffix = _text(after[:start])[-PREFIX_CHARS:], _text(after[end:])[:SUFFIX_CHARS]
         if len(span.strip()) >= MIN_SPAN_CHARS and len(span) <= SPAN_CHARS and prefix.strip():
@@ -91,24 +105,24 @@ def fim(family: Family, hunk: HunkText) -> Iterator[Sample]:
 
 
 def next_line(family: Family, hunk: HunkText) -> Iterator[Sample]:
-    """Yield one sample per run of added lines: the file up to a line of the run gives the line, or up to three.
+    """Yield one sample per run of added lines: the new file up to a line of the run gives one to three lines.
 
-    Which line, and how many, follows from the sample's name, so that it never changes.
+    The sample's id decides which line and how many, so the choice never changes.
     """
     after = [(mark, text) for mark, text in hunk.marked if mark != "-"]
-    for part, (start, end) in enumerate(_runs(after)):
-        telling = [at for at in range(start, end) if len(after[at][1].strip()) >= MIN_SPAN_CHARS and at]
-        if telling:
-            chance = int(_name(hunk, "next_line", part), 16)
-            at = telling[chance % len(telling)]
-            prefix = _text(after[:at])[-PREFIX_CHARS:]
-            completion = _text(after[at : min(end, at + 1 + chance // 1000 % NEXT_LINES)])
+    for part, (start, end) in enumerate(_added_runs(after)):
+        candidates = [line for line in range(start, end) if len(after[line][1].strip()) >= MIN_SPAN_CHARS and line]
+        if candidates:
+            number = int(_sample_id(hunk, "next_line", part), 16)
+            line = candidates[number % len(candidates)]
+            prefix = _text(after[:line])[-PREFIX_CHARS:]
+            completion = _text(after[line : min(end, line + 1 + number // 1000 % NEXT_LINES)])
             prompt = family.prompt("next_line", repo=hunk.repo, path=hunk.path, context=prefix)
             yield _sample(hunk, "next_line", part, prompt, completion, (0, len(completion)))
 
 
 def diff(family: Family, hunk: HunkText) -> Iterator[Sample]:
-    """Yield one sample per window: what is intended gives the lines as a unified diff marks them."""
+    """Yield one sample per window: the commit's subject gives the lines with the marks of a unified diff."""
     for part, window in enumerate(windows(hunk.marked)):
         if any(mark == "+" and text.strip() for mark, text in window):
             spans: list[int] = []
@@ -131,16 +145,16 @@ OF_HUNK: dict[str, Callable[[Family, HunkText], Iterator[Sample]]] = {
 
 
 def message(family: Family, hunks: Sequence[HunkText]) -> Iterator[Sample]:
-    """Yield the sample of a commit: what it changes, smallest hunks first as far as they fit, gives its subject."""
-    shown, room = [], MESSAGE_DIFF_CHARS
+    """Yield the sample of a commit: its hunks give its subject; the smallest hunks are taken first, as many as fit."""
+    shown, chars_left = [], MESSAGE_DIFF_CHARS
     for hunk in sorted(hunks, key=lambda hunk: len(hunk.diff)):
-        room -= len(hunk.diff) + len(hunk.path)
-        if room < 0:
+        chars_left -= len(hunk.diff) + len(hunk.path)
+        if chars_left < 0:
             break
         shown.append(hunk)
     if shown and shown[0].subject:
         shown.sort(key=lambda hunk: (hunk.path, hunk.number))
-        files = [(path, "".join(hunk.diff for hunk in some)) for path, some in groupby(shown, lambda hunk: hunk.path)]
+        files = [(path, "".join(hunk.diff for hunk in own)) for path, own in groupby(shown, lambda hunk: hunk.path)]
         text = "".join(f"--- {path}\n{diff}" for path, diff in files)
         completion = f"{shown[0].subject}\n"
         prompt = family.prompt("message", repo=shown[0].repo, context=text)
@@ -148,32 +162,32 @@ def message(family: Family, hunks: Sequence[HunkText]) -> Iterator[Sample]:
 
 
 def review(family: Family, hunk: HunkText, fix: HunkText) -> Iterator[Sample]:
-    """Yield the sample of a hunk that a later one repaired: the hunk gives the repair's subject and its lines.
+    """Yield the sample of a hunk that a later one repaired: the hunk gives the repair's subject and changed lines.
 
-    Of a long hunk the beginning is shown: which part was repaired is not asked.
+    Of a long hunk only the first window is shown, whichever part of it was repaired.
     """
     shown = "".join(f"{mark}{text}\n" for mark, text in next(windows(hunk.marked)))
     changed = (f"{mark}{text}\n" for mark, text in fix.marked if mark != " ")
-    repair = "".join(_within(COMMENT_CHARS, changed))
+    repair = "".join(_take_chars(COMMENT_CHARS, changed))
     completion = f"{fix.subject}\n{repair}"
     prompt = family.prompt("review", repo=hunk.repo, path=hunk.path, context=shown)
     yield _sample(hunk, "review", 0, prompt, completion, (0, len(completion)))
 
 
 def snapshot(family: Family, file: HunkText) -> Iterator[Sample]:
-    """Yield one sample per piece of a file as it stood at the cut: what is before gives the piece."""
+    """Yield one sample per piece of a file at the end of training: the text before gives the piece."""
     lines = [(mark, text) for mark, text in file.marked if mark == "+"]
     prefix = ""
     for part, window in enumerate(windows(lines)):
-        completion = _text([line for line in window if line[0] == "+"])  # what is carried has become context
+        completion = _text([line for line in window if line[0] == "+"])  # carried lines count as context
         if LETTER.search(completion):
             prompt = family.prompt("snapshot", repo=file.repo, path=file.path, context=prefix)
             yield _sample(file, "snapshot", part, prompt, completion, (0, len(completion)))
         prefix = completion[-PREFIX_CHARS:]
 
 
-def _after(window: list[Line]) -> tuple[str, tuple[int, ...]]:
-    """The text after the change and the character spans of its added lines, adjoining ones joined."""
+def _text_after(window: list[Line]) -> tuple[str, tuple[int, ...]]:
+    """Build the text after the change, and the character spans of its added lines, adjoining ones joined."""
     spans: list[int] = []
     position, parts = 0, []
     for mark, text in window:
@@ -190,18 +204,18 @@ def _after(window: list[Line]) -> tuple[str, tuple[int, ...]]:
     return "".join(parts), tuple(spans)
 
 
-def _runs(after: list[Line]) -> Iterator[tuple[int, int]]:
-    """Start and end of each run of added lines that says something."""
+def _added_runs(after: list[Line]) -> Iterator[tuple[int, int]]:
+    """Yield start and end of each run of added lines that contains a letter or digit."""
     start = 0
-    for mark, some in groupby(after, key=lambda line: line[0]):
-        end = start + len(list(some))
+    for mark, run in groupby(after, key=lambda line: line[0]):
+        end = start + len(list(run))
         if mark == "+" and any(LETTER.search(text) for _, text in after[start:end]):
             yield start, end
         start = end
 
 
-def _within(chars: int, lines: Iterator[str]) -> Iterator[str]:
-    """The first of the lines, as many as fit."""
+def _take_chars(chars: int, lines: Iterator[str]) -> Iterator[str]:
+    """Yield the first lines, as many as fit into `chars` characters."""
     for line in lines:
         chars -= len(line)
         if chars < 0:
@@ -213,9 +227,9 @@ def _text(lines: Sequence[Line]) -> str:
     return "".join(f"{text}\n" for _, text in lines)
 
 
-def _name(hunk: HunkText, view: str, part: int) -> str:
+def _sample_id(hunk: HunkText, view: str, part: int) -> str:
     return sha1(f"{hunk.commit}|{hunk.path}|{hunk.number}|{part}|{view}".encode()).hexdigest()[:16]
 
 
 def _sample(hunk: HunkText, view: str, part: int, prompt: Prompt, completion: str, added: tuple[int, ...]) -> Sample:
-    return Sample(_name(hunk, view, part), view, prompt.text, prompt.context, completion, added)
+    return Sample(_sample_id(hunk, view, part), view, prompt.text, prompt.context, completion, added)

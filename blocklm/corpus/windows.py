@@ -1,4 +1,4 @@
-"""A hunk cut into windows that a model can read, each opening with the end of the one before."""
+"""Cuts a hunk into windows that a model can read; each begins with the last lines of the one before."""
 
 from collections.abc import Iterator
 
@@ -12,18 +12,18 @@ Line = tuple[str, str]  # its mark in a unified diff, and its text
 
 
 def windows(hunk: list[Line]) -> Iterator[list[Line]]:
-    """Cut a hunk into windows of bounded size; a later one opens with the last lines of the one before as context."""
+    """Cut a hunk into windows of bounded size; each later one begins with the last lines of the one before."""
     start, carried = 0, list[Line]()
     while start < len(hunk):
-        end = _cut(hunk, start)
+        end = _find_end(hunk, start)
         window = carried + hunk[start:end]
         yield window
         carried = [(" ", text) for mark, text in window if mark != "-"][-CARRIED_LINES:]
         start = end
 
 
-def _cut(hunk: list[Line], start: int) -> int:
-    """Where the window that begins at `start` ends: at the last blank line of the second half of its room, if any."""
+def _find_end(hunk: list[Line], start: int) -> int:
+    """Find the end of the window that begins at `start`: the last blank line in its second half, or the size limit."""
     chars, end = 0, start
     while end < len(hunk) and end - start < WINDOW_LINES and chars < WINDOW_CHARS:
         mark, text = hunk[end]
@@ -31,5 +31,7 @@ def _cut(hunk: list[Line], start: int) -> int:
         end += 1
     if end == len(hunk):
         return end
-    blank = [at for at in range(start + (end - start) // 2, end) if hunk[at][0] != "-" and not hunk[at][1].strip()]
+    blank = [
+        line for line in range(start + (end - start) // 2, end) if hunk[line][0] != "-" and not hunk[line][1].strip()
+    ]
     return blank[-1] + 1 if blank else end

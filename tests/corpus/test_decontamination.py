@@ -22,10 +22,10 @@ def mask(*chosen: int) -> np.ndarray:
     ],
 )
 def test_each_line_asked_is_looked_for(taught: list[int], asked: list[int], expected: list[tuple[int, bool]]) -> None:
-    texts, seen = Lines(TEXTS).standing_in(mask(*taught), mask(*asked), min_chars=3)
+    texts, seen = Lines(TEXTS).find_repeated(mask(*taught), mask(*asked), min_chars=3)
     assert list(zip(texts.tolist(), seen.tolist(), strict=True)) == expected
 
 
 def test_no_text_has_no_line() -> None:
-    texts, seen = Lines([]).standing_in(np.empty(0, bool), np.empty(0, bool), 1)
+    texts, seen = Lines([]).find_repeated(np.empty(0, bool), np.empty(0, bool), 1)
     assert (len(texts), len(seen)) == (0, 0)
