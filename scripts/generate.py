@@ -53,7 +53,7 @@ def main() -> None:
     for arm in arms:
         if len(arms) > 1:
             print(f"{arm}:", file=sys.stderr)
-        output = assistant.streamed(request, arm == "base")
+        output = assistant.stream_answer(request, arm == "base")
         if origins is not None and arm == arms[0]:
             for line in describe_attribution(origins.of(request.prompt.text, output.text)):
                 print(printable(line), file=sys.stderr)

@@ -12,6 +12,7 @@ and the same command continues it.
 """
 
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,34 +48,38 @@ def command_line() -> CommandLine:
     return parser
 
 
+def check_arguments(args: Namespace) -> None:
+    """Raise `UserError` if the flags name two changes, or a number is out of range."""
+    if args.staged and args.rev is not None:
+        raise UserError(f"`{args.rev}` and `--staged` are two changes", "give one of them")
+    if args.max_prompt_tokens < 1:
+        raise UserError("`--max_prompt_tokens` must be at least 1", "set `--max_prompt_tokens` to 1 or more")
+    if args.retrieve < 0:
+        raise UserError("`--retrieve` must be at least 0", "set `--retrieve` to 0 or more")
+
+
 def main() -> None:
     """Parse the command line, show the change, answer questions."""
     args = command_line().parse_args()
+    check_arguments(args)
 
     from blocklm.assistant.assistant import Assistant  # heavy
-    from blocklm.assistant.review.reviewer import open_review, opening_lines
+    from blocklm.assistant.review.reviewer import Reviewer, find_transcript, opening_lines, read_change
     from blocklm.assistant.streaming import printable
     from blocklm.models.generation import Decoding
     from blocklm.runs.completed import open_run
 
     run = open_run(args.run_dir, location_keys(args))
     assistant = Assistant(run, Decoding(args.max_new_tokens, args.temperature, args.seed))
-    reviewer = open_review(
-        assistant,
-        args.rev,
-        of_index=args.staged,
-        retrieve=args.retrieve,
-        most=args.max_prompt_tokens,
-        base=args.base,
-        plain=args.plain,
-        anew=args.new,
-    )
+    change = read_change(assistant, None if args.staged else args.rev or "HEAD")
+    transcript = find_transcript(assistant, change, base=args.base, retrieve=args.retrieve, restart=args.new)
+    reviewer = Reviewer(assistant, change, transcript, args.max_prompt_tokens, args.base, args.plain)
     for line in opening_lines(reviewer):
         print(printable(line), file=sys.stderr)
     if args.ask is not None:
         reviewer.ask(args.ask)
         return
-    if not reviewer.session.turns:
+    if not transcript.turns:
         reviewer.comment()
     for question in questions():
         try:

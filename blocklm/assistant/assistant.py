@@ -1,4 +1,4 @@
-"""A finished run at work: requests become prompts, and prompts answers, one streamed to a terminal or many in batches."""
+"""Answers requests with a completed run's model: many in batches, or one streamed to a terminal."""
 
 import logging
 import re
@@ -24,7 +24,7 @@ from blocklm.models.loading import positions, special_tokens
 from blocklm.models.tokenization import encode
 from blocklm.runs.completed import CompletedRun
 
-# Halves of characters: how Python shows bytes that are no UTF-8, and what JSON can escape; tokenizers do not take them.
+# Lone surrogates: how Python represents bytes that are no UTF-8. JSON can escape them, but tokenizers refuse them.
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 if TYPE_CHECKING:
@@ -35,15 +35,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Assistant:
-    """A run's result that answers, or its base.
+    """Answers requests with the model that a run trained, or with its base.
 
     Args:
-        run: that went to its end.
-        decoding: how tokens are chosen, and how many at most.
-        retrieve: pieces of the repository's files that stand before a prompt, as far as there is room.
+        run: a completed run.
+        decoding: how tokens are chosen, and the most tokens of an answer.
+        retrieve: maximum number of pieces of the repository's files put before a prompt; 0 by default.
 
     Raises:
-        UserError: no answer can be given that way.
+        UserError: the decoding is out of range.
     """
 
     run: CompletedRun
@@ -54,19 +54,19 @@ class Assistant:
         if self.decoding.max_new_tokens < 1 or not 0 <= self.decoding.temperature < inf:
             raise UserError(
                 "an answer has at least one token, and is drawn at a temperature of at least 0",
-                "mend `--max_new_tokens` or `--temperature`",
+                "set `--max_new_tokens` to 1 or more, and `--temperature` to 0 or more",
             )
         if not -(2**63) <= self.decoding.seed < 2**64:
-            raise UserError(f"`--seed` {self.decoding.seed} is no number of 64 bits", "give a smaller one")
+            raise UserError(f"`--seed` {self.decoding.seed} is no number of 64 bits", "give a smaller `--seed`")
 
     @cached_property
     def model(self) -> PreTrainedModel:
-        """What the run saved; loaded when first asked."""
+        """The tuned model, in evaluation mode; loaded at first use."""
         return self.run.tuned().eval()
 
     @cached_property
     def prompt_builder(self) -> PromptBuilder:
-        """The run's own prompts."""
+        """The builder of prompts in the templates that the run was trained with."""
         return PromptBuilder(
             {Path(source["path"]): source["name"] for source in self.run.manifest["repository"]["sources"]},
             {view: FAMILY[name] for view, name in self.run.manifest["corpus"]["prompts"].items()},
@@ -81,77 +81,88 @@ class Assistant:
         return FileContext(self.run, self.prompt_builder, self.retrieve)
 
     @property
-    def room(self) -> int:
-        """Tokens that a prompt may have: what the model can read, less what it is to write.
+    def max_prompt_tokens(self) -> int:
+        """Maximum tokens of a prompt: the model's context length less the longest answer.
 
         Raises:
-            UserError: nothing is left.
+            UserError: the longest answer fills the context.
         """
-        reach = positions(self.model.config) or int(self.run.manifest["plan"]["max_length"])
-        if self.decoding.max_new_tokens >= reach:
+        context_length = positions(self.model.config) or int(self.run.manifest["plan"]["max_length"])
+        if self.decoding.max_new_tokens >= context_length:
             raise UserError(
-                f"`--max_new_tokens` {self.decoding.max_new_tokens} leaves no room for a prompt: "
-                f"the model reads {reach} tokens",
-                "give less",
+                f"`--max_new_tokens` {self.decoding.max_new_tokens} leaves no space for a prompt: "
+                f"the model reads {context_length} tokens",
+                f"lower `--max_new_tokens` to at most {context_length - 1}",
             )
-        return reach - self.decoding.max_new_tokens
+        return context_length - self.decoding.max_new_tokens
 
     def tokens(self, requests: Sequence[Request]) -> list[list[int]]:
-        """The token ids of prompts, as in training; what is too long loses the beginning of its context, and is told.
+        """Encode the prompts of requests as in training.
+
+        A prompt that is too long loses the beginning of its context, with a warning.
 
         Raises:
-            UserError: a prompt is empty or no text, or there is no room for what makes it a prompt.
+            UserError: a prompt is empty or no text, or does not fit even without its context.
         """
         for request in requests:
             if SURROGATE.search(request.prompt.text):
-                raise UserError(f"{request.name} holds bytes that are no UTF-8 text", "leave them out")
+                raise UserError(f"{request.name} holds bytes that are no UTF-8 text", "convert the text to UTF-8")
         columns: dict[str, Sequence[Any]] = {
             "prompt": [request.prompt.text for request in requests],
             "context": [request.prompt.context for request in requests],
             "completion": [""] * len(requests),
             "added": [()] * len(requests),
         }
-        found = []
-        rows = encode(columns, self.run.tokenizer, self.room + 1)  # 1 is for EOS
+        prompts = []
+        rows = encode(columns, self.run.tokenizer, self.max_prompt_tokens + 1)  # one more for EOS
         for request, encoded in zip(requests, rows, strict=True):
             if encoded is None:
                 raise UserError(
-                    f"{request.name} is too long for the {self.room} tokens that are left to it",
-                    "shorten what is not its context, or lower `--max_new_tokens`",
+                    f"{request.name} does not fit into {self.max_prompt_tokens} tokens, even without its context",
+                    "shorten the suffix, path or instruction, or lower `--max_new_tokens`",
                 )
             if len(encoded.input_ids) == 1:
                 raise UserError(f"{request.name} is empty", "give some text")
             if encoded.trimmed:
-                logger.warning("%s: its beginning is left out, %d tokens are read", request.name, self.room)
-            found.append(self._with_files(request, encoded.input_ids[:-1]))
-        return found
+                logger.warning(
+                    "%s: its beginning is left out, %d tokens are read", request.name, self.max_prompt_tokens
+                )
+            prompts.append(self._with_files(request, encoded.input_ids[:-1]))
+        return prompts
 
     def _with_files(self, request: Request, ids: list[int]) -> list[int]:
-        """The prompt, after what begins every text and what is retrieved for it."""
+        """Insert retrieved pieces of files between the tokens that begin every text (BOS) and the prompt."""
         if not self.retrieve:
             return ids
         head = len(self.run.tokenizer("").input_ids)
-        room = min(self.run.recipe.exam.exam_context_tokens, self.room - len(ids))
-        return ids[:head] + self._file_context.tokens(request.prompt.text, room) + ids[head:]
+        limit = min(self.run.recipe.exam.exam_context_tokens, self.max_prompt_tokens - len(ids))
+        return ids[:head] + self._file_context.tokens(request.prompt.text, limit) + ids[head:]
 
     def answers(self, requests: Sequence[Request], base: bool = False) -> list[Output]:
-        """Answers to many requests, in batches; of the base model if `base`."""
+        """Answer many requests in batches, with the base model if `base`."""
         tokens, lines = self.tokens(requests), [request.lines for request in requests]
         with base_arm(self.model, self.run.base) if base else nullcontext(self.model) as model:
             return generate(model, self.run.tokenizer, tokens, lines, self.decoding, self.run.source.precision.dtype)
 
-    def streamed(self, request: Request, base: bool = False) -> Output:
-        """The answer to one request, on stdout as it grows; of the base model if `base`."""
-        return self.spoken(self.tokens([request])[0], base, request.lines)
+    def stream_answer(self, request: Request, base: bool = False) -> Output:
+        """Answer one request, with the base model if `base`, and write the answer to stdout as it grows."""
+        return self.stream_continuation(self.tokens([request])[0], base, request.lines)
 
-    def spoken(
+    def stream_continuation(
         self, tokens: Sequence[int], base: bool = False, lines: int | None = None, stops: tuple[str, ...] = ()
     ) -> Output:
-        """What comes after some tokens, as far as `lines` or `stops`, on stdout as it grows; of the base model if `base`."""
+        """Continue a sequence of tokens and write the continuation to stdout as it grows.
+
+        Args:
+            tokens: token ids of the prompt.
+            base: whether the base model answers; False by default.
+            lines: maximum lines of the continuation; None for no limit.
+            stops: texts that end the continuation and are not part of it.
+        """
         tokenizer, dtype = self.run.tokenizer, self.run.source.precision.dtype
-        decoding, shown = replace(self.decoding, stops=stops), Terminal(tokenizer, lines, stops=stops)
+        decoding, terminal = replace(self.decoding, stops=stops), Terminal(tokenizer, lines, stops=stops)
         with base_arm(self.model, self.run.base) if base else nullcontext(self.model) as model:
-            (output,) = generate(model, tokenizer, [tokens], [lines], decoding, dtype, streamer=shown)
+            (output,) = generate(model, tokenizer, [tokens], [lines], decoding, dtype, streamer=terminal)
         if not output.text:
             logger.info("the model has nothing to write here")
         return output

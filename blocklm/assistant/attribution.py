@@ -1,7 +1,7 @@
-"""Where an answer may come from: the training commits that added what is nearest to it, and what it repeats word for word.
+"""Finds where an answer may come from: the nearest training commits, and training text that it repeats verbatim.
 
-Nearest is BM25 (Robertson and Zaragoza 2009) over the parts of identifiers. It is likeness, no proof: what a model writes has
-no single source.
+Nearness is BM25 (Robertson and Zaragoza 2009) over the parts of identifiers. It shows similarity and proves nothing:
+the text of a model has no single source.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,12 +17,20 @@ from blocklm.retrieval.bm25 import WordIndex
 from blocklm.retrieval.verbatim import SPAN
 
 SHOWN = 5
-WHOLE_FILES = "snapshot"  # the view of files as they stood: its samples name no commit that wrote them
+FILE_VIEW = "snapshot"  # its samples are files at the end of training and do not name the commit that wrote them
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A training commit, its subject, and the file of it that is nearest to an answer."""
+    """A training commit that is near to an answer.
+
+    Attributes:
+        commit: id of the commit.
+        day: its date.
+        subject: first line of its message.
+        path: its file that is nearest to the answer.
+        score: BM25 score of the file.
+    """
 
     commit: str
     day: date
@@ -32,20 +40,25 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The nearest commits, and where (commit and path) `SPAN` tokens of the answer in a row stand in a training sample."""
+class Attribution:
+    """The possible origins of an answer.
+
+    Attributes:
+        nearest: nearest commits, the best first.
+        verbatim: commit and path of each training sample that contains `SPAN` consecutive tokens of the answer.
+    """
 
     nearest: Sequence[Origin]
     verbatim: Sequence[tuple[str, str]]
 
 
 class Attributor:
-    """What a model was taught from, to be searched for many answers.
+    """Searches the training samples of a model for the origins of answers.
 
     Args:
-        samples: the training split.
-        tokenizer: of the model.
-        subjects: the subjects of some commits.
+        samples: samples of the training split.
+        tokenizer: tokenizer of the model.
+        subjects: function that maps commit ids to their subjects.
     """
 
     def __init__(
@@ -55,56 +68,59 @@ class Attributor:
         subjects: Callable[[Sequence[str]], Mapping[str, str]],
     ) -> None:
         self._all, self._tokenizer, self._subjects = samples, tokenizer, subjects
-        self._taught = samples.select([at for at, view in enumerate(samples["view"][:]) if view != WHOLE_FILES])
-        self._index = WordIndex.build(_added(self._taught))
+        self._of_commits = samples.select([row for row, view in enumerate(samples["view"][:]) if view != FILE_VIEW])
+        self._index = WordIndex.build(_added_texts(self._of_commits))
 
-    def of(self, prompt: str, answer: str) -> Found:
-        """Search for an answer; what its prompt shows already is no repetition."""
-        return Found(self._nearest(answer), self._verbatim(prompt, answer))
+    def of(self, prompt: str, answer: str) -> Attribution:
+        """Find the origins of an answer; text that the prompt already contains does not count as repetition."""
+        return Attribution(self._nearest(answer), self._verbatim(prompt, answer))
 
     def _nearest(self, answer: str) -> list[Origin]:
-        """The best sample of each of the best commits."""
+        """Find the nearest commits, each with its nearest sample."""
         scores = self._index.scores(answer)
-        commits = self._taught["commit"][:]
+        commits = self._of_commits["commit"][:]
         best: dict[str, int] = {}
-        for at in np.argsort(-scores, kind="stable"):
-            if scores[at] <= 0 or len(best) == SHOWN:
+        for index in np.argsort(-scores, kind="stable"):
+            if scores[index] <= 0 or len(best) == SHOWN:
                 break
-            best.setdefault(commits[at], int(at))
+            best.setdefault(commits[index], int(index))
         subjects = self._subjects(list(best))
-        rows = [(self._taught[at], float(scores[at])) for at in best.values()]
+        rows = [(self._of_commits[index], float(scores[index])) for index in best.values()]
         return [
             Origin(row["commit"], row["commit_time"].date(), subjects.get(row["commit"], ""), row["path"], score)
             for row, score in rows
         ]
 
     def _verbatim(self, prompt: str, answer: str) -> list[tuple[str, str]]:
-        """Texts, not tokens, are compared: the same text may be cut into other tokens elsewhere."""
+        """Find training samples that contain `SPAN` consecutive tokens of the answer.
+
+        Texts are compared rather than tokens, because the same text may be tokenised differently elsewhere.
+        """
         ids = self._tokenizer(answer, add_special_tokens=False).input_ids
-        runs = {self._tokenizer.decode(ids[at : at + SPAN]) for at in range(len(ids) - SPAN + 1)}
-        known = AhoCorasick([run for run in runs if run not in prompt])
-        found: dict[tuple[str, str], None] = {}
+        spans = {self._tokenizer.decode(ids[start : start + SPAN]) for start in range(len(ids) - SPAN + 1)}
+        matcher = AhoCorasick([span for span in spans if span not in prompt])
+        places: dict[tuple[str, str], None] = {}
         for batch in self._all.select_columns(["prompt", "completion", "commit", "path"]).iter(1000):
-            for asked, told, commit, path in zip(*batch.values(), strict=True):
-                if known.find_matches_as_indexes(asked + told):
-                    found[commit, path] = None
-        return list(found)
+            for sample_prompt, completion, commit, path in zip(*batch.values(), strict=True):
+                if matcher.find_matches_as_indexes(sample_prompt + completion):
+                    places[commit, path] = None
+        return list(places)
 
 
-def _added(samples: Dataset) -> Iterator[str]:
-    """What each sample's commit brought, and where."""
+def _added_texts(samples: Dataset) -> Iterator[str]:
+    """Yield the path and the added text of each sample."""
     columns = (samples[name][:] for name in ("path", "completion", "added"))
     for path, text, spans in zip(*columns, strict=True):
         yield "\n".join([path, *(text[start:end] for start, end in zip(spans[::2], spans[1::2], strict=True))])
 
 
-def describe_attribution(found: Found) -> Iterator[str]:
-    """A table of them as a person reads it, and a warning of what is repeated."""
-    near = "nearest commits of the training split (BM25, date, commit, path, subject)"
-    yield near if found.nearest else "no commit of the training split has a word of the answer"
-    for one in found.nearest:
-        yield f"{one.score:8.1f}  {one.day}  {one.commit[:12]}  {one.path}  {one.subject}"
-    if found.verbatim:
-        named = [f"{commit[:12]} {path}" for commit, path in found.verbatim]
-        more = f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
-        yield f"warning: {SPAN} tokens or more in a row stand word for word in {', '.join(named[:SHOWN])}{more}"
+def describe_attribution(attribution: Attribution) -> Iterator[str]:
+    """Yield a table of the nearest commits for a terminal, and a warning about verbatim repetition."""
+    title = "nearest commits of the training split (BM25, date, commit, path, subject)"
+    yield title if attribution.nearest else "no commit of the training split has a word of the answer"
+    for origin in attribution.nearest:
+        yield f"{origin.score:8.1f}  {origin.day}  {origin.commit[:12]}  {origin.path}  {origin.subject}"
+    if attribution.verbatim:
+        places = [f"{commit[:12]} {path}" for commit, path in attribution.verbatim]
+        more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
+        yield f"warning: {SPAN} tokens or more in a row stand word for word in {', '.join(places[:SHOWN])}{more}"

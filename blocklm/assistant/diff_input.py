@@ -1,7 +1,7 @@
-"""A unified diff that somebody gives, as the hunks that a commit of it would teach: without secrets, generated files, moves.
+"""Reads a unified diff from a user as hunks that could be trained on: without secrets, generated files and moves.
 
-Diffs come from git in all its settings (`a/`, `i/`, no prefix; names in quotes), from `diff -u` and from mails: a hunk is
-read by the counts in its header, so that text which looks like a header is none.
+Diffs come from git in all its settings (`a/`, `i/`, no prefix; names in quotes), from `diff -u` and from mails. A hunk
+is read by the line counts in its header, so text that looks like a header is not mistaken for one.
 """
 
 import logging
@@ -19,84 +19,92 @@ from blocklm.mining.redaction import redact
 
 HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
 PREFIX = re.compile(r"[abciow]/")
-UNSAID = "?"  # the subject that is asked for: a message's prompt does not show it
+UNKNOWN_SUBJECT = "?"  # stands for the subject to be written, which the prompt of the view `message` does not show
 
 logger = logging.getLogger(__name__)
 
 
 def pasted_hunks(diff: str, repo: str, limits: FilterLimits) -> list[HunkText]:
-    """The hunks of a diff that a commit would teach; all of them if it would teach none.
+    """Read the hunks of a diff that the filters would keep; all of them if they would keep none.
 
     Args:
-        diff: the text.
-        repo: the repository's name, as prompts say it.
-        limits: what the run did not learn from.
+        diff: text of the diff.
+        repo: name of the repository in prompts.
+        limits: filter limits that the run was mined with.
 
     Raises:
-        UserError: no hunk is in it.
+        UserError: the text has no hunk.
     """
-    files = list(_files(redact([diff])[0].text)) if diff.strip() else []
+    files = list(_split_files(redact([diff])[0].text)) if diff.strip() else []
     if not files:
         raise UserError(
-            "there is no unified diff on stdin", "`git diff --staged | ...` shows what `git add` has taken"
+            "there is no unified diff on stdin",
+            "pipe one in: `git diff --staged | ...` shows what `git add` has taken",
         )
     removed = removed_lines([text for _, text in files])
-    found, left_out = list[HunkText](), list[HunkText]()
+    kept, left_out = list[HunkText](), list[HunkText]()
     for path, text in files:
         change = FileChange(path, path, "modify", 0, None, None, text, text.count("\n+"), text.count("\n-"))
         reason = screen(change, kind_of(path), limits)
         hunks = hunks_of(text)
-        for at, (hunk, why) in enumerate(zip(hunks, screen_hunks(hunks, removed, limits), strict=True)):
-            (left_out if reason or why else found).append(HunkText(repo, "", path, UNSAID, at, hunk.lines))
-    if found and left_out:
-        logger.info("not shown, because such changes were not learned from: %s", _named(left_out))
-    return found or left_out
+        for number, (hunk, why) in enumerate(zip(hunks, screen_hunks(hunks, removed, limits), strict=True)):
+            (left_out if reason or why else kept).append(HunkText(repo, "", path, UNKNOWN_SUBJECT, number, hunk.lines))
+    if kept and left_out:
+        logger.info("not shown, because such changes were not learned from: %s", _list_paths(left_out))
+    return kept or left_out
 
 
-def _named(hunks: list[HunkText]) -> str:
+def _list_paths(hunks: list[HunkText]) -> str:
     return ", ".join(dict.fromkeys(ascii(hunk.path)[1:-1] for hunk in hunks))
 
 
-def _files(diff: str) -> Iterator[tuple[str, str]]:
-    """The path and the hunks of each file that has some."""
+def _split_files(diff: str) -> Iterator[tuple[str, str]]:
+    """Yield path and text of the hunks of each file that has any."""
     lines = diff.split("\n")
-    at, path, hunks = 0, "", list[str]()
-    while at < len(lines):
-        header = HUNK.match(lines[at])
+    index, path, hunks = 0, "", list[str]()
+    while index < len(lines):
+        header = HUNK.match(lines[index])
         if header and path:
-            end = _end(lines, at + 1, *(int(count or 1) for count in header.groups()))
-            hunks += lines[at:end]
-            at = end
-        elif lines[at].startswith("--- ") and "".join(lines[at + 1 : at + 2]).startswith("+++ "):
+            end = _find_hunk_end(lines, index + 1, *(int(count or 1) for count in header.groups()))
+            hunks += lines[index:end]
+            index = end
+        elif lines[index].startswith("--- ") and "".join(lines[index + 1 : index + 2]).startswith("+++ "):
             if hunks:
                 yield path, "\n".join([*hunks, ""])
-            path, hunks = _path(lines[at][4:], lines[at + 1][4:]), []
-            at += 2
+            path, hunks = _choose_path(lines[index][4:], lines[index + 1][4:]), []
+            index += 2
         else:
-            at += 1
+            index += 1
     if hunks:
         yield path, "\n".join([*hunks, ""])
 
 
-def _end(lines: list[str], at: int, before: int, after: int) -> int:
-    """Where a hunk ends that has so many lines of the file before and after, or that was cut off."""
-    while at < len(lines) and (before > 0 or after > 0 or lines[at].startswith("\\")):
-        mark = lines[at][:1]
-        if mark not in " +-\\" or (not mark and at == len(lines) - 1):
+def _find_hunk_end(lines: list[str], index: int, before: int, after: int) -> int:
+    """Find the end of a hunk; it may be cut off before the lines that its header counts.
+
+    Args:
+        lines: lines of the diff.
+        index: index of the hunk's first line after its header.
+        before: lines of the old file that the header counts.
+        after: lines of the new file that the header counts.
+    """
+    while index < len(lines) and (before > 0 or after > 0 or lines[index].startswith("\\")):
+        mark = lines[index][:1]
+        if mark not in " +-\\" or (not mark and index == len(lines) - 1):
             break
         before -= mark in ("", " ", "-")
         after -= mark in ("", " ", "+")
-        at += 1
-    return at
+        index += 1
+    return index
 
 
-def _path(before: str, after: str) -> str:
-    """The path after a change, or before a deletion, without the letters that git puts before both."""
-    old, new = (_plain(name) for name in (before, after))
+def _choose_path(before: str, after: str) -> str:
+    """Choose the path after a change, or before a deletion, without the prefixes (`a/`, `b/`) that git adds."""
+    old, new = (_unquote(name) for name in (before, after))
     path, other = (old, new) if new == "/dev/null" else (new, old)
     same = other == "/dev/null" or (path[0:2] != other[0:2] and PREFIX.match(other))
     return path[2:] if same and PREFIX.match(path) else path
 
 
-def _plain(name: str) -> str:
+def _unquote(name: str) -> str:
     return unquote_path(name.rstrip("\r").partition("\t")[0])

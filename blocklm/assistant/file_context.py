@@ -1,4 +1,4 @@
-"""What stands in the repository now and has most to do with a prompt, given to the model before it, as files read in training."""
+"""Finds the pieces of the repository's present files nearest to a prompt, and words them as files read in training."""
 
 import logging
 from functools import cached_property
@@ -12,22 +12,22 @@ from blocklm.retrieval.parent_files import is_shown, lines_of
 from blocklm.retrieval.search import Hit, Index
 from blocklm.runs.completed import CompletedRun
 
-SPARE = 4  # times as many as wanted, of which some are shown by the prompt
+SPARE = 4  # factor by which more pieces are searched than wanted, because the prompt may already show some
 
 logger = logging.getLogger(__name__)
 
 
 class FileContext:
-    """Searches the files at the head for each prompt.
+    """Searches the files at the head of a run's repositories for each prompt.
 
     Args:
-        run: whose repositories and embeddings are searched.
-        builder: its prompts.
-        count: how many pieces at most.
+        run: the completed run.
+        builder: builder of its prompts.
+        count: maximum number of pieces per prompt.
     """
 
     def __init__(self, run: CompletedRun, builder: PromptBuilder, count: int) -> None:
-        self._run, self._prompt_builder, self._count = run, builder, count
+        self._run, self._builder, self._count = run, builder, count
 
     @cached_property
     def _index(self) -> Index:
@@ -37,15 +37,13 @@ class FileContext:
         return file_index(repositories, changes, limits_of(mining), self._run.recipe.retrieval, place)
 
     def pieces(self, prompt: str) -> list[Hit]:
-        """The pieces of files that are nearest to a prompt and not shown by it, the nearest first."""
+        """Find the pieces of files that are nearest to a prompt and not part of it, the nearest first."""
         shown = lines_of(prompt)
         near = self._index.search(prompt, SPARE * self._count)
         return [hit for hit in near if not is_shown(hit.text, shown)][: self._count]
 
-    def tokens(self, prompt: str, room: int) -> list[int]:
-        """Their tokens, the nearest last; those that do not fit are left out."""
-        near = [hit for hit in self.pieces(prompt) if not self._prompt_builder.broken_by(hit.text)]
+    def tokens(self, prompt: str, limit: int) -> list[int]:
+        """Encode the nearest pieces of files, the nearest last, as many as fit into `limit` tokens."""
+        near = [hit for hit in self.pieces(prompt) if not self._builder.broken_by(hit.text)]
         logger.info("given before it: %s", ", ".join(f"{hit.path}:{hit.line}" for hit in near) or "nothing fits")
-        return fitted(
-            [self._prompt_builder.file(hit.repo, hit.path, hit.text) for hit in near], self._run.tokenizer, room
-        )
+        return fitted([self._builder.file(hit.repo, hit.path, hit.text) for hit in near], self._run.tokenizer, limit)

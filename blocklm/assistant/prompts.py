@@ -1,4 +1,4 @@
-"""What is asked of a tuned model, in the words of the view that taught it."""
+"""Builds the prompts of requests to a tuned model, in the templates of the views that it was trained on."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from blocklm.corpus.views import MESSAGE_DIFF_CHARS, SUFFIX_CHARS, HunkText, mes
 from blocklm.errors import UserError
 from blocklm.mining.filters import FilterLimits
 
-UNNAMED = "untitled"  # a file that nobody named: the prompts of files begin with a path
+UNNAMED = "untitled"  # path of a file without a name: prompts about files begin with a path
 ROWS = 'each line is {"prompt": ...}, {"prefix": ..., "suffix": ...}, {"before": ..., "instruction": ...} or {"diff": ...}'
 
 logger = logging.getLogger(__name__)
@@ -21,7 +21,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A prompt, how many lines of an answer are read (None for all), and how messages call it."""
+    """A prompt and how its answer is read.
+
+    Attributes:
+        prompt: the prompt.
+        lines: maximum lines of the answer; None, the default, for no limit.
+        name: name of the prompt in messages.
+    """
 
     prompt: Prompt
     lines: int | None = None
@@ -30,13 +36,13 @@ class Request:
 
 @dataclass(frozen=True)
 class PromptBuilder:
-    """How a run's questions are worded.
+    """Builds prompts in the templates that a run was trained with.
 
     Args:
-        repositories: names of those it learned from, by their top folder; the first is meant where nothing tells.
-        families: whose prompts each view takes, for the views that it learned.
-        breaking: special tokens of the model, which would break a prompt.
-        limits: what it did not learn from.
+        repositories: names of the run's repositories by their top folder; the first is the default.
+        families: prompt family of each view that the run was trained on.
+        breaking: special tokens of the model, which a text in a prompt must not contain.
+        limits: filter limits that the run was mined with.
     """
 
     repositories: Mapping[Path, str]
@@ -45,48 +51,62 @@ class PromptBuilder:
     limits: FilterLimits
 
     def text(self, text: str) -> Request:
-        """Go on from a text, as it is; if it is too long its beginning goes."""
+        """Ask for the continuation of a text, unchanged; a text that is too long loses its beginning."""
         return Request(Prompt(text, (0, len(text))))
 
     def gap(self, prefix: str, suffix: str, path: str = UNNAMED, root: Path | None = None) -> Request:
-        """Fill the gap between two texts of a file, which are whole lines as in lessons: an end that is missing is added."""
+        """Ask for the text of a gap; a missing line end is added to `prefix` and `suffix`, as in training.
+
+        Args:
+            prefix: text before the gap.
+            suffix: text after the gap.
+            path: path of the file in its repository.
+            root: top folder of the repository; None, the default, for the first.
+
+        Raises:
+            UserError: a text contains a special token, or the run was not trained on the view `fim`.
+        """
         self._check(path, prefix, suffix)
         family, repo = self._family("fim"), self._repo(root)
-        after = suffix if len(suffix) >= SUFFIX_CHARS else _ended(suffix)  # a lesson cuts a longer one anywhere
-        return Request(family.prompt("fim", repo=repo, path=path, context=_ended(prefix), suffix=after))
+        after = suffix if len(suffix) >= SUFFIX_CHARS else _end_line(suffix)  # training cuts longer ones anywhere
+        return Request(family.prompt("fim", repo=repo, path=path, context=_end_line(prefix), suffix=after))
 
     def change(self, before: str, instruction: str, path: str = UNNAMED, root: Path | None = None) -> Request:
-        """Change lines as an instruction, which a lesson words as a commit's subject, says."""
+        """Ask for lines changed by an instruction, worded like a commit's subject; arguments as in `gap`."""
         subject = " ".join(instruction.split())
         self._check(path, before, subject)
         family, repo = self._family("edit"), self._repo(root)
-        return Request(family.prompt("edit", repo=repo, path=path, subject=subject, context=_ended(before)))
+        return Request(family.prompt("edit", repo=repo, path=path, subject=subject, context=_end_line(before)))
 
     def subject(self, diff: str) -> Request:
-        """Say in a line what a diff does."""
+        """Ask for a commit subject that says what a diff does.
+
+        Raises:
+            UserError: there is no hunk to show, or the run was not trained on the view `message`.
+        """
         hunks = self.unbroken(pasted_hunks(diff, self._repo(None), self.limits))
         if not hunks:
-            raise UserError("each hunk of the diff holds a special token of the model", "say yourself what it does")
+            raise UserError("each hunk of the diff holds a special token of the model", "write the subject yourself")
         family = self._family("message")
-        sample = next(message(family, hunks), None) or next(message(family, _beginning(hunks)), None)
+        sample = next(message(family, hunks), None) or next(message(family, _cut_smallest(hunks)), None)
         if sample is not None:
             return Request(Prompt(sample.prompt, sample.context), lines=1)
         raise UserError("the lines of the diff are too long to be shown", "give a smaller change")
 
     def review(self, hunk: HunkText) -> Request:
-        """Say what a later commit will have to mend of a hunk, of which a lesson shows the beginning."""
+        """Ask what a later commit will have to fix in a hunk, of which the first window is shown."""
         sample = next(review(self._family("review"), hunk, fix=replace(hunk, lines=())))
         return Request(Prompt(sample.prompt, sample.context))
 
     def unbroken(self, hunks: Sequence[HunkText]) -> list[HunkText]:
-        """The hunks without a special token of the model."""
+        """Select the hunks without a special token of the model."""
         return [hunk for hunk in hunks if not self.broken_by(hunk.path, hunk.diff)]
 
     def row(self, row: Any) -> Request:
-        """What a line of a batch asks; `path` may name the file, and other keys are the user's own.
+        """Build the request of one line of a batch; `path` may name the file, and other keys are ignored.
 
         Raises:
-            UserError: it asks nothing.
+            UserError: the line is no request.
         """
         given = row if isinstance(row, dict) else {}
         path = given.get("path", UNNAMED)
@@ -96,25 +116,25 @@ class PromptBuilder:
             (("before", "instruction"), partial(self.change, path=path)),
             (("diff",), self.subject),
         ]
-        for keys, ask in forms:
+        for keys, build in forms:
             texts = [given[key] for key in keys if key in given]
             if len(texts) == len(keys) and all(isinstance(text, str) for text in (*texts, path)):
-                return ask(*texts)
+                return build(*texts)
         raise UserError(f"{ascii(row)[:80]} asks nothing", ROWS)
 
     def file(self, repo: str, path: str, text: str) -> str:
-        """Lines of a file as the model reads them in training, to stand before a prompt."""
+        """Word lines of a file as in training, to put before a prompt."""
         return next(iter(self.families.values())).prompt("snapshot", repo=repo, path=path, context=f"{text}\n").text
 
     def broken_by(self, *texts: str) -> str | None:
-        """The first special token that stands in a text and would break a prompt."""
+        """Find the first special token in some texts, which would break a prompt; None if there is none."""
         return next((token for token in sorted(self.breaking) if any(token in text for text in texts)), None)
 
     def _family(self, view: str) -> Family:
         if view not in self.families:
             learned = ", ".join(f"`{name}`" for name in self.families)
             raise UserError(
-                f"the run did not learn the view `{view}`", f"it learned {learned}: see `views` of its recipe"
+                f"the run did not learn the view `{view}`", f"it learned {learned}: train with `{view}` in `views`"
             )
         return self.families[view]
 
@@ -128,21 +148,21 @@ class PromptBuilder:
         if token := self.broken_by(*texts):
             raise UserError(
                 f"the text holds `{token}`, which this model does not read as text",
-                "leave these lines out; `--prompt` alone gives a text to the model as it is",
+                "leave these lines out, or use `--prompt`, which gives a text to the model unchanged",
             )
 
 
-def _ended(text: str) -> str:
+def _end_line(text: str) -> str:
     return f"{text}\n" if text and not text.endswith("\n") else text
 
 
-def _beginning(hunks: Sequence[HunkText]) -> list[HunkText]:
-    """As much of the smallest hunk as a prompt shows; nothing of one whose first line is longer."""
+def _cut_smallest(hunks: Sequence[HunkText]) -> list[HunkText]:
+    """Cut the smallest hunk to the lines that fit into a prompt; returns no hunk if its first line is too long."""
     hunk = min(hunks, key=lambda hunk: len(hunk.diff))
-    room, lines = MESSAGE_DIFF_CHARS - len(hunk.path), list[str]()
+    chars_left, lines = MESSAGE_DIFF_CHARS - len(hunk.path), list[str]()
     for line in hunk.lines:
-        room -= len(line) + 1
-        if room < 0:
+        chars_left -= len(line) + 1
+        if chars_left < 0:
             break
         lines.append(line)
     if not lines:

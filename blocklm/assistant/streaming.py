@@ -1,4 +1,4 @@
-"""An answer on a terminal: as it grows, and with nothing in it that would steer the terminal or hide from the reader."""
+"""Shows an answer on a terminal as it grows; characters that are invisible or control the terminal are escaped."""
 
 import re
 import sys
@@ -10,27 +10,27 @@ from transformers import PreTrainedTokenizerBase, TextStreamer
 
 from blocklm.models.generation import until
 
-# Control characters but line ends and tabs, what turns the direction of text (CVE-2021-42574), line separators that editors
-# disagree on, what has no width, tags, and halves of characters, which cannot be written at all.
-STEERING = re.compile(
+# Control characters except line ends and tabs, characters that change the direction of text (CVE-2021-42574), line
+# separators that editors treat differently, characters without width, tags, and lone surrogates (they cannot be written).
+UNSAFE = re.compile(
     "\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
 
 
 def printable(text: str) -> str:
-    r"""The text with an escape such as `\x1b` for each character that is not to be seen but obeyed."""
-    return STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    r"""Replace each character that is invisible or controls the terminal by an escape such as `\x1b`."""
+    return UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 class Terminal(TextStreamer):
-    """Shows an answer word by word, without its end token; the last line ends.
+    """Shows an answer word by word, without its end token, and ends its last line.
 
     Args:
-        tokenizer: of the model.
-        lines: how many lines are shown; None for all.
-        to: where.
-        stops: texts that end the answer; one with a space inside may be shown in part.
+        tokenizer: tokenizer of the model.
+        lines: maximum lines shown; None, the default, for no limit.
+        to: stream to write to; stdout by default.
+        stops: texts that end the answer; one that contains a space may be shown in part.
     """
 
     def __init__(
@@ -46,20 +46,20 @@ class Terminal(TextStreamer):
         self._last = "\n"
 
     def put(self, value: torch.Tensor) -> None:
-        """Take the prompt, then token after token."""
+        """Receive the prompt first, then one token at a time."""
         if self.next_tokens_are_prompt or int(value.flatten()[-1]) != self._end:
             super().put(value)
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        """Show some of it: what ends with a space or a line's end, or is all that is left."""
+        """Show a finished piece of the answer: one that ends with white space, or the rest at the end."""
         before, self._seen = len(until(self._seen, self._stops)), self._seen + text
-        shown = printable(self._within(until(self._seen, self._stops)[before:]))
+        shown = printable(self._take_lines(until(self._seen, self._stops)[before:]))
         self._last = (self._last + shown)[-1]
         self._to.write(shown + ("\n" if stream_end and self._last != "\n" else ""))
         self._to.flush()
 
-    def _within(self, text: str) -> str:
-        """As much of it as the lines that are left hold."""
+    def _take_lines(self, text: str) -> str:
+        """Cut a text to the number of lines that may still be shown, and count them."""
         if self._left is None:
             return text
         lines = text.split("\n", self._left)

@@ -62,7 +62,7 @@ def test_the_script_says_what_it_gave_and_refuses_it_for_a_diff(taught: Path, la
     assert "given before it: src/lamps.py:1" in done.stderr
     refused = run_in_process("generate.py", taught, "--view", "message", "--retrieve", "1", cwd=taught.parent)
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr.startswith("error: `--retrieve 1` gives nothing here\nhint: ")
+    assert refused.stderr.startswith("error: `--retrieve 1` has no effect here\nhint: ")
 
 
 def test_no_files_to_search_is_told(taught: Path, tmp_path: Path) -> None:

@@ -236,7 +236,7 @@ def test_what_a_model_cannot_read_is_cut_at_its_beginning_and_told(ask: Ask, run
     ("arguments", "stdin", "error"),
     [
         ([], b"", "the prompt is empty"),
-        (["--prompt", "x", "--max_new_tokens", "1024"], b"", "leaves no room for a prompt: the model reads 1024 tokens"),
+        (["--prompt", "x", "--max_new_tokens", "1024"], b"", "leaves no space for a prompt: the model reads 1024 tokens"),
         (["--prompt", "x", "--max_new_tokens", "0"], b"", "at least one token"),
         (["--prompt", "x", "--temperature", "-1"], b"", "at a temperature of at least 0"),
         (["--prompt", "x", "--temperature", "nan"], b"", "at a temperature of at least 0"),
@@ -247,7 +247,7 @@ def test_what_a_model_cannot_read_is_cut_at_its_beginning_and_told(ask: Ask, run
         (["--prompt", "\udcff"], b"", "the prompt holds bytes that are no UTF-8 text"),
         (["--line", "4"], b"", "lines without a file"),
         (["--file", "a.py"], b"", "does not say which lines"),
-        (["--file", "a.py", "--lines", "1-2"], b"", "an edit needs lines and what is to become of them"),
+        (["--file", "a.py", "--lines", "1-2"], b"", "an edit needs lines and an instruction"),
         (["--file", "a.py", "--lines", "ten", "--instruction", "x"], b"", "`--lines ten` names no lines"),
         (["--file", "a.py", "--lines", "2-1", "--instruction", "x"], b"", "ends before it begins"),
         (["--file", "a.py", "--lines", "2-4", "--instruction", "x"], b"", "has 3 lines, and 4 is asked for"),
@@ -338,7 +338,7 @@ def test_more_lines_than_a_lesson_shows_are_told(tmp_path: Path, caplog: pytest.
     region_of(file, 1, 40)
     assert not caplog.records
     assert len(region_of(file, 1, 41).text) == 41 * 6
-    assert "41 lines are more than a lesson showed at once" in caplog.text
+    assert "41 lines are more than a training sample showed at once" in caplog.text
 
 
 STEP = "--- a/src/a.py\n+++ b/src/a.py\n@@ -1,2 +1,3 @@ def a():\n one = 1\n+two = 2\n three = 3\n"

@@ -26,7 +26,7 @@ def test_help_teaches(name: str, tmp_path: Path) -> None:
         ("evaluate.py nowhere --seed 9", "would change what was trained on"),
         ("export.py nowhere --push_to_hub x", "is no name on the hub"),
         ("report.py nowhere", "holds no manifest.json"),
-        ("generate.py nowhere --view message --retrieve 1", "gives nothing here"),
+        ("generate.py nowhere --view message --retrieve 1", "has no effect here"),
         ("review.py nowhere", "is not a complete run"),
         ("benchmark.py exactness --repo nowhere", "does not exist"),
     ],

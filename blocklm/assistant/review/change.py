@@ -1,7 +1,7 @@
-"""The change that is reviewed: of a commit, of a range, or what is staged; without secrets, generated files and moves.
+"""Reads the change to review: a commit, a range, or the staged changes; without secrets, generated files and moves.
 
-It is read from a sterile repository that borrows the objects. What is staged stands in the index, of which a copy is read
-there: the work tree, and what config and attributes name for it, is never looked at.
+Git runs in an isolated repository that borrows the objects of the user's. Staged changes are read from a copy of the
+index there: the work tree, and programs that config and attributes name for it, are never used.
 """
 
 import shutil
@@ -24,13 +24,21 @@ PATCH = (
     "-r", "-M", "-p", "--full-index", "--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/",
 )  # fmt: skip
 INDEX = ("rev-parse", "--path-format=absolute", "--git-path", "index")
-MAX_CHARS = 8_000_000  # of a diff that is searched for secrets
-SUBJECTS = 5  # of a range
+MAX_CHARS = 8_000_000  # longest diff that is searched for secrets
+SUBJECTS = 5  # most commits of a range whose subjects are shown
 
 
 @dataclass(frozen=True, slots=True)
 class ReviewedChange:
-    """A change; `name` says which, and `commits` are those that it holds: none if it is staged."""
+    """A change under review.
+
+    Attributes:
+        repo: name of the repository.
+        name: name of the change: a short commit id, a range of two, or `staged`.
+        subject: subjects of its commits; empty if it is staged.
+        hunks: its hunks.
+        commits: ids of its commits; none if it is staged.
+    """
 
     repo: str
     name: str
@@ -40,35 +48,40 @@ class ReviewedChange:
 
     @property
     def digest(self) -> str:
-        """Of all that is shown of it."""
+        """SHA-256 of everything that is shown of the change."""
         texts = (self.subject, *(f"{hunk.path}\n{hunk.diff}" for hunk in self.hunks))
         return sha256("\0".join(texts).encode("utf-8", "replace")).hexdigest()
 
 
-def committed(
+def read_committed_change(
     repositories: Sequence[Repository], rev: str, limits: FilterLimits, context_lines: int
 ) -> ReviewedChange:
-    """What a commit changes, of a merge what it brought to its first parent; or what `main..topic` did since it left `main`.
+    """Read the change of a commit, or of a range since its ends parted.
+
+    A commit is compared with its first parent, so the change of a merge is all that it brought. A range such as
+    `main..topic` is the change of `topic` since it left `main`.
 
     Args:
-        repositories: the first that has it is meant.
-        rev: as git names it.
-        limits: what is not shown, because it was not learned from.
-        context_lines: around each change.
+        repositories: repositories to search; the first that has the commit is used.
+        rev: commit or range, as git names it.
+        limits: filter limits that the run was mined with; what they drop is not shown.
+        context_lines: unchanged lines shown around each change.
 
     Raises:
-        UserError: there is no such commit, or no text in its diff.
+        UserError: there is no such commit, or its diff has no text.
     """
     first, dots, last = rev.replace("...", "..").partition("..")
     for repository in repositories:
-        tip = _resolved(repository, last or "HEAD" if dots else rev)
-        base = _common(repository, first or "HEAD", tip) if dots else _parent(repository, tip)
+        tip = _resolve(repository, last or "HEAD" if dots else rev)
+        base = _merge_base(repository, first or "HEAD", tip) if dots else _first_parent(repository, tip)
         if tip and base:
             break
     else:
         places = ", ".join(str(repository.path) for repository in repositories)
-        what = "no two commits with a common past" if dots else "no commit"
-        raise UserError(f"`{rev}` names {what} in {places}", "`git log --oneline` lists them; `--repo` says where")
+        missing = "no two commits with a common ancestor" if dots else "no commit"
+        raise UserError(
+            f"`{rev}` names {missing} in {places}", "name one that `git log --oneline` lists, or set `--repo`"
+        )
     name = f"{base[:12]}..{tip[:12]}" if dots else tip[:12]
     with isolated_repository(repository.git_dir, repository.shallow) as environment:
         excluded = [] if base == EMPTY_TREE else [f"^{base}"]
@@ -80,52 +93,57 @@ def committed(
     return ReviewedChange(repository.name, name, "; ".join(filter(None, subjects)), hunks, tuple(commits))
 
 
-def staged(repositories: Sequence[Repository], limits: FilterLimits, context_lines: int) -> ReviewedChange:
-    """What `git add` has taken, in the repository that we stand in, or else in the first.
+def read_staged_change(repositories: Sequence[Repository], limits: FilterLimits, context_lines: int) -> ReviewedChange:
+    """Read the staged changes of the repository that contains the working directory, or else of the first.
+
+    Args:
+        repositories: repositories of the run.
+        limits: filter limits that the run was mined with; what they drop is not shown.
+        context_lines: unchanged lines shown around each change.
 
     Raises:
-        UserError: nothing of text is staged, or the index cannot be read.
+        UserError: no text is staged, or the index cannot be read.
     """
     here = Path.cwd()
-    within = (one for one in repositories if one.path == here or one.path in here.parents)
-    repository = next(within, repositories[0])
-    head = _resolved(repository, "HEAD")
+    around = (repository for repository in repositories if here.is_relative_to(repository.path))
+    repository = next(around, repositories[0])
+    head = _resolve(repository, "HEAD")
     assert head is not None, "a repository without commits was refused when it was opened"
     index = Path((git_output(repository.path, *INDEX) or "").removesuffix("\n"))
     if not index.is_file():
         raise UserError(f"{repository.path} has no index: nothing is staged there", "name a commit, or check one out")
     with isolated_repository(repository.git_dir, repository.shallow) as environment:
-        # Beside a split index stands the one that most of it is in; git itself, asked for its name, runs a monitor of files.
+        # A split index is stored in two files. Git is not asked for the second's name: it would start a file monitor.
         for source in (index, *index.parent.glob("sharedindex.*")):
             shutil.copyfile(source, Path(environment["GIT_DIR"]) / source.name)
         diff = _output(environment, "diff-index", "--cached", *PATCH, f"-U{context_lines}", head)
-    hint = "`git add` what is to be reviewed, or name a commit"
+    hint = "run `git add` on the files to review, or name a commit"
     hunks = _hunks(diff, repository.name, limits, f"no change of text is staged in {repository.path}", hint)
     return ReviewedChange(repository.name, "staged", "", hunks)
 
 
-def _resolved(repository: Repository, rev: str) -> str | None:
-    """The commit's full name."""
-    found = git_output(repository.path, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}")
-    sha = (found or "").strip()
+def _resolve(repository: Repository, rev: str) -> str | None:
+    """Find the full id of a commit; None if there is none of that name."""
+    output = git_output(repository.path, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}")
+    sha = (output or "").strip()
     return sha if COMMIT.fullmatch(sha) else None
 
 
-def _common(repository: Repository, rev: str, tip: str | None) -> str | None:
-    """Where the way to `tip` leaves that to another commit."""
-    other = _resolved(repository, rev)
-    found = git_output(repository.path, "merge-base", other, tip) if other and tip else None
-    return (found or "").split("\n")[0] or None
+def _merge_base(repository: Repository, rev: str, tip: str | None) -> str | None:
+    """Find the newest common ancestor of two commits; None if there is none."""
+    other = _resolve(repository, rev)
+    output = git_output(repository.path, "merge-base", other, tip) if other and tip else None
+    return (output or "").split("\n")[0] or None
 
 
-def _parent(repository: Repository, sha: str | None) -> str | None:
-    """What a commit is compared with."""
+def _first_parent(repository: Repository, sha: str | None) -> str | None:
+    """Find the tree or commit that a commit is compared with: its first parent, or the empty tree."""
     if sha is None:
         return None
     if sha in repository.shallow:
         raise UserError(
             f"{sha[:12]} is where this shallow clone of {repository.path} begins: what it changed is not here",
-            "`git fetch --unshallow`, or name a later commit",
+            "run `git fetch --unshallow`, or name a later commit",
         )
     with isolated_repository(repository.git_dir, repository.shallow) as environment:
         parents = _output(environment, "rev-list", "--parents", "--max-count=1", sha).split()[1:]
@@ -148,5 +166,5 @@ def _hunks(diff: str, repo: str, limits: FilterLimits, error: str, hint: str) ->
 def _output(environment: dict[str, str], *arguments: str) -> str:
     done = run_git(environment, *arguments)
     if done.returncode != 0:
-        raise UserError(f"the change cannot be read: {failure_of(done)}", "`git fsck` says what is damaged")
+        raise UserError(f"the change cannot be read: {failure_of(done)}", "run `git fsck` to see what is damaged")
     return done.stdout.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

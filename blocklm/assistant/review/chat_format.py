@@ -1,4 +1,4 @@
-"""How a conversation is written for a model: in its own chat template, or under headings where it has none."""
+"""Writes a conversation for a model: in its own chat template, or under headings if it has none."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A question and its answer; `ended` if the model said itself that this is all."""
+    """A question and its answer; `ended` if the model ended the answer itself."""
 
     question: str
     answer: str
@@ -18,18 +18,25 @@ class Turn:
 
 
 class ChatFormat(Protocol):
-    """How turns become one text."""
+    """A way to write turns as one text."""
 
     @property
     def stops(self) -> tuple[str, ...]:
-        """What comes after an answer in that text: there a model has said all it has to say."""
+        """Texts that follow an answer, at which the model is stopped."""
 
     def tokens(self, system: str, opening: str, turns: Sequence[Turn], question: str) -> list[int]:
-        """Everything up to where the answer to `question` begins; `opening` is what all is about."""
+        """Encode the conversation up to the answer to `question`.
+
+        Args:
+            system: instruction to the model.
+            opening: text that the conversation is about.
+            turns: earlier turns.
+            question: question to be answered.
+        """
 
 
 class Headings:
-    """Sections under headings, which every model knows that has read Markdown."""
+    """Sections under Markdown headings, for models without a chat template."""
 
     stops = ("\n###",)
 
@@ -37,11 +44,11 @@ class Headings:
         self._tokenizer = tokenizer
 
     def tokens(self, system: str, opening: str, turns: Sequence[Turn], question: str) -> list[int]:
-        """Everything up to where the answer to `question` begins."""
-        said = "".join(f"### Question\n{turn.question}\n### Comment\n{turn.answer.strip()}\n" for turn in turns)
-        text = f"{system}\n\n{opening}\n{said}### Question\n{question}\n### Comment\n"
+        """Encode the conversation up to the answer to `question`."""
+        earlier = "".join(f"### Question\n{turn.question}\n### Comment\n{turn.answer.strip()}\n" for turn in turns)
+        text = f"{system}\n\n{opening}\n{earlier}### Question\n{question}\n### Comment\n"
         start: list[int] = self._tokenizer("").input_ids  # BOS where the model expects one
-        return start + _ids(self._tokenizer, text)
+        return start + _encode(self._tokenizer, text)
 
 
 class Chat:
@@ -49,30 +56,30 @@ class Chat:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
-        mark = "ANSWER"
-        ended = self._text([_message("user", "?"), _message("assistant", mark)], answering=False)
-        end = ended.rpartition(mark)[2].strip()
+        marker = "ANSWER"
+        text = self._text([_message("user", "?"), _message("assistant", marker)], answering=False)
+        end = text.rpartition(marker)[2].strip()
         self.stops = (end,) if end else ()
 
     def tokens(self, system: str, opening: str, turns: Sequence[Turn], question: str) -> list[int]:
-        """Everything up to where the answer to `question` begins."""
+        """Encode the conversation up to the answer to `question`."""
         first, *later = [*(turn.question for turn in turns), question]
         messages = [_message("user", f"{opening}\n{first}")]
-        for turn, asked in zip(turns, later, strict=True):
-            messages += [_message("assistant", turn.answer.strip()), _message("user", asked)]
+        for turn, following in zip(turns, later, strict=True):
+            messages += [_message("assistant", turn.answer.strip()), _message("user", following)]
         try:
             text = self._text([_message("system", system), *messages])
-        except TemplateError:  # some templates know no such role
+        except TemplateError:  # some templates have no system role
             messages[0] = _message("user", f"{system}\n\n{opening}\n{first}")
             text = self._text(messages)
-        return _ids(self._tokenizer, text)
+        return _encode(self._tokenizer, text)
 
     def _text(self, messages: list[dict[str, str]], answering: bool = True) -> str:
         return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answering))
 
 
 def chat_format(tokenizer: PreTrainedTokenizerBase, plain: bool = False) -> ChatFormat:
-    """The form that a model was taught; headings if it was taught none, or if `plain`."""
+    """Choose the model's chat template; headings if it has none, or if `plain`."""
     return Headings(tokenizer) if plain or not tokenizer.chat_template else Chat(tokenizer)
 
 
@@ -80,6 +87,6 @@ def _message(role: str, content: str) -> dict[str, str]:
     return {"role": role, "content": content}
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
     return ids

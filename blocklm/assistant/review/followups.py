@@ -1,4 +1,4 @@
-"""What followed a past commit: later ones that repaired lines of it, or took it back."""
+"""Finds what followed a past commit: later commits that repaired lines of it or reverted it."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ FIXED, REVERTED = "fixed", "reverted"
 
 @dataclass(frozen=True, slots=True)
 class Followup:
-    """A later commit that says something of an earlier one: `kind` is `fixed` or `reverted`."""
+    """A later commit that repaired or reverted an earlier one; `kind` is `fixed` or `reverted`."""
 
     kind: str
     commit: str
@@ -29,29 +29,29 @@ class Followup:
 
 
 def followups_of(changes: Dataset, commits: Sequence[str], before: int | None = None) -> dict[str, list[Followup]]:
-    """What followed each of some commits, oldest first; only what touched the same files is read.
+    """Find what followed each of some commits, oldest first; of the history only changes to the same files are read.
 
     Args:
-        changes: the changes dataset.
-        commits: those that are asked about.
-        before: only what stands before this place in the history is known; None for all.
+        changes: changes dataset.
+        commits: ids of the commits.
+        before: position in the history before which a follow-up must be; None, the default, for no limit.
     """
     table = changes.data.table
     if before is not None:
         table = table.filter(pc.less(table["seq"], before))
-    found: defaultdict[str, dict[str, Followup]] = defaultdict(dict)
-    later = [*_repaired(table, commits), *_reverted(table, commits)]
-    for _, commit, followup in sorted(later, key=lambda one: one[0]):
-        found[commit].setdefault(followup.commit, followup)
-    return {commit: list(some.values()) for commit, some in found.items()}
+    by_commit: defaultdict[str, dict[str, Followup]] = defaultdict(dict)
+    later = [*_find_repairs(table, commits), *_find_reverts(table, commits)]
+    for _, commit, followup in sorted(later, key=lambda row: row[0]):
+        by_commit[commit].setdefault(followup.commit, followup)
+    return {commit: list(followups.values()) for commit, followups in by_commit.items()}
 
 
-def _repaired(table: pa.Table, commits: Sequence[str]) -> Iterator[tuple[int, str, Followup]]:
-    """Place of the repair, the repaired commit, and the repair."""
+def _find_repairs(table: pa.Table, commits: Sequence[str]) -> Iterator[tuple[int, str, Followup]]:
+    """Yield the position of each repair in the history, the repaired commit, and the repair."""
     landed = landing_times(table)
     kept = pc.is_null(table["drop_reason"])
-    asked = table.filter(pc.and_(kept, _is_one_of(table["commit"], commits)))
-    rows = pc.indices_nonzero(pc.and_(kept, _is_one_of(table["path"], asked["path"].unique().to_pylist())))
+    own = table.filter(pc.and_(kept, _is_one_of(table["commit"], commits)))
+    rows = pc.indices_nonzero(pc.and_(kept, _is_one_of(table["path"], own["path"].unique().to_pylist())))
     repairs, owners, wanted = FixLinker(), list[str](), set(commits)
     for change in table.take(rows).to_pylist():
         file, day = f"{change['repo']}/{change['path']}", landed[change["seq"]] / DAY
@@ -64,7 +64,7 @@ def _repaired(table: pa.Table, commits: Sequence[str]) -> Iterator[tuple[int, st
                     yield change["seq"], owners[origin], _followup(FIXED, change)
 
 
-def _reverted(table: pa.Table, commits: Sequence[str]) -> Iterator[tuple[int, str, Followup]]:
+def _find_reverts(table: pa.Table, commits: Sequence[str]) -> Iterator[tuple[int, str, Followup]]:
     for change in table.filter(pc.match_substring(table["message"], "This reverts commit")).to_pylist():
         for name in REVERTED_COMMIT.findall(change["message"]):
             for commit in (sha for sha in commits if sha.startswith(name)):

@@ -1,4 +1,4 @@
-"""The past changes that are nearest to one under review, and what followed them."""
+"""Finds the past changes nearest to the one under review, and what followed them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,12 +12,22 @@ from datasets import Dataset
 from blocklm.assistant.review.change import ReviewedChange
 from blocklm.assistant.review.followups import Followup, followups_of
 
-ASKED_CHARS = 1000  # of a change: what tells most of it stands at its beginning
+QUERY_CHARS = 1000  # length of a query: the beginning of a change says most about it
 
 
 @dataclass(frozen=True, slots=True)
 class PastChange:
-    """A commit, the file change of it that is nearest with the share of the question's words that it has, and what followed."""
+    """A past commit that is near to the change under review.
+
+    Attributes:
+        commit: id of the commit.
+        day: its date.
+        subject: first line of its message.
+        path: its file that is nearest.
+        text: diff of that file.
+        words: share of the query's words that the file change contains, from 0 to 1.
+        followups: later commits that repaired or reverted it.
+    """
 
     commit: str
     day: date
@@ -32,40 +42,42 @@ class Search(Protocol):
     """An index over past changes."""
 
     def __call__(self, question: str, count: int, before: int | None) -> Sequence[PastChange]:
-        """The nearest commits before a place in the history."""
+        """Find the nearest commits before a position in the history; `before` is None for no limit."""
 
 
 def past_changes(change: ReviewedChange, changes: Dataset, search: Search, count: int) -> list[PastChange]:
-    """What was known when the change was made: nothing that came later is found, and no later fix.
+    """Find the past changes nearest to a change, and their follow-ups, as known when the change was made.
+
+    Neither commits nor fixes that came later are found.
 
     Args:
-        change: under review.
-        changes: the changes dataset.
-        search: finds the nearest.
-        count: how many.
+        change: change under review.
+        changes: changes dataset.
+        search: index over past changes.
+        count: maximum number of past changes.
     """
-    before = _place(change, changes)
-    found = search(_question(change), count, before)
-    followed = followups_of(changes, [one.commit for one in found], before)
-    return [replace(one, followups=followed.get(one.commit, ())) for one in found]
+    before = _first_position(change, changes)
+    nearest = search(_query(change), count, before)
+    followups = followups_of(changes, [past.commit for past in nearest], before)
+    return [replace(past, followups=followups.get(past.commit, ())) for past in nearest]
 
 
 def past_change(row: Mapping[str, Any]) -> PastChange:
-    """One as `dataclasses.asdict` and JSON wrote it."""
-    then = [Followup(**one | {"day": date.fromisoformat(one["day"])}) for one in row["followups"]]
-    return PastChange(**{**row, "day": date.fromisoformat(row["day"]), "followups": then})
+    """Rebuild a past change from a row that `dataclasses.asdict` and JSON wrote."""
+    followups = [Followup(**fields | {"day": date.fromisoformat(fields["day"])}) for fields in row["followups"]]
+    return PastChange(**{**row, "day": date.fromisoformat(row["day"]), "followups": followups})
 
 
-def _place(change: ReviewedChange, changes: Dataset) -> int | None:
-    """Where the history that the change begins from ends; None if that is all of what was mined."""
+def _first_position(change: ReviewedChange, changes: Dataset) -> int | None:
+    """Find the position of the change's first commit in the history; None if none of its commits was mined."""
     table = changes.data.table
     own = table.filter(pc.is_in(table["commit"], value_set=pa.array(change.commits, pa.string())))
-    place: int | None = pc.min(own["seq"]).as_py()
-    return place
+    position: int | None = pc.min(own["seq"]).as_py()
+    return position
 
 
-def _question(change: ReviewedChange) -> str:
-    """Its subject, its paths, and what it changes."""
+def _query(change: ReviewedChange) -> str:
+    """Join subject, paths and changed lines of a change to a search query."""
     paths = dict.fromkeys(hunk.path for hunk in change.hunks)
     lines = (text for hunk in change.hunks for mark, text in hunk.marked if mark != " ")
-    return "\n".join(filter(None, (change.subject, *paths, *lines)))[:ASKED_CHARS]
+    return "\n".join(filter(None, (change.subject, *paths, *lines)))[:QUERY_CHARS]

@@ -1,4 +1,4 @@
-"""A run's model at a conversation about a change: what it is asked, in which form, and what is kept of it."""
+"""Reviews a change with a run's model: reads the change, asks the model, and stores each turn."""
 
 import logging
 from collections import Counter
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from blocklm.assistant.assistant import Assistant
 from blocklm.assistant.prompts import PromptBuilder
-from blocklm.assistant.review.change import ReviewedChange, committed, staged
+from blocklm.assistant.review.change import ReviewedChange, read_committed_change, read_staged_change
 from blocklm.assistant.review.chat_format import ChatFormat, Headings, Turn, chat_format
 from blocklm.assistant.review.past_changes import PastChange, past_changes
 from blocklm.assistant.review.prompt import Conversation
@@ -27,56 +27,58 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Reviewer:
-    """Answers questions about a change, on stdout as it writes, and keeps each turn.
+    """Answers questions about a change on stdout, and stores each turn.
 
     Args:
         assistant: the run's model.
-        change: under review, readable to the model.
-        session: where turns are kept.
-        most: tokens of a prompt at most.
-        base: whether the base model answers.
-        plain: whether headings are used although the model has a chat template.
+        change: change under review, without special tokens of the model.
+        transcript: conversation so far.
+        max_prompt_tokens: maximum tokens of a prompt.
+        base: whether the base model answers; False by default.
+        plain: whether headings are used even if the model has a chat template; False by default.
     """
 
     assistant: Assistant
     change: ReviewedChange
-    session: Transcript
-    most: int
+    transcript: Transcript
+    max_prompt_tokens: int
     base: bool = False
     plain: bool = False
 
     def comment(self) -> None:
-        """The first turn, which nobody has to ask for.
+        """Let the model comment on the change: the first turn, without a question from the user.
 
-        Under headings a model that learned the view `review` is asked as its lessons ask: of one hunk, what a later commit
-        will have to mend.
+        Under headings, a tuned model that was trained on the view `review` gets the prompt of that view instead: what a
+        later commit will have to fix in one hunk.
         """
         builder = self.assistant.prompt_builder
         if isinstance(self._form, Headings) and not self.base and "review" in builder.families:
             hunk = max(self.change.hunks, key=lambda hunk: sum(mark == "+" for mark, _ in hunk.marked))
             logger.info(
-                "asked as a lesson of `review` asks, about the hunk that adds most: %s", ascii(hunk.path)[1:-1]
+                "the prompt is that of the view `review`, about the hunk that adds most: %s", ascii(hunk.path)[1:-1]
             )
             self._answer(FIRST_QUESTION, self.assistant.tokens([builder.review(hunk)])[0])
         else:
             self.ask(FIRST_QUESTION)
 
     def ask(self, question: str) -> None:
-        """One turn.
+        """Answer a question about the change.
 
         Raises:
-            UserError: the question cannot be put to this model.
+            UserError: the question contains a special token, or is too long.
         """
-        asked = redact([question])[0].text
-        if token := self.assistant.prompt_builder.broken_by(asked):
-            raise UserError(f"the question holds `{token}`, which this model does not read as text", "leave it out")
-        self._answer(asked, self._conversation.prompt(self.session.turns, asked))
+        redacted = redact([question])[0].text
+        if token := self.assistant.prompt_builder.broken_by(redacted):
+            raise UserError(
+                f"the question holds `{token}`, which this model does not read as text", "ask without that token"
+            )
+        self._answer(redacted, self._conversation.prompt(self.transcript.turns, redacted))
 
     def _answer(self, question: str, tokens: Sequence[int]) -> None:
-        """Let the model write until it has said all, or goes on to speak for another."""
+        """Let the model write until it ends its answer or begins the next speaker's turn, and store the turn."""
         stops = (*self._form.stops, *sorted(self.assistant.prompt_builder.breaking))
-        output = self.assistant.spoken(tokens, self.base, stops=stops)
-        self.session.add(Turn(question, output.text, output.ended))
+        output = self.assistant.stream_continuation(tokens, self.base, stops=stops)
+        self.transcript.add(Turn(question, output.text, output.ended))
 
     @cached_property
     def _form(self) -> ChatFormat:
@@ -84,113 +86,101 @@ class Reviewer:
 
     @cached_property
     def _conversation(self) -> Conversation:
-        room = min(self.assistant.room, self.most)
-        return Conversation(self.assistant.run.tokenizer, self._form, self.change, self.session.past, room)
+        limit = min(self.assistant.max_prompt_tokens, self.max_prompt_tokens)
+        return Conversation(self.assistant.run.tokenizer, self._form, self.change, self.transcript.past, limit)
 
 
-def who_answers(run: CompletedRun, base: bool) -> str:
-    """A name of the model that is another once the model is."""
+def model_name(run: CompletedRun, base: bool) -> str:
+    """Name the model that answers; tuned models are named by their weights, so another model has another name."""
     if base:
         return f"base {Path(run.source.name).name}"
     weights = [file["sha256"] for file in run.manifest["artifacts"] if file["path"].endswith(".safetensors")]
     return f"tuned {sha256(''.join(weights).encode()).hexdigest()[:12]}"
 
 
-def readable(change: ReviewedChange, builder: PromptBuilder) -> ReviewedChange:
-    """The change without hunks that hold a special token of the model, which would break a prompt.
+def drop_unreadable_hunks(change: ReviewedChange, builder: PromptBuilder) -> ReviewedChange:
+    """Remove the hunks that contain a special token of the model, which would break a prompt.
 
     Raises:
-        UserError: nothing is left of it.
+        UserError: no hunk is left.
     """
     hunks = tuple(builder.unbroken(change.hunks))
     if not hunks:
         raise UserError(
-            "each hunk of the change holds a special token of the model", "it cannot be shown to this model"
+            "each hunk of the change holds a special token of the model", "name another commit, or another run"
         )
     if len(hunks) < len(change.hunks):
         logger.info("not shown: %d hunks that hold a special token of the model", len(change.hunks) - len(hunks))
     return replace(change, hunks=hunks, subject="" if builder.broken_by(change.subject) else change.subject)
 
 
-def readable_past(past: Sequence[PastChange], builder: PromptBuilder) -> list[PastChange]:
-    """The past changes without such that hold a special token of the model."""
-    said = [
-        (one, " ".join([one.subject, one.path, one.text, *(then.subject for then in one.followups)])) for one in past
-    ]
-    return [one for one, text in said if not builder.broken_by(text)]
-
-
-def open_review(
-    assistant: Assistant,
-    rev: str | None,
-    *,
-    of_index: bool = False,
-    retrieve: int = 0,
-    most: int,
-    base: bool = False,
-    plain: bool = False,
-    anew: bool = False,
-) -> Reviewer:
-    """Open the conversation about a change.
+def read_change(assistant: Assistant, rev: str | None) -> ReviewedChange:
+    """Read the change to review, without hunks that this model cannot read.
 
     Args:
         assistant: the run's model.
-        rev: a commit or a range; None for HEAD.
-        of_index: what is staged is meant instead.
-        retrieve: how many past changes are looked for, if it begins.
-        most: tokens of a prompt at most.
-        base: whether the base model answers.
-        plain: whether a chat template is not used.
-        anew: to let go of what was said.
+        rev: a commit or a range; None for the staged changes.
 
     Raises:
-        UserError: there is no such change, or the conversation that is kept is about another.
+        UserError: there is no such change, or nothing of it can be shown.
     """
-    if of_index and rev is not None:
-        raise UserError(f"`{rev}` and `--staged` are two changes", "give one of them")
-    if most < 1 or retrieve < 0:
-        raise UserError("`--max_prompt_tokens` must be at least 1 and `--retrieve` at least 0", "mend it")
-    run, builder = assistant.run, assistant.prompt_builder
+    run, limits = assistant.run, assistant.prompt_builder.limits
     context = run.recipe.mining.context_lines
-    whole = (
-        staged(run.repositories, builder.limits, context)
-        if of_index
-        else committed(run.repositories, rev or "HEAD", builder.limits, context)
-    )
-    change = readable(whole, builder)
-    about = {"change": f"{change.repo} {change.name}", "diff": change.digest, "model": who_answers(run, base)}
+    if rev is None:
+        change = read_staged_change(run.repositories, limits, context)
+    else:
+        change = read_committed_change(run.repositories, rev, limits, context)
+    return drop_unreadable_hunks(change, assistant.prompt_builder)
+
+
+def find_transcript(
+    assistant: Assistant, change: ReviewedChange, *, base: bool, retrieve: int, restart: bool
+) -> Transcript:
+    """Continue the stored conversation about a change, or begin one.
+
+    Args:
+        assistant: the run's model.
+        change: change under review.
+        base: whether the base model answers, in a conversation of its own.
+        retrieve: maximum number of past changes that are searched if the conversation begins.
+        restart: whether a stored conversation is replaced.
+
+    Raises:
+        UserError: the stored conversation is about another change or model, or cannot be read.
+    """
+    run = assistant.run
+    about = {"change": f"{change.repo} {change.name}", "diff": change.digest, "model": model_name(run, base)}
     path = run.path / FOLDER / f"{change.repo}-{change.name}{'-base' if base else ''}.jsonl"
-    session = open_transcript(path, about, lambda: readable_past(_past(assistant, change, retrieve), builder), anew)
-    return Reviewer(assistant, change, session, most, base, plain)
+    return open_transcript(path, about, lambda: _find_past(assistant, change, retrieve), restart)
 
 
 def opening_lines(reviewer: Reviewer) -> Iterator[str]:
-    """What a person sees before the first answer: the change, its past, and what was said before."""
-    change, session = reviewer.change, reviewer.session
+    """Yield the lines shown before the first answer: the change, its past changes, and earlier turns."""
+    change, transcript = reviewer.change, reviewer.transcript
     yield f"{change.repo} {change.name}  {change.subject}".rstrip()
-    for path, (added, removed) in _counts(change).items():
+    for path, (added, removed) in _count_lines(change).items():
         yield f"  {path}  +{added} -{removed}"
-    if session.past:
+    if transcript.past:
         yield "nearest past changes (words in common, date, commit, path, subject), and what followed them"
-    for one in session.past:
-        yield f"{100 * one.words:6.0f} %  {one.day}  {one.commit[:12]}  {one.path}  {one.subject}"
-        for then in one.followups:
-            yield f"{'':10}{then.kind} {then.day}  {then.commit[:12]}  {then.subject}"
-    if session.turns:
-        yield f"going on with {session.path}"
-    for turn in session.turns:
+    for past in transcript.past:
+        yield f"{100 * past.words:6.0f} %  {past.day}  {past.commit[:12]}  {past.path}  {past.subject}"
+        for later in past.followups:
+            yield f"{'':10}{later.kind} {later.day}  {later.commit[:12]}  {later.subject}"
+    if transcript.turns:
+        yield f"continuing {transcript.path}"
+    for turn in transcript.turns:
         yield f"> {turn.question}"
         yield from turn.answer.split("\n")
 
 
-def _counts(change: ReviewedChange) -> dict[str, tuple[int, int]]:
+def _count_lines(change: ReviewedChange) -> dict[str, tuple[int, int]]:
     marks = Counter((hunk.path, mark) for hunk in change.hunks for mark, _ in hunk.marked)
     return {path: (marks[path, "+"], marks[path, "-"]) for path, _ in marks}
 
 
-def _past(assistant: Assistant, change: ReviewedChange, wanted: int) -> Sequence[PastChange]:
-    """What the history knows; a review goes on without it."""
-    if not wanted:
+def _find_past(assistant: Assistant, change: ReviewedChange, count: int) -> Sequence[PastChange]:
+    """Find the nearest past changes that this model can read; none, with a warning, if there is no index."""
+    if not count:
         return ()
     from blocklm.retrieval.index import change_index  # ten seconds of imports, for those who search
 
@@ -206,4 +196,9 @@ def _past(assistant: Assistant, change: ReviewedChange, wanted: int) -> Sequence
         hits = index.search(question, count, before=before)
         return [PastChange(hit.commit, hit.day, hit.subject, hit.path, hit.text, hit.words) for hit in hits]
 
-    return past_changes(change, changes.dataset, search, wanted)
+    nearest = past_changes(change, changes.dataset, search, count)
+    return [past for past in nearest if not assistant.prompt_builder.broken_by(*_past_texts(past))]
+
+
+def _past_texts(past: PastChange) -> list[str]:
+    return [past.subject, past.path, past.text, *(later.subject for later in past.followups)]

@@ -1,7 +1,7 @@
-"""The conversations of a run, one file for each change: what it is about, what was found in the past, and each turn.
+"""Stores the conversations of a run, one file per change: what it is about, the past changes, and each turn.
 
-JSON lines under `RUN_DIR/reviews`; a file is written whole after each turn, so that it is there up to the last answer at any
-time. No secret is in it: what goes in was searched for them.
+The files are JSON lines under `RUN_DIR/reviews`. A file is replaced after each turn, so it is complete up to the last
+answer at any time. Secrets are redacted before they are written.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,13 +20,13 @@ SCHEMA = 1
 
 @dataclass
 class Transcript:
-    """A conversation and where it is kept.
+    """A conversation and the file that stores it.
 
     Args:
-        path: of its file.
-        about: name and digest of the change, and who answers.
-        past: changes near to it, as they were found when it began.
-        turns: so far.
+        path: path of the file.
+        about: name and digest of the change, and name of the model.
+        past: past changes near to it, as found when the conversation began.
+        turns: turns so far.
     """
 
     path: Path
@@ -35,46 +35,46 @@ class Transcript:
     turns: list[Turn]
 
     def add(self, turn: Turn) -> None:
-        """Keep a turn."""
-        question, answer = (found.text for found in redact([turn.question, turn.answer]))
+        """Append a turn, without secrets, and write the file."""
+        question, answer = (redacted.text for redacted in redact([turn.question, turn.answer]))
         self.turns.append(Turn(question, answer, turn.ended))
         rows = [{"schema": SCHEMA, **self.about}, {"past": list(map(asdict, self.past))}, *map(asdict, self.turns)]
         write_json_lines(self.path, rows)
 
 
 def open_transcript(
-    path: Path, about: dict[str, str], past: Callable[[], Sequence[PastChange]], anew: bool = False
+    path: Path, about: dict[str, str], past: Callable[[], Sequence[PastChange]], restart: bool = False
 ) -> Transcript:
-    """Go on with a conversation, or begin one; nothing is written before its first turn.
+    """Continue a stored conversation, or begin one; nothing is written before its first turn.
 
     Args:
-        path: of its file.
-        about: name and digest of the change, and who answers.
-        past: finds the changes near to it, for a conversation that begins.
-        anew: to let go of one that is there.
+        path: path of the file.
+        about: name and digest of the change, and name of the model.
+        past: function that finds the past changes near to it, called if the conversation begins.
+        restart: whether a stored conversation is replaced; False by default.
 
     Raises:
-        UserError: what is there is about something else, or no conversation.
+        UserError: the file is a conversation about something else, or no conversation.
     """
-    if anew or not path.exists():
+    if restart or not path.exists():
         return Transcript(path, about, past(), [])
-    there, session = _read(path)
+    stored_about, transcript = _read(path)
     for key, value in about.items():
-        if there.get(key) != value:
+        if stored_about.get(key) != value:
             raise UserError(
-                f"`{path}` is a conversation about another {key}: {there.get(key)!s:.40}, now {value:.40}",
-                "`--new` begins anew and lets it go; or move the file away",
+                f"`{path}` is a conversation about another {key}: {stored_about.get(key)!s:.40}, now {value:.40}",
+                "`--new` replaces it by a new one; or move the file away",
             )
-    return session
+    return transcript
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Transcript]:
     try:
-        head, found, *turns = read_json_lines(path)
+        head, nearest, *turns = read_json_lines(path)
         about = {key: value for key, value in head.items() if key != "schema"}
-        past = list(map(past_change, found["past"]))
+        past = list(map(past_change, nearest["past"]))
         if head["schema"] == SCHEMA:
             return about, Transcript(path, about, past, [Turn(**turn) for turn in turns])
     except (AttributeError, KeyError, TypeError, ValueError):
         pass
-    raise UserError(f"`{path}` is not a conversation of this version", "`--new` begins anew and lets it go")
+    raise UserError(f"`{path}` is not a conversation of this version", "`--new` replaces it by a new one")

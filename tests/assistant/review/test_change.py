@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from blocklm.assistant.review.change import ReviewedChange, committed, staged
+from blocklm.assistant.review.change import ReviewedChange, read_committed_change, read_staged_change
 from blocklm.errors import UserError
 from blocklm.git.repository import Repository, open_repository
 from blocklm.mining.filters import FilterLimits
@@ -34,11 +34,11 @@ def opened(house: GitRepository) -> Repository:
 
 
 def of(house: GitRepository, rev: str) -> ReviewedChange:
-    return committed([opened(house)], rev, LIMITS, 3)
+    return read_committed_change([opened(house)], rev, LIMITS, 3)
 
 
 def of_index(house: GitRepository) -> ReviewedChange:
-    return staged([opened(house)], LIMITS, 3)
+    return read_staged_change([opened(house)], LIMITS, 3)
 
 
 def lines(change: ReviewedChange) -> dict[str, list[str]]:
@@ -108,10 +108,10 @@ def test_of_several_repositories_the_one_that_we_stand_in_is_meant(
         (repository.path / "src" / "more.py").write_text(f"{repository.path.name} = 2\n")
         repository.git("add", "--all")
     both = [opened(house), opened(barn)]
-    assert staged(both, LIMITS, 3).repo == "house"
+    assert read_staged_change(both, LIMITS, 3).repo == "house"
     monkeypatch.chdir(barn.path / "src")
-    assert staged(both, LIMITS, 3).repo == "barn"
-    assert committed(both, sha, LIMITS, 3).repo == "barn"
+    assert read_staged_change(both, LIMITS, 3).repo == "barn"
+    assert read_committed_change(both, sha, LIMITS, 3).repo == "barn"
 
 
 def test_no_secret_and_no_generated_file_is_shown(house: GitRepository) -> None:
@@ -127,8 +127,8 @@ def test_no_secret_and_no_generated_file_is_shown(house: GitRepository) -> None:
     [
         ("nowhere", "`nowhere` names no commit in"),
         ("--output=x", "`--output=x` names no commit in"),
-        ("HEAD..nowhere", "names no two commits with a common past in"),
-        ("nowhere..", "names no two commits with a common past in"),
+        ("HEAD..nowhere", "names no two commits with a common ancestor in"),
+        ("nowhere..", "names no two commits with a common ancestor in"),
         ("HEAD..HEAD", "changes no text"),
     ],
 )
@@ -148,13 +148,13 @@ def test_without_an_index_nothing_is_staged(house: GitRepository, tmp_path: Path
     """Compared with an index that is not there every file would be deleted."""
     house.git("clone", "--quiet", how, str(house.path), str(tmp_path / "clone"))
     with pytest.raises(UserError, match="has no index"):
-        staged([open_repository(tmp_path / "clone", tmp_path)], LIMITS, 3)
+        read_staged_change([open_repository(tmp_path / "clone", tmp_path)], LIMITS, 3)
 
 
 def test_where_a_shallow_clone_begins_nothing_can_be_compared(house: GitRepository, tmp_path: Path) -> None:
     house.git("clone", "--quiet", "--depth", "1", f"file://{house.path}", str(tmp_path / "shallow"))
     with pytest.raises(UserError, match="is where this shallow clone of"):
-        committed([open_repository(tmp_path / "shallow", tmp_path)], "HEAD", LIMITS, 3)
+        read_committed_change([open_repository(tmp_path / "shallow", tmp_path)], "HEAD", LIMITS, 3)
 
 
 def test_bytes_that_are_no_text_do_no_harm(house: GitRepository) -> None:

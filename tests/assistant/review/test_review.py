@@ -102,13 +102,13 @@ def review(chatty: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Review]:
     """The script itself, in this process; conversations that it kept are gone after each test."""
     monkeypatch.chdir(chatty.parent)
     prompts: list[str] = []
-    spoken = Assistant.spoken
+    stream = Assistant.stream_continuation
 
     def noted(self: Assistant, tokens: Sequence[int], *arguments: Any, **named: Any) -> Output:
         prompts.append(self.run.tokenizer.decode(tokens))
-        return spoken(self, tokens, *arguments, **named)
+        return stream(self, tokens, *arguments, **named)
 
-    monkeypatch.setattr(Assistant, "spoken", noted)
+    monkeypatch.setattr(Assistant, "stream_continuation", noted)
 
     def reviewed(*arguments: str | Path, stdin: str = "", run: Path = chatty) -> Said:
         given = [run, *arguments, "--max_new_tokens", "12", "--max_prompt_tokens", "1000"]
@@ -211,7 +211,7 @@ def test_of_a_commit_in_the_history_only_what_came_before_is_known(review: Revie
     said = review(tenth, "--retrieve", "30", "--ask", "Why so?")
     assert said.err.count("Fix the wrong sign of step 9\n") == 2  # a past change, and what followed another
     assert "step 11" not in said.err and "sign of step 10" not in said.err
-    assert "for lack of room the model does not read all past changes: " in said.err
+    assert "not all past changes fit into the prompt: " in said.err
 
 
 def test_without_an_index_it_goes_on(review: Review, chatty: Path) -> None:
@@ -235,7 +235,7 @@ def test_the_same_command_goes_on(review: Review, chatty: Path) -> None:
     said = review("HEAD~1", stdin="Two?\n")
     (prompt,) = said.prompts
     assert prompt.index("One?") < prompt.index("Two?")
-    assert "going on with" in said.err and "> One?\n" in said.err
+    assert "continuing " in said.err and "> One?\n" in said.err
     assert [turn["question"] for turn in session(chatty)[2:]] == ["One?", "Two?"]
     assert review("HEAD~1").prompts == []
     said = review("HEAD~1", "--new", "--ask", "Three?", "--retrieve", "0")
@@ -297,8 +297,8 @@ def test_what_does_not_fit_goes_and_is_told(review: Review, chatty: Path, stage:
     questions = [f"{number}? " + "why " * 60 for number in range(6)]
     said = review("--staged", "--retrieve", "0", stdin="\n".join(questions))
     assert said.code == 0, said.err
-    assert "reads nothing, or only a part, of the changes to src/long.py" in said.err
-    assert "for lack of room the model does not read all earlier turns: 1 left out" in said.err
+    assert "do not fit into the prompt, or only in part: src/long.py" in said.err
+    assert "not all earlier turns fit into the prompt: 1 left out" in said.err
     last = said.prompts[-1]
     assert "+short = 'a short line'" in last and "line_7" not in last
     assert "5? why" in last and "4? why" in last and "0? why" not in last
@@ -308,7 +308,7 @@ def test_what_does_not_fit_goes_and_is_told(review: Review, chatty: Path, stage:
     (prompt,) = review("--staged", "--new", "--retrieve", "0").prompts
     assert "+short = 'a short line'\n" in prompt or "+line_0 = 0\n+line_1" in prompt
     said = review("--staged", "--ask", "why " * 2000)
-    assert (said.code, "and there is room for 1000" in said.err) == (2, True)
+    assert (said.code, "and a prompt may have 1000" in said.err) == (2, True)
 
 
 def test_ctrl_c_during_an_answer_loses_no_earlier_turn(
@@ -335,7 +335,7 @@ def test_ctrl_c_during_an_answer_loses_no_earlier_turn(
         (["HEAD", "--staged"], "`HEAD` and `--staged` are two changes"),
         (["nowhere"], "`nowhere` names no commit in"),
         (["--staged"], "no change of text is staged in"),
-        (["--retrieve", "-1"], "`--retrieve` at least 0"),
+        (["--retrieve", "-1"], "`--retrieve` must be at least 0"),
         (["--repo", "gone"], "`repo` gone does not exist"),
         (["--temperature", "-1"], "at a temperature of at least 0"),
     ],
