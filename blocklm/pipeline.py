@@ -28,10 +28,10 @@ from blocklm.models.loading import positions, special_tokens
 from blocklm.models.source import ModelSource
 from blocklm.release.handover import artifacts_of, hand_over
 from blocklm.runs.completed import CompletedRun
-from blocklm.runs.continuation import Previous, previous_run, write_learned
 from blocklm.runs.manifest import Manifest, read_manifest
 from blocklm.runs.report.html import reporting
 from blocklm.runs.summary import summarise
+from blocklm.runs.top_up import Previous, previous_run, write_learned
 from blocklm.training.monitoring.monitor import monitoring
 from blocklm.training.phase import TrainingTask, fit_trainer
 from blocklm.training.planning.planner import plan_run, samples_read

@@ -35,7 +35,7 @@ def main() -> None:
     from blocklm.models.precision import Precision
     from blocklm.models.source import ModelSource
     from blocklm.training.planning.device import gpu_of, this_device
-    from blocklm.training.planning.plan import Steps, make_plan
+    from blocklm.training.planning.micro_batch import Steps, make_plan
     from blocklm.training.train import sft_config
 
     source = ModelSource.from_keys(recipe.model, recipe.training)

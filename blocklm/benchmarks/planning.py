@@ -11,7 +11,7 @@ from trl import ModelConfig, SFTConfig
 from blocklm.formatting import GIB
 from blocklm.models.precision import Precision
 from blocklm.training.planning.device import gpu_of
-from blocklm.training.planning.plan import BATCHES, LENGTHS, Steps
+from blocklm.training.planning.micro_batch import BATCHES, LENGTHS, Steps
 
 GPUS = ("4GiB", "6GiB", "8GiB", "12GiB", "24GiB")
 HALF = Precision(True, False, torch.float16, "a GPU")

@@ -13,8 +13,8 @@ from blocklm.release.publish import ADAPTER, MODEL
 from blocklm.release.verify import check_saved, describe, reference_logits
 from blocklm.runs.checkpoints import saved_weights
 from blocklm.runs.completed import CompletedRun
-from blocklm.runs.continuation import LEARNED, Previous, roll_back
 from blocklm.runs.model_card import write_card, write_card_of_previous
+from blocklm.runs.top_up import LEARNED, Previous, roll_back
 
 # Files of a run by name; all other files in the run directory are the user's.
 ARTIFACTS = ("recipe.yaml", "probe.json", LEARNED, "README.md", "exam.json", SAMPLES, *ADAPTER, *MODEL)

@@ -27,6 +27,11 @@ def checkpoints(run_dir: Path) -> list[Path]:
     return sorted(found, key=step_of, reverse=True)
 
 
+def latest_checkpoint(output_dir: Path) -> Path | None:
+    """Find the newest checkpoint of which every file is there and undamaged; None if there is none."""
+    return next((path for path in checkpoints(output_dir) if damage_of(path) is None), None)
+
+
 def step_of(checkpoint: Path) -> int:
     """The training step after which a checkpoint was saved."""
     return int(checkpoint.name.rpartition("-")[2])

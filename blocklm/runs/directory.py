@@ -9,7 +9,7 @@ from blocklm.config.recipe import Recipe
 from blocklm.config.recipe_file import load_yaml
 from blocklm.errors import UserError
 from blocklm.files import check_spelling, replace_file
-from blocklm.runs.checkpoints import checkpoints, damage_of, saved_weights
+from blocklm.runs.checkpoints import checkpoints, damage_of, latest_checkpoint, saved_weights
 from blocklm.runs.lock import is_first_process
 from blocklm.runs.manifest import read_manifest
 from blocklm.runs.summary import summarise
@@ -67,11 +67,6 @@ def _check_head(run_dir: Path, manifest: dict[str, object] | None, head: str) ->
             f"`{run_dir}` was trained on commit {repository['head'][:12]}, and the repository is now at {head[:12]}",
             "give another `--output_dir` for the new commits, or delete that one",
         )
-
-
-def latest_checkpoint(output_dir: Path) -> Path | None:
-    """The newest checkpoint that is whole; one torn by a kill, a full disk or a hand is passed over."""
-    return next((path for path in checkpoints(output_dir) if damage_of(path) is None), None)
 
 
 def _tell_damage(output_dir: Path) -> None:

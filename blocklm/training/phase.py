@@ -13,7 +13,7 @@ from blocklm.config.recipe import Recipe
 from blocklm.interrupts import Interrupts
 from blocklm.models.adapter import put_adapter
 from blocklm.models.source import ModelSource
-from blocklm.runs.continuation import Previous
+from blocklm.runs.top_up import Previous
 from blocklm.training.callbacks.generation_samples import add_samples
 from blocklm.training.data import TrainingData, training_data
 from blocklm.training.planning.planner import decide_packing, prove_plan, shorter_plan, unpack, with_length

@@ -18,7 +18,7 @@ from blocklm.interrupts import Interrupts
 from blocklm.models.adapter import lora_config
 from blocklm.models.loading import model_config
 from blocklm.models.precision import Precision
-from blocklm.runs.directory import latest_checkpoint
+from blocklm.runs.checkpoints import latest_checkpoint
 from blocklm.training.arguments import build_arguments
 from blocklm.training.callbacks.best_checkpoint import BestCallback
 from blocklm.training.callbacks.eta import EstimateCallback

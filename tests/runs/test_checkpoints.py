@@ -15,8 +15,8 @@ import pytest
 from blocklm.config.recipe import parse_recipe
 from blocklm.errors import UserError
 from blocklm.interrupts import Interrupts
-from blocklm.runs.checkpoints import checkpoints, damage_of, delete_old_checkpoints, saved_weights
-from blocklm.runs.directory import claim_run_directory, latest_checkpoint
+from blocklm.runs.checkpoints import checkpoints, damage_of, delete_old_checkpoints, latest_checkpoint, saved_weights
+from blocklm.runs.directory import claim_run_directory
 from blocklm.runs.fingerprint import weights_of
 from blocklm.runs.lock import sole_run
 from blocklm.training.train import train

@@ -10,9 +10,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from blocklm.errors import UserError
 from blocklm.retrieval.vector_store import FileVectors, StoreInfo
-from blocklm.runs.continuation import roll_back
 from blocklm.runs.manifest import read_manifest
 from blocklm.runs.report.series import read_series
+from blocklm.runs.top_up import roll_back
 from tests.conftest import changes_of
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from blocklm.interrupts import Interrupts
-from blocklm.runs.directory import latest_checkpoint
+from blocklm.runs.checkpoints import latest_checkpoint
 from blocklm.training.train import train
 from tests.support.runs import manifest, weights
 from tests.support.scripts import Running, run_in_process

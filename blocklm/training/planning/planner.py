@@ -18,11 +18,11 @@ from blocklm.errors import UserError
 from blocklm.models.distributed import is_sharded
 from blocklm.models.likelihood import BATCH_TOKENS
 from blocklm.models.source import ModelSource
-from blocklm.runs.directory import latest_checkpoint
+from blocklm.runs.checkpoints import latest_checkpoint
 from blocklm.training.data_order import TrainingOrder
 from blocklm.training.packing import MIN_UTILISATION, keeps_documents_apart
 from blocklm.training.planning.device import this_device
-from blocklm.training.planning.plan import Steps, make_plan, shorter_lengths
+from blocklm.training.planning.micro_batch import Steps, make_plan, shorter_lengths
 from blocklm.training.planning.preflight import DoesNotFit, fit
 from blocklm.training.planning.run_plan import Packing, RunPlan
 

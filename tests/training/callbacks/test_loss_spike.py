@@ -10,7 +10,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from blocklm.errors import UserError
 from blocklm.interrupts import Interrupts
-from blocklm.runs.directory import latest_checkpoint
+from blocklm.runs.checkpoints import latest_checkpoint
 from blocklm.training.callbacks.loss_spike import IN_A_ROW, USUAL_LOSSES, high_at_the_end
 from blocklm.training.callbacks.stall import StallCallback
 from blocklm.training.train import train

@@ -14,7 +14,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from blocklm.errors import UserError
 from blocklm.interrupts import Interrupts
-from blocklm.runs.directory import latest_checkpoint
+from blocklm.runs.checkpoints import latest_checkpoint
 from blocklm.training.callbacks.nonfinite_guard import SKIPPED_IN_A_ROW, NonFiniteCallback, check_weights
 from blocklm.training.train import train
 from tests.conftest import ROOT

@@ -24,8 +24,8 @@ from blocklm.mining.changes import Changes
 from blocklm.models.adapter import check_same_model, previous_arm
 from blocklm.models.loading import load_base, load_tuned, model_config
 from blocklm.models.precision import choose_precision
-from blocklm.runs import continuation
-from blocklm.runs.continuation import Previous, learned_commits, previous_run, roll_back
+from blocklm.runs import top_up as top_up_files
+from blocklm.runs.top_up import Previous, learned_commits, previous_run, roll_back
 from tests.conftest import GitRepository, changes_of, function, rendered
 from tests.support.runs import manifest, weights
 from tests.support.scripts import Running, run_in_process
@@ -338,7 +338,7 @@ def test_a_full_model_goes_on_from_the_whole_of_it(
     saved.save_pretrained(run)
     (run / "manifest.json").write_text(json.dumps({"status": "complete"}))
     (run / "recipe.yaml").write_text(yaml.safe_dump(first.resolved()))
-    continuation.write_learned(run, ["a" * 40])
+    top_up_files.write_learned(run, ["a" * 40])
     recipe = parse_recipe([str(tiny_recipe), *keys, "--continue_from", str(run)])
     config = model_config(recipe.model)
     before = previous_run(str(recipe.run.continue_from), config)

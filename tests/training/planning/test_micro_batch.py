@@ -12,7 +12,7 @@ from blocklm.errors import UserError
 from blocklm.models.loading import model_config
 from blocklm.models.precision import Precision, choose_precision
 from blocklm.training.planning.device import Device, gpu_of
-from blocklm.training.planning.plan import Steps, make_plan
+from blocklm.training.planning.micro_batch import Steps, make_plan
 from blocklm.training.train import sft_config
 from tests.conftest import ROOT
 from tests.support.scripts import run_in_process
