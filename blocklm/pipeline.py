@@ -47,12 +47,12 @@ class Job:
     Attributes:
         recipe: the run.
         repositories: what it learns from.
-        interrupts: where a wish to stop arrives.
+        interrupts: requests to stop, from signals and from monitoring.
         processes: the processes that share the run.
         source: the base model.
-        previous: the run that this one goes on from; None for one that begins anew.
+        previous: the run that this one continues; None for a run that starts from the base model.
         earlier: the manifest of an earlier start in the same run directory; empty at the first.
-        manifest: where each phase records what it did; no phase reads it.
+        manifest: record of what each phase did; no phase reads it.
     """
 
     recipe: Recipe
@@ -66,7 +66,7 @@ class Job:
 
     @classmethod
     def begin(cls, recipe: Recipe, repositories: list[Repository], interrupts: Interrupts) -> Self:
-        """Join the processes, open what the run goes on from, and begin its manifest.
+        """Join the processes, open the run that it continues, and create its manifest.
 
         Raises:
             UserError: the model's keys contradict each other, or `continue_from` names no run that fits.
@@ -76,7 +76,7 @@ class Job:
         named = recipe.run.continue_from
         previous = None if named is None else previous_run(named, source.config)
         earlier = read_manifest(recipe.output_dir) or {}
-        processes.wait_for_everyone()  # all must have read it before the main process begins a new one
+        processes.wait_for_everyone()  # all must have read it before the main process writes a new one
         manifest = Manifest(
             recipe.output_dir / "manifest.json",
             recipe.resolved(),
@@ -94,7 +94,7 @@ class Prepared:
         tokenizer: the model's.
         corpus: the samples; in a top-up without those of the later splits that the previous run learned.
         learned: ids of the commits that the result may have learned, those of the previous runs included.
-        topup: what is new since the previous run; None for a run that begins anew.
+        topup: what is new since the previous run; None for a run that starts from the base model.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -133,7 +133,7 @@ def run_job(recipe: Recipe, repositories: list[Repository], interrupts: Interrup
             return None
         if recipe.exam.exam:
             with manifest.phase("exam"):
-                trained = examined(job, prepared, trained)
+                trained = run_exam_phase(job, prepared, trained)
         with manifest.phase("save"):
             save(job, prepared.tokenizer, trained)
         manifest.finish("complete")
@@ -213,8 +213,8 @@ def train_or_load(job: Job, plan: RunPlan, prepared: Prepared) -> Trained:
     return Trained(job.source.tuned(recipe.output_dir), length, report)
 
 
-def examined(job: Job, prepared: Prepared, trained: Trained) -> Trained:
-    """Choose how strongly the adapter acts and run the exam; returns what was trained, with the outcome in its report."""
+def run_exam_phase(job: Job, prepared: Prepared, trained: Trained) -> Trained:
+    """Choose the adapter's scale and run the exam; returns the trained model with the outcome in its report."""
     report, model, previous = dict(trained.report), trained.model, job.previous
     if report.get("rolled_back"):  # decided before a kill, after which the previous result may stand here already
         job.manifest.update(exam=job.earlier["exam"])

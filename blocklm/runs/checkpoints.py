@@ -49,7 +49,7 @@ def record_files(checkpoint: Path) -> None:
 
 
 def damage_of(checkpoint: Path) -> str | None:
-    """What keeps a checkpoint from being gone on from, None if it is whole.
+    """Say why training cannot resume from a checkpoint; None if it can.
 
     The best checkpoint so far, to which a run may return at its end, is part of it while its folder is there.
     """

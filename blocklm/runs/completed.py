@@ -22,8 +22,7 @@ from blocklm.mining.changes import Changes
 from blocklm.mining.mine import mine
 from blocklm.models.loading import special_tokens
 from blocklm.models.source import ModelSource
-from blocklm.runs.checkpoints import saved_weights
-from blocklm.runs.manifest import read_manifest
+from blocklm.runs.manifest import read_complete_manifest
 
 
 @dataclass(frozen=True)
@@ -126,12 +125,6 @@ def open_run(run_dir: Path, keys: Sequence[str] = ()) -> CompletedRun:
         UserError: it is not complete, or its result is gone.
     """
     check_spelling("run_dir", run_dir)
-    manifest = read_manifest(run_dir)
-    complete = manifest is not None and manifest["status"] == "complete" and manifest["plan"]
-    if manifest is None or not complete or not saved_weights(run_dir):
-        raise UserError(
-            f"`{run_dir}` is not a complete run",
-            "name the `output_dir` of a run that went to its end with this version",
-        )
+    manifest = read_complete_manifest(run_dir, f"`{run_dir}`")
     recipe = parse_recipe([str(run_dir / "recipe.yaml"), *keys, "--output_dir", str(run_dir)])
     return CompletedRun(run_dir, recipe, manifest, ModelSource.from_keys(recipe.model, recipe.training))

@@ -1,4 +1,4 @@
-"""The run directory: whose it is, what it already holds, and which of its checkpoints can be gone on from."""
+"""The run directory: whose it is, what it already holds, and which of its checkpoints training can resume from."""
 
 import logging
 from pathlib import Path
@@ -70,9 +70,9 @@ def _check_head(run_dir: Path, manifest: dict[str, object] | None, head: str) ->
 
 
 def _tell_damage(output_dir: Path) -> None:
-    """Say which checkpoints are passed over, and from where the run goes on instead."""
+    """Log which checkpoints are passed over, and from where the run resumes instead."""
     whole = latest_checkpoint(output_dir)
-    goes_on = f"{whole.name} is gone on from" if whole else "training begins at step 0"
+    goes_on = f"training resumes from {whole.name}" if whole else "training begins at step 0"
     for path in checkpoints(output_dir):
         if path == whole:
             break

@@ -15,6 +15,7 @@ from typing import Any
 import blocklm
 from blocklm.errors import UserError
 from blocklm.files import digest, write_json
+from blocklm.runs.checkpoints import saved_weights
 
 SCHEMA_VERSION = 1
 PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "pydriller")
@@ -120,6 +121,24 @@ def read_manifest(run_dir: Path) -> dict[str, Any] | None:
             f"`{path}` is damaged: {error}", "delete it: the training command resumes from its checkpoints without it"
         ) from None
     return content
+
+
+def read_complete_manifest(run_dir: Path, name: str) -> dict[str, Any]:
+    """Read the manifest of a run that reached its end and still has its result.
+
+    Args:
+        run_dir: the run directory.
+        name: what an error calls the run.
+
+    Raises:
+        UserError: the run did not reach its end, or its adapter or model is gone.
+    """
+    manifest = read_manifest(run_dir)
+    if manifest is None or manifest["status"] != "complete":
+        raise UserError(f"{name} is not a complete run", "finish it with its own command, or name another run")
+    if not saved_weights(run_dir):
+        raise UserError(f"the adapter of {name} is gone", "name another run, or train again")
+    return manifest
 
 
 def add_to_manifest(run_dir: Path, **entries: Any) -> None:

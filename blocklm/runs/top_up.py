@@ -1,4 +1,4 @@
-"""The files of a run that goes on from an earlier one: what that had learned, and the way back to it.
+"""The files of a top-up, a run that continues an earlier one: what that had learned, and the way back to it.
 
 Which commits a run had before it is told by their ids, in `learned.txt` of its directory: that holds after a force-push,
 after other settings, and along a chain of top-ups.
@@ -19,7 +19,7 @@ from blocklm.files import replace_file
 from blocklm.models.adapter import check_same_model
 from blocklm.models.loading import model_config
 from blocklm.runs.checkpoints import saved_weights
-from blocklm.runs.manifest import read_manifest
+from blocklm.runs.manifest import read_complete_manifest
 
 LEARNED = "learned.txt"
 REJECTED = "rejected"
@@ -29,7 +29,7 @@ RESULT = ("adapter_config.json", "model.safetensors.index.json", "config.json", 
 
 @dataclass(frozen=True)
 class Previous:
-    """A complete run that another goes on from; `learned` holds the ids of the commits that it had before it."""
+    """A complete run that another continues; `learned` holds the ids of the commits that it was trained from."""
 
     path: Path
     recipe: Recipe
@@ -47,29 +47,20 @@ def previous_run(named: str, config: ModelConfig) -> Previous:
 
     Args:
         named: its directory.
-        config: the model of the run that goes on from it.
+        config: the model of the run that continues it.
 
     Raises:
         UserError: it is not complete, its result is gone, it does not say what it learned, or it is of another model.
     """
     path = Path(named).expanduser()
-    manifest = read_manifest(path)
-    if manifest is None or manifest["status"] != "complete":
-        raise UserError(
-            f"`continue_from` names `{named}`, which is not a complete run",
-            "end it by its own command first, or name another",
-        )
-    if not saved_weights(path):
-        raise UserError(
-            f"the adapter of `{named}` is gone", "name another run in `continue_from`, or train anew without it"
-        )
+    manifest = read_complete_manifest(path, f"`{named}`, which `continue_from` names,")
     recipe = parse_recipe([str(path / "recipe.yaml")])
     check_same_model(config, model_config(recipe.model), path)
     return Previous(path, recipe, manifest, learned_commits(path))
 
 
 def learned_commits(run_dir: Path) -> frozenset[str]:
-    """The commits that a run had before it, those of the runs that it goes on from included.
+    """Read the ids of the commits that a run was trained from, those of the runs that it continues included.
 
     Raises:
         UserError: the run is of a version that did not say so.

@@ -295,7 +295,7 @@ def test_a_run_that_is_not_complete_answers_nothing(ask: Ask, taught: Path, tmp_
     shutil.copytree(taught, tmp_path / "torn", ignore=shutil.ignore_patterns("adapter_config.json"))
     for run, error in (
         ("gone", "is not a complete run"),
-        ("bare", "is not a complete run"),
+        ("bare", "is gone"),
         ("torn", "no trained model"),
     ):
         said = ask("--prompt", "x", run=tmp_path / run)

@@ -11,7 +11,7 @@ def exam_table(result: dict[str, Any]) -> str:
     lines = [
         f"exam on {result['commits']} later commits ({result['items']} edits, {result['added_bytes']} added bytes)",
         *text_lines(arms(result)),
-        *_parts(result["slices"].get("lines", [])),
+        *_describe_slices(result["slices"].get("lines", [])),
     ]
     if lost := result["forgetting"]:
         flag = ", more than 3: it forgets" if lost["flagged"] else ""
@@ -19,20 +19,20 @@ def exam_table(result: dict[str, Any]) -> str:
     if (asked := tasks(result)) is not None:
         lines += text_lines(asked)
     if check := result.get("check"):
-        lines += _checked(check)
-    return "\n".join(lines + _reach(result))
+        lines += _describe_check(check)
+    return "\n".join(lines + _describe_power(result))
 
 
-def _parts(parts: list[dict[str, Any]]) -> list[str]:
-    """Edits of which all lines stand in training, and the others: what was learned by heart is told from what was understood."""
+def _describe_slices(parts: list[dict[str, Any]]) -> list[str]:
+    """Edits whose lines all stand in the training data, and the others: memorised text apart from text that was understood."""
     return [
-        f"  lines {part['name']}: base {part['base']:.4f}, tuned {part['tuned']:.4f} in {part['items']} edits, {_told(part)}"
+        f"  lines {part['name']}: base {part['base']:.4f}, tuned {part['tuned']:.4f} in {part['items']} edits, {_describe_change(part)}"
         for part in parts
     ]
 
 
-def _reach(result: dict[str, Any]) -> list[str]:
-    """How far such an exam can see."""
+def _describe_power(result: dict[str, Any]) -> list[str]:
+    """How sure the result is, and how many commits would show a smaller change."""
     low, high = result["ci95"]
     lines = []
     if needed := result["commits_needed"]:
@@ -46,12 +46,12 @@ def _reach(result: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _told(change: dict[str, Any]) -> str:
+def _describe_change(change: dict[str, Any]) -> str:
     low, high = change["ci95"]
     return f"{change['delta_percent']:+.1f} %, 95 % interval [{low:+.1f} %, {high:+.1f} %]: {change['verdict']}"
 
 
-def _checked(check: dict[str, Any]) -> list[str]:
+def _describe_check(check: dict[str, Any]) -> list[str]:
     """The lines of the repository's own check."""
     left_out = ", ".join(f"{count} {kind}" for kind, count in check["left_out"].items())
     said = [f"  left out of the check, because the commit itself does not pass: {left_out}"] if left_out else []

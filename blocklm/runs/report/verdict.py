@@ -23,16 +23,16 @@ def verdict(manifest: Mapping[str, Any]) -> str:
     """Whether the training helped, in one sentence with its interval; or why that is not known."""
     exam, training = manifest["exam"], manifest["training"] or {}
     if exam is None:
-        return _unproved(manifest)
-    sentence = f"On {plural(exam['commits'], 'later commit')} that it had not seen, {_compared(exam, 'base model')}."
+        return _missing_exam_sentence(manifest)
+    sentence = f"On {plural(exam['commits'], 'later commit')} that it had not seen, {_comparison_sentence(exam, 'base model')}."
     if "against_previous" in exam:
-        sentence += f" There, {_compared(exam['against_previous'], 'run that it goes on from')}."
+        sentence += f" There, {_comparison_sentence(exam['against_previous'], 'run that it goes on from')}."
     if training.get("rolled_back"):
         sentence += " It was therefore rolled back: the result of that run stands in its place."
     return sentence
 
 
-def _compared(result: Exam, other: str) -> str:
+def _comparison_sentence(result: Exam, other: str) -> str:
     change, (low, high) = result["delta_percent"], result["ci95"]
     if result["verdict"] == "no detectable change":
         said = (
@@ -49,7 +49,7 @@ def _compared(result: Exam, other: str) -> str:
     return said.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
-def _unproved(manifest: Mapping[str, Any]) -> str:
+def _missing_exam_sentence(manifest: Mapping[str, Any]) -> str:
     if manifest["status"] == "complete":
         return "No exam was run: whether the training helped is not known."
     phases = manifest["phases"]
