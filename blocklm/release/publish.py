@@ -82,7 +82,7 @@ def load_or_audit(run: CompletedRun) -> dict[str, Any]:
     except UserError as error:
         return {"refused": str(error)}
     model, count = run.tuned(), run.recipe.handover.canaries
-    seed, sampled_ids = int(run.manifest["training"]["seed"]), run.manifest["corpus"]["splits"]["train"]["sampled_ids"]
+    seed, sampled_ids = int(run.manifest["training"]["seed"]), run.manifest["corpus"]["splits"]["train"]["heard"]
     found = audit(
         model, base_arm(model, run.base), run.tokenizer, samples, sampled_ids, count, seed, run.stands_in_history,
         run.source.precision.dtype,

@@ -109,7 +109,7 @@ class Running:
         )
 
     def wait_for(self, path: Path) -> None:
-        for _ in range(1800):
+        for _ in range(6000):
             if path.exists():
                 return
             assert self.process.poll() is None, self.process.communicate()[0]
@@ -117,7 +117,7 @@ class Running:
         raise AssertionError(f"{path} did not appear")
 
     def end(self) -> tuple[int, str]:
-        output, _ = self.process.communicate(timeout=120)
+        output, _ = self.process.communicate(timeout=300)
         return self.process.returncode, output
 
 

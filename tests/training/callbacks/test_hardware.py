@@ -55,6 +55,7 @@ def write(*gpus):
 class Cools(logging.Handler):
     def emit(self, record):
         if "pausing" in record.getMessage():
+            time.sleep(0.2)
             write(gpu(celsius=70), gpu(celsius=71))
 
 class Weather(TrainerCallback):

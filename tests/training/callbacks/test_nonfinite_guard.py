@@ -142,7 +142,7 @@ def test_two_processes_end_at_the_same_step(
         "--logging_steps", "3", "--max_steps", "40",
     ]  # fmt: skip
     done = subprocess.run(
-        command, cwd=tmp_path, env=script_environment(), capture_output=True, text=True, check=False, timeout=120
+        command, cwd=tmp_path, env=script_environment(), capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode != 0
     content = manifest(run)
