@@ -36,6 +36,16 @@ def build_arguments(given: Mapping[str, Any]) -> SFTConfig:
         args = _without_deepspeed_left(kept)
     with _explain_errors("`report_to` names what cannot be reported to", "leave `report_to` out for TensorBoard"):
         get_reporting_integration_callbacks(args.report_to)
+    with _explain_errors(
+        "the keys `dataloader_…` do not go together",
+        "set `dataloader_num_workers` to 1 or more, or leave the others out",
+    ):
+        torch.utils.data.DataLoader(  # no worker starts before it is read
+            [0],  # type: ignore[arg-type]
+            num_workers=args.dataloader_num_workers,
+            persistent_workers=args.dataloader_persistent_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+        )
     optimizer = _small_optimizer(args, torch.nn.Linear(1, 1))
     with _explain_errors(
         f"`lr_scheduler_type: {_name(args.lr_scheduler_type)}` cannot be set up", "correct it or `lr_scheduler_kwargs`"

@@ -21,6 +21,7 @@ CPU: dict[str, Any] = {"use_cpu": True, "bf16": False, "fp16": False, "report_to
         ({"lr_scheduler_kwargs": {"x": 1}}, "`lr_scheduler_type: linear` cannot be set up"),
         ({"deepspeed": "absent.json"}, "these keys do not go together"),
         ({"dataloader_prefetch_factor": 2}, "dataloader_num_workers"),
+        ({"dataloader_persistent_workers": True}, "the keys `dataloader_…` do not go together"),
         ({"load_best_model_at_end": True}, "save and eval strategy to match"),
         ({"tf32": True}, "--tf32 requires Ampere"),
         ({"report_to": ["nothing"]}, "`report_to` names what cannot be reported to"),
