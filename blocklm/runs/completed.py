@@ -1,6 +1,6 @@
 """A run that went to its end, opened again: its recipe, its models, and the samples it learned from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from blocklm.git.repository import Repository, open_repositories
 from blocklm.git.search_history import stands_in_history
 from blocklm.mining.changes import Changes
 from blocklm.mining.mine import mine
+from blocklm.models.loaded import LoadedModel
 from blocklm.models.loading import special_tokens
 from blocklm.models.source import ModelSource
 from blocklm.runs.manifest import read_complete_manifest
@@ -49,15 +50,17 @@ class CompletedRun:
         """How its vocabulary marks a gap."""
         return infill_tokens(special_tokens(self.tokenizer))
 
-    def tuned(self) -> PreTrainedModel:
-        """The result, on the base as the recipe quantises it, on this machine's device."""
-        PartialState(cpu=not torch.cuda.is_available())
-        return self.source.tuned(self.path).to(PartialState().device)
+    def tuned(self) -> LoadedModel:
+        """Load the result, on the base as the recipe quantises it, onto this machine's device."""
+        return self._loaded(lambda: self.source.tuned(self.path))
 
-    def base(self) -> PreTrainedModel:
-        """The base as the recipe quantises it, on this machine's device."""
+    def base(self) -> LoadedModel:
+        """Load the base as the recipe quantises it onto this machine's device."""
+        return self._loaded(self.source.base)
+
+    def _loaded(self, load: Callable[[], PreTrainedModel]) -> LoadedModel:
         PartialState(cpu=not torch.cuda.is_available())
-        return self.source.base().to(PartialState().device)
+        return LoadedModel(load().to(PartialState().device), self.tokenizer, self.source.precision.dtype)
 
     def plain_base(self, dtype: str) -> PreTrainedModel:
         """The base without quantisation, in `dtype`, on the CPU."""
