@@ -160,10 +160,10 @@ def _documents(place: _Place, build: Callable[[], Iterable[pa.RecordBatch]]) -> 
 def _read(place: _Place) -> tuple[Dataset, WordIndex] | None:
     """The stored documents and words; None if they are missing, damaged or of another head."""
     stored = cache.read(place.folder)
-    if stored is None or stored[1]["key"] != place.key:
+    if stored is None or stored.report["key"] != place.key:
         return None
     try:
-        return stored[0], WordIndex.load(place.folder / "words", len(stored[0]))
+        return stored.dataset, WordIndex.load(place.folder / "words", len(stored.dataset))
     except cache.DAMAGED as error:
         logger.warning("the index in %s is damaged (%s): building it again", place.folder, error)
         return None
