@@ -1,11 +1,14 @@
 """Measures how likely a model finds texts: scored tokens of rows in bits, continuations of a prompt in nats."""
 
+import inspect
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from accelerate.utils import find_executable_batch_size
+from peft import PeftModel
 from tqdm import tqdm
+from transformers import PreTrainedModel
 
 from blocklm.models.loaded import LoadedModel
 from blocklm.models.tokenization import Encoded
@@ -95,9 +98,20 @@ def _batch_bits(loaded: LoadedModel, rows: Sequence[Encoded]) -> list[float]:
         mask[number, :length] = 1
         scored[number, :length] = torch.tensor(row.scored)
     ids, mask, scored = ids.to(loaded.device), mask.to(loaded.device), scored.to(loaded.device)
-    logits = loaded.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
     places, columns = torch.nonzero(scored[:, 1:], as_tuple=True)
-    picked = logits[places, columns].float()  # only the scored positions are raised to fp32
+    kept = columns.unique()
+    logits = _logits_at(loaded.model, kept, input_ids=ids, attention_mask=mask)
+    picked = logits[places, torch.searchsorted(kept, columns)].float()  # only the scored positions are raised to fp32
     nats = torch.nn.functional.cross_entropy(picked, ids[places, columns + 1], reduction="none")
     totals = torch.zeros(len(rows), device=loaded.device).index_add_(0, places, nats)
     return [float(total) for total in totals / np.log(2)]
+
+
+def _logits_at(model: PreTrainedModel, columns: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
+    """Compute the logits of a batch at some columns; the vocabulary makes those of all columns the costliest product."""
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    if "logits_to_keep" in inspect.signature(base.forward).parameters:
+        logits: torch.Tensor = model(**inputs, use_cache=False, logits_to_keep=columns).logits
+        return logits
+    every: torch.Tensor = model(**inputs, use_cache=False).logits
+    return every[:, columns]

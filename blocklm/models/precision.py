@@ -8,6 +8,8 @@ both flags are therefore always set.
 from dataclasses import dataclass
 
 import torch
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from blocklm.errors import UserError
 
@@ -55,3 +57,17 @@ def _native_bf16() -> tuple[bool, str]:
         return capability >= NATIVE_BF16, f"{torch.cuda.get_device_name()} (sm_{capability[0]}{capability[1]})"
     features = torch.cpu.get_capabilities()
     return bool(features.get("avx512_bf16") or features.get("amx_bf16")), "the CPU"
+
+
+def store_frozen_weights(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Store the frozen fp32 weights of all linear layers but the head in the dtype of the matrix products.
+
+    Autocast would convert them to it at every call. Its products are the same to the bit; a model that is changed here
+    must be called under autocast. Quantised and trained weights stay as they are.
+    """
+    head = model.get_output_embeddings()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear | Conv1D) and module is not head:
+            for parameter in module.parameters(recurse=False):
+                if parameter.dtype == torch.float32 and not parameter.requires_grad:
+                    parameter.data = parameter.data.to(dtype)

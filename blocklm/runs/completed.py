@@ -22,6 +22,7 @@ from blocklm.mining.changes import Changes
 from blocklm.mining.mine import mine
 from blocklm.models.loaded import LoadedModel
 from blocklm.models.loading import special_tokens
+from blocklm.models.precision import store_frozen_weights
 from blocklm.models.source import ModelSource
 from blocklm.runs.manifest import read_complete_manifest
 
@@ -60,7 +61,10 @@ class CompletedRun:
 
     def _loaded(self, load: Callable[[], PreTrainedModel]) -> LoadedModel:
         PartialState(cpu=not torch.cuda.is_available())
-        return LoadedModel(load().to(PartialState().device), self.tokenizer, self.source.precision.dtype)
+        model, dtype = load().to(PartialState().device), self.source.precision.dtype
+        if self.adapted:
+            store_frozen_weights(model.requires_grad_(False), dtype)
+        return LoadedModel(model, self.tokenizer, dtype)
 
     def plain_base(self, dtype: str) -> PreTrainedModel:
         """The base without quantisation, in `dtype`, on the CPU."""

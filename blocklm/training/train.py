@@ -16,9 +16,10 @@ from blocklm.config.recipe import Recipe
 from blocklm.errors import UserError
 from blocklm.interrupts import Interrupts
 from blocklm.models.adapter import lora_config
+from blocklm.models.distributed import is_sharded
 from blocklm.models.loaded import LoadedModel
 from blocklm.models.loading import model_config
-from blocklm.models.precision import Precision
+from blocklm.models.precision import Precision, store_frozen_weights
 from blocklm.runs.checkpoints import latest_checkpoint
 from blocklm.training.arguments import build_arguments
 from blocklm.training.callbacks.best_checkpoint import BestCallback
@@ -145,6 +146,8 @@ def build_trainer(
     _trainables_to_fp32(trainer.model)
     if recipe.lora.init_lora_weights == "eva" and latest_checkpoint(recipe.output_dir) is None:
         initialise_with_eva(trainer, reading.order)
+    if not is_sharded():  # FSDP flattens weights of one dtype only
+        store_frozen_weights(trainer.model, base.dtype)
     return trainer
 
 
