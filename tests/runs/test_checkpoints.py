@@ -110,7 +110,7 @@ def test_what_is_passed_over_is_said(run: Path, caplog: pytest.LogCaptureFixture
     (run / "checkpoint-8" / "scheduler.pt").unlink()
     with caplog.at_level(logging.WARNING):
         assert claim_run_directory(recipe, "a" * 40) is None
-    assert "checkpoint-8 is not whole (scheduler.pt is missing): training resumes from checkpoint-6" in caplog.text
+    assert "checkpoint-8 is damaged (scheduler.pt is missing): training resumes from checkpoint-6" in caplog.text
 
 
 def test_other_weights_in_the_folder_are_not_the_runs(run: Path) -> None:

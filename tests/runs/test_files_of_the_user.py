@@ -46,7 +46,7 @@ def test_the_curves_are_read_beside_an_archive_of_them(tmp_path: Path) -> None:
 
 def test_a_copy_of_embeddings_is_not_read(tmp_path: Path) -> None:
     store = FileVectors(tmp_path)
-    store.begin(StoreInfo("model", 2, "a" * 40))
+    store.write_info(StoreInfo("model", 2, "a" * 40))
     store.add(["one"], np.array([[1.0, 0.0]], np.float32))
     shutil.copy(tmp_path / "000000.npz", tmp_path / "000000 (copy).npz")
     (tmp_path / "1-old.npz").write_bytes(b"torn")
