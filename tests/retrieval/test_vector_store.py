@@ -43,17 +43,17 @@ def opens(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_new_store_holds_nothing(opens: Opens) -> None:
-    assert opens().made() is None
+    assert opens().read_info() is None
 
 
 def test_what_is_kept_is_found_again_by_another_process(opens: Opens) -> None:
     vectors, store = unit_vectors(), opens()
-    store.begin(MADE)
+    store.write_info(MADE)
     store.add(NAMES[:25], vectors[:25])
     store.add(NAMES[25:], vectors[25:])
     for another in (False, True):
         store = opens() if another else store
-        assert store.made() == MADE
+        assert store.read_info() == MADE
         assert store.known() == set(NAMES)
         cosines = vectors @ vectors[7]
         expected = [NAMES[at] for at in np.argsort(-cosines)[:5]]
@@ -65,22 +65,22 @@ def test_what_is_kept_is_found_again_by_another_process(opens: Opens) -> None:
 
 def test_the_head_moves_and_all_can_be_forgotten(opens: Opens) -> None:
     store = opens()
-    store.begin(MADE)
+    store.write_info(MADE)
     store.add(NAMES, unit_vectors())
     grown = StoreInfo(MADE.model, MADE.dimension, "head two")
-    store.begin(grown)
-    assert store.made() == grown
+    store.write_info(grown)
+    assert store.read_info() == grown
     assert store.known() == set(NAMES)
     store.clear()
-    assert store.made() is None
-    store.begin(MADE)
+    assert store.read_info() is None
+    store.write_info(MADE)
     assert store.known() == set()
     assert store.nearest(unit_vectors()[0], 3) == []
 
 
 def test_a_file_that_was_not_finished_is_none(tmp_path: Path) -> None:
     store = FileVectors(tmp_path)
-    store.begin(MADE)
+    store.write_info(MADE)
     store.add(NAMES[:3], unit_vectors()[:3])
     (tmp_path / ".part").write_bytes(b"half")
     assert FileVectors(tmp_path).known() == set(NAMES[:3])
@@ -105,10 +105,10 @@ def test_a_folder_in_use_is_told(tmp_path: Path) -> None:
 
 
 def test_a_server_that_is_not_there_or_refuses_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="does not do what it is asked") as error:
-        QdrantVectors("it", tmp_path, "http://127.0.0.1:9").made()
+    with pytest.raises(UserError, match="cannot serve the request") as error:
+        QdrantVectors("it", tmp_path, "http://127.0.0.1:9").read_info()
     assert "`qdrant_url`" in error.value.hint
     monkeypatch.setenv("QDRANT_API_KEY", "another key")
     with qdrant_server() as (url, _), pytest.raises(UserError, match="401") as error:
-        QdrantVectors("it", tmp_path, url).made()
+        QdrantVectors("it", tmp_path, url).read_info()
     assert "another key" not in str(error.value)
