@@ -179,6 +179,6 @@ def prompts_for(special_tokens: frozenset[str], template: str) -> dict[str, Fami
         return dict.fromkeys(VIEWS, next(iter(available.values())))
     if template not in available:
         raise UserError(
-            f"`template` cannot be {template!r} for this model", f"its vocabulary has {', '.join(available)}"
+            f"`template` cannot be {template!r} for this model", f"set it to one of {', '.join(available)}"
         )
     return dict.fromkeys(VIEWS, available[template])

@@ -101,6 +101,6 @@ def test_prompts_of_the_recipe_are_asked_as_they_stand(tokenizer: PreTrainedToke
         (f"prompt-{number}", "prompt", text, None, None) for number, text in enumerate(prompts, 1)
     ]
     with pytest.raises(
-        UserError, match=r"text 2 of `behavioral_prompts` has \d+ tokens, and `max_length` leaves room"
+        UserError, match=r"text 2 of `behavioral_prompts` has \d+ tokens, and `max_length` leaves space"
     ):
         asked(tokenizer, samples(), behavioral_prompts=["x", "y = 1\n" * 200])

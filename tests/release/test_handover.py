@@ -264,7 +264,7 @@ def test_a_merge_replaces_nothing_but_an_earlier_one(copy: Path, tmp_path: Path)
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "other").write_text("dear to somebody")
     for out in (tmp_path / "models", copy, copy.parent, tmp_path / "models" / "other"):
-        with pytest.raises(UserError, match="is not empty, and nothing of it shall be lost"):
+        with pytest.raises(UserError, match="is not empty"):
             merge(open_run(copy), out)
     assert (tmp_path / "models" / "other").read_text() == "dear to somebody"
     before = (copy / "merged" / "model.safetensors").stat().st_ino

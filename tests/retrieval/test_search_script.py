@@ -73,8 +73,8 @@ def test_nothing_fits_is_said_and_what_comes_nearest_shown_if_asked(search: Sear
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "nothing is asked"),
-        (("  ",), "nothing is asked"),
+        ((), "there is no question"),
+        (("  ",), "there is no question"),
         (("x", "--count", "0"), "`--count` cannot be '0'"),
         (("x", "--vector_store", "redis"), "`vector_store` cannot be 'redis'"),
         (("x", "--search_history", "some"), "`search_history` cannot be 'some'"),

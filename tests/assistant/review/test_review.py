@@ -255,7 +255,7 @@ def test_a_conversation_of_another_change_or_model_is_not_gone_on_with(
     said = review("--staged", "--ask", "Two?")
     assert (said.code, said.prompts, said.out) == (2, [], "")
     assert re.search(
-        r"error: `.*shop-staged.jsonl` is a conversation about another diff: .*\nhint: `--new` ", said.err
+        r"error: `.*shop-staged.jsonl` is a conversation about another diff: .*\nhint: give `--new` ", said.err
     )
     assert session(chatty) == kept
     (file,) = (chatty / "reviews").iterdir()
