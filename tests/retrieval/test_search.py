@@ -130,7 +130,7 @@ def test_only_new_commits_are_embedded(shop: GitRepository, corpora: Path, embed
     assert titles(index, "pears")[0] == "Sell pears"
 
 
-def test_what_was_embedded_before_an_interruption_is_kept(
+def test_texts_embedded_before_an_interruption_are_kept(
     shop: GitRepository, corpora: Path, embedded_texts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(index_module, "TEXTS_PER_WRITE", 2)
@@ -151,7 +151,7 @@ def test_what_was_embedded_before_an_interruption_is_kept(
     assert titles(index, "apples")[0] == "Count the apples"
 
 
-def test_an_index_of_another_model_is_refused_with_the_way_on(shop: GitRepository, corpora: Path) -> None:
+def test_an_index_of_another_model_is_refused_with_a_hint(shop: GitRepository, corpora: Path) -> None:
     changes = changes_of(shop.path, corpora)
     change_index(changes, RetrievalArguments(), corpora)
     place = FileVectors(corpora / "shop" / "search" / "changes-vectors")
@@ -177,7 +177,7 @@ def test_an_index_of_another_history_is_refused(shop: GitRepository, corpora: Pa
     assert "Count the apples" not in titles(change_index(changes, RetrievalArguments(), corpora, True), "apples")
 
 
-def test_a_model_that_is_not_here_is_told(corpora: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_embedding_model_is_refused(corpora: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (str(corpora), "nobody/such-model"):
         with pytest.raises(UserError, match="`embedding_model`") as error:
             Embedder(name)
@@ -212,7 +212,7 @@ def test_the_same_answers_from_files_a_folder_and_a_server(
     assert all(found[0])
 
 
-def test_no_secret_stands_in_the_index(make_repository: Callable[[str], GitRepository], corpora: Path) -> None:
+def test_no_secret_is_in_the_index(make_repository: Callable[[str], GitRepository], corpora: Path) -> None:
     repository = make_repository("leaky")
     for number in range(3):
         repository.commit(f"Use {SECRET} {number}", {f"src/{number}.py": f'TOKEN = "{SECRET}"\n{function(number)}'})
@@ -229,7 +229,7 @@ def test_no_secret_stands_in_the_index(make_repository: Callable[[str], GitRepos
             assert private.encode() not in kept, path
 
 
-def test_commits_kept_for_the_exam_are_searched_only_if_asked(project: Path, corpora: Path) -> None:
+def test_commits_kept_for_the_exam_are_searched_only_with_search_history_all(project: Path, corpora: Path) -> None:
     given = ["recipes/quickstart.yaml", "--repo", str(project), "--corpus_dir", str(corpora)]
     changes = changes_of(project, corpora)
     taught = searched_commits(changes, parse_recipe(given))
@@ -240,7 +240,7 @@ def test_commits_kept_for_the_exam_are_searched_only_if_asked(project: Path, cor
     assert searched_commits(changes, parse_recipe([*given, "--search_history", "all"])) is None
 
 
-def test_hits_are_told_apart_from_nothing_and_shown_with_what_they_say(shop: GitRepository, corpora: Path) -> None:
+def test_relevant_hits_are_shown_with_their_best_lines(shop: GitRepository, corpora: Path) -> None:
     index = change_index(changes_of(shop.path, corpora), RetrievalArguments(), corpora)
     good = index.search("stop when the pipe is broken", 1)
     assert fits(good[0])
@@ -252,6 +252,6 @@ def test_hits_are_told_apart_from_nothing_and_shown_with_what_they_say(shop: Git
     assert len(shown) <= 7
 
 
-def test_without_messages_what_commits_say_is_not_searched(shop: GitRepository, corpora: Path) -> None:
+def test_an_index_without_messages_does_not_search_them(shop: GitRepository, corpora: Path) -> None:
     index = change_index(changes_of(shop.path, corpora), WORDS_ONLY, corpora, messages=False)
     assert titles(index, "quietly") == []

@@ -1,4 +1,4 @@
-"""What a user puts beside our files is neither read, published nor deleted."""
+"""Files that a user puts beside BlockLM's are neither read, published nor deleted."""
 
 import gzip
 import shutil
@@ -70,7 +70,7 @@ def test_a_copy_of_a_corpus_outlives_the_next_mining(tmp_path: Path, project: Pa
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null"])
-def test_a_damaged_manifest_is_said(tmp_path: Path, text: str) -> None:
+def test_a_damaged_manifest_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(UserError, match="is damaged") as refused:
         read_manifest(tmp_path)

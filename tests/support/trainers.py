@@ -34,10 +34,10 @@ def trainer_of(
 
     Args:
         run: run directory; the recipe is written beside it.
-        keys: the whole recipe but for `output_dir`.
+        keys: all keys of the recipe but `output_dir`.
         train: rows to learn from.
         validation: rows of the evaluation.
-        interrupts: where wishes to stop arrive; by default nobody has one.
+        interrupts: requests to stop; default: none.
     """
     path = run.with_name(f"{run.name}.yaml")
     path.write_text(yaml.safe_dump({"output_dir": str(run), **keys}))
@@ -48,8 +48,7 @@ def trainer_of(
     order = [at % len(train) for at in range(int(len(train) * epochs))]
     reading = TrainingOrder(train, order, len(train), {})
     base, tokenizer = load_base(config, precision), load_tokenizer(config)
-    wishes = Interrupts() if interrupts is None else interrupts
-    return build_trainer(recipe, args, base, tokenizer, reading, validation, wishes, precision)
+    return build_trainer(recipe, args, base, tokenizer, reading, validation, interrupts or Interrupts(), precision)
 
 
 def tiny_trainer(model: Path, run: Path, keys: dict[str, Any], interrupts: Interrupts | None = None) -> SFTTrainer:

@@ -1,4 +1,4 @@
-"""The report of a run opens in a real browser, escapes text from the repository, and is complete after an interruption."""
+"""The report opens in a real browser, escapes the repository's text, and exists after an interruption."""
 
 import json
 import os
@@ -224,7 +224,7 @@ def test_the_report_holds_no_private_path_name_or_token(hostile: Path) -> None:
     assert 'from_pretrained("hostile")' in unescape(page)
 
 
-def test_the_best_and_the_worst_items_stand_beside_the_truth(run: Path) -> None:
+def test_the_best_and_the_worst_items_are_shown_with_the_truth(run: Path) -> None:
     page = write_html_report(run).read_text()
     helped, hurt = page.split("Where training helped most")[1].split("Where it hurt most")
     hurt = hurt.split("</section>")[0]
