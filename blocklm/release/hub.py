@@ -34,7 +34,7 @@ def upload(folder: Path, repo_id: str, private: bool, message: str) -> str:
     The first push creates the repository. Files that an interrupted upload has transferred are not transferred again.
 
     Raises:
-        UserError: the hub refuses or cannot be reached, or `private` is true and the repository is public.
+        UserError: the hub refuses or does not answer, or `private` is true and the repository is public.
     """
     api = HfApi()
     with _explain_errors(repo_id):

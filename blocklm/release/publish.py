@@ -50,7 +50,7 @@ def push_run(run_dir: Path, repo_id: str, private: bool, forced: bool = False, b
         base_model: name of the base on the hub; None for the recipe's `hub_base_model`.
 
     Raises:
-        UserError: the run fails the gate, or the hub refuses or cannot be reached.
+        UserError: the run fails the gate, or the hub refuses or does not answer.
     """
     run = open_run(run_dir)
     if run.manifest["training"].get("rolled_back"):

@@ -124,14 +124,14 @@ def read_manifest(run_dir: Path) -> dict[str, Any] | None:
 
 
 def read_complete_manifest(run_dir: Path, name: str) -> dict[str, Any]:
-    """Read the manifest of a run that reached its end and still has its result.
+    """Read the manifest of a complete run that still has its result.
 
     Args:
         run_dir: the run directory.
         name: name of the run for error messages.
 
     Raises:
-        UserError: the run did not reach its end, or its adapter or model is gone.
+        UserError: the run is not complete, or its adapter or model is gone.
     """
     manifest = read_manifest(run_dir)
     if manifest is None or manifest["status"] != "complete":
