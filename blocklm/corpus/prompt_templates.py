@@ -59,7 +59,8 @@ class Family:
 
 CONTEXT = "{context}"  # the only part of a template that may be cut, from its beginning
 TOKEN = re.compile(r"▁?<[^<>\s]+>")
-# Blocks of original and updated text beat unified diffs on small models (Sweep). A model that read Markdown knows headings.
+# Blocks of original and updated text beat unified diffs on small models (Sweep). A model that read Markdown knows
+# headings.
 PLAIN = {
     "edit": "### {repo}/{path}\n### {subject}\noriginal:\n{context}\nupdated:\n",
     "fim": "### {repo}/{path}\n{context}### the lines below follow after a gap\n{suffix}### the missing lines\n",

@@ -95,10 +95,11 @@ def check_same_model(ours: ModelConfig, theirs: ModelConfig, run_dir: Path) -> N
 
 
 def put_adapter(model: PeftModel, run_dir: Path) -> None:
-    """Give the adapter of `model` the weights that another run saved, exactly, at the strength that was chosen for them.
+    """Give the adapter of `model` the weights that another run saved, exactly.
 
-    They go in after the trainer is built, because that rounds the trainables of a quantised model to bf16; and into the
-    adapter that is there, because initialisations such as PiSSA change the base and may do so only once.
+    Its strength is the one that was chosen for them. They go in after the trainer is built, because that rounds the
+    trainables of a quantised model to bf16; and into the adapter that is there, because initialisations such as PiSSA
+    change the base and may do so only once.
 
     Raises:
         UserError: they are of an adapter of another shape.
@@ -118,7 +119,10 @@ def put_adapter(model: PeftModel, run_dir: Path) -> None:
 
 @contextmanager
 def base_arm(model: PreTrainedModel | PeftModel, reload: Callable[[], PreTrainedModel]) -> Iterator[PreTrainedModel]:
-    """The model as it was before training: the adapter switched off, or the base loaded again after full fine-tuning."""
+    """The model as it was before training.
+
+    The adapter is switched off, or after full fine-tuning the base is loaded again.
+    """
     if isinstance(model, PeftModel):
         with model.disable_adapter():
             yield model
@@ -130,7 +134,10 @@ def base_arm(model: PreTrainedModel | PeftModel, reload: Callable[[], PreTrained
 def previous_arm(
     model: PreTrainedModel | PeftModel, run_dir: Path, reload: Callable[[], PreTrainedModel]
 ) -> Iterator[PreTrainedModel]:
-    """The model as the run in `run_dir` left it: its adapter in the place of the present one, or its whole model loaded."""
+    """The model as the run in `run_dir` left it.
+
+    Its adapter is put in the place of the present one, or its whole model is loaded.
+    """
     if not isinstance(model, PeftModel):
         yield reload().to(model.device)
         return

@@ -1,4 +1,4 @@
-"""Prompts to answers: batched, deterministic unless drawn, and without a trace in the model or in a training around it."""
+"""Prompts to answers: batched, deterministic unless drawn, without a trace in the model or in a training around it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -75,8 +75,8 @@ def generate_stream(
 ) -> Iterator[tuple[int, Output]]:
     """Let the model write on from each prompt, until it ends its answer or the answer is long enough.
 
-    Each answer comes with the place of its prompt, batch by batch, the longest prompts first; it is what the model would write
-    to that prompt alone, as far as batched sums round alike.
+    Each answer comes with the place of its prompt, batch by batch, the longest prompts first; it is what the model
+    would write to that prompt alone, as far as batched sums round alike.
 
     Args:
         model: in any mode; it stays in it.
@@ -116,7 +116,7 @@ def rehearse(
     decoding: Decoding,
     dtype: torch.dtype,
 ) -> None:
-    """Hold in memory, once, the most that `generate` will of these prompts: its largest batch, at the end of the answers."""
+    """Hold in memory, once, the most that `generate` will of these prompts: its largest batch, at the answers' end."""
     batches = [[prompts[at] for at in places] for places in _batches(prompts, decoding.max_new_tokens)]
     largest = max(batches, key=lambda batch: len(batch) * len(batch[0]))
     answers = [tokenizer.pad_token_id] * (decoding.max_new_tokens - REHEARSED)
