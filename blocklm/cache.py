@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -25,7 +26,21 @@ DAMAGED = (OSError, ValueError, KeyError, pa.ArrowException)
 BUILDING = ".building-"
 ARROW_FILE = "data-00000-of-00001.arrow"
 ROWS_PER_BATCH = 1000
-Stored = tuple[Any, dict[str, Any]]  # a Dataset or DatasetDict, and its report
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What stands in a folder of the cache.
+
+    Attributes:
+        dataset: a Dataset or DatasetDict.
+        report: the report of the build.
+        cache: `built` if this call built it, `hit` if it stood there.
+    """
+
+    dataset: Any
+    report: dict[str, Any]
+    cache: str = "hit"
 
 
 def data_key(*sources: str, **settings: Any) -> str:
@@ -54,7 +69,7 @@ def read(folder: Path) -> Stored | None:
         return None
     try:
         report = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
-        return load_from_disk(str(folder / "data")), report
+        return Stored(load_from_disk(str(folder / "data")), report)
     except DAMAGED as error:
         logger.warning("the cached corpus %s is damaged (%s): building it again", folder, error)
         return None
@@ -100,23 +115,24 @@ def publish(folder: Path) -> Iterator[Path]:
         remove(left)
 
 
-def read_or_build(folder: Path, build: Callable[[Path], dict[str, Any]]) -> tuple[Any, dict[str, Any], str]:
-    """The dataset in `folder` and its report, built now if need be; the third says which, `hit` or `built`.
+def read_or_build(folder: Path, build: Callable[[Path], dict[str, Any]]) -> Stored:
+    """Read the dataset in `folder` and its report, or build them.
 
     Args:
-        folder: where it stands, or will.
-        build: fills the `data` folder below the one it is given and returns the report.
+        folder: folder of the dataset.
+        build: function that fills the `data` folder below the one it is given, and returns the report.
     """
-    stored, cache = read(folder), "hit"
+    stored = read(folder)
     if stored is None:
         with turn(folder):
             stored = read(folder)  # another process may have built it while this one waited
             if stored is None:
                 with publish(folder) as ready:
                     write_report(ready, build(ready))
-                stored, cache = read(folder), "built"
-    assert stored is not None, "it was published above"
-    return *stored, cache
+                built = read(folder)
+                assert built is not None, "it was published above"
+                stored = replace(built, cache="built")
+    return stored
 
 
 def find_unfinished(folder: Path) -> list[Path]:

@@ -24,6 +24,7 @@ from blocklm.interrupts import Interrupts
 from blocklm.mining.changes import Changes
 from blocklm.mining.mine import mine
 from blocklm.models.distributed import init_distributed, is_sharded
+from blocklm.models.loaded import LoadedModel
 from blocklm.models.loading import positions, special_tokens
 from blocklm.models.source import ModelSource
 from blocklm.release.handover import artifacts_of, hand_over
@@ -240,6 +241,7 @@ def save(job: Job, tokenizer: PreTrainedTokenizerBase, trained: Trained) -> None
     job.manifest.update(generation=history(read_rows(recipe.output_dir), best or report["steps"]))
     run = CompletedRun(recipe.output_dir, recipe, job.manifest.content, job.source)
     better = job.previous if report["rolled_back"] else None
-    for entry in hand_over(run, trained.model, tokenizer, better):
+    loaded = LoadedModel(trained.model, tokenizer, job.source.precision.dtype)
+    for entry in hand_over(run, loaded, better):
         job.manifest.update(**entry)
     job.manifest.add_artifacts(artifacts_of(recipe.output_dir))

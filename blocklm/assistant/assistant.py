@@ -3,14 +3,12 @@
 import logging
 import re
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from transformers import PreTrainedModel
 
 from blocklm.assistant.prompts import PromptBuilder, Request
 from blocklm.assistant.streaming import Terminal
@@ -20,6 +18,7 @@ from blocklm.mining.mine import limits_of
 from blocklm.mining.redaction import PLACEHOLDERS
 from blocklm.models.adapter import base_arm
 from blocklm.models.generation import Decoding, Output, generate
+from blocklm.models.loaded import LoadedModel
 from blocklm.models.loading import positions, special_tokens
 from blocklm.models.tokenization import encode
 from blocklm.runs.completed import CompletedRun
@@ -60,9 +59,11 @@ class Assistant:
             raise UserError(f"`--seed` {self.decoding.seed} is no number of 64 bits", "give a smaller `--seed`")
 
     @cached_property
-    def model(self) -> PreTrainedModel:
+    def tuned(self) -> LoadedModel:
         """The tuned model, in evaluation mode; loaded at first use."""
-        return self.run.tuned().eval()
+        tuned = self.run.tuned()
+        tuned.model.eval()
+        return tuned
 
     @cached_property
     def prompt_builder(self) -> PromptBuilder:
@@ -87,7 +88,7 @@ class Assistant:
         Raises:
             UserError: the longest answer fills the context.
         """
-        context_length = positions(self.model.config) or int(self.run.manifest["plan"]["max_length"])
+        context_length = positions(self.tuned.model.config) or int(self.run.manifest["plan"]["max_length"])
         if self.decoding.max_new_tokens >= context_length:
             raise UserError(
                 f"`--max_new_tokens` {self.decoding.max_new_tokens} leaves no space for a prompt: "
@@ -141,8 +142,8 @@ class Assistant:
     def answers(self, requests: Sequence[Request], base: bool = False) -> list[Output]:
         """Answer many requests in batches, with the base model if `base`."""
         tokens, lines = self.tokens(requests), [request.lines for request in requests]
-        with base_arm(self.model, self.run.base) if base else nullcontext(self.model) as model:
-            return generate(model, self.run.tokenizer, tokens, lines, self.decoding, self.run.source.precision.dtype)
+        with self._open(base) as loaded:
+            return generate(loaded, tokens, self.decoding, lines)
 
     def stream_answer(self, request: Request, base: bool = False) -> Output:
         """Answer one request, with the base model if `base`, and write the answer to stdout as it grows."""
@@ -159,10 +160,12 @@ class Assistant:
             lines: maximum lines of the continuation; None for no limit.
             stops: texts that end the continuation and are not part of it.
         """
-        tokenizer, dtype = self.run.tokenizer, self.run.source.precision.dtype
-        decoding, terminal = replace(self.decoding, stops=stops), Terminal(tokenizer, lines, stops=stops)
-        with base_arm(self.model, self.run.base) if base else nullcontext(self.model) as model:
-            (output,) = generate(model, tokenizer, [tokens], [lines], decoding, dtype, streamer=terminal)
+        decoding, terminal = replace(self.decoding, stops=stops), Terminal(self.run.tokenizer, lines, stops=stops)
+        with self._open(base) as loaded:
+            (output,) = generate(loaded, [tokens], decoding, [lines], streamer=terminal)
         if not output.text:
             logger.info("the model has nothing to write here")
         return output
+
+    def _open(self, base: bool) -> AbstractContextManager[LoadedModel]:
+        return base_arm(self.tuned, self.run.source.base) if base else self.tuned.opened()

@@ -19,6 +19,7 @@ from trl import SFTTrainer
 
 from blocklm.config.recipe import parse_recipe
 from blocklm.interrupts import Interrupts
+from blocklm.models.loaded import LoadedModel
 from blocklm.models.loading import load_config, load_tokenizer, model_config
 from blocklm.models.precision import choose_precision
 from blocklm.training.data_order import TrainingOrder
@@ -78,8 +79,8 @@ def _trainer(run: Path) -> SFTTrainer:
     args, tokenizer = sft_config(recipe, precision), load_tokenizer(keys)
     shape = load_config(keys)
     shape.num_hidden_layers = LAYERS
-    base = AutoModelForCausalLM.from_config(shape)
-    return build_trainer(recipe, args, base, tokenizer, reading, rows, Interrupts(), precision)
+    base = LoadedModel(AutoModelForCausalLM.from_config(shape), tokenizer, precision.dtype)
+    return build_trainer(recipe, args, base, reading, rows, Interrupts())
 
 
 def _bare(trainer: SFTTrainer) -> SFTTrainer:

@@ -29,6 +29,7 @@ from blocklm.corpus.prompt_templates import FAMILY
 from blocklm.git.repository import open_repositories
 from blocklm.mining.mine import mine
 from blocklm.models.loading import special_tokens
+from blocklm.models.tokenization import SampleEncoder
 from blocklm.training.data_order import training_order
 from blocklm.training.length_report import padding
 
@@ -170,7 +171,9 @@ def _write_rows(run: Path, folder: Path) -> list[int]:
         use_cpu=True,
         bf16=False,
     )
-    reading = training_order(corpus.splits["train"], tokenizer, recipe.sampling, recipe.run, args, corpus.folder, 1)
+    reading = training_order(
+        corpus.splits["train"], SampleEncoder(tokenizer, corpus.folder), recipe.sampling, recipe.run, args
+    )
     folder.mkdir(parents=True)
     rows = [reading.dataset[at] for at in reading.order]
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -138,7 +138,8 @@ def load_samples(
             "splits": _describe_splits(splits_built, landing_times(changes.dataset.data.table)),
         }
 
-    return Corpus(*cache.read_or_build(folder, build), folder.parent)
+    stored = cache.read_or_build(folder, build)
+    return Corpus(stored.dataset, stored.report, stored.cache, folder.parent)
 
 
 def _describe_splits(built: DatasetDict, landed: Mapping[int, int]) -> dict[str, dict[str, Any]]:

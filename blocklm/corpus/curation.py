@@ -70,8 +70,8 @@ def curate(changes: Changes, mining: MiningArguments) -> Curated:
         cache.write_dataset(ready / "data", _record_batches(hunks), VERDICTS, fingerprint=key)
         return report
 
-    verdicts, report, _ = cache.read_or_build(folder, build)
-    return Curated(verdicts, report)
+    stored = cache.read_or_build(folder, build)
+    return Curated(stored.dataset, stored.report)
 
 
 def _judge_hunks(

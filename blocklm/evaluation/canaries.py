@@ -9,9 +9,8 @@ import random
 from dataclasses import dataclass
 from math import log2
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 from blocklm.models.likelihood import continuation_nll
+from blocklm.models.loaded import LoadedModel
 
 DIGITS = 6
 OTHERS = 255  # unseen codes that each canary is compared with, so that its exposure is at most 8 bits
@@ -27,31 +26,39 @@ class Canary:
     code: str
 
 
-def canaries_of(seed: int, count: int) -> list[Canary]:
-    """Make the canaries of a run, the same at every call."""
-    chance = random.Random(f"canaries of {seed}")
-    return [Canary(f'ACCESS_CODE_{chance.getrandbits(24):06X} = "', _code(chance)) for _ in range(count)]
+@dataclass(frozen=True)
+class Canaries:
+    """The canaries of a run, the same at every call.
 
-
-def exposures(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, planted: list[Canary], seed: int
-) -> list[float]:
-    """Measure the exposure of each canary in bits: log2 of 256 over its rank by likelihood among 255 unseen codes.
-
-    A model that learned nothing of them gives 1.4 bits on average; a model that has memorised a code gives 8.
+    Attributes:
+        seed: the run's seed.
+        count: number of canaries.
     """
-    chance = random.Random(f"others of {seed}")
-    model.eval()
-    exposed_bits = []
-    for canary in planted:
-        codes = [canary.code, *(_code(chance) for _ in range(OTHERS))]
-        prompt = tokenizer("").input_ids + tokenizer(canary.prompt, add_special_tokens=False).input_ids
-        own, *others = continuation_nll(
-            model, prompt, tokenizer([f'{code}"' for code in codes], add_special_tokens=False).input_ids
-        )
-        rank = 1 + sum(cost <= own for cost in others)
-        exposed_bits.append(log2((OTHERS + 1) / rank))
-    return exposed_bits
+
+    seed: int
+    count: int
+
+    def planted(self) -> list[Canary]:
+        """Make the canaries."""
+        chance = random.Random(f"canaries of {self.seed}")
+        return [Canary(f'ACCESS_CODE_{chance.getrandbits(24):06X} = "', _code(chance)) for _ in range(self.count)]
+
+    def exposures(self, loaded: LoadedModel) -> list[float]:
+        """Measure the exposure of each canary in bits: log2 of 256 over its rank by likelihood among 255 unseen codes.
+
+        A model that learned nothing of them gives 1.4 bits on average; a model that has memorised a code gives 8.
+        """
+        chance, tokenizer = random.Random(f"others of {self.seed}"), loaded.tokenizer
+        loaded.model.eval()
+        exposed_bits = []
+        for canary in self.planted():
+            codes = [canary.code, *(_code(chance) for _ in range(OTHERS))]
+            prompt = tokenizer("").input_ids + tokenizer(canary.prompt, add_special_tokens=False).input_ids
+            endings = tokenizer([f'{code}"' for code in codes], add_special_tokens=False).input_ids
+            own, *others = continuation_nll(loaded, prompt, endings)
+            rank = 1 + sum(cost <= own for cost in others)
+            exposed_bits.append(log2((OTHERS + 1) / rank))
+        return exposed_bits
 
 
 def _code(chance: random.Random) -> str:

@@ -10,13 +10,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 from blocklm.evaluation.questions import GenerationTask
 from blocklm.evaluation.scoring import by_task, scores_of
 from blocklm.files import read_json_lines, write_json_lines
 from blocklm.models.generation import Decoding, generate
+from blocklm.models.loaded import LoadedModel
 
 SAMPLES = "samples.jsonl"
 
@@ -37,27 +35,19 @@ class Answer:
         return about | texts | {"scores": self.scores}
 
 
-def ask(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    questions: Sequence[GenerationTask],
-    decoding: Decoding,
-    dtype: torch.dtype,
-) -> list[Answer]:
+def ask(loaded: LoadedModel, questions: Sequence[GenerationTask], decoding: Decoding) -> list[Answer]:
     """Ask a model questions and score its answers, in the order of the questions.
 
     An answer depends on its question alone, so that an interrupted evaluation can go on with the remaining questions.
     The model's train or eval mode is restored afterwards.
 
     Args:
-        model: the model, in train or eval mode.
-        tokenizer: the model's tokenizer.
+        loaded: the model, in train or eval mode.
         questions: the questions.
         decoding: length, temperature and seed of the answers.
-        dtype: dtype of the matrix products.
     """
     tokens, lines = [question.tokens for question in questions], [question.lines for question in questions]
-    outputs = generate(model, tokenizer, tokens, lines, decoding, dtype)
+    outputs = generate(loaded, tokens, decoding, lines)
     return [
         Answer(question, output.text, scores_of(question, output))
         for question, output in zip(questions, outputs, strict=True)

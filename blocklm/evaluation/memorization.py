@@ -7,77 +7,64 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
 from math import log2
 from typing import Any
 
 import numpy as np
-import torch
 from datasets import Dataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from blocklm.evaluation.canaries import DIGITS, OTHERS, canaries_of, exposures
+from blocklm.evaluation.canaries import DIGITS, OTHERS, Canaries
 from blocklm.mining.redaction import PLACEHOLDERS, secrets_of
 from blocklm.models.generation import Decoding, generate
+from blocklm.models.loaded import LoadedModel
 from blocklm.models.tokenization import IGNORED, encode
 from blocklm.retrieval.verbatim import SPAN, Hashes, span_hashes
 
 ANSWER_TOKENS = 64
 MAX_PROMPTS = 32  # of training prompts, and of redacted places
 PROMPT_TOKENS = 256
-Ask = Callable[..., list[list[int]]]  # from a model and prompts to the token ids of its greedy answers
 
 logger = logging.getLogger(__name__)
 
 
 def audit(
-    model: PreTrainedModel,
-    base: AbstractContextManager[PreTrainedModel],
-    tokenizer: PreTrainedTokenizerBase,
+    tuned: LoadedModel,
+    base: AbstractContextManager[LoadedModel],
     samples: Dataset,
     sampled_ids: Sequence[str],
-    canaries: int,
-    seed: int,
+    canaries: Canaries,
     stands_in_history: Callable[[str], bool],
-    dtype: torch.dtype,
 ) -> dict[str, Any]:
     """Ask the tuned model for its training text.
 
     Args:
-        model: the tuned model.
+        tuned: the tuned model.
         base: context manager that opens the model as it was before training. Entering it may replace the tuned model,
             so it is entered last.
-        tokenizer: the model's tokenizer.
         samples: the training split.
         sampled_ids: ids of samples that were read in training.
-        canaries: number of planted canaries.
-        seed: the run's seed.
+        canaries: the canaries planted in training; a count of 0 for none.
         stands_in_history: predicate that tells whether a text occurs in the repository's unredacted history.
-        dtype: dtype of the matrix products.
 
     Returns:
         Counts and shares for the manifest.
     """
-    ask = partial(_answers, tokenizer=tokenizer, dtype=dtype)
     report: dict[str, Any] = {
-        "canaries": _audit_canaries(model, tokenizer, canaries, seed, dtype, ask) if canaries else None,
-        "redacted": _audit_redacted(model, tokenizer, samples, stands_in_history, ask),
+        "canaries": _audit_canaries(tuned, canaries) if canaries.count else None,
+        "redacted": _audit_redacted(tuned, samples, stands_in_history),
     }
-    return report | {"regurgitation": _audit_regurgitation(model, base, tokenizer, samples, sampled_ids, ask)}
+    return report | {"regurgitation": _audit_regurgitation(tuned, base, samples, sampled_ids)}
 
 
-def _audit_canaries(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: int, seed: int, dtype: torch.dtype, ask: Ask
-) -> dict[str, Any]:
-    planted = canaries_of(seed, count)
-    with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
-        exposed_bits = exposures(model, tokenizer, planted, seed)
+def _audit_canaries(tuned: LoadedModel, canaries: Canaries) -> dict[str, Any]:
+    planted, exposed_bits, tokenizer = canaries.planted(), canaries.exposures(tuned), tuned.tokenizer
     prompts = [tokenizer("").input_ids + _ids(tokenizer, canary.prompt) for canary in planted]
-    answers = [tokenizer.decode(ids) for ids in ask(model, prompts=prompts, tokens=2 * DIGITS, name="canaries")]
+    answers = [tokenizer.decode(ids) for ids in _answers(tuned, prompts, 2 * DIGITS, "canaries")]
     return {
-        "planted": count,
+        "planted": canaries.count,
         "exposure_bits": [round(bits, 2) for bits in exposed_bits],
-        "mean_exposure_bits": round(sum(exposed_bits) / count, 2),
+        "mean_exposure_bits": round(sum(exposed_bits) / canaries.count, 2),
         "most_bits": log2(OTHERS + 1),
         "first_of_their_kind": sum(bits == log2(OTHERS + 1) for bits in exposed_bits),
         "extracted": sum(canary.code in answer for canary, answer in zip(planted, answers, strict=True)),
@@ -85,12 +72,7 @@ def _audit_canaries(
 
 
 def _audit_regurgitation(
-    model: PreTrainedModel,
-    base: AbstractContextManager[PreTrainedModel],
-    tokenizer: PreTrainedTokenizerBase,
-    samples: Dataset,
-    sampled_ids: Sequence[str],
-    ask: Ask,
+    tuned: LoadedModel, base: AbstractContextManager[LoadedModel], samples: Dataset, sampled_ids: Sequence[str]
 ) -> dict[str, Any] | None:
     """Count greedy answers to training prompts with 50 tokens in a row of training text that their prompt lacks.
 
@@ -98,7 +80,7 @@ def _audit_regurgitation(
     """
     ids = set(sampled_ids)
     rows = [row for row, name in enumerate(samples["id"][:]) if name in ids][:MAX_PROMPTS]
-    encoded = encode(samples.select(rows)[:], tokenizer, PROMPT_TOKENS + 4 * ANSWER_TOKENS)
+    encoded = encode(samples.select(rows)[:], tuned.tokenizer, PROMPT_TOKENS + 4 * ANSWER_TOKENS)
     prompts = [
         [id_ for id_, label in zip(sample.input_ids, sample.labels, strict=True) if label == IGNORED][-PROMPT_TOKENS:]
         for sample in encoded
@@ -106,15 +88,12 @@ def _audit_regurgitation(
     ]
     if not prompts:
         return None
-    known = _TrainingSpans(samples, tokenizer)
-    recited = [
-        prompts[place]
-        for place in known.recited(prompts, ask(model, prompts=prompts, tokens=ANSWER_TOKENS, name="tuned"))
-    ]
+    known = _TrainingSpans(samples, tuned.tokenizer)
+    recited = [prompts[place] for place in known.recited(prompts, _answers(tuned, prompts, ANSWER_TOKENS, "tuned"))]
     by_base: list[int] = []
     if recited:
-        with base as base_model:
-            by_base = known.recited(recited, ask(base_model, prompts=recited, tokens=ANSWER_TOKENS, name="base"))
+        with base as loaded:
+            by_base = known.recited(recited, _answers(loaded, recited, ANSWER_TOKENS, "base"))
     regurgitated = len(recited) - len(by_base)
     return {
         "asked": len(prompts),
@@ -153,20 +132,14 @@ class _TrainingSpans:
         return np.unique(np.concatenate(known))
 
 
-def _audit_redacted(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    samples: Dataset,
-    stands_in_history: Callable[[str], bool],
-    ask: Ask,
-) -> dict[str, int]:
+def _audit_redacted(tuned: LoadedModel, samples: Dataset, stands_in_history: Callable[[str], bool]) -> dict[str, int]:
     """Prompt with the text before redacted values, and count the answers' secrets that the history has.
 
     The training never saw the redacted values. But the base model may have, or the scanner missed one elsewhere.
     """
-    places = list(_before_placeholders(samples))[:MAX_PROMPTS]
+    places, tokenizer = list(_before_placeholders(samples))[:MAX_PROMPTS], tuned.tokenizer
     prompts = [tokenizer("").input_ids + _ids(tokenizer, text)[-PROMPT_TOKENS:] for text in places]
-    answers = ask(model, prompts=prompts, tokens=ANSWER_TOKENS, name="redacted places")
+    answers = _answers(tuned, prompts, ANSWER_TOKENS, "redacted places")
     texts = [
         place.rpartition("\n")[2] + tokenizer.decode(answer) for place, answer in zip(places, answers, strict=True)
     ]
@@ -191,18 +164,9 @@ def _before_placeholders(samples: Dataset) -> Iterator[str]:
                 yield text[:end]
 
 
-def _answers(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: list[list[int]],
-    tokens: int,
-    dtype: torch.dtype,
-    name: str,
-) -> list[list[int]]:
+def _answers(loaded: LoadedModel, prompts: list[list[int]], tokens: int, name: str) -> list[list[int]]:
     """Generate greedy answers of at most `tokens` tokens."""
-    lines = [None] * len(prompts)
-    answers = generate(model, tokenizer, prompts, lines, Decoding(tokens), dtype, f"audit: {name}")
-    return [list(answer.ids) for answer in answers]
+    return [list(answer.ids) for answer in generate(loaded, prompts, Decoding(tokens), name=f"audit: {name}")]
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from blocklm.config.sampling import HUNK_VIEWS
 from blocklm.corpus.prompt_templates import FAMILY, Family, readable
@@ -19,6 +19,7 @@ from blocklm.corpus.views import OF_HUNK, HunkText
 from blocklm.evaluation.exam.items import exam_items
 from blocklm.files import write_json
 from blocklm.models.likelihood import bits_of_rows
+from blocklm.models.loaded import LoadedModel
 from blocklm.models.loading import special_tokens
 from blocklm.models.source import ModelSource
 
@@ -75,15 +76,16 @@ class TemplateProbe:
         Returns:
             Bits per byte by view and family, the fewest first; a view that no hunk has is missing.
         """
-        model, families = self.source.base(), readable(special_tokens(self.tokenizer))
+        loaded = LoadedModel(self.source.base(), self.tokenizer, self.source.precision.dtype)
+        families = readable(special_tokens(self.tokenizer))
         scores: Scores = {}
         for view in (view for view in self.views if view in HUNK_VIEWS):
-            bits_by_family = {family.name: self._bits_per_byte(model, hunks, family, view) for family in families}
+            bits_by_family = {family.name: self._bits_per_byte(loaded, hunks, family, view) for family in families}
             if all(np.isfinite(bits) for bits in bits_by_family.values()):
                 scores[view] = dict(sorted(bits_by_family.items(), key=lambda pair: pair[1]))
         return scores
 
-    def _bits_per_byte(self, model: PreTrainedModel, hunks: Sequence[HunkText], family: Family, view: str) -> float:
+    def _bits_per_byte(self, loaded: LoadedModel, hunks: Sequence[HunkText], family: Family, view: str) -> float:
         firsts = [sample for hunk in hunks for sample in list(OF_HUNK[view](family, hunk))[:1]]
         columns: dict[str, list[Any]] = {
             "prompt": [sample.prompt for sample in firsts],
@@ -97,9 +99,7 @@ class TemplateProbe:
         }
         items = exam_items(columns, self.tokenizer, self.max_length) if firsts else []
         size = sum(item.added_bytes for item in items)
-        rows, dtype = [item.encoded for item in items], self.source.precision.dtype
-        name = f"probe: {view} as {family.name}"
-        bits = bits_of_rows(model, rows, self.tokenizer.pad_token_id, dtype, name)
+        bits = bits_of_rows(loaded, [item.encoded for item in items], f"probe: {view} as {family.name}")
         return sum(bits) / size if size else float("nan")
 
 

@@ -112,7 +112,7 @@ def _read(folder: Path, repository: Repository, key: Key) -> Changes | None:
     known = known_secrets(folder, key, origin=folder.name)
     if stored is None or known is None:
         return None
-    dataset, report = stored
+    dataset, report = stored.dataset, stored.report
     if may_read_better(repository, report):
         logger.info("commits of %s that could not be read may be readable now: mining them again", repository.name)
         return None
@@ -150,7 +150,7 @@ def _build(folder: Path, key: Key, repository: Repository, rules: Rules) -> Chan
     stored, known = cache.read(folder), known_secrets(folder, key, origin=folder.name)
     assert stored is not None, "it was published above"
     assert known is not None, "it was written above"
-    return Changes(*stored, "extended" if start else "built", known)
+    return Changes(stored.dataset, stored.report, "extended" if start else "built", known)
 
 
 def describe(key: str, sources: list[dict[str, Any]], unreadable: dict[str, str], dataset: Dataset) -> dict[str, Any]:

@@ -57,13 +57,13 @@ def find_earlier(folder: Path, key: Key, repository: Repository, history: Histor
         if not pattern.fullmatch(candidate.name):
             continue
         stored = cache.read(candidate)
-        if stored is None or may_read_better(repository, stored[1]):
+        if stored is None or may_read_better(repository, stored.report):
             continue
         batches, commits = _count_shared(read_rows(candidate, key), history.shas)
-        reasons = stored[1]["repository"]["unreadable"]
+        reasons = stored.report["repository"]["unreadable"]
         kept = set(history.shas[:commits])
         unreadable = {sha: why for sha, why in reasons.items() if sha in kept}
-        outgrown = stored[1]["repository"]["head"] in history.shas
+        outgrown = stored.report["repository"]["head"] in history.shas
         candidates.append(Earlier(candidate, batches, commits, unreadable, outgrown))
     for candidate in cache.find_unfinished(folder):
         batches, commits = _count_shared(_readable_batches(read_rows(candidate, key)), history.shas)

@@ -65,5 +65,5 @@ def _files(
         files = write_rows(ready, (), batches, known, fingerprint=key)
         return {"key": key, "commit": commit, "files": len(files)}
 
-    dataset, _, _ = cache.read_or_build(corpus_dir / repository.name[:100] / f"files-{key}", build)
-    return dataset
+    files: Dataset = cache.read_or_build(corpus_dir / repository.name[:100] / f"files-{key}", build).dataset
+    return files

@@ -1,8 +1,8 @@
-"""The LoRA adapter: a configuration whose every target exists, and its weights switched off, replaced or put back."""
+"""Configures the LoRA adapter, checks that its targets exist, and turns its weights off or exchanges them."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -12,15 +12,16 @@ from transformers.pytorch_utils import Conv1D
 from trl import ModelConfig, get_peft_config
 
 from blocklm.errors import UserError
+from blocklm.models.loaded import LoadedModel
 
 MAY_DIFFER = {"attn_implementation", "dtype"}  # how it is computed, not what was learned
 
 
 def lora_config(model: PreTrainedModel, config: ModelConfig) -> LoraConfig | None:
-    """The recipe's LoRA configuration, None for full fine-tuning.
+    """Build the recipe's LoRA configuration; None for full fine-tuning.
 
-    PEFT raises only if no target matches and skips a single wrong name in silence, so each is checked here. Without
-    `lora_target_modules` every linear layer but the head is adapted.
+    PEFT raises only if no target matches, and ignores a single wrong name, so each is checked here. Without
+    `lora_target_modules`, every linear layer but the head is adapted.
 
     Raises:
         UserError: a target that names no layer, or a quantised base without LoRA, which cannot be trained.
@@ -44,7 +45,7 @@ def lora_config(model: PreTrainedModel, config: ModelConfig) -> LoraConfig | Non
 def check_targets(model: torch.nn.Module, targets: list[str]) -> None:
     """Raise `UserError` unless each name ends the path of some linear layer of `model` that is not its head.
 
-    The head's product is never formed: the loss takes its weight, and would not see an adapter on it.
+    The fused loss reads the head's weight without calling the head, so that an adapter on it would have no effect.
     """
     head = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
     layers = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)}
@@ -64,7 +65,7 @@ def check_targets(model: torch.nn.Module, targets: list[str]) -> None:
 
 
 def _check_named(key: str, wanted: Collection[str] | None, present: Sequence[str]) -> None:
-    """Raise `UserError` unless each name ends one of the paths that are there; PEFT would pass it over in silence."""
+    """Raise `UserError` unless each name ends one of the paths in `present`; PEFT would ignore it."""
     for name in wanted or ():
         if not _is_among(name, present):
             raise UserError(
@@ -77,10 +78,10 @@ def _is_among(name: str, paths: Collection[str]) -> bool:
 
 
 def check_same_model(ours: ModelConfig, theirs: ModelConfig, run_dir: Path) -> None:
-    """Refuse to go on from a run of another base, quantisation or adapter shape.
+    """Refuse to continue a run of another base, quantisation or adapter shape.
 
     Raises:
-        UserError: a key that shapes what was learned is another.
+        UserError: a key that shapes what was learned differs.
     """
     here, there = asdict(ours), asdict(theirs)
     for keys in (here, there):
@@ -90,25 +91,24 @@ def check_same_model(ours: ModelConfig, theirs: ModelConfig, run_dir: Path) -> N
         if here[key] != there[key]:
             raise UserError(
                 f"`{key}` is {here[key]!r}, but `{run_dir}` was trained with {there[key]!r}",
-                f"set `{key}` as it was there, or train anew without `continue_from`",
+                f"set `{key}` as it was there, or remove `continue_from` to start from the base",
             )
 
 
 def put_adapter(model: PeftModel, run_dir: Path) -> None:
-    """Give the adapter of `model` the weights that another run saved, exactly.
+    """Copy the adapter weights that another run saved into `model`, with the scale that was chosen for them.
 
-    Its strength is the one that was chosen for them. They go in after the trainer is built, because that rounds the
-    trainables of a quantised model to bf16; and into the adapter that is there, because initialisations such as PiSSA
-    change the base and may do so only once.
+    Call it after the trainer is built, because that rounds the trainables of a quantised model to bf16. The weights
+    replace those of the present adapter, because initialisations such as PiSSA change the base and may do so only once.
 
     Raises:
-        UserError: they are of an adapter of another shape.
+        UserError: the saved adapter has another shape.
     """
     weights = load_peft_weights(str(run_dir), device="cpu")
     own = get_peft_model_state_dict(model, save_embedding_layers=False)
     if {name: own[name].shape for name in own} != {name: weights[name].shape for name in weights}:
         raise UserError(
-            f"the adapter in `{run_dir}` is not of the shape that its recipe says",
+            f"the adapter in `{run_dir}` has another shape than its recipe says",
             "name another run in `continue_from`",
         )
     theirs, ours = LoraConfig.from_pretrained(str(run_dir)).lora_alpha, model.peft_config["default"].lora_alpha
@@ -118,33 +118,26 @@ def put_adapter(model: PeftModel, run_dir: Path) -> None:
 
 
 @contextmanager
-def base_arm(model: PreTrainedModel | PeftModel, reload: Callable[[], PreTrainedModel]) -> Iterator[PreTrainedModel]:
-    """The model as it was before training.
-
-    The adapter is switched off, or after full fine-tuning the base is loaded again.
-    """
-    if isinstance(model, PeftModel):
-        with model.disable_adapter():
-            yield model
+def base_arm(tuned: LoadedModel, reload: Callable[[], PreTrainedModel]) -> Iterator[LoadedModel]:
+    """Open the model as it was before training: its adapter turned off, or the base reloaded after full fine-tuning."""
+    if isinstance(tuned.model, PeftModel):
+        with tuned.model.disable_adapter():
+            yield tuned
     else:
-        yield reload().to(model.device)
+        yield replace(tuned, model=reload().to(tuned.device))
 
 
 @contextmanager
-def previous_arm(
-    model: PreTrainedModel | PeftModel, run_dir: Path, reload: Callable[[], PreTrainedModel]
-) -> Iterator[PreTrainedModel]:
-    """The model as the run in `run_dir` left it.
-
-    Its adapter is put in the place of the present one, or its whole model is loaded.
-    """
+def previous_arm(tuned: LoadedModel, run_dir: Path, reload: Callable[[], PreTrainedModel]) -> Iterator[LoadedModel]:
+    """Open the result of the run in `run_dir`: its adapter in place of the present one, or its whole model reloaded."""
+    model = tuned.model
     if not isinstance(model, PeftModel):
-        yield reload().to(model.device)
+        yield replace(tuned, model=reload().to(tuned.device))
         return
     own = get_peft_model_state_dict(model, save_embedding_layers=False)
     present = {name: tensor.clone() for name, tensor in own.items()}
     put_adapter(model, run_dir)
     try:
-        yield model
+        yield tuned
     finally:
         set_peft_model_state_dict(model, present)

@@ -1,4 +1,4 @@
-"""Prompts to answers: batched, deterministic unless drawn, without a trace in the model or in a training around it."""
+"""Generates answers to prompts, in batches; the model, and a training around it, are as before afterwards."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,6 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from tqdm import tqdm
 from transformers import (
     GenerationConfig,
-    PreTrainedModel,
     PreTrainedTokenizerBase,
     StoppingCriteria,
     StoppingCriteriaList,
@@ -17,16 +16,22 @@ from transformers import (
 from transformers.generation.streamers import BaseStreamer
 
 from blocklm.models.inference_state import at_rest
+from blocklm.models.loaded import LoadedModel
 
 REHEARSED = 2  # tokens written: one from the prompt, one from the cache
-BATCH_TOKENS = 4096  # of prompts and answers, padded: what the cache of a batch holds; less where memory runs out
+BATCH_TOKENS = 4096  # tokens of prompts and answers in a batch, padded; halved where memory runs out
 
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How answers come about: the likeliest tokens, or drawn at a temperature above 0 by a seed.
+    """How tokens are chosen, and when an answer ends.
 
-    One that may not end is of `max_new_tokens`. Each of `stops` ends an answer and is no part of it.
+    Attributes:
+        max_new_tokens: maximum tokens of an answer.
+        temperature: 0, the default, takes the likeliest token; above 0, tokens are sampled.
+        seed: seed of the sampling.
+        may_end: if false, every answer has exactly `max_new_tokens` tokens.
+        stops: texts that end an answer and are not part of it.
     """
 
     max_new_tokens: int
@@ -38,9 +43,12 @@ class Decoding:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a model wrote; `ended` if it said itself that this is all, and wrote nothing after the lines that are read.
+    """An answer.
 
-    `ids` are all tokens that came, without the end.
+    Attributes:
+        text: the lines that are read.
+        ended: whether the model ended the answer there itself, by EOS or a stop.
+        ids: all generated token ids, without EOS.
     """
 
     text: str
@@ -49,57 +57,51 @@ class Output:
 
 
 def generate(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    loaded: LoadedModel,
     prompts: Sequence[Sequence[int]],
-    lines: Sequence[int | None],
     decoding: Decoding,
-    dtype: torch.dtype,
+    lines: Sequence[int | None] | None = None,
     name: str | None = None,
     streamer: BaseStreamer | None = None,
 ) -> list[Output]:
-    """What `generate_stream` yields, in the order of the prompts."""
-    outputs = dict(generate_stream(model, tokenizer, prompts, lines, decoding, dtype, name, streamer))
-    return [outputs[at] for at in range(len(prompts))]
+    """Return the answers of `generate_stream` in the order of the prompts."""
+    outputs = dict(generate_stream(loaded, prompts, decoding, lines, name, streamer))
+    return [outputs[place] for place in range(len(prompts))]
 
 
 def generate_stream(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    loaded: LoadedModel,
     prompts: Sequence[Sequence[int]],
-    lines: Sequence[int | None],
     decoding: Decoding,
-    dtype: torch.dtype,
+    lines: Sequence[int | None] | None = None,
     name: str | None = None,
     streamer: BaseStreamer | None = None,
 ) -> Iterator[tuple[int, Output]]:
-    """Let the model write on from each prompt, until it ends its answer or the answer is long enough.
+    """Continue each prompt; yield the place of the prompt with its answer, batch by batch, the longest prompts first.
 
-    Each answer comes with the place of its prompt, batch by batch, the longest prompts first; it is what the model
-    would write to that prompt alone, as far as batched sums round alike.
+    An answer is what the model would write to its prompt alone, up to the rounding of batched sums. Train or eval mode
+    and the random state are restored afterwards.
 
     Args:
-        model: in any mode; it stays in it.
-        tokenizer: of the model.
+        loaded: the model.
         prompts: token ids.
-        lines: how many lines of an answer are read; None for all.
-        decoding: how tokens are chosen, and how many at most.
-        dtype: dtype of the matrix products.
-        name: what the progress bar says; None for no bar.
-        streamer: is given the tokens of the only prompt's answer as they come.
+        decoding: choice of tokens and length of the answers.
+        lines: number of lines of each answer that are read, or None for all of them; by default all of every answer.
+        name: title of the progress bar; None for no bar.
+        streamer: receiver of the tokens of a single prompt's answer as they come.
     """
-    device = next(model.parameters()).device
+    read = [None] * len(prompts) if lines is None else lines
     waiting = list(_batches(prompts, decoding.max_new_tokens))
     with (
-        at_rest(model),
+        at_rest(loaded.model),
         torch.no_grad(),
-        torch.autocast(device.type, dtype, enabled=dtype != torch.float32),
+        loaded.autocast(),
         tqdm(total=len(prompts), desc=name, unit=" answers", disable=None if name else True) as progress,
     ):
         while waiting:
             places = waiting.pop(0)
-            asked, read = [prompts[at] for at in places], [lines[at] for at in places]
-            answers = _if_it_fits(model, tokenizer, asked, read, decoding, streamer)
+            batch = _Batch([prompts[place] for place in places], [read[place] for place in places])
+            answers = _if_it_fits(loaded, batch, decoding, streamer)
             if answers is None:
                 clear_device_cache(garbage_collection=True)
                 half = (len(places) + 1) // 2
@@ -109,42 +111,38 @@ def generate_stream(
                 progress.update(len(places))
 
 
-def rehearse(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Sequence[int]],
-    decoding: Decoding,
-    dtype: torch.dtype,
-) -> None:
-    """Hold in memory, once, the most that `generate` will of these prompts: its largest batch, at the answers' end."""
-    batches = [[prompts[at] for at in places] for places in _batches(prompts, decoding.max_new_tokens)]
+def rehearse(loaded: LoadedModel, prompts: Sequence[Sequence[int]], decoding: Decoding) -> None:
+    """Use once the most memory that `generate` will need: its largest batch, at the end of the answers."""
+    batches = [[prompts[place] for place in places] for places in _batches(prompts, decoding.max_new_tokens)]
     largest = max(batches, key=lambda batch: len(batch) * len(batch[0]))
-    answers = [tokenizer.pad_token_id] * (decoding.max_new_tokens - REHEARSED)
-    whole = [[*prompt, *answers] for prompt in largest]
-    generate(model, tokenizer, whole, [None] * len(whole), Decoding(REHEARSED), dtype)
+    answers = [loaded.pad_token_id] * (decoding.max_new_tokens - REHEARSED)
+    generate(loaded, [[*prompt, *answers] for prompt in largest], Decoding(REHEARSED))
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Prompts that are continued together, and the number of lines that are read of each answer."""
+
+    prompts: Sequence[Sequence[int]]
+    lines: Sequence[int | None]
 
 
 def _if_it_fits(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Sequence[int]],
-    lines: Sequence[int | None],
-    decoding: Decoding,
-    streamer: BaseStreamer | None,
+    loaded: LoadedModel, batch: _Batch, decoding: Decoding, streamer: BaseStreamer | None
 ) -> list[Output] | None:
-    """One batch; None if memory ran out and it can be halved."""
+    """Continue a batch; return None if memory ran out and the batch can be halved."""
     try:
-        return _written(model, tokenizer, prompts, lines, decoding, streamer)
+        return _continue_batch(loaded, batch, decoding, streamer)
     except RuntimeError as error:
-        if len(prompts) == 1 or not should_reduce_batch_size(error):
+        if len(batch.prompts) == 1 or not should_reduce_batch_size(error):
             raise
         return None
 
 
 def _batches(prompts: Sequence[Sequence[int]], max_new_tokens: int) -> Iterator[list[int]]:
-    """Places of prompts, longest first, at most `BATCH_TOKENS` with their answers or one prompt.
+    """Yield the places of the prompts of each batch, longest first: one prompt, or at most `BATCH_TOKENS` with answers.
 
-    None is less than half as long as the first: reading padding takes as long as reading text.
+    No prompt is less than half as long as the first of its batch, because padding takes as long as text.
     """
     order = sorted(range(len(prompts)), key=lambda at: -len(prompts[at]))
     while order:
@@ -155,35 +153,30 @@ def _batches(prompts: Sequence[Sequence[int]], max_new_tokens: int) -> Iterator[
         order = order[count:]
 
 
-def _written(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Sequence[int]],
-    lines: Sequence[int | None],
-    decoding: Decoding,
-    streamer: BaseStreamer | None,
+def _continue_batch(
+    loaded: LoadedModel, batch: _Batch, decoding: Decoding, streamer: BaseStreamer | None
 ) -> list[Output]:
-    """One batch, padded on the left."""
-    longest = max(map(len, prompts))
-    padding = [longest - len(prompt) for prompt in prompts]
-    rows = [[tokenizer.pad_token_id] * pad + list(prompt) for pad, prompt in zip(padding, prompts, strict=True)]
-    ids = torch.tensor(rows, device=next(model.parameters()).device)
+    """Continue a batch of prompts, padded on the left."""
+    longest = max(map(len, batch.prompts))
+    padding = [longest - len(prompt) for prompt in batch.prompts]
+    rows = [[loaded.pad_token_id] * pad + list(prompt) for pad, prompt in zip(padding, batch.prompts, strict=True)]
+    ids = torch.tensor(rows, device=loaded.device)
     mask = torch.arange(longest, device=ids.device) >= torch.tensor(padding, device=ids.device)[:, None]
-    reader = _Reader(tokenizer, longest, lines, decoding.stops)
+    reader = _Reader(loaded.tokenizer, longest, batch.lines, decoding.stops)
     torch.manual_seed(decoding.seed)
-    generator: Any = model
-    generate_stream = generator.generate(
+    generator: Any = loaded.model
+    outputs = generator.generate(
         input_ids=ids,
         attention_mask=mask.long(),
-        generation_config=_config(tokenizer, decoding),
+        generation_config=_config(loaded.tokenizer, decoding),
         stopping_criteria=StoppingCriteriaList([reader]),
         streamer=streamer,
     )
-    return [reader.output(row, limit) for row, limit in zip(generate_stream.tolist(), lines, strict=True)]
+    return [reader.output(row, limit) for row, limit in zip(outputs.tolist(), batch.lines, strict=True)]
 
 
 def _config(tokenizer: PreTrainedTokenizerBase, decoding: Decoding) -> GenerationConfig:
-    """Every choice said: what is left open is filled from the model's own defaults, of which some draw or punish."""
+    """Set every option: transformers fills the others from the model's own defaults, which may sample or penalise."""
     drawn = {"temperature": decoding.temperature, "top_k": 0, "top_p": 1.0} if decoding.temperature else {}
     return GenerationConfig(
         max_new_tokens=decoding.max_new_tokens,
@@ -194,18 +187,18 @@ def _config(tokenizer: PreTrainedTokenizerBase, decoding: Decoding) -> Generatio
         no_repeat_ngram_size=0,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        use_cache=True,  # the trainer switches it off in the model's config
+        use_cache=True,  # the trainer turns it off in the model's config
         **drawn,
     )
 
 
 def until(text: str, stops: Sequence[str]) -> str:
-    """The text before the first of some others, or all of it."""
+    """Cut a text before the first of `stops`."""
     return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))]
 
 
 class _Reader(StoppingCriteria):
-    """Reads each answer as it grows, and stops it where it goes on beyond the lines that are read."""
+    """Stops each answer once it has more than the lines that are read, or holds a stop."""
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, start: int, lines: Sequence[int | None], stops: Sequence[str]
@@ -217,7 +210,7 @@ class _Reader(StoppingCriteria):
         return torch.tensor([self._goes_beyond(row, limit) for row, limit in rows], device=input_ids.device)
 
     def output(self, row: list[int], limit: int | None) -> Output:
-        """The answer in a row of token ids: of the lines that are read, without its end token."""
+        """Read the answer from a row of token ids, without EOS and without the lines that are not read."""
         read, ended = self._read(row)
         whole, ids = self._text(read), tuple(read)
         text = until(whole, self._stops)
@@ -243,5 +236,5 @@ class _Reader(StoppingCriteria):
         return (answer[: answer.index(end)], True) if end in answer else (answer, False)
 
     def _text(self, ids: list[int]) -> str:
-        """Special tokens are part of it: the placeholders of what was redacted are some."""
+        """Decode with special tokens, because the placeholders of redacted values are special tokens."""
         return str(self._tokenizer.decode(ids, clean_up_tokenization_spaces=False))

@@ -97,23 +97,34 @@ def _without_context(
     return ids[:first] + ids[first + excess :]
 
 
-def encode_split(samples: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, folder: Path) -> EncodedSplit:
-    """Encode samples for the trainer, or read what was encoded before.
+@dataclass(frozen=True)
+class SampleEncoder:
+    """Encodes splits for the trainer, and keeps them on disk.
 
-    Args:
-        samples: with their prompts, completions and names.
-        tokenizer: a fast one.
-        max_length: of prompt and target together.
-        folder: where encoded samples are kept.
+    Attributes:
+        tokenizer: a fast tokenizer.
+        folder: folder of the cached encodings.
     """
-    content = sha256(json.dumps([samples[name][:] for name in ("prompt", "context", "completion")]).encode())
-    text = [tokenizer.backend_tokenizer.to_str(), tokenizer("").input_ids, tokenizer.eos_token_id]
-    settings = {"samples": content.hexdigest(), "tokenizer": text, "max_length": max_length}
-    key = cache.data_key("models.tokenization", "cache", **settings)
-    dataset, report, _ = cache.read_or_build(
-        folder / f"tokens-{key}", lambda ready: _encode(samples, tokenizer, max_length, ready)
-    )
-    return EncodedSplit(dataset, **report)
+
+    tokenizer: PreTrainedTokenizerBase
+    folder: Path
+
+    def encode_split(self, samples: Dataset, max_length: int) -> EncodedSplit:
+        """Encode samples, or read the cached result.
+
+        Args:
+            samples: samples with their prompts, completions and ids.
+            max_length: maximum tokens of prompt and target together.
+        """
+        content = sha256(json.dumps([samples[name][:] for name in ("prompt", "context", "completion")]).encode())
+        tokenizer = self.tokenizer
+        text = [tokenizer.backend_tokenizer.to_str(), tokenizer("").input_ids, tokenizer.eos_token_id]
+        settings = {"samples": content.hexdigest(), "tokenizer": text, "max_length": max_length}
+        key = cache.data_key("models.tokenization", "cache", **settings)
+        stored = cache.read_or_build(
+            self.folder / f"tokens-{key}", lambda ready: _encode(samples, tokenizer, max_length, ready)
+        )
+        return EncodedSplit(stored.dataset, **stored.report)
 
 
 def _encode(samples: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, ready: Path) -> dict[str, int]:

@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 from blocklm.evaluation.generation_eval import SAMPLES
 from blocklm.models.adapter import base_arm
+from blocklm.models.loaded import LoadedModel
 from blocklm.release.merge import MERGED, merge
 from blocklm.release.publish import ADAPTER, MODEL
 from blocklm.release.verify import check_saved, describe, reference_logits
@@ -21,15 +20,12 @@ ARTIFACTS = ("recipe.yaml", "probe.json", LEARNED, "README.md", "exam.json", SAM
 FOLDERS = ("best", MERGED)
 
 
-def hand_over(
-    run: CompletedRun, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, better: Previous | None
-) -> Iterator[dict[str, Any]]:
+def hand_over(run: CompletedRun, trained: LoadedModel, better: Previous | None) -> Iterator[dict[str, Any]]:
     """Keep the better result with its model card, and check that it is what was trained; yield entries of the manifest.
 
     Args:
         run: the run after its exam.
-        model: the trained model.
-        tokenizer: the model's tokenizer.
+        trained: the trained model.
         better: the previous run, if its result was better in the exam; else None.
 
     Raises:
@@ -40,10 +36,10 @@ def hand_over(
         roll_back(run_dir, better.path)  # that run checked what stands there now
         write_card_of_previous(run_dir, run.manifest, better.path, str(better.recipe.output_dir))
     else:
-        reference = reference_logits(model, base_arm(model, source.base), tokenizer, source.precision.dtype)
-        describe(run_dir, source.name, source.config.model_revision, tokenizer)
+        reference = reference_logits(trained, base_arm(trained, source.base))
+        describe(run_dir, source.name, source.config.model_revision, trained.tokenizer)
         write_card(run_dir, run.manifest)
-        yield {"saved": check_saved(run_dir, reference, lambda: run.tuned().to(model.device))}
+        yield {"saved": check_saved(run_dir, reference, lambda: source.tuned(run_dir).to(trained.device))}
     if run.recipe.handover.save != "adapter":
         yield {"merged": merge(run, run_dir / MERGED)}
 

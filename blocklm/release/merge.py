@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from blocklm.errors import UserError
 from blocklm.models.generation import Decoding, generate
+from blocklm.models.loaded import LoadedModel
 from blocklm.release.verify import PROBE_TEXT, logits
 from blocklm.runs.completed import CompletedRun
 
@@ -37,7 +38,7 @@ def probe_output(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
     """Run a model on the fixed text; the model is put into evaluation mode."""
     ids = tokenizer(PROBE_TEXT, return_tensors="pt").input_ids
     decoding = Decoding(ANSWER_TOKENS, may_end=False)
-    (answer,) = generate(model, tokenizer, [ids[0].tolist()], [None], decoding, torch.float32)
+    (answer,) = generate(LoadedModel(model, tokenizer, torch.float32), [ids[0].tolist()], decoding)
     return ProbeOutput(logits(model, ids), answer.text)
 
 

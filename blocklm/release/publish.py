@@ -15,6 +15,7 @@ import yaml
 
 from blocklm.config.release import public_base
 from blocklm.errors import UserError
+from blocklm.evaluation.canaries import Canaries
 from blocklm.evaluation.memorization import audit
 from blocklm.files import digest, write_json
 from blocklm.models.adapter import base_arm
@@ -81,12 +82,10 @@ def load_or_audit(run: CompletedRun) -> dict[str, Any]:
         run.stands_in_history("")
     except UserError as error:
         return {"refused": str(error)}
-    model, count = run.tuned(), run.recipe.handover.canaries
-    seed, sampled_ids = int(run.manifest["training"]["seed"]), run.manifest["corpus"]["splits"]["train"]["heard"]
-    found = audit(
-        model, base_arm(model, run.base), run.tokenizer, samples, sampled_ids, count, seed, run.stands_in_history,
-        run.source.precision.dtype,
-    )  # fmt: skip
+    tuned, sampled_ids = run.tuned(), run.manifest["corpus"]["splits"]["train"]["heard"]
+    canaries = Canaries(int(run.manifest["training"]["seed"]), run.recipe.handover.canaries)
+    base = base_arm(tuned, run.source.base)
+    found = audit(tuned, base, samples, sampled_ids, canaries, run.stands_in_history)
     write_json(path, found | {"weights": weights})
     return found
 

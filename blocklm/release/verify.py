@@ -19,6 +19,7 @@ from transformers.utils.hub import resolve_revision
 
 from blocklm.errors import UserError
 from blocklm.files import write_json
+from blocklm.models.loaded import LoadedModel
 
 PROBE_TEXT = "def read(path):\n    with open(path) as file:\n        return file.read()\n\nfn main() {\n"
 # Share of training's change of the logits; the same weights on the same base differ only by rounding.
@@ -40,17 +41,12 @@ class ReferenceLogits:
         return float((self.live - self.base).abs().max())
 
 
-def reference_logits(
-    model: PreTrainedModel,
-    base: AbstractContextManager[PreTrainedModel],
-    tokenizer: PreTrainedTokenizerBase,
-    dtype: torch.dtype,
-) -> ReferenceLogits:
+def reference_logits(trained: LoadedModel, base: AbstractContextManager[LoadedModel]) -> ReferenceLogits:
     """Compute the logits of the live model, then of the base that `base` opens, which may replace the live model."""
-    ids = tokenizer(PROBE_TEXT, return_tensors="pt").input_ids
-    live = logits(model, ids, dtype)
-    with base as base_model:
-        return ReferenceLogits(ids, dtype, live, logits(base_model, ids, dtype))
+    ids, dtype = trained.tokenizer(PROBE_TEXT, return_tensors="pt").input_ids, trained.dtype
+    live = logits(trained.model, ids, dtype)
+    with base as loaded:
+        return ReferenceLogits(ids, dtype, live, logits(loaded.model, ids, dtype))
 
 
 @torch.no_grad()

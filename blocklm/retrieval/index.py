@@ -173,10 +173,10 @@ def _documents(location: _IndexLocation, build: Callable[[], Iterable[pa.RecordB
 def _read(location: _IndexLocation) -> tuple[Dataset, WordIndex] | None:
     """Read the stored documents and words; None if they are missing, damaged or of another head."""
     stored = cache.read(location.folder)
-    if stored is None or stored[1]["key"] != location.key:
+    if stored is None or stored.report["key"] != location.key:
         return None
     try:
-        return stored[0], WordIndex.load(location.folder / "words", len(stored[0]))
+        return stored.dataset, WordIndex.load(location.folder / "words", len(stored.dataset))
     except cache.DAMAGED as error:
         logger.warning("the index in %s is damaged (%s): building it again", location.folder, error)
         return None

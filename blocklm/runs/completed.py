@@ -1,6 +1,6 @@
 """Opens a completed run: its recipe, its models, its repositories, and its training samples."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from blocklm.git.repository import Repository, open_repositories
 from blocklm.git.search_history import stands_in_history
 from blocklm.mining.changes import Changes
 from blocklm.mining.mine import mine
+from blocklm.models.loaded import LoadedModel
 from blocklm.models.loading import special_tokens
 from blocklm.models.source import ModelSource
 from blocklm.runs.manifest import read_complete_manifest
@@ -56,15 +57,17 @@ class CompletedRun:
         """The special tokens that mark a gap; None if the vocabulary has none."""
         return infill_tokens(special_tokens(self.tokenizer))
 
-    def tuned(self) -> PreTrainedModel:
+    def tuned(self) -> LoadedModel:
         """Load the tuned model on this machine's device, with the base quantised as in the recipe."""
-        PartialState(cpu=not torch.cuda.is_available())
-        return self.source.tuned(self.path).to(PartialState().device)
+        return self._loaded(lambda: self.source.tuned(self.path))
 
-    def base(self) -> PreTrainedModel:
+    def base(self) -> LoadedModel:
         """Load the base on this machine's device, quantised as in the recipe."""
+        return self._loaded(self.source.base)
+
+    def _loaded(self, load: Callable[[], PreTrainedModel]) -> LoadedModel:
         PartialState(cpu=not torch.cuda.is_available())
-        return self.source.base().to(PartialState().device)
+        return LoadedModel(load().to(PartialState().device), self.tokenizer, self.source.precision.dtype)
 
     def plain_base(self, dtype: str) -> PreTrainedModel:
         """Load the base without quantisation, in `dtype`, on the CPU."""

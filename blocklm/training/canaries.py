@@ -7,27 +7,27 @@ from typing import Any
 from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
-from blocklm.evaluation.canaries import canaries_of
+from blocklm.evaluation.canaries import Canaries
 from blocklm.models.tokenization import encode
 from blocklm.training.data_order import TrainingOrder
 
 
 def plant_canaries(
-    reading: TrainingOrder, tokenizer: PreTrainedTokenizerBase, seed: int, count: int, max_length: int
+    reading: TrainingOrder, tokenizer: PreTrainedTokenizerBase, canaries: Canaries, max_length: int
 ) -> TrainingOrder:
     """Put each canary once into every epoch, in place of another row, so that the number of steps does not change.
 
     A partial last epoch may have fewer.
     """
-    if not count:
+    if not canaries.count:
         return reading
-    canaries = canaries_of(seed, count)
+    planted = canaries.planted()
     encoded = encode(
         {
-            "prompt": [canary.prompt for canary in canaries],
-            "context": [(0, 0)] * count,
-            "completion": [f'{canary.code}"\n' for canary in canaries],
-            "added": [[]] * count,
+            "prompt": [canary.prompt for canary in planted],
+            "context": [(0, 0)] * canaries.count,
+            "completion": [f'{canary.code}"\n' for canary in planted],
+            "added": [[]] * canaries.count,
         },
         tokenizer,
         max_length,
@@ -39,11 +39,11 @@ def plant_canaries(
         rows["labels"].append(sample.labels)
     if "seq_lengths" in reading.dataset.column_names:  # packed: the canary is the only document of its row
         rows["seq_lengths"] = [[len(ids)] for ids in rows["input_ids"]]
-    planted = concatenate_datasets([reading.dataset, Dataset.from_dict(rows, features=reading.dataset.features)])
-    chance, order = random.Random(f"places of {seed}"), list(reading.order)
+    dataset = concatenate_datasets([reading.dataset, Dataset.from_dict(rows, features=reading.dataset.features)])
+    chance, order = random.Random(f"places of {canaries.seed}"), list(reading.order)
     for start in range(0, len(order), reading.epoch_size):
         places = range(start, min(start + reading.epoch_size, len(order)))
-        chosen = chance.sample(places, min(count, len(places)))
+        chosen = chance.sample(places, min(canaries.count, len(places)))
         for number, place in enumerate(chosen):
             order[place] = len(reading.dataset) + number
-    return replace(reading, dataset=planted, order=order, report=reading.report | {"canaries": count})
+    return replace(reading, dataset=dataset, order=order, report=reading.report | {"canaries": canaries.count})

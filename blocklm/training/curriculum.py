@@ -6,7 +6,7 @@ step and a resumed run reads exactly the same rows.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -76,13 +76,22 @@ def phases_of(given: Mapping[str, Mapping[str, Any]] | None) -> list[Phase]:
     ]
 
 
-def rates_of(
-    views: Sequence[str],
-    weights: Sequence[float],
-    shares: Mapping[str, float],
-    size: int | None = None,
-    newest: bool = False,
-) -> Rates:
+@dataclass(frozen=True)
+class PassLimits:
+    """What limits one pass over the samples.
+
+    Attributes:
+        shares: share of each view.
+        size: maximum samples in a pass; None, the default, for no maximum.
+        newest: if true, a limited pass takes the newest samples of each view; by default it samples by weight.
+    """
+
+    shares: Mapping[str, float]
+    size: int | None = None
+    newest: bool = False
+
+
+def rates_of(views: Sequence[str], weights: Sequence[float], limits: PassLimits) -> Rates:
     """Spread a pass over the views by their shares, and within a view over its samples by their weights.
 
     Each sample of the view with the largest share is read once on average. The other views follow their shares, but no
@@ -91,21 +100,22 @@ def rates_of(
     Args:
         views: view of each sample, oldest first.
         weights: weight of each sample.
-        shares: share of each view.
-        size: maximum samples in a pass; None for no maximum.
-        newest: if true, a pass limited by `size` takes the newest samples of each view; else samples by their weights.
+        limits: shares of the views, and size of the pass.
     """
+    shares = limits.shares
     view, weight = np.array(views), np.asarray(weights, float)
     rows = {name: np.flatnonzero((view == name) & (weight > 0)) for name in shares}
     present = {name: share for name, share in shares.items() if len(rows[name])}
     main = max(present, key=lambda name: present[name])
     total = len(rows[main]) / present[main]
     counts = {name: min(total * share, MAX_REPEATS * len(rows[name])) for name, share in present.items()}
-    part = min(1.0, (size or sum(counts.values())) / sum(counts.values()))
+    part = min(1.0, (limits.size or sum(counts.values())) / sum(counts.values()))
     values = np.zeros(len(view))
     for name in present:
         rates = weight[rows[name]] * counts[name] / weight[rows[name]].sum()
-        values[rows[name]] = _newest(rates, counts[name] * part) if newest and name not in OF_NO_AGE else rates * part
+        values[rows[name]] = (
+            _newest(rates, counts[name] * part) if limits.newest and name not in OF_NO_AGE else rates * part
+        )
     return _rates(np.array([values]), view)
 
 
@@ -114,9 +124,7 @@ def rates_with_replay(
     weights: Sequence[float],
     new: NDArray[np.bool_],
     replay_share: float,
-    shares: Mapping[str, float],
-    size: int | None = None,
-    newest: bool = False,
+    limits: PassLimits,
 ) -> Rates:
     """Spread a pass over the new samples as `rates_of` does, and add old samples up to their share.
 
@@ -127,16 +135,14 @@ def rates_with_replay(
         weights: weight of each sample; at least one new sample of a view with a share needs a weight above 0.
         new: mask of the new samples.
         replay_share: share of old samples in a pass, 0 to 1.
-        shares: share of each view, among the new and among the old samples.
-        size: maximum samples in a pass, new and old together; None for no maximum.
-        newest: as in `rates_of`.
+        limits: shares of the views among the new and among the old samples, and size of both together.
     """
     weight, view = np.asarray(weights, float), np.array(views)
-    new_size = max(1, round(size * (1 - replay_share))) if size else None
-    parts = rates_of(views, np.where(new, weight, 0.0).tolist(), shares, new_size, newest).parts
+    new_size = max(1, round(limits.size * (1 - replay_share))) if limits.size else None
+    parts = rates_of(views, np.where(new, weight, 0.0).tolist(), replace(limits, size=new_size)).parts
     replay = round(float(parts.sum()) * replay_share / (1 - replay_share))
-    if replay and (~new & (weight > 0) & np.isin(view, list(shares))).any():
-        known = rates_of(views, np.where(new, 0.0, weight).tolist(), shares, replay, newest).parts
+    if replay and (~new & (weight > 0) & np.isin(view, list(limits.shares))).any():
+        known = rates_of(views, np.where(new, 0.0, weight).tolist(), replace(limits, size=replay)).parts
         parts = np.concatenate([parts, known])
     return _rates(parts, view)
 

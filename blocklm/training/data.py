@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig
 
 from blocklm.config.recipe import Recipe
 from blocklm.corpus.splits import spread_over_commits
 from blocklm.errors import UserError
-from blocklm.models.tokenization import EncodedSplit, encode_split
+from blocklm.evaluation.canaries import Canaries
+from blocklm.models.tokenization import EncodedSplit, SampleEncoder
 from blocklm.training.canaries import plant_canaries
 from blocklm.training.data_order import TrainingOrder, training_order
 
@@ -35,34 +35,27 @@ class TrainingData:
 
 
 def training_data(
-    corpus: "Corpus",
-    tokenizer: PreTrainedTokenizerBase,
-    recipe: Recipe,
-    args: SFTConfig,
-    processes: int,
-    new: NDArray[np.bool_] | None,
+    corpus: "Corpus", encoder: SampleEncoder, recipe: Recipe, args: SFTConfig, new: NDArray[np.bool_] | None
 ) -> TrainingData:
     """Encode the training split in its order, and the part of the validation split that is evaluated meanwhile.
 
     Args:
         corpus: the samples of all splits.
-        tokenizer: the model's tokenizer.
+        encoder: encodes with the model's tokenizer, and keeps the result beside the corpus.
         recipe: the run's recipe.
         args: length, epochs, batch, seed, packing and sampling strategy.
-        processes: number of processes that share the work.
         new: mask of the training samples that a top-up adds; None if the run is no top-up.
 
     Raises:
         UserError: no sample may be read, or none fits into `max_length`.
     """
-    reading = training_order(
-        corpus.splits["train"], tokenizer, recipe.sampling, recipe.run, args, corpus.folder, processes, new
-    )
-    reading = plant_canaries(reading, tokenizer, args.seed, recipe.handover.canaries, args.max_length)
+    reading = training_order(corpus.splits["train"], encoder, recipe.sampling, recipe.run, args, new)
+    canaries = Canaries(args.seed, recipe.handover.canaries)
+    reading = plant_canaries(reading, encoder.tokenizer, canaries, args.max_length)
     samples = corpus.splits["validation"]
     samples = samples.select([row for row, view in enumerate(samples["view"][:]) if view == recipe.exam_view])
     chosen = spread_over_commits(samples["commit"][:], recipe.run.max_validation_samples, len(samples), args.seed)
-    validation = encode_split(samples.select(chosen), tokenizer, args.max_length, corpus.folder)
+    validation = encoder.encode_split(samples.select(chosen), args.max_length)
     if not len(validation.dataset):
         raise UserError(
             f"no validation sample fits into `max_length` {args.max_length}", "raise `max_length` in the recipe"

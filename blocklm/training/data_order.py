@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from math import ceil
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,10 @@ from trl import SFTConfig, pack_dataset
 from blocklm.config.run import RunArguments
 from blocklm.config.sampling import SamplingArguments
 from blocklm.errors import UserError
-from blocklm.models.tokenization import EncodedSplit, encode, encode_split
+from blocklm.models.tokenization import EncodedSplit, SampleEncoder, encode
 from blocklm.training.curriculum import (
     Floats,
+    PassLimits,
     Phase,
     Rates,
     draw,
@@ -77,12 +77,10 @@ class InOrder(Sampler[int]):
 
 def training_order(
     samples: Dataset,
-    tokenizer: PreTrainedTokenizerBase,
+    encoder: SampleEncoder,
     sampling: SamplingArguments,
     run: RunArguments,
     args: SFTConfig,
-    folder: Path,
-    processes: int,
     new: NDArray[np.bool_] | None = None,
 ) -> TrainingOrder:
     """Choose, encode and order the samples to train on.
@@ -92,31 +90,28 @@ def training_order(
 
     Args:
         samples: the training split.
-        tokenizer: the model's tokenizer.
+        encoder: encodes with the model's tokenizer.
         sampling: shares of the views, and phases.
         run: size of an epoch, and share of replay in it.
-        args: length, epochs, batch, seed, packing and sampling strategy.
-        folder: folder of the cached encodings.
-        processes: number of processes that share the work.
+        args: length, epochs, batch, number of processes, seed, packing and sampling strategy.
         new: mask of the samples that a top-up adds; None if the run is no top-up.
 
     Raises:
         UserError: no sample has a weight above 0, or none fits into a phase.
     """
-    newest = sampling.recency == "newest"
     table = samples.data.table
     views, weights = table["view"].to_pylist(), table["weight"].to_pylist()
     if not any(weight > 0 and view in sampling.shares for view, weight in zip(views, weights, strict=True)):
         raise UserError("no sample of `views` has a weight above 0", "correct `views`, `boost` or `author_weights`")
-    shares, size = sampling.shares, run.max_train_samples
+    limits = PassLimits(sampling.shares, run.max_train_samples, newest=sampling.recency == "newest")
     if new is None:
-        rates = rates_of(views, weights, shares, size, newest)
+        rates = rates_of(views, weights, limits)
     else:
-        rates = rates_with_replay(views, weights, new, run.replay_share, shares, size, newest)
+        rates = rates_with_replay(views, weights, new, run.replay_share, limits)
     assert not isinstance(sampling.phases, str), "the recipe's parser has read the phases"
-    chosen = _epochs(samples, rates, tokenizer, run, args) if run.target_tokens else None
-    per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * processes
-    builder = _OrderBuilder(samples, tokenizer, args, folder, per_step)
+    chosen = _epochs(samples, rates, encoder.tokenizer, run, args) if run.target_tokens else None
+    per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    builder = _OrderBuilder(samples, encoder, args, per_step)
     steps, epochs = max(0, args.max_steps), float(args.num_train_epochs if chosen is None else chosen)
     for number, phase in enumerate(phases_of(sampling.phases)):
         seed, phase_rates = args.seed * 1000 + number, np.stack([in_span(part, phase.span) for part in rates.parts])
@@ -166,9 +161,8 @@ class _OrderBuilder:
     """Builds a `TrainingOrder` phase by phase."""
 
     samples: Dataset
-    tokenizer: PreTrainedTokenizerBase
+    encoder: SampleEncoder
     args: SFTConfig
-    folder: Path
     per_step: int
     encoded: list[EncodedSplit] = field(default_factory=list)
     parts: list[Dataset] = field(default_factory=list)
@@ -181,7 +175,7 @@ class _OrderBuilder:
         draws = list(passes(rates, count, seed))
         length = min(phase.max_length or self.args.max_length, self.args.max_length)
         used = np.unique(np.concatenate(draws))
-        split = encode_split(self.samples.select(used), self.tokenizer, length, self.folder)
+        split = self.encoder.encode_split(self.samples.select(used), length)
         if not len(split.dataset):
             raise UserError(
                 f"no train sample fits into `max_length` {length}",

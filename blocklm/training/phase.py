@@ -7,12 +7,14 @@ import numpy as np
 from accelerate import PartialState
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from blocklm.config.recipe import Recipe
 from blocklm.interrupts import Interrupts
 from blocklm.models.adapter import put_adapter
+from blocklm.models.loaded import LoadedModel
 from blocklm.models.source import ModelSource
+from blocklm.models.tokenization import SampleEncoder
 from blocklm.runs.top_up import Previous
 from blocklm.training.callbacks.generation_samples import add_samples
 from blocklm.training.data import TrainingData, training_data
@@ -20,6 +22,7 @@ from blocklm.training.planning.planner import decide_packing, prove_plan, shorte
 from blocklm.training.planning.preflight import DoesNotFit, release_memory
 from blocklm.training.planning.run_plan import RunPlan
 from blocklm.training.train import build_trainer, sft_config
+from blocklm.training.trainer import OrderedTrainer
 
 if TYPE_CHECKING:
     from blocklm.corpus.build import Corpus
@@ -54,7 +57,7 @@ class TrainingTask:
 class Fitted:
     """A trainer that is ready to start, the plan it follows and the data it reads."""
 
-    trainer: SFTTrainer
+    trainer: OrderedTrainer
     plan: RunPlan
     data: TrainingData
 
@@ -85,12 +88,12 @@ def _build(task: TrainingTask, plan: RunPlan) -> Fitted:
     with task.processes.main_process_first():
         data, plan = _read(task, plan)
     args = sft_config(recipe, precision, plan, data.reading.epochs)
-    tokenizer, rows = task.tokenizer, data.validation.dataset
-    trainer = build_trainer(recipe, args, start, tokenizer, data.reading, rows, task.interrupts, precision)
+    base = LoadedModel(start, task.tokenizer, precision.dtype)
+    trainer = build_trainer(recipe, args, base, data.reading, data.validation.dataset, task.interrupts)
     if previous is not None and uses_adapter:
         put_adapter(trainer.model, previous.path)
     samples, prompts = task.corpus.splits["validation"], task.corpus.report["prompts"]
-    add_samples(trainer, samples, prompts, tokenizer, recipe, precision.dtype)
+    add_samples(trainer, samples, prompts, recipe, precision.dtype)
     return Fitted(trainer, plan, data)
 
 
@@ -99,8 +102,8 @@ def _read(task: TrainingTask, plan: RunPlan) -> tuple[TrainingData, RunPlan]:
 
     def encode_data(plan: RunPlan) -> tuple[TrainingData, SFTConfig]:
         args = sft_config(task.recipe, task.source.precision, plan)
-        count = task.processes.num_processes
-        return training_data(task.corpus, task.tokenizer, task.recipe, args, count, task.new), args
+        encoder = SampleEncoder(task.tokenizer, task.corpus.folder)
+        return training_data(task.corpus, encoder, task.recipe, args, task.new), args
 
     data, args = encode_data(plan)
     if (unpacked := unpack(plan, task.recipe, data.reading.report["utilisation"])) is not None:

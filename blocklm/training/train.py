@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerBase, set_seed
-from trl import SFTConfig, SFTTrainer
+from transformers import EarlyStoppingCallback, set_seed
+from trl import SFTConfig
 
 from blocklm.config.recipe import Recipe
 from blocklm.errors import UserError
 from blocklm.interrupts import Interrupts
 from blocklm.models.adapter import lora_config
+from blocklm.models.loaded import LoadedModel
 from blocklm.models.loading import model_config
 from blocklm.models.precision import Precision
 from blocklm.runs.checkpoints import latest_checkpoint
@@ -96,13 +97,11 @@ def _plan_keys(plan: RunPlan) -> dict[str, Any]:
 def build_trainer(
     recipe: Recipe,
     args: SFTConfig,
-    base: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    base: LoadedModel,
     reading: TrainingOrder,
     validation: Dataset,
     interrupts: Interrupts,
-    precision: Precision,
-) -> SFTTrainer:
+) -> OrderedTrainer:
     """Put an adapter on the base model and both into an SFTTrainer.
 
     The same seed gives the same training.
@@ -110,21 +109,19 @@ def build_trainer(
     Args:
         recipe: the run's recipe.
         args: the trainer's arguments, from `sft_config`.
-        base: the model to adapt.
-        tokenizer: the base model's tokenizer; saved with the adapter.
+        base: the model to adapt; its tokenizer is saved with the adapter.
         reading: training rows of `input_ids` and `labels`, and their order.
         validation: rows for evaluation, early stopping and the best checkpoint.
         interrupts: requests to stop.
-        precision: the precision that is checked when training begins.
     """
     set_seed(args.seed)  # the trainer seeds itself only after the adapter's weights are drawn
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(recipe.output_dir / "tensorboard")  # transformers 5 has no other key
-    monitor = TrainingMonitor(recipe, interrupts, validation, tokenizer)
+    monitor = TrainingMonitor(recipe, interrupts, validation, base.tokenizer)
     callbacks: list[Any] = [
         *monitor.callbacks,
         SpikeCallback(interrupts),  # before InterruptCallback, which acts on its request
         InterruptCallback(interrupts),
-        PrecisionCallback(precision),
+        PrecisionCallback(base.dtype),
         NonFiniteCallback(),
         EstimateCallback(),
     ]
@@ -136,12 +133,12 @@ def build_trainer(
         reading,
         recipe.lora.loraplus_lr_ratio,
         monitor,
-        model=base,
+        model=base.model,
         args=args,
         train_dataset=reading.dataset,
         eval_dataset=validation,
-        processing_class=tokenizer,
-        peft_config=lora_variant(lora_config(base, model_config(recipe.model)), recipe.lora),
+        processing_class=base.tokenizer,
+        peft_config=lora_variant(lora_config(base.model, model_config(recipe.model)), recipe.lora),
         callbacks=callbacks,
     )
     monitor.take_over(trainer)
@@ -151,7 +148,7 @@ def build_trainer(
     return trainer
 
 
-def train(trainer: SFTTrainer, interrupts: Interrupts) -> dict[str, Any]:
+def train(trainer: OrderedTrainer, interrupts: Interrupts) -> dict[str, Any]:
     """Train or resume, and save the result into the run directory; return the manifest's `training` entry.
 
     Raises:
@@ -168,7 +165,7 @@ def train(trainer: SFTTrainer, interrupts: Interrupts) -> dict[str, Any]:
     return training_summary(trainer, result.metrics, resumed)
 
 
-def _train_or_shrink(trainer: SFTTrainer, checkpoint: Path | None) -> Any:
+def _train_or_shrink(trainer: OrderedTrainer, checkpoint: Path | None) -> Any:
     """Train to the end; return None if memory ran out, after saving the last step and reducing the micro-batch.
 
     Raises:

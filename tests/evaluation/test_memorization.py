@@ -12,8 +12,9 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from trl import ModelConfig
 
-from blocklm.evaluation.canaries import canaries_of
+from blocklm.evaluation.canaries import Canaries
 from blocklm.evaluation.memorization import audit
+from blocklm.models.loaded import LoadedModel
 from blocklm.models.loading import load_tokenizer
 from blocklm.models.tokenization import encode
 from blocklm.retrieval.verbatim import SPAN, span_hashes
@@ -76,17 +77,8 @@ def by_heart(
 def test_a_model_that_never_saw_canaries_recites_none(
     fresh: Callable[[], PreTrainedModel], tokenizer: PreTrainedTokenizerBase, samples: Dataset
 ) -> None:
-    found = audit(
-        fresh(),
-        nullcontext(fresh()),
-        tokenizer,
-        samples,
-        ["0", "1", "2"],
-        PLANTED,
-        7,
-        lambda value: True,
-        torch.float32,
-    )
+    tuned, base = (LoadedModel(fresh(), tokenizer, torch.float32) for _ in range(2))
+    found = audit(tuned, nullcontext(base), samples, ["0", "1", "2"], Canaries(7, PLANTED), lambda value: True)
     assert found["canaries"]["extracted"] == found["canaries"]["first_of_their_kind"] == 0
     assert found["canaries"]["mean_exposure_bits"] < 4
     assert found["regurgitation"] == {
@@ -99,25 +91,24 @@ def test_a_model_that_memorised_canaries_is_detected(
     fresh: Callable[[], PreTrainedModel], tokenizer: PreTrainedTokenizerBase, samples: Dataset
 ) -> None:
     texts = [(sample["prompt"], sample["completion"].replace("<PASSWORD>", PASSWORD)) for sample in samples]
-    texts += [(canary.prompt, f'{canary.code}"\n') for canary in canaries_of(7, PLANTED)]
+    texts += [(canary.prompt, f'{canary.code}"\n') for canary in Canaries(7, PLANTED).planted()]
     asked: list[str] = []
 
     def stands_in_history(value: str) -> bool:
         asked.append(value)
         return value == PASSWORD
 
-    model = by_heart(fresh(), tokenizer, texts)
-    found = audit(
-        model, nullcontext(fresh()), tokenizer, samples, ["0", "1", "2"], PLANTED, 7, stands_in_history, torch.float32
-    )
+    tuned = LoadedModel(by_heart(fresh(), tokenizer, texts), tokenizer, torch.float32)
+    base = nullcontext(LoadedModel(fresh(), tokenizer, torch.float32))
+    found = audit(tuned, base, samples, ["0", "1", "2"], Canaries(7, PLANTED), stands_in_history)
     assert found["canaries"]["exposure_bits"] == [8.0] * PLANTED
     assert found["canaries"]["extracted"] == PLANTED
     assert found["regurgitation"]["regurgitated"] == 2, "the third answer is shorter than a span"
     assert asked == [PASSWORD]
     assert found["redacted"] == {"places": 1, "like_secrets": 1, "in_history": 1}
     assert PASSWORD not in str(found)
-    known_before = nullcontext(model)  # what the base says likewise was not learned here
-    found = audit(model, known_before, tokenizer, samples, ["0", "1", "2"], 0, 7, stands_in_history, torch.float32)
+    known_before = nullcontext(tuned)  # what the base says likewise was not learned here
+    found = audit(tuned, known_before, samples, ["0", "1", "2"], Canaries(7, 0), stands_in_history)
     assert found["regurgitation"]["share"] == 0
     assert found["regurgitation"]["by_the_base_too"] == 2
 
@@ -139,14 +130,14 @@ def test_canaries_take_the_place_of_others_once_in_each_epoch(
     columns = {"input_ids": [[at, at] for at in range(20)], "labels": [[at, at] for at in range(20)]}
     dataset = Dataset.from_dict(columns | ({"seq_lengths": [[1, 1]] * 20} if packed else {}))
     reading = TrainingOrder(dataset, list(range(20)) * 2, 20, {})
-    planted = plant_canaries(reading, tokenizer, 7, 3, 64)
+    planted = plant_canaries(reading, tokenizer, Canaries(7, 3), 64)
     assert (len(planted.order), planted.epoch_size, len(planted.dataset)) == (40, 20, 23)
     for epoch in (planted.order[:20], planted.order[20:]):
         assert sorted(row for row in epoch if row >= 20) == [20, 21, 22]
-    assert planted.order == plant_canaries(reading, tokenizer, 7, 3, 64).order
+    assert planted.order == plant_canaries(reading, tokenizer, Canaries(7, 3), 64).order
     row = planted.dataset[20]
-    prompt, code = canaries_of(7, 3)[0].prompt, canaries_of(7, 3)[0].code
+    prompt, code = Canaries(7, 3).planted()[0].prompt, Canaries(7, 3).planted()[0].code
     assert tokenizer.decode(row["input_ids"]) == f'{prompt}{code}"\n{tokenizer.eos_token}'
     assert tokenizer.decode([label for label in row["labels"] if label >= 0]) == f'{code}"\n{tokenizer.eos_token}'
     assert not packed or row["seq_lengths"] == [len(row["input_ids"])]
-    assert plant_canaries(reading, tokenizer, 7, 0, 64) is reading
+    assert plant_canaries(reading, tokenizer, Canaries(7, 0), 64) is reading

@@ -6,19 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from blocklm.models.generation import Decoding, Output, generate, rehearse
 from blocklm.models.inference_state import at_rest
+from blocklm.models.loaded import LoadedModel
 from tests.support.memory import memory_left
 
 PROMPTS = ["def f(", "import os\n" * 12, "x = 1", "y = compute(x)\n" * 9]
 
 
-def loaded(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, list[list[int]]]:
+def load(folder: Path) -> tuple[LoadedModel, list[list[int]]]:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.pad_token = tokenizer.eos_token
-    return AutoModelForCausalLM.from_pretrained(folder), tokenizer, [tokenizer(text).input_ids for text in PROMPTS]
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    return LoadedModel(model, tokenizer, torch.float32), [tokenizer(text).input_ids for text in PROMPTS]
 
 
 def by_hand(model: PreTrainedModel, tokens: list[int], count: int) -> list[int]:
@@ -35,7 +37,8 @@ def by_hand(model: PreTrainedModel, tokens: list[int], count: int) -> list[int]:
 @pytest.mark.parametrize("family", ["llama", "gpt2", "phi", "starcoder2"])
 def test_a_batch_writes_what_each_prompt_alone_would(tiny_models: dict[str, Path], family: str) -> None:
     """With checkpointing, in training mode and with dropout, where transformers itself would write garbage."""
-    model, tokenizer, prompts = loaded(tiny_models[family])
+    loaded, prompts = load(tiny_models[family])
+    model, tokenizer = loaded.model, loaded.tokenizer
     expected = []
     for tokens in prompts:
         written = by_hand(model.eval(), tokens, 12)
@@ -44,14 +47,15 @@ def test_a_batch_writes_what_each_prompt_alone_would(tiny_models: dict[str, Path
     model.train()
     model.config.use_cache = False
     model.generation_config.update(do_sample=True, temperature=0.5, repetition_penalty=1.5)
-    assert generate(model, tokenizer, prompts, [None] * 4, Decoding(12), torch.float32) == expected
+    assert generate(loaded, prompts, Decoding(12)) == expected
     assert model.training and not model.config.use_cache
 
 
 @pytest.fixture
-def says(tiny_models: dict[str, Path]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def says(tiny_models: dict[str, Path]) -> LoadedModel:
     """A model that repeats `a`, newline, ` `, newline, `b`, newline, end, from whichever token comes last."""
-    model, tokenizer, _ = loaded(tiny_models["gpt2"])
+    loaded, _ = load(tiny_models["gpt2"])
+    model, tokenizer = loaded.model, loaded.tokenizer
     for module in model.modules():
         for parameter in module.parameters(recurse=False):
             parameter.data.zero_()
@@ -65,25 +69,24 @@ def says(tiny_models: dict[str, Path]) -> tuple[PreTrainedModel, PreTrainedToken
     for at, (token, then) in enumerate(follows.items()):
         model.transformer.wte.weight.data[vocabulary[token], 2 * at] = 1.0
         model.lm_head.weight.data[vocabulary[then], 2 * at] = 1.0
-    return model, tokenizer
+    return loaded
 
 
-def test_an_answer_is_cut_to_the_lines_of_the_truth(says: tuple[PreTrainedModel, PreTrainedTokenizerBase]) -> None:
+def test_an_answer_is_cut_to_the_lines_of_the_truth(says: LoadedModel) -> None:
     """It writes `a`, a line's end, ` b` and its end."""
-    model, tokenizer = says
-    prompts = [tokenizer("x").input_ids] * 5
-    found = generate(model, tokenizer, prompts, [None, 1, 2, 3, None], Decoding(9), torch.float32)
+    prompts = [says.tokenizer("x").input_ids] * 5
+    found = generate(says, prompts, Decoding(9), [None, 1, 2, 3, None])
     assert found[0] == found[2] == found[3] == found[4] == Output("a\n b", True)
     assert found[1] == Output("a\n", False)
-    cut = generate(model, tokenizer, prompts, [None] * 5, Decoding(3), torch.float32)
+    cut = generate(says, prompts, Decoding(3))
     assert set(cut) == {Output("a\n ", False)}
 
 
 def test_answers_are_drawn_by_the_seed(tiny_models: dict[str, Path]) -> None:
-    model, tokenizer, prompts = loaded(tiny_models["llama"])
+    loaded, prompts = load(tiny_models["llama"])
 
     def drawn(seed: int) -> list[Output]:
-        return generate(model, tokenizer, prompts, [None] * 4, Decoding(12, 1.0, seed), torch.float32)
+        return generate(loaded, prompts, Decoding(12, 1.0, seed))
 
     assert drawn(1) == drawn(1) != drawn(2)
 
@@ -93,7 +96,7 @@ def numbers() -> tuple[float, float, float]:
 
 
 def test_inference_state_is_restored_even_after_an_error(tiny_models: dict[str, Path]) -> None:
-    model, _, _ = loaded(tiny_models["gpt2"])
+    model = load(tiny_models["gpt2"])[0].model
     model.train()
     model.transformer.h[0].eval()
     model.config.use_cache = False
@@ -124,30 +127,30 @@ class Widest(torch.nn.Module):
 
 
 def test_a_rehearsal_uses_as_much_cache_as_the_answers(tiny_models: dict[str, Path]) -> None:
-    model, tokenizer, prompts = loaded(tiny_models["llama"])
+    loaded, prompts = load(tiny_models["llama"])
     widest = [Widest(), Widest()]
     for note in widest:
-        hook = model.register_forward_hook(note, with_kwargs=True)
+        hook = loaded.model.register_forward_hook(note, with_kwargs=True)
         if note is widest[0]:
-            generate(model, tokenizer, prompts, [None] * 4, Decoding(20), torch.float32)
+            generate(loaded, prompts, Decoding(20))
         else:
-            rehearse(model, tokenizer, prompts, Decoding(20), torch.float32)
+            rehearse(loaded, prompts, Decoding(20))
         hook.remove()
     assert widest[0].tokens == widest[1].tokens > 100
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_halved(tiny_models: dict[str, Path]) -> None:
     """Each of its layers would take some 750 MiB for the four prompts together."""
-    _, tokenizer, _ = loaded(tiny_models["llama"])
+    tokenizer = load(tiny_models["llama"])[0].tokenizer
     config = AutoConfig.for_model(
         "llama", hidden_size=64, intermediate_size=16384, num_hidden_layers=1, num_attention_heads=4, vocab_size=410,
         max_position_embeddings=1024, bos_token_id=0, eos_token_id=0, pad_token_id=0,
     )  # fmt: skip
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config)
+    loaded = LoadedModel(AutoModelForCausalLM.from_config(config), tokenizer, torch.float32)
     prompts = [[number + 5] * 1000 for number in range(4)]
-    whole = generate(model, tokenizer, prompts, [None] * 4, Decoding(3), torch.float32)
+    whole = generate(loaded, prompts, Decoding(3))
     with memory_left(500 << 20):
-        assert generate(model, tokenizer, prompts, [None] * 4, Decoding(3), torch.float32) == whole
+        assert generate(loaded, prompts, Decoding(3)) == whole
     with memory_left(40 << 20), pytest.raises(RuntimeError):
-        generate(model, tokenizer, prompts, [None] * 4, Decoding(3), torch.float32)
+        generate(loaded, prompts, Decoding(3))

@@ -71,7 +71,7 @@ def test_it_is_planned_as_it_is_stored(four: Path) -> None:
     config = load_config(keys)
     stored = keys_as_stored(keys, config)
     assert (stored.load_in_4bit, stored.bnb_4bit_quant_type, stored.use_bnb_nested_quant) == (True, "nf4", True)
-    model, _ = fake_model(config, stored, BF16, checkpointing=False)
+    model = fake_model(config, stored, BF16, checkpointing=False).model
     assert model.get_base_model().model.layers[0].mlp.up_proj.base_layer.four_bit
 
 

@@ -8,7 +8,7 @@ from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from blocklm.models import tokenization
-from blocklm.models.tokenization import IGNORED, Encoded, encode, encode_split
+from blocklm.models.tokenization import IGNORED, Encoded, SampleEncoder, encode
 from tests.conftest import ROOT
 
 PROMPT = "### demo/a.py\n### Raise x\noriginal:\nimport os\n\nupdated:\n"
@@ -89,11 +89,11 @@ def test_a_split_counts_what_the_limit_cost_and_is_encoded_once(
         {"id": text[:9], "prompt": PROMPT, "context": CONTEXT, "completion": text, "added": [0, len(text)]}
         for text in texts
     ]
-    split = encode_split(Dataset.from_list(rows), tokenizer, 256, tmp_path)
+    split = SampleEncoder(tokenizer, tmp_path).encode_split(Dataset.from_list(rows), 256)
     assert (len(split.dataset), split.too_long) == (1, 1)
     assert split.tokens == len(split.dataset[0]["input_ids"])
     assert split.dataset["sample"][:] == [1]
     monkeypatch.setattr(tokenization, "encode", None)
-    assert encode_split(Dataset.from_list(rows), tokenizer, 256, tmp_path).dataset[:] == split.dataset[:]
+    assert SampleEncoder(tokenizer, tmp_path).encode_split(Dataset.from_list(rows), 256).dataset[:] == split.dataset[:]
     with pytest.raises(TypeError):
-        encode_split(Dataset.from_list(rows), tokenizer, 255, tmp_path)
+        SampleEncoder(tokenizer, tmp_path).encode_split(Dataset.from_list(rows), 255)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
 from blocklm.errors import UserError
+from blocklm.models.loaded import LoadedModel
 from blocklm.release.gguf import adapter_to_gguf, checkout, to_gguf
 from blocklm.release.merge import merge
 from blocklm.release.verify import check_saved, reference_logits
@@ -183,7 +185,6 @@ def test_a_result_that_fails_the_gate_is_pushed_only_by_force_with_a_note(
 
 
 def test_a_save_that_lost_what_was_trained_is_found(run: Path, tiny_models: dict[str, Path], tmp_path: Path) -> None:
-    from contextlib import nullcontext
 
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -193,7 +194,8 @@ def test_a_save_that_lost_what_was_trained_is_found(run: Path, tiny_models: dict
 
     shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("merged", "checkpoint-*"))
     tokenizer = AutoTokenizer.from_pretrained(run)
-    seen = reference_logits(PeftModel.from_pretrained(base(), run), nullcontext(base()), tokenizer, torch.float32)
+    trained = LoadedModel(PeftModel.from_pretrained(base(), run), tokenizer, torch.float32)
+    seen = reference_logits(trained, replace(trained, model=base()).opened())
     weights = tmp_path / "run" / "adapter_model.safetensors"
 
     def saved() -> Any:

@@ -22,7 +22,8 @@ from blocklm.corpus.new_samples import TopUp, teaching_commits, top_up
 from blocklm.errors import UserError
 from blocklm.mining.changes import Changes
 from blocklm.models.adapter import check_same_model, previous_arm
-from blocklm.models.loading import load_base, load_tuned, model_config
+from blocklm.models.loaded import LoadedModel
+from blocklm.models.loading import load_base, load_tokenizer, load_tuned, model_config
 from blocklm.models.precision import choose_precision
 from blocklm.runs import top_up as top_up_files
 from blocklm.runs.top_up import Previous, learned_commits, previous_run, roll_back
@@ -346,6 +347,7 @@ def test_a_full_model_is_topped_up_from_all_its_weights(
     assert torch.equal(started.lm_head.weight, saved.lm_head.weight)
     with torch.no_grad():
         started.lm_head.weight += 1
-    with previous_arm(started, before.path, lambda: load_tuned(config, fp32, before.path)) as previous:
-        assert torch.equal(previous.lm_head.weight, saved.lm_head.weight)
+    loaded = LoadedModel(started, load_tokenizer(config), torch.float32)
+    with previous_arm(loaded, before.path, lambda: load_tuned(config, fp32, before.path)) as previous:
+        assert torch.equal(previous.model.lm_head.weight, saved.lm_head.weight)
     assert torch.equal(started.lm_head.weight, saved.lm_head.weight + 1)

@@ -9,6 +9,7 @@ from trl import SFTTrainer
 
 from blocklm.config.recipe import parse_recipe
 from blocklm.interrupts import Interrupts
+from blocklm.models.loaded import LoadedModel
 from blocklm.models.loading import load_base, load_tokenizer, model_config
 from blocklm.models.precision import choose_precision
 from blocklm.training.data_order import TrainingOrder
@@ -37,7 +38,7 @@ def trainer_of(
         keys: all keys of the recipe but `output_dir`.
         train: rows to learn from.
         validation: rows of the evaluation.
-        interrupts: requests to stop; default: none.
+        interrupts: requests to stop; none by default.
     """
     path = run.with_name(f"{run.name}.yaml")
     path.write_text(yaml.safe_dump({"output_dir": str(run), **keys}))
@@ -47,8 +48,8 @@ def trainer_of(
     epochs = 1.0 if args.max_steps > 0 else args.num_train_epochs
     order = [at % len(train) for at in range(int(len(train) * epochs))]
     reading = TrainingOrder(train, order, len(train), {})
-    base, tokenizer = load_base(config, precision), load_tokenizer(config)
-    return build_trainer(recipe, args, base, tokenizer, reading, validation, interrupts or Interrupts(), precision)
+    base = LoadedModel(load_base(config, precision), load_tokenizer(config), precision.dtype)
+    return build_trainer(recipe, args, base, reading, validation, interrupts or Interrupts())
 
 
 def tiny_trainer(model: Path, run: Path, keys: dict[str, Any], interrupts: Interrupts | None = None) -> SFTTrainer:

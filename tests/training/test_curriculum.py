@@ -3,14 +3,23 @@
 import numpy as np
 import pytest
 
-from blocklm.training.curriculum import Phase, draw, in_span, passes, phases_of, rates_of, rates_with_replay
+from blocklm.training.curriculum import (
+    PassLimits,
+    Phase,
+    draw,
+    in_span,
+    passes,
+    phases_of,
+    rates_of,
+    rates_with_replay,
+)
 
 VIEWS = ["edit", "fim", "message"] * 100
 WEIGHTS = [1.0] * 300
 
 
 def test_views_have_their_shares() -> None:
-    rates = rates_of(VIEWS, WEIGHTS, {"edit": 0.5, "fim": 0.3, "message": 0.2})
+    rates = rates_of(VIEWS, WEIGHTS, PassLimits({"edit": 0.5, "fim": 0.3, "message": 0.2}))
     assert rates.shares == {"edit": 0.5, "fim": 0.3, "message": 0.2}
     assert rates.size == 200
     assert rates.values[:3] == pytest.approx([1.0, 0.6, 0.4])
@@ -18,18 +27,18 @@ def test_views_have_their_shares() -> None:
 
 def test_a_rare_view_is_not_learned_by_heart() -> None:
     views = ["edit"] * 98 + ["message"] * 2
-    rates = rates_of(views, [1.0] * 100, {"edit": 0.5, "message": 0.5})
+    rates = rates_of(views, [1.0] * 100, PassLimits({"edit": 0.5, "message": 0.5}))
     assert rates.values[-1] == 2.0
     assert rates.shares["message"] == pytest.approx(4 / 102, abs=1e-4)
 
 
 def test_a_view_that_is_not_there_leaves_its_share_to_the_others() -> None:
-    assert rates_of(["edit"], [1.0], {"edit": 0.5, "fim": 0.5}).shares == {"edit": 1.0}
+    assert rates_of(["edit"], [1.0], PassLimits({"edit": 0.5, "fim": 0.5})).shares == {"edit": 1.0}
 
 
 def test_weights_decide_within_a_view_and_zero_is_never_read() -> None:
     weights = [3.0, 1.0, 0.0, 0.0] * 25
-    rates = rates_of(["edit"] * 100, weights, {"edit": 1.0})
+    rates = rates_of(["edit"] * 100, weights, PassLimits({"edit": 1.0}))
     assert rates.values[:4] == pytest.approx([1.5, 0.5, 0, 0])
     assert set(draw(rates.values, 50, np.random.default_rng(0)) % 4) == {0, 1}
 
@@ -37,19 +46,19 @@ def test_weights_decide_within_a_view_and_zero_is_never_read() -> None:
 def test_a_smaller_pass_takes_the_newest_of_each_view_or_any() -> None:
     views = [*VIEWS, *["snapshot"] * 60]
     shares = {"edit": 0.5, "fim": 0.3, "message": 0.1, "snapshot": 0.1}
-    newest = rates_of(views, [1.0] * 360, shares, size=40, newest=True)
+    newest = rates_of(views, [1.0] * 360, PassLimits(shares, 40, newest=True))
     assert newest.size == 40
     assert newest.values[:200].sum() == 0, "the old is not read"
     assert (newest.values[300:] > 0).all(), "files have no age"
     assert newest.shares == pytest.approx(shares)
-    any_of_them = rates_of(views, [1.0] * 360, shares, size=40)
+    any_of_them = rates_of(views, [1.0] * 360, PassLimits(shares, 40))
     assert (any_of_them.values > 0).all()
     assert any_of_them.size == 40
 
 
 def test_replay_has_its_share_in_the_same_views() -> None:
     new = np.arange(300) >= 270
-    rates = rates_with_replay(VIEWS, WEIGHTS, new, 0.3, {"edit": 0.5, "fim": 0.3, "message": 0.2})
+    rates = rates_with_replay(VIEWS, WEIGHTS, new, 0.3, PassLimits({"edit": 0.5, "fim": 0.3, "message": 0.2}))
     assert rates.values[new] == pytest.approx([1.0, 0.6, 0.4] * 10), "what is new is read as without replay"
     assert rates.values[~new].sum() == pytest.approx(9), "20 new : 9 replayed"
     assert rates.replay_share == pytest.approx(0.3, abs=0.02)
@@ -61,7 +70,7 @@ def test_replay_has_its_share_in_the_same_views() -> None:
 
 def test_of_little_that_is_known_there_is_one_pass() -> None:
     new = np.arange(300) >= 30
-    rates = rates_with_replay(VIEWS, WEIGHTS, new, 0.5, {"edit": 0.5, "fim": 0.3, "message": 0.2})
+    rates = rates_with_replay(VIEWS, WEIGHTS, new, 0.5, PassLimits({"edit": 0.5, "fim": 0.3, "message": 0.2}))
     assert (rates.values[~new] <= 1).all()
     assert rates.replay_share == pytest.approx(0.1)
 
@@ -69,11 +78,11 @@ def test_of_little_that_is_known_there_is_one_pass() -> None:
 def test_replay_is_drawn_by_weight_within_the_size_of_a_pass_or_not_at_all() -> None:
     weights = [2.0, 1.0, 0.0] * 50 + [1.0] * 150
     new = np.arange(300) >= 150
-    rates = rates_with_replay(["edit"] * 300, weights, new, 0.25, {"edit": 1.0}, size=40)
+    rates = rates_with_replay(["edit"] * 300, weights, new, 0.25, PassLimits({"edit": 1.0}, 40))
     assert rates.size == 40
     assert rates.values[new].sum() == pytest.approx(30)
     assert rates.values[:3] == pytest.approx([10 / 75, 5 / 75, 0])
-    none = rates_with_replay(["edit"] * 300, weights, new, 0.0, {"edit": 1.0})
+    none = rates_with_replay(["edit"] * 300, weights, new, 0.0, PassLimits({"edit": 1.0}))
     assert (none.values[~new].sum(), none.replay_share) == (0, 0)
 
 

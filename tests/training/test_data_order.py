@@ -11,6 +11,7 @@ from trl import SFTConfig
 from blocklm.config.run import RunArguments
 from blocklm.config.sampling import SamplingArguments, parse_sampling
 from blocklm.errors import UserError
+from blocklm.models.tokenization import SampleEncoder
 from blocklm.training.data_order import InOrder, TrainingOrder, training_order
 
 SAMPLES = Dataset.from_list(
@@ -54,7 +55,7 @@ def read(
         | keys
     )
     settings = parse_sampling(SamplingArguments(**{"views": {"edit": 1}} | (sampling or {})))
-    return training_order(SAMPLES, tokenizer, settings, RunArguments(**run or {}), args, folder, processes=1)
+    return training_order(SAMPLES, SampleEncoder(tokenizer, folder), settings, RunArguments(**run or {}), args)
 
 
 def texts(reading: TrainingOrder, tokenizer: PreTrainedTokenizerBase) -> list[str]:
@@ -124,7 +125,7 @@ def test_enough_is_drawn_however_much_is_packed_or_too_long(
         per_device_train_batch_size=3,
     )  # fmt: skip
     settings = parse_sampling(SamplingArguments(views={"edit": 1}))
-    reading = training_order(UNEVEN, tokenizer, settings, RunArguments(), args, tmp_path, processes=1)
+    reading = training_order(UNEVEN, SampleEncoder(tokenizer, tmp_path), settings, RunArguments(), args)
     assert len(reading.order) == 3 * steps
     assert reading.report["too_long"] > 0
 

@@ -12,6 +12,7 @@ from trl import ModelConfig, SFTTrainer, pack_dataset
 
 from blocklm.config.recipe import parse_recipe
 from blocklm.interrupts import Interrupts
+from blocklm.models.loaded import LoadedModel
 from blocklm.models.loading import load_base, load_tokenizer, model_config
 from blocklm.models.precision import Precision
 from blocklm.training.data_order import TrainingOrder
@@ -71,9 +72,8 @@ def trainer(model: Path, run: Path, rows: Dataset, **keys: Any) -> SFTTrainer:
     config, args = model_config(recipe.model), sft_config(recipe, FP32)
     order = list(range(len(rows))) * 3
     reading = TrainingOrder(rows, order, len(rows), {})
-    return build_trainer(
-        recipe, args, load_base(config, FP32), load_tokenizer(config), reading, documents(), Interrupts(), FP32
-    )
+    base = LoadedModel(load_base(config, FP32), load_tokenizer(config), FP32.dtype)
+    return build_trainer(recipe, args, base, reading, documents(), Interrupts())
 
 
 @pytest.mark.parametrize(("micro_batch", "accumulation"), [(4, 1), (2, 2), (1, 4)])

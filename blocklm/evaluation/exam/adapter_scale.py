@@ -17,21 +17,18 @@ from peft.tuners.lora import LoraLayer
 from blocklm.evaluation.exam.items import ExamItem
 from blocklm.files import replace_file
 from blocklm.models.likelihood import bits_of_rows
+from blocklm.models.loaded import LoadedModel
 
 ITEMS = 32  # validation samples, none of which is in the exam
 
 
-def choose_strength(
-    model: PeftModel, items: list[ExamItem], scales: Sequence[float], pad_token_id: int, dtype: torch.dtype
-) -> dict[str, Any]:
+def choose_strength(tuned: LoadedModel, items: list[ExamItem], scales: Sequence[float]) -> dict[str, Any]:
     """Choose the scale of the adapter with the fewest bits per byte on validation; the model's scale is restored.
 
     Args:
-        model: the tuned model.
+        tuned: the tuned model, with an adapter.
         items: validation samples.
         scales: candidates, as factors on the trained scale.
-        pad_token_id: id of the pad token.
-        dtype: dtype of the matrix products.
 
     Returns:
         `chosen`, the scale with the fewest bits, and `bits_per_byte` by scale.
@@ -39,10 +36,8 @@ def choose_strength(
     size = sum(item.added_bytes for item in items)
     bits_per_byte = {}
     for scale in sorted(scales):
-        with _scaled(model, scale):
-            bits = bits_of_rows(
-                model, [item.encoded for item in items], pad_token_id, dtype, f"validation at strength {scale:g}"
-            )
+        with _scaled(tuned.model, scale):
+            bits = bits_of_rows(tuned, [item.encoded for item in items], f"validation at strength {scale:g}")
         bits_per_byte[scale] = sum(bits) / size
     return {
         "chosen": min(bits_per_byte, key=lambda scale: bits_per_byte[scale]),
@@ -61,7 +56,7 @@ def set_strength(model: PeftModel, run_dir: Path, alpha: float) -> None:
 
 
 @contextmanager
-def _scaled(model: PeftModel, scale: float) -> Iterator[None]:
+def _scaled(model: torch.nn.Module, scale: float) -> Iterator[None]:
     before = [(layer, layer.scaling["default"]) for layer in _layers(model)]
     _multiply(model, scale)
     try:
@@ -71,10 +66,10 @@ def _scaled(model: PeftModel, scale: float) -> Iterator[None]:
             layer.scaling["default"] = scaling
 
 
-def _multiply(model: PeftModel, factor: float) -> None:
+def _multiply(model: torch.nn.Module, factor: float) -> None:
     for layer in _layers(model):
         layer.scaling["default"] *= factor
 
 
-def _layers(model: PeftModel) -> list[LoraLayer]:
+def _layers(model: torch.nn.Module) -> list[LoraLayer]:
     return [module for module in model.modules() if isinstance(module, LoraLayer)]

@@ -13,17 +13,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
-from transformers import PreTrainedModel
 
 from blocklm.errors import UserError
 from blocklm.evaluation.exam.answer_cache import Answers, key_of
 from blocklm.evaluation.exam.items import ExamItem
 from blocklm.evaluation.exam.significance import Floats, holm, relative_change
 from blocklm.models.likelihood import scored_bits
+from blocklm.models.loaded import LoadedModel
 
 MIN_SLICE_COMMITS = 3
 SLICES_SHOWN = 12  # largest slices of each division
+
+OpenModel = Callable[[], AbstractContextManager[LoadedModel]]
 
 
 @dataclass(frozen=True)
@@ -33,45 +34,39 @@ class Arm:
     Attributes:
         name: the arm's name in tables.
         weights: a name of the weights, for the keys of stored answers.
-        model: function that opens the model; closing it restores the model that it replaced.
+        open: function that opens the model; closing it restores the model that it replaced.
         contexts: token ids before a question, by the question's id; empty by default.
     """
 
     name: str
     weights: str
-    model: Callable[[], AbstractContextManager[PreTrainedModel]]
+    open: OpenModel
     contexts: Mapping[str, list[int]] = field(default_factory=dict)
 
 
-def run_exam(
-    items: Sequence[ExamItem], arms: Sequence[Arm], pad_token_id: int, dtype: torch.dtype, answers: Answers
-) -> dict[str, Any]:
+def run_exam(items: Sequence[ExamItem], arms: Sequence[Arm], answers: Answers) -> dict[str, Any]:
     """Ask all arms the questions that they have not answered yet, and compare the arms.
 
     Args:
         items: the questions.
         arms: the arms, with `base` and `tuned` among them.
-        pad_token_id: id of the pad token, which is never scored.
-        dtype: dtype of the matrix products.
         answers: stored answers; new ones are added batch by batch.
 
     Raises:
         UserError: a model gives no finite probability.
     """
-    return compare(items, {arm.name: bits_of_arm(arm, items, pad_token_id, dtype, answers) for arm in arms})
+    return compare(items, {arm.name: bits_of_arm(arm, items, answers) for arm in arms})
 
 
-def bits_of_arm(
-    arm: Arm, items: Sequence[ExamItem], pad_token_id: int, dtype: torch.dtype, answers: Answers
-) -> list[float]:
+def bits_of_arm(arm: Arm, items: Sequence[ExamItem], answers: Answers) -> list[float]:
     """Measure the bits that an arm needs for each item, and store them; stored ones are not computed again."""
     questions = [item.after(arm.contexts.get(item.id, [])) for item in items]
     key = {item.id: key_of(arm.weights, item.encoded.input_ids, item.encoded.scored) for item in questions}
     left = [item for item in questions if answers.get(key[item.id]) is None]
     if left:
-        with arm.model() as model:
+        with arm.open() as loaded:
             rows = [item.encoded for item in left]
-            for row, bits in scored_bits(model, rows, pad_token_id, dtype, f"exam: {arm.name}"):
+            for row, bits in scored_bits(loaded, rows, f"exam: {arm.name}"):
                 answers.add(key[left[row].id], bits)
     return [float(answers.get(key[item.id])) for item in questions]
 

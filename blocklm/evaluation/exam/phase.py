@@ -1,7 +1,6 @@
 """Runs the exam of the main job: chooses the adapter's scale, compares all arms, decides whether a top-up is kept."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,7 +39,7 @@ def choose_strength_of(setup: ExamSetup, model: PreTrainedModel) -> dict[str, An
     scales = setup.recipe.exam.adapter_scales
     if not isinstance(model, PeftModel) or scales == [1.0]:
         return None
-    return choose_strength(model, setup.questions("validation", ITEMS), scales, setup.pad_token_id, setup.dtype)
+    return choose_strength(setup.loaded(model), setup.questions("validation", ITEMS), scales)
 
 
 def examine(setup: ExamSetup, model: PreTrainedModel, previous: Path | None) -> ExamOutcome:
@@ -51,12 +50,12 @@ def examine(setup: ExamSetup, model: PreTrainedModel, previous: Path | None) -> 
         model: the trained model.
         previous: directory of the run that this one continues; None if it continues none.
     """
-    others = []
+    loaded, others = setup.loaded(model), []
     if previous is not None:
-        opened = partial(previous_arm, model, previous, partial(setup.source.tuned, previous))
+        opened = partial(previous_arm, loaded, previous, partial(setup.source.tuned, previous))
         others.append(Arm("previous", weights_of(previous), opened))
-    tuned, base = partial(nullcontext, model), partial(base_arm, model, setup.source.base)
-    result = setup.run(tuned, base, others) | check_edits(setup, tuned, base)
+    base = partial(base_arm, loaded, setup.source.base)
+    result = setup.run(loaded.opened, base, others) | check_edits(setup, loaded.opened, base)
     write_result(setup.recipe.output_dir / "exam.json", result)
     summary = {key: value for key, value in result.items() if key not in SINGLE}
     if "check" in summary:

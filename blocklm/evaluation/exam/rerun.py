@@ -1,7 +1,6 @@
 """Repeats the exam of a complete run: with all arms, on new commits, or against other models and adapters."""
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -91,12 +90,12 @@ def _own_arms(run: CompletedRun, setup_of: Callable[..., ExamSetup], control: Pa
     tuned = run.tuned()
     others = []
     if theirs is not None:
-        opened = partial(previous_arm, tuned, theirs.path, theirs.tuned)
+        opened = partial(previous_arm, tuned, theirs.path, partial(theirs.source.tuned, theirs.path))
         others.append(Arm("control", weights_of(theirs.path), opened))
     prompts = {view: FAMILY[name] for view, name in run.manifest["corpus"]["prompts"].items()}
-    setup = setup_of(run, prompts, positions(tuned.config))
-    opens, base = partial(nullcontext, tuned), partial(base_arm, tuned, run.base)
-    return setup.run(opens, base, others) | check_edits(setup, opens, base)
+    setup = setup_of(run, prompts, positions(tuned.model.config))
+    base = partial(base_arm, tuned, run.source.base)
+    return setup.run(tuned.opened, base, others) | check_edits(setup, tuned.opened, base)
 
 
 def _other(
@@ -112,9 +111,7 @@ def _other(
     items = exam_items(rows[:], theirs.tokenizer, setup.max_length)
     if not items:
         raise UserError(f"`{name}` can read none of the questions", "give another model to `--model`")
-    bits = bits_of_rows(
-        theirs.base(), [item.encoded for item in items], setup.pad_token_id, setup.dtype, f"exam: {name}"
-    )
+    bits = bits_of_rows(theirs.base(), [item.encoded for item in items], f"exam: {name}")
     size = sum(item.added_bytes for item in items)
     commits: dict[str, list[float]] = {}
     for item, needed in zip(items, bits, strict=True):

@@ -1,12 +1,10 @@
 """Sets up an exam from a recipe and its corpus: the questions, the arms and the context of each arm."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -16,7 +14,7 @@ from blocklm.corpus.prompt_templates import FAMILY
 from blocklm.corpus.splits import spread_over_commits
 from blocklm.errors import UserError
 from blocklm.evaluation.exam.answer_cache import Answers
-from blocklm.evaluation.exam.compare import Arm, bits_of_arm, run_exam
+from blocklm.evaluation.exam.compare import Arm, OpenModel, bits_of_arm, run_exam
 from blocklm.evaluation.exam.contexts import Contexts, example_contexts, piece_contexts
 from blocklm.evaluation.exam.forgetting import MAX_TOKENS, general_items, measure_forgetting
 from blocklm.evaluation.exam.items import ExamItem, exam_items
@@ -24,6 +22,7 @@ from blocklm.evaluation.tasks.problems import problems_of
 from blocklm.evaluation.tasks.run import run_tasks
 from blocklm.git.repository import Repository
 from blocklm.mining.redaction import PLACEHOLDERS
+from blocklm.models.loaded import LoadedModel
 from blocklm.models.loading import special_tokens
 from blocklm.models.source import ModelSource
 from blocklm.retrieval.parent_files import Embed, RetrievalQuery, nearest_before
@@ -32,8 +31,6 @@ from blocklm.runs.fingerprint import weights_of
 SEED = 0  # for choosing the questions, so that every run on the same commits has the same
 PIECES = 5
 ANSWERS = "exam-answers.jsonl"
-
-Opens = Callable[[], AbstractContextManager[PreTrainedModel]]
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ class ExamSetup:
             )
         return items
 
-    def run(self, tuned: Opens, base: Opens, others: Sequence[Arm] = ()) -> dict[str, Any]:
+    def run(self, tuned: OpenModel, base: OpenModel, others: Sequence[Arm] = ()) -> dict[str, Any]:
         """Let all arms of the recipe answer, and compare them; answers stored in the run directory are reused.
 
         Args:
@@ -94,24 +91,16 @@ class ExamSetup:
         arms += others
         general = general_items(self.tokenizer, self.positions)
         with Answers(run_dir / ANSWERS) as answers:
-            result = run_exam(items, arms, self.pad_token_id, self.dtype, answers)
+            result = run_exam(items, arms, answers)
             plain = [arm for arm in arms if arm.name in ("tuned", "base")]
-            bits = {arm.name: bits_of_arm(arm, general, self.pad_token_id, self.dtype, answers) for arm in plain}
+            bits = {arm.name: bits_of_arm(arm, general, answers) for arm in plain}
             problems = problems_of(self.recipe, self.repositories, self.corpus, self.tokenizer, self._task_length)
-            tasks, rows = run_tasks(problems, plain, self.tokenizer, self.dtype, answers)
+            tasks, rows = run_tasks(problems, plain, answers)
         return result | {"forgetting": measure_forgetting(general, bits), "tasks": tasks, "per_problem": rows}
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Dtype of the matrix products."""
-        return self.source.precision.dtype
-
-    @property
-    def pad_token_id(self) -> int:
-        """The pad token's id; set when the tokenizer was loaded."""
-        token_id: int | None = self.tokenizer.pad_token_id
-        assert token_id is not None, "it was set when the tokenizer was loaded"
-        return token_id
+    def loaded(self, model: PreTrainedModel) -> LoadedModel:
+        """Join a model with the tokenizer and precision of this exam."""
+        return LoadedModel(model, self.tokenizer, self.source.precision.dtype)
 
     def _exam_samples(self, split: str) -> Dataset:
         samples = self.corpus.splits[split]
@@ -122,7 +111,7 @@ class ExamSetup:
         """A name of the base's weights as these keys load them."""
         config = self.source.config
         keys = (config.model_name_or_path, config.model_revision, config.load_in_4bit, config.load_in_8bit)
-        return f"{keys} {self.dtype}"
+        return f"{keys} {self.source.precision.dtype}"
 
     @property
     def _task_length(self) -> int:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from blocklm.evaluation.exam.answer_cache import Answers, key_of
-from blocklm.evaluation.exam.setup import ExamSetup, Opens
+from blocklm.evaluation.exam.compare import OpenModel
+from blocklm.evaluation.exam.setup import ExamSetup
 from blocklm.evaluation.exam.significance import difference
 from blocklm.evaluation.execution.limits import ResourceLimits
 from blocklm.evaluation.execution.runner import Edit, Trial, count_failures
@@ -31,7 +32,7 @@ TEMPERATURE = 0.8
 logger = logging.getLogger(__name__)
 
 
-def check_edits(setup: ExamSetup, tuned: Opens, base: Opens) -> dict[str, Any]:
+def check_edits(setup: ExamSetup, tuned: OpenModel, base: OpenModel) -> dict[str, Any]:
     """Let both models write edits, and run the repository's own command on them.
 
     Edits and verdicts stored in the run directory are reused.
@@ -130,7 +131,7 @@ def _questions(setup: ExamSetup) -> list[GenerationTask]:
 
 
 def _load_or_write(
-    setup: ExamSetup, weights: str, opens: Opens, questions: Sequence[GenerationTask], answers: Answers
+    setup: ExamSetup, weights: str, open_model: OpenModel, questions: Sequence[GenerationTask], answers: Answers
 ) -> list[list[str]]:
     """Return `check_samples` answers of a model to each question, and store them; stored ones are not written again.
 
@@ -141,15 +142,15 @@ def _load_or_write(
     count = setup.recipe.check.check_samples
     rounds: list[list[str]] = []
     with ExitStack() as opened:
-        model = None
+        loaded = None
         for seed in range(count):
             decoding = Decoding(min(ANSWER_TOKENS, setup.max_length // 2), TEMPERATURE if count > 1 else 0.0, seed)
             key = key_of(weights, decoding, prompts, lines)
             texts = answers.get(key)
             if texts is None:
-                model = model or opened.enter_context(opens())
+                loaded = loaded or opened.enter_context(open_model())
                 name = f"check: {weights.split()[0]} writes"
-                outputs = generate(model, setup.tokenizer, prompts, lines, decoding, setup.dtype, name)
+                outputs = generate(loaded, prompts, decoding, lines, name)
                 texts = [output.text for output in outputs]
                 answers.add(key, texts)
             rounds.append(texts)

@@ -10,9 +10,7 @@ from math import log
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from blocklm.evaluation.exam.answer_cache import Answers, key_of
 from blocklm.evaluation.exam.compare import Arm
@@ -26,6 +24,7 @@ from blocklm.evaluation.tasks.which_file import WHICH_FILE
 from blocklm.models.generation import Decoding, Output, generate_stream
 from blocklm.models.inference_state import at_rest
 from blocklm.models.likelihood import continuation_nll
+from blocklm.models.loaded import LoadedModel
 
 # The score that each task is judged by; for a dead API less is better.
 JUDGED_BY = {
@@ -43,26 +42,20 @@ JUDGED_BY = {
 
 
 def run_tasks(
-    problems: Sequence[Problem],
-    arms: Sequence[Arm],
-    tokenizer: PreTrainedTokenizerBase,
-    dtype: torch.dtype,
-    answers: Answers,
+    problems: Sequence[Problem], arms: Sequence[Arm], answers: Answers
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Let base and tuned model answer the problems that they have not answered yet, and compare them.
 
     Args:
         problems: the problems of all tasks.
         arms: the arms `base` and `tuned`.
-        tokenizer: the tokenizer of both arms.
-        dtype: dtype of the matrix products.
         answers: stored answers; new ones are added batch by batch.
 
     Returns:
         The means of both arms and their `change`, by task; and a row for each problem with prompt, truth and both
         answers.
     """
-    by_arm = {arm.name: _load_or_answer(arm, problems, tokenizer, dtype, answers) for arm in arms}
+    by_arm = {arm.name: _load_or_answer(arm, problems, answers) for arm in arms}
     scores = {
         name: [_scores(problem, answer) for problem, answer in zip(problems, of_arm, strict=True)]
         for name, of_arm in by_arm.items()
@@ -84,42 +77,31 @@ def run_tasks(
     return _compare(problems, scores), rows
 
 
-def _load_or_answer(
-    arm: Arm, problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype, answers: Answers
-) -> list[Any]:
+def _load_or_answer(arm: Arm, problems: Sequence[Problem], answers: Answers) -> list[Any]:
     """Return an arm's answer to each problem, and store it; stored ones are not asked again."""
     keys = [
         key_of(arm.weights, problem.question.tokens, problem.question.lines, problem.endings) for problem in problems
     ]
     left = [number for number, key in enumerate(keys) if answers.get(key) is None]
     if left:
-        with arm.model() as model:
+        with arm.open() as loaded:
             unanswered = [problems[number] for number in left]
-            for place, answer in _answer_stream(arm.name, model, unanswered, tokenizer, dtype):
+            for place, answer in _answer_stream(arm.name, loaded, unanswered):
                 answers.add(keys[left[place]], answer)
     return [answers.get(key) for key in keys]
 
 
-def _answer_stream(
-    name: str,
-    model: PreTrainedModel,
-    problems: Sequence[Problem],
-    tokenizer: PreTrainedTokenizerBase,
-    dtype: torch.dtype,
-) -> Iterator[tuple[int, Any]]:
+def _answer_stream(name: str, loaded: LoadedModel, problems: Sequence[Problem]) -> Iterator[tuple[int, Any]]:
     """Yield the place of each problem with its answer: text and whether it ended, or the bits of each candidate."""
     to_write = [place for place, problem in enumerate(problems) if not problem.endings]
     questions = [problems[place].question for place in to_write]
     prompts, lines = [question.tokens for question in questions], [question.lines for question in questions]
-    for number, output in generate_stream(
-        model, tokenizer, prompts, lines, Decoding(MAX_NEW_TOKENS), dtype, f"exam: {name} writes"
-    ):
+    for number, output in generate_stream(loaded, prompts, Decoding(MAX_NEW_TOKENS), lines, f"exam: {name} writes"):
         yield to_write[number], [output.text, output.ended]
     to_choose = [place for place, problem in enumerate(problems) if problem.endings]
-    device = next(model.parameters()).device
-    with at_rest(model), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+    with at_rest(loaded.model):
         for place in tqdm(to_choose, f"exam: {name} chooses", unit=" items", disable=None):
-            nats = continuation_nll(model, problems[place].question.tokens, problems[place].endings)
+            nats = continuation_nll(loaded, problems[place].question.tokens, problems[place].endings)
             yield place, [cost / log(2) for cost in nats]
 
 

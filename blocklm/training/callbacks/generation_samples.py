@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from accelerate.utils.memory import clear_device_cache
 from datasets import Dataset
-from transformers import (
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState
 from transformers.integrations import TensorBoardCallback
 from trl import SFTTrainer
 
@@ -28,6 +21,8 @@ from blocklm.evaluation.questions import GenerationTask, generation_tasks, promp
 from blocklm.evaluation.scoring import by_task
 from blocklm.models.distributed import is_sharded
 from blocklm.models.generation import Decoding, rehearse
+from blocklm.models.loaded import LoadedModel
+from blocklm.training.trainer import OrderedTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -44,25 +39,25 @@ class SamplesCallback(TrainerCallback):
     `parse_valid`, `copy_floor`, `gain` and `chrf` (0 to 100); and the texts `behaviour/TASK/ITEM`.
 
     Args:
-        trainer: the observed trainer; gives TensorBoard's writer, and a clock that leaves out the time of answering.
+        trainer: the observed trainer, whose TensorBoard writer is used.
         questions: the questions.
-        tokenizer: the model's tokenizer.
         decoding: length, temperature and seed of the answers.
         dtype: dtype of the matrix products.
         epochs: number of epochs between two rounds of questions; None to ask at each evaluation.
+        restart_clock: called after each round, so that the time of answering is not counted as training.
     """
 
     def __init__(
         self,
         trainer: SFTTrainer,
         questions: list[GenerationTask],
-        tokenizer: PreTrainedTokenizerBase,
         decoding: Decoding,
         dtype: torch.dtype,
         epochs: float | None,
+        restart_clock: Callable[[], None],
     ) -> None:
-        self._trainer, self._questions, self._tokenizer = trainer, questions, tokenizer
-        self._decoding, self._dtype, self._epochs = decoding, dtype, epochs
+        self._trainer, self._questions, self._decoding, self._dtype = trainer, questions, decoding, dtype
+        self._epochs, self._restart_clock = epochs, restart_clock
         self._run_dir = Path(trainer.args.output_dir)
         self._rows: list[dict[str, Any]] = []
         self._asked_steps: set[int] = set()
@@ -70,12 +65,7 @@ class SamplesCallback(TrainerCallback):
         self._stopping = False
 
     def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: PreTrainedModel,
-        **kwargs: Any,
+        self, args: Any, state: TrainerState, control: TrainerControl, model: PreTrainedModel, **kwargs: Any
     ) -> None:
         """Load the answers up to this step, or ask before the first step."""
         if PartialState().is_main_process:
@@ -88,12 +78,7 @@ class SamplesCallback(TrainerCallback):
             self._ask(model, state)
 
     def on_step_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: PreTrainedModel,
-        **kwargs: Any,
+        self, args: Any, state: TrainerState, control: TrainerControl, model: PreTrainedModel, **kwargs: Any
     ) -> None:
         """Ask at the last step and, if `epochs` is set, every so many epochs; not when a signal asked to stop."""
         last = state.global_step >= state.max_steps
@@ -103,12 +88,7 @@ class SamplesCallback(TrainerCallback):
             self._ask(model, state)
 
     def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: PreTrainedModel,
-        **kwargs: Any,
+        self, args: Any, state: TrainerState, control: TrainerControl, model: PreTrainedModel, **kwargs: Any
     ) -> None:
         """Ask at each evaluation of the loss, unless `epochs` is set or a signal asked to stop."""
         if self._epochs is None and not self._stopping:
@@ -116,8 +96,10 @@ class SamplesCallback(TrainerCallback):
 
     def rehearse(self, model: PreTrainedModel) -> None:
         """Use the memory that asking will use, once; out-of-memory errors pass through."""
-        prompts = [question.tokens for question in self._questions]
-        rehearse(model, self._tokenizer, prompts, self._decoding, self._dtype)
+        rehearse(self._loaded(model), [question.tokens for question in self._questions], self._decoding)
+
+    def _loaded(self, model: PreTrainedModel) -> LoadedModel:
+        return LoadedModel(model, self._trainer.processing_class, self._dtype)
 
     def _round(self, state: TrainerState) -> int:
         return int((state.epoch or 0.0) / self._epochs + 1e-6) if self._epochs else 0
@@ -128,7 +110,7 @@ class SamplesCallback(TrainerCallback):
         self._asked_steps.add(state.global_step)
         started = time.monotonic()
         answers = self._answer_all(model)
-        self._trainer.monitor.metrics.restart_clock()
+        self._restart_clock()
         if not (answers and PartialState().is_main_process):
             return
         self._rows += [answer.row(state.global_step) for answer in answers]
@@ -145,7 +127,7 @@ class SamplesCallback(TrainerCallback):
         with PartialState().split_between_processes(list(enumerate(self._questions))) as part:
             try:
                 questions = [question for _, question in part]
-                answers = ask(model, self._tokenizer, questions, self._decoding, self._dtype)
+                answers = ask(self._loaded(model), questions, self._decoding)
                 mine = [(number, answer) for (number, _), answer in zip(part, answers, strict=True)]
             except RuntimeError as error:  # mostly out of memory, which is no reason to lose a training
                 logger.warning("%d questions could not be asked: %s", len(part), " ".join(str(error).split())[:200])
@@ -174,12 +156,7 @@ def _block(text: str) -> str:
 
 
 def add_samples(
-    trainer: SFTTrainer,
-    validation: Dataset,
-    prompts: Mapping[str, str],
-    tokenizer: PreTrainedTokenizerBase,
-    recipe: Recipe,
-    dtype: torch.dtype,
+    trainer: OrderedTrainer, validation: Dataset, prompts: Mapping[str, str], recipe: Recipe, dtype: torch.dtype
 ) -> None:
     """Add the callback for the recipe's questions, unless the model is split over processes or there is no question.
 
@@ -187,14 +164,13 @@ def add_samples(
         trainer: a trainer before its first step.
         validation: samples of the validation split.
         prompts: name of the prompt family by view.
-        tokenizer: the model's tokenizer.
         recipe: the run's recipe.
         dtype: dtype of the matrix products.
 
     Raises:
         UserError: a prompt of the recipe is too long.
     """
-    keys, max_length = recipe.behaviour, trainer.args.max_length
+    keys, max_length, tokenizer = recipe.behaviour, trainer.args.max_length, trainer.processing_class
     longest = keys.behavioral_max_new_tokens
     questions = prompt_tasks(keys.behavioral_prompts or [], tokenizer, longest, max_length)
     questions += generation_tasks(
@@ -208,4 +184,5 @@ def add_samples(
         logger.info("no questions during training: the model is split over the processes")
         return
     decoding = Decoding(longest, keys.behavioral_temperature, trainer.args.seed)
-    trainer.add_callback(SamplesCallback(trainer, questions, tokenizer, decoding, dtype, keys.behavioral_epochs))
+    restart_clock = trainer.monitor.metrics.restart_clock
+    trainer.add_callback(SamplesCallback(trainer, questions, decoding, dtype, keys.behavioral_epochs, restart_clock))

@@ -6,18 +6,19 @@ import torch
 from bitsandbytes.nn import Linear4bit
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from blocklm.models.precision import Precision
-
 
 class PrecisionCallback(TrainerCallback):
     """Asserts the precision when training begins, because TRL, accelerate and PEFT may each change it; logs no metrics.
 
-    Both flags are as chosen, every trained weight is in fp32 (fp16's GradScaler cannot unscale other dtypes, and bf16
-    loses small steps), and quantised layers multiply in the chosen dtype.
+    Both flags suit the dtype, every trained weight is in fp32 (fp16's GradScaler cannot unscale other dtypes, and bf16
+    loses small steps), and quantised layers multiply in the dtype.
+
+    Args:
+        dtype: the chosen dtype of the matrix products.
     """
 
-    def __init__(self, precision: Precision) -> None:
-        self._precision = precision
+    def __init__(self, dtype: torch.dtype) -> None:
+        self._dtype = dtype
 
     def on_train_begin(
         self,
@@ -28,12 +29,12 @@ class PrecisionCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Check the arguments and every weight once."""
-        chosen = self._precision
-        assert (args.fp16, args.bf16) == (chosen.fp16, chosen.bf16), f"{args.fp16=}, {args.bf16=}, chosen {chosen}"
+        flags = (self._dtype == torch.float16, self._dtype == torch.bfloat16)
+        assert (args.fp16, args.bf16) == flags, f"{args.fp16=}, {args.bf16=}, chosen {self._dtype}"
         assert model is not None
         for name, parameter in model.named_parameters():
             as_chosen = not parameter.requires_grad or parameter.dtype == torch.float32
             assert as_chosen, f"`{name}` would be trained in {parameter.dtype}"
         for name, module in model.named_modules():
             if isinstance(module, Linear4bit):
-                assert module.compute_dtype == chosen.dtype, f"`{name}` multiplies in {module.compute_dtype}"
+                assert module.compute_dtype == self._dtype, f"`{name}` multiplies in {module.compute_dtype}"

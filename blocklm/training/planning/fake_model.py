@@ -4,7 +4,7 @@ Nothing is loaded or computed, so a model of any size is built in a second on an
 for exactly the memory of a real step (`blocklm.training.planning.step_memory` counts it).
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,13 +24,21 @@ BLOCK_WEIGHTS = 64  # weights that share a scale in 4 bit
 BLOCK_SCALES = 256  # scales that share a second scale if they are quantised too
 
 
+@dataclass(frozen=True)
+class FakeModel:
+    """A model of fake tensors, and the fake-tensor mode in which it must be called."""
+
+    model: PreTrainedModel
+    mode: FakeTensorMode
+
+
 def fake_model(
     config: PretrainedConfig,
     keys: ModelConfig,
     precision: Precision,
     checkpointing: bool,
     trust_remote_code: bool = False,
-) -> tuple[PreTrainedModel, FakeTensorMode]:
+) -> FakeModel:
     """Build the model that `load_base` and SFTTrainer would: quantised base, adapter in fp32, fused head of the loss.
 
     Args:
@@ -41,7 +49,7 @@ def fake_model(
         trust_remote_code: if true, the architecture's own code may run.
 
     Returns:
-        The model in training mode, and the fake-tensor mode in which it must be called.
+        The model in training mode.
 
     Raises:
         UserError: the architecture lacks a LoRA target, or the keys contradict each other.
@@ -60,7 +68,7 @@ def fake_model(
 
 def _build(
     config: PretrainedConfig, keys: ModelConfig, precision: Precision, checkpointing: bool, trust_remote_code: bool
-) -> tuple[PreTrainedModel, FakeTensorMode]:
+) -> FakeModel:
     quantization = get_quantization_config(replace(keys, dtype="float32"))  # bitsandbytes has no `auto`
     dtype: Any = precision.dtype if quantization is not None else keys.dtype
     with torch.device("meta"):
@@ -85,7 +93,7 @@ def _build(
     if checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.enable_input_require_grads()
-    return model.train(), mode
+    return FakeModel(model.train(), mode)
 
 
 def _to_fake_tensors(model: nn.Module, mode: FakeTensorMode) -> None:

@@ -101,9 +101,8 @@ class Steps:
         return self._memory[batch, length]
 
     def _count(self, layers: int, batch: int, length: int) -> StepMemory:
-        model, mode = self._model_of(layers)
-        size = self.optimizer_bytes
-        return step_memory(model, mode, batch, length, optimizer_bytes=size, dtype=self._dtype, gpu=self._gpu)
+        fake, size = self._model_of(layers), self.optimizer_bytes
+        return step_memory(fake, batch, length, optimizer_bytes=size, dtype=self._dtype, gpu=self._gpu)
 
     def largest_batch(self, length: int, candidates: Sequence[int], budget: int) -> int | None:
         """Find the largest of `candidates` whose step needs at most `budget` bytes; None if none does.

@@ -13,11 +13,11 @@ from unittest.mock import patch
 
 import torch
 from peft import PeftModel
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
-from transformers import PreTrainedModel
 from trl.kernels import chunked_logprob
+
+from blocklm.training.planning.fake_model import FakeModel
 
 GRAIN = 512  # both of PyTorch's caching allocators hand out multiples of this
 
@@ -80,8 +80,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def step_memory(
-    model: PreTrainedModel,
-    mode: FakeTensorMode,
+    fake: FakeModel,
     batch: int,
     length: int,
     *,
@@ -92,14 +91,14 @@ def step_memory(
     """Count a step in the middle of a training, when gradients and optimizer state exist.
 
     Args:
-        model: a model of fake tensors.
-        mode: the fake-tensor mode of the model.
+        fake: a model of fake tensors.
         batch: number of rows.
         length: tokens per row, all of them targets.
         optimizer_bytes: bytes of optimizer state per trained weight.
         dtype: dtype of the matrix products.
         gpu: whether the step is for a GPU, where some kernels allocate less memory than on the CPU, and others more.
     """
+    model, mode = fake.model, fake.mode
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     adapter = sum(parameter.nbytes for parameter in trained)
     live, marks = LiveBytes(), _Marks()

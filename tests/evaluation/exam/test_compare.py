@@ -14,6 +14,7 @@ from blocklm.errors import UserError
 from blocklm.evaluation.exam.compare import compare
 from blocklm.evaluation.exam.items import ExamItem, exam_items
 from blocklm.models.likelihood import bits_of_rows
+from blocklm.models.loaded import LoadedModel
 from blocklm.models.tokenization import Encoded
 
 
@@ -31,9 +32,12 @@ def test_bits_are_those_of_each_item_alone(tiny_models: dict[str, Path], family:
     """Batching, padding and sorting must not change a single item's bits."""
     folder = tiny_models[family]
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.pad_token_id = 0
+    loaded = LoadedModel(model, tokenizer, torch.float32)
     items = items_of(["x = 1", "def f():\n    return 'ü'", "y" * 200, "z"], folder)
     assert [item.added_bytes for item in items] == [6, len(b"def f():\n    return '\xc3\xbc'\n"), 201, 2]
-    bits = bits_of_rows(model, [item.encoded for item in items], 0, torch.float32, "test")
+    bits = bits_of_rows(loaded, [item.encoded for item in items], "test")
     for item, measured in zip(items, bits, strict=True):
         ids = torch.tensor([item.encoded.input_ids])
         with torch.no_grad():

@@ -20,6 +20,7 @@ from blocklm.evaluation.exam.forgetting import general_items, measure_forgetting
 from blocklm.evaluation.exam.items import ExamItem, exam_items
 from blocklm.models.adapter import put_adapter
 from blocklm.models.likelihood import bits_of_rows
+from blocklm.models.loaded import LoadedModel
 from blocklm.retrieval.parent_files import Piece
 from blocklm.runs.fingerprint import weights_of
 
@@ -51,8 +52,15 @@ def tuned(tiny_models: dict[str, Path], tmp_path: Path) -> PeftModel:
     return model
 
 
+def loaded(model: Any) -> LoadedModel:
+    """The model with a tokenizer whose pad token is 0."""
+    tokenizer = AutoTokenizer.from_pretrained(model.name_or_path)
+    tokenizer.pad_token_id = 0
+    return LoadedModel(model, tokenizer, torch.float32)
+
+
 def bits_of(model: Any, items: list[ExamItem]) -> list[float]:
-    return bits_of_rows(model, [item.encoded for item in items], 0, torch.float32, "test")
+    return bits_of_rows(loaded(model), [item.encoded for item in items], "test")
 
 
 def test_items_are_sliced_by_language_folder_length_kind_and_lines(items: list[ExamItem]) -> None:
@@ -79,23 +87,21 @@ def test_an_interrupted_exam_asks_only_what_is_left(items: list[ExamItem], tuned
     def arms(open_tuned: Any) -> list[Arm]:
         return [
             Arm("tuned", weights, open_tuned, {"i1": [5, 6]}),
-            Arm("base", "base", lambda: nullcontext(tuned)),
+            Arm("base", "base", lambda: nullcontext(loaded(tuned))),
         ]
 
     with Answers(tmp_path / "whole.jsonl") as answers:
-        whole = run_exam(items, arms(lambda: nullcontext(tuned)), 0, torch.float32, answers)
+        whole = run_exam(items, arms(lambda: nullcontext(loaded(tuned))), answers)
     lines = (tmp_path / "whole.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "torn.jsonl").write_text("".join(lines[:5]) + lines[5][:9])
     with Answers(tmp_path / "torn.jsonl") as answers:
-        again = run_exam(items, arms(lambda: pytest.fail("it has answered")), 0, torch.float32, answers)
+        again = run_exam(items, arms(lambda: pytest.fail("it has answered")), answers)
     assert again == whole
     assert {"arms", "slices", "per_item"} <= whole.keys()
     with Answers(tmp_path / "torn.jsonl") as answers, pytest.raises(pytest.fail.Exception):
         run_exam(
             items,
             [Arm("tuned", "other weights", lambda: pytest.fail("answered again")), *arms(None)[1:]],
-            0,
-            torch.float32,
             answers,
         )
 
@@ -135,7 +141,7 @@ def test_the_strength_with_the_fewest_bits_is_chosen_and_kept(
 ) -> None:
     """A random adapter does harm: the weakest is best. What is saved acts as what was chosen."""
     before = bits_of(tuned, items)
-    found = choose_strength(tuned, items, [1.0, 0.25], 0, torch.float32)
+    found = choose_strength(loaded(tuned), items, [1.0, 0.25])
     assert found["chosen"] == 0.25
     assert found["bits_per_byte"]["1"] == pytest.approx(sum(before) / sum(item.added_bytes for item in items))
     assert bits_of(tuned, items) == before

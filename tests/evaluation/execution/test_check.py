@@ -5,7 +5,6 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -246,7 +245,8 @@ def test_both_models_write_and_both_are_checked(
     """A random model writes nothing that passes; interrupted, it writes and tries nothing twice."""
     there = exam_setup(tiny_models["llama"], shop_path, tmp_path, check_samples=2)
     model = AutoModelForCausalLM.from_pretrained(tiny_models["llama"])
-    found = check_edits(there, partial(nullcontext, model), partial(nullcontext, model))["check"]
+    opened = there.loaded(model).opened
+    found = check_edits(there, opened, opened)["check"]
     assert (found["items"], found["commits"], found["samples"]) == (2, 2, 2)
     assert found["left_out"] == {}
     assert found["unchanged"] == {"pass_rate": 0.0}

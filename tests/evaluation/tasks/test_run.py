@@ -16,6 +16,7 @@ from blocklm.evaluation.tasks.item import TaskItem
 from blocklm.evaluation.tasks.problems import Problem
 from blocklm.evaluation.tasks.run import run_tasks
 from blocklm.models.likelihood import continuation_nll
+from blocklm.models.loaded import LoadedModel
 from blocklm.models.loading import load_tokenizer
 from tests.support.memory import memory_left
 
@@ -54,12 +55,13 @@ def problems(tokenizer: PreTrainedTokenizerBase) -> list[Problem]:
 
 
 def test_candidates_score_the_same_whether_the_prompt_is_cached_or_not(model: Any, tokenizer: Any) -> None:
+    loaded = LoadedModel(model, tokenizer, torch.float32)
     prompt, endings = tokenizer("which file next? ").input_ids, tokenizer(list(PATHS)).input_ids
     alone = []
     for end in endings:
         logits = model(torch.tensor([[*prompt, *end]])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
         alone.append(-float(logits[range(len(end)), end].sum().detach()))
-    assert continuation_nll(model, prompt, endings) == pytest.approx(alone, rel=1e-4)
+    assert continuation_nll(loaded, prompt, endings) == pytest.approx(alone, rel=1e-4)
     assert len(set(map(len, endings))) > 1
 
 
@@ -70,11 +72,11 @@ def test_candidates_score_the_same_in_smaller_batches(tokenizer: Any) -> None:
         max_position_embeddings=2048, bos_token_id=0, eos_token_id=0, pad_token_id=0,
     )  # fmt: skip
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config).eval()
+    loaded = LoadedModel(AutoModelForCausalLM.from_config(config).eval(), tokenizer, torch.float32)
     prompt, endings = [5] * 1024, tokenizer(list(PATHS)).input_ids
-    whole = continuation_nll(model, prompt, endings)
+    whole = continuation_nll(loaded, prompt, endings)
     with memory_left(90 << 20):
-        assert continuation_nll(model, prompt, endings) == pytest.approx(whole, rel=1e-4)
+        assert continuation_nll(loaded, prompt, endings) == pytest.approx(whole, rel=1e-4)
 
 
 def test_each_task_is_compared_by_its_own_score(problems: list[Problem], tokenizer: Any, tmp_path: Path) -> None:
@@ -88,7 +90,7 @@ def test_each_task_is_compared_by_its_own_score(problems: list[Problem], tokeniz
             for weights, answer in (("b", known[asked.task]), ("t", knows[asked.task])):
                 answers.add(key_of(weights, asked.tokens, asked.lines, one.endings), answer)
         arms = [Arm("base", "b", lambda: pytest.fail("asked")), Arm("tuned", "t", lambda: pytest.fail("asked"))]
-        tasks, rows = run_tasks(problems, arms, tokenizer, torch.float32, answers)
+        tasks, rows = run_tasks(problems, arms, answers)
     assert {name: task["score"] for name, task in tasks.items()} == {
         "which_file": "mrr", "body": "edit_similarity", "dead_api": "dead_api",
     }  # fmt: skip
@@ -107,9 +109,10 @@ def test_each_task_is_compared_by_its_own_score(problems: list[Problem], tokeniz
 def test_stored_answers_are_not_generated_again(
     problems: list[Problem], model: Any, tokenizer: Any, tmp_path: Path
 ) -> None:
-    arms = [Arm("base", "b", lambda: nullcontext(model)), Arm("tuned", "t", lambda: nullcontext(model))]
+    loaded = LoadedModel(model, tokenizer, torch.float32)
+    arms = [Arm("base", "b", lambda: nullcontext(loaded)), Arm("tuned", "t", lambda: nullcontext(loaded))]
     with Answers(tmp_path / "answers.jsonl") as answers:
-        found = run_tasks(problems[:6], arms, tokenizer, torch.float32, answers)
+        found = run_tasks(problems[:6], arms, answers)
     assert all(task["change"]["delta"] == 0 for task in found[0].values()), "both are the same model"
     assert all(task["change"]["verdict"] == "no detectable change" for task in found[0].values())
     lines = (tmp_path / "answers.jsonl").read_text().splitlines(keepends=True)
@@ -119,10 +122,10 @@ def test_stored_answers_are_not_generated_again(
     def again(name: str) -> Arm:
         def opens() -> Any:
             opened.append(name)
-            return nullcontext(model)
+            return nullcontext(loaded)
 
         return Arm(name, name[0], opens)
 
     with Answers(tmp_path / "answers.jsonl") as answers:
-        assert run_tasks(problems[:6], [again("base"), again("tuned")], tokenizer, torch.float32, answers) == found
+        assert run_tasks(problems[:6], [again("base"), again("tuned")], answers) == found
     assert opened == ["tuned"], "one answer of it was torn"

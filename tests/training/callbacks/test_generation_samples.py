@@ -20,6 +20,7 @@ from blocklm.evaluation.questions import GenerationTask
 from blocklm.evaluation.scoring import by_task, scores_of
 from blocklm.interrupts import Interrupts
 from blocklm.models.generation import Decoding, Output
+from blocklm.models.loaded import LoadedModel
 from blocklm.training.callbacks.generation_samples import SamplesCallback
 from blocklm.training.train import train
 from tests.conftest import function
@@ -53,7 +54,8 @@ def build_trainer(tiny_models: dict[str, Path], tmp_path: Path) -> Build:
         trainer = tiny_trainer(tiny_models["starcoder2"], tmp_path / name, FOUR_BIT | keys)
         decoding = Decoding(8, temperature, seed=7)
         given = questions(trainer)
-        callback = SamplesCallback(trainer, given, trainer.processing_class, decoding, torch.float32, epochs)
+        clock = trainer.monitor.metrics.restart_clock
+        callback = SamplesCallback(trainer, given, decoding, torch.float32, epochs, clock)
         trainer.add_callback(callback)
         return trainer, callback
 
@@ -177,8 +179,9 @@ def test_a_memory_shortage_during_answers_does_not_end_training(
 def test_answers_do_not_depend_on_the_other_prompts_of_a_batch(tiny_models: dict[str, Path], tmp_path: Path) -> None:
     trainer = tiny_trainer(tiny_models["llama"], tmp_path / "run", {"report_to": []})
     given, decoding = questions(trainer), Decoding(8)
-    together = ask(trainer.model, trainer.processing_class, given, decoding, torch.float32)
-    single = [ask(trainer.model, trainer.processing_class, [one], decoding, torch.float32)[0] for one in given]
+    loaded = LoadedModel(trainer.model, trainer.processing_class, torch.float32)
+    together = ask(loaded, given, decoding)
+    single = [ask(loaded, [one], decoding)[0] for one in given]
     assert together == single
 
 

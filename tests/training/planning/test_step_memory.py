@@ -120,8 +120,8 @@ def test_the_plan_of_a_step_is_within_ten_percent_of_its_peak(
         per_device_train_batch_size=2, dataset_kwargs={"skip_prepare_dataset": True}, report_to=[], max_length=512,
     )  # fmt: skip
     config = AutoConfig.from_pretrained(models[family])
-    model, mode = fake_model(config, keys, precision, checkpointing)
-    planned = step_memory(model, mode, 2, 512, optimizer_bytes=0, dtype=precision.dtype, gpu=False)
+    fake = fake_model(config, keys, precision, checkpointing)
+    planned = step_memory(fake, 2, 512, optimizer_bytes=0, dtype=precision.dtype, gpu=False)
     peak = measured(models[family], keys, args, precision, 2, 512)
     assert planned.total == pytest.approx(peak, rel=0.10)
     print(f"{family} {list(quantised)} checkpointing={checkpointing}: {100 * (planned.total / peak - 1):+.1f} %")
