@@ -218,7 +218,7 @@ def read_batches(folder: Path) -> Iterator[pa.RecordBatch]:
     """The batches of a folder that `write_dataset` filled, memory-mapped.
 
     Raises:
-        OSError, pyarrow.ArrowInvalid: it is find_unfinished or damaged, after the batches that are whole.
+        OSError, pyarrow.ArrowInvalid: the file is unfinished or damaged; all complete batches come first.
     """
     with pa.memory_map(str(folder / ARROW_FILE)) as source, pa.ipc.open_stream(source) as reader:
         yield from reader

@@ -93,7 +93,7 @@ def console(resumes: bool = True) -> Iterator[Interrupts]:
         _end(
             f"the disk is full: {error}",
             "free some space and run the same command again"
-            + (": it resumes from the last whole checkpoint" if resumes else ""),
+            + (": it resumes from the last complete checkpoint" if resumes else ""),
         )
 
 

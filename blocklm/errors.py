@@ -1,8 +1,8 @@
-"""What the user can mend: one line that names the cause, one that names the remedy."""
+"""The error for problems that the user can solve: one line with the cause, one with the remedy."""
 
 
 class UserError(ValueError):
-    """Input that cannot be worked with; `hint` says what to change."""
+    """Bad input, or a machine that lacks something; `hint` says what to set or to run."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)

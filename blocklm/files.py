@@ -85,7 +85,8 @@ def check_spelling(key: str, path: Path) -> None:
     except UnicodeEncodeError:
         shown = os.fsencode(path).decode("utf-8", "replace")
         raise UserError(
-            f"`{key}` {shown} is not spelled in UTF-8", f"give `{key}` a folder whose whole path is; `convmv` renames"
+            f"`{key}` {shown} is not spelled in UTF-8",
+            f"give `{key}` a path in UTF-8; `convmv` can rename the folders",
         ) from None
 
 

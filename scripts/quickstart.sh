@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole of BlockLM on one repository, a path or a URL: bash scripts/quickstart.sh [REPO] [--key value ...]
+# All of BlockLM on one repository, a path or a URL: bash scripts/quickstart.sh [REPO] [--key value ...]
 # Sets up .venv, fetches the embedded model, trains on REPO (default: this repository) and prints the score.
 set -euo pipefail
 if [ "${1:-}" = "-h" ] || [ "${1:-}" = "--help" ]; then sed -n '2,3s/^# //p' "$0"; exit 0; fi

@@ -51,7 +51,7 @@ def main() -> None:
     recipe = parse_recipe(keys, parser.format_help())
     if not (question and question.strip()):
         raise UserError(
-            "nothing is asked", '`scripts/search.py RECIPE "question"`, the question right after the recipe'
+            "there is no question", 'give it right after the recipe: `scripts/search.py RECIPE "question"`'
         )
 
     from blocklm.assistant.streaming import printable

@@ -1,1 +1,1 @@
-"""Tests stand in the folders of the packages they test; contract tests stand on top, builders in `support`."""
+"""Tests are in the folders of the packages they test; contract tests are on top, builders in `support`."""

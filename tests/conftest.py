@@ -21,13 +21,13 @@ from tests.support.scripts import run_in_process
 from tests.support.shared import build_once
 
 ROOT = Path(__file__).parent.parent
-# One thread for each of the two workers and for every script they start: more wait for each other, ten times as long. Before
-# torch is imported, which reads them once.
+# One thread for each of the two workers and for every script that they start, because more threads wait for each other
+# ten times as long. This comes before torch is imported, which reads the variables once.
 os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 Files = Mapping[str, str | bytes | None]
 
-# Random models of the architectures we ship recipes for, small enough to train in seconds. Widths are multiples of 64, the
-# block that bitsandbytes quantises.
+# Random models of the architectures we ship recipes for, small enough to train in seconds. Widths are multiples of 64,
+# the block that bitsandbytes quantises.
 SIZES: dict[str, dict[str, Any]] = {
     "starcoder2": {
         "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -55,7 +55,7 @@ class GitRepository:
     """A repository under construction: commits get fixed authors and times a minute apart."""
 
     def __init__(self, path: Path, commits: int = 0) -> None:
-        """Begin a repository, or go on with one that has so many commits."""
+        """Create a repository, or continue one that has so many commits."""
         self.path = path
         self.commits = commits
         if commits == 0:
@@ -239,13 +239,16 @@ def _lamps(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def lamps(tmp_path_factory: pytest.TempPathFactory) -> GitRepository:
-    """Two dozen steps, and a commit that adds lines like no other; never changed by a test."""
+    """Two dozen steps, and a commit whose lines resemble no other; never changed by a test."""
     return GitRepository(build_once(tmp_path_factory, "lamps", _lamps) / "house", commits=24)
 
 
 @pytest.fixture(scope="session")
 def taught(tmp_path_factory: pytest.TempPathFactory, lamps: GitRepository, tiny_models: dict[str, Path]) -> Path:
-    """A run that knows `lamps` by heart, in four views; its embeddings and head are trained too, as the tiny base knows nothing."""
+    """A run that memorised `lamps` in four views.
+
+    Its embeddings and head are trained too, because the tiny base knows nothing.
+    """
     keys = {
         "model_name_or_path": tiny_models["llama"], "use_peft": "true", "lora_r": "32", "bf16": "false",
         "lora_modules_to_save": "[embed_tokens, lm_head]", "views": "{edit: 0.3, fim: 0.3, next_line: 0.2, message: 0.2}",

@@ -121,7 +121,7 @@ def test_importing_a_package_loads_no_library() -> None:
 
 
 @pytest.mark.parametrize("folder", sorted({path.parent for path in MODULES.values()}), ids=lambda folder: folder.name)
-def test_a_folder_is_read_at_a_glance(folder: Path) -> None:
+def test_a_folder_has_few_files(folder: Path) -> None:
     files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
     assert len(files) <= (MOST_FILES_AT_THE_TOP if folder == PACKAGE else MOST_FILES)
 

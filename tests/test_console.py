@@ -1,4 +1,4 @@
-"""A script works alike in every locale and under every umask, and a name that no library can open is refused first."""
+"""A script works in every locale and under every umask, and a name that no library can open is refused first."""
 
 import ast
 import json
@@ -93,14 +93,14 @@ def unspoken(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call):
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            said = {keyword.arg for keyword in node.keywords}
-            if name in ("read_text", "write_text", "fdopen") and "encoding" not in said:
+            keywords = {keyword.arg for keyword in node.keywords}
+            if name in ("read_text", "write_text", "fdopen") and "encoding" not in keywords:
                 yield f"{path.name}:{node.lineno} {name}"
-            if name in ("run", "Popen", "check_output") and said & {"text", "universal_newlines"}:
+            if name in ("run", "Popen", "check_output") and keywords & {"text", "universal_newlines"}:
                 yield f"{path.name}:{node.lineno} text"
 
 
-def test_every_file_and_process_says_its_encoding() -> None:
+def test_every_file_and_process_sets_its_encoding() -> None:
     files = [*(ROOT / "blocklm").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]
     assert [call for path in files for call in unspoken(path)] == []
 

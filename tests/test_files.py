@@ -1,4 +1,4 @@
-"""Files hold what was written, whatever characters are in it, and change in one step."""
+"""Files hold exactly what was written, and are replaced in one step."""
 
 from pathlib import Path
 

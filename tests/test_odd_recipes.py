@@ -1,4 +1,4 @@
-"""Whatever a recipe says, a run trains or ends in two lines; `tests/support/odd_recipes.py` tries many more."""
+"""Any recipe trains or is refused in two lines; `tests/support/odd_recipes.py` tries many more."""
 
 from pathlib import Path
 
@@ -19,8 +19,8 @@ def test_odd_values_train_or_are_refused(
     where = {"model_name_or_path": str(tiny_models["llama"]), "repo": str(project), "corpus_dir": str(corpora)}
     ends = []
     for at, recipe in enumerate(odd_recipes(2026, 20)):
-        said = outcome(recipe | where | {"output_dir": str(tmp_path / f"{at}" / "run")}, tmp_path / f"{at}")
-        assert not said.startswith("Traceback"), f"{recipe}\n{said}"
-        ends.append(said.partition(":")[0])
+        result = outcome(recipe | where | {"output_dir": str(tmp_path / f"{at}" / "run")}, tmp_path / f"{at}")
+        assert not result.startswith("Traceback"), f"{recipe}\n{result}"
+        ends.append(result.partition(":")[0])
     assert ends.count("trained") >= 6
     assert ends.count("refused") >= 6

@@ -1,4 +1,4 @@
-"""What the README says can be done: its commands parse, its paths exist, its numbers name their conditions."""
+"""The README's and the guide's commands parse, their paths exist, and the messages they quote are in the code."""
 
 import ast
 import re
@@ -40,7 +40,7 @@ def test_a_command_names_what_exists_and_flags_that_parse(command: str, tmp_path
 
 
 def given_to(script: str, words: list[str]) -> list[str]:
-    """What a script is given in a line of shell, as far as the shell hands it on."""
+    """Return the arguments of a script in a line of shell."""
     at = next(at for at, word in enumerate(words) if word.endswith(script)) + 1
     ends = [place for place, word in enumerate(words) if word in ("<", ">", "|", "&&") and place >= at]
     return words[at : min(ends, default=len(words))]
@@ -64,7 +64,7 @@ def read(script: str, words: list[str]) -> None:
         assert parse_recipe([str(ROOT / "recipes/quickstart.yaml"), *keys])
     elif script.endswith(".py"):
         args = script_module(script).command_line().parse_args(words)
-        assert vars(args), "each of them is told what to work on"
+        assert vars(args), "each of these scripts has arguments"
     else:
         assert not words, "no other script takes any"
 
@@ -112,15 +112,15 @@ def test_the_server_knows_the_flags_that_the_guide_gives_it() -> None:
     assert served
 
 
-def test_what_the_guide_says_that_we_say_is_what_we_say() -> None:
-    """Each message of its table, between what varies, stands in one string of the code."""
-    said = {
+def test_messages_quoted_in_the_guide_exist_in_the_code() -> None:
+    """Each message of the guide's table, between its varying parts, is in one string of the code."""
+    strings = {
         word
         for path in (ROOT / "blocklm").rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         for word in constants(node)
     }
-    spaced = {" ".join(re.split(r"%[-.\d]*\w", text)) for text in said} | said
+    spaced = {" ".join(re.split(r"%[-.\d]*\w", text)) for text in strings} | strings
     messages = re.findall(r"`` (.*?) ``", GUIDE)
     assert len(messages) >= 15
     for message in messages:

@@ -22,7 +22,7 @@ RECIPES = sorted(set((ROOT / "recipes").rglob("*.yaml")) - set(LAUNCHERS))
 FAMILY = {"starcoder2": "starcoder2", "domain": "starcoder2", "phi2": "phi", "gpt2": "gpt2", "quickstart": "llama"}
 
 
-def test_there_are_recipes() -> None:
+def test_recipes_are_found() -> None:
     assert {path.stem for path in RECIPES} >= set(FAMILY)
 
 
@@ -49,7 +49,7 @@ def test_lora_targets_are_all_the_linear_layers_of_the_architecture(path: Path, 
     assert set(targets) == linear - {"lm_head"}
 
 
-def test_a_recipe_of_ones_own_needs_only_a_model(tmp_path: Path, tiny_models: dict[str, Path]) -> None:
+def test_a_minimal_recipe_needs_only_a_model(tmp_path: Path, tiny_models: dict[str, Path]) -> None:
     shutil.copytree(tiny_models["llama"], tmp_path / "model")
     (tmp_path / "own.yaml").write_text(f"model_name_or_path: {tmp_path / 'model'}\n")
     sft_config(parse_recipe([str(tmp_path / "own.yaml")]), choose_precision(None, None))

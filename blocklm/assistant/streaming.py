@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerBase, TextStreamer
 from blocklm.models.generation import until
 
 # Control characters except line ends and tabs, characters that change the direction of text (CVE-2021-42574), line
-# separators that editors treat differently, characters without width, tags, and lone surrogates (they cannot be written).
+# separators that editors treat differently, characters without width, tags, and lone surrogates, which cannot be
+# written.
 UNSAFE = re.compile(
     "\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
     "\ud800-\udfff\U000e0000-\U000e007f]"

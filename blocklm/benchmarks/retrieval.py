@@ -95,7 +95,7 @@ def _sizes(documents: Dataset) -> Iterator[str]:
                 stores.append(("Qdrant", QdrantVectors("benchmark", Path(folder) / "qdrant")))
             for name, vectors in stores:
                 started = time.perf_counter()
-                vectors.begin(StoreInfo(EMBEDDED, embedder.dimension, "head"))
+                vectors.write_info(StoreInfo(EMBEDDED, embedder.dimension, "head"))
                 vectors.add(names, drawn)
                 kept = time.perf_counter() - started
                 times = _times(Index(rows, words, (vectors, embedder)), questions)

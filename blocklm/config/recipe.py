@@ -1,4 +1,4 @@
-"""The keys of a whole run as one frozen value, and the strict reading of it from a file and the command line.
+"""The keys of a run as one frozen value, and the strict reading of it from a file and the command line.
 
 A recipe is a flat YAML file: keys of TRL's `SFTConfig` and `ModelConfig` by their own names, and the groups of our own.
 It is checked as strictly as a command line, in under a second, before torch is imported.

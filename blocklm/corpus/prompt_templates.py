@@ -59,7 +59,8 @@ class Family:
 
 CONTEXT = "{context}"  # the only part of a template that may be cut, from its beginning
 TOKEN = re.compile(r"▁?<[^<>\s]+>")
-# Blocks of original and updated text beat unified diffs on small models (Sweep). A model that read Markdown knows headings.
+# Blocks of original and updated text beat unified diffs on small models (Sweep). A model that read Markdown knows
+# headings.
 PLAIN = {
     "edit": "### {repo}/{path}\n### {subject}\noriginal:\n{context}\nupdated:\n",
     "fim": "### {repo}/{path}\n{context}### the lines below follow after a gap\n{suffix}### the missing lines\n",
@@ -179,6 +180,6 @@ def prompts_for(special_tokens: frozenset[str], template: str) -> dict[str, Fami
         return dict.fromkeys(VIEWS, next(iter(available.values())))
     if template not in available:
         raise UserError(
-            f"`template` cannot be {template!r} for this model", f"its vocabulary has {', '.join(available)}"
+            f"`template` cannot be {template!r} for this model", f"set it to one of {', '.join(available)}"
         )
     return dict.fromkeys(VIEWS, available[template])

@@ -108,7 +108,7 @@ def prompt_tasks(
         tokens = tuple(tokenizer("").input_ids + tokenizer(text, add_special_tokens=False).input_ids)
         if len(tokens) > max_prompt_tokens:
             raise UserError(
-                f"text {number} of `behavioral_prompts` has {len(tokens)} tokens, and `max_length` leaves room for "
+                f"text {number} of `behavioral_prompts` has {len(tokens)} tokens, and `max_length` leaves space for "
                 f"{max_prompt_tokens}",
                 "shorten it, or lower `behavioral_max_new_tokens`",
             )

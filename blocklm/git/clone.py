@@ -59,7 +59,7 @@ def clone(url: str, clones: Path, fetch: bool) -> Path:
     """
     check_repository_url(url)
     if not URL.match(url):
-        raise UserError(f"`repo` {url} names an unknown protocol", f"known are {PROTOCOLS.replace(':', ', ')}")
+        raise UserError(f"`repo` {url} names an unknown protocol", f"use one of {PROTOCOLS.replace(':', ', ')}")
     name = re.sub(r"[^\w.-]", "-", re.split(r"[/:]", url.rstrip("/"))[-1].removesuffix(".git")).lstrip(".") or "clone"
     folder = clones / sha256(os.fsencode(url)).hexdigest()[:12] / f"{name}.git"
     folder.parent.mkdir(parents=True, exist_ok=True)

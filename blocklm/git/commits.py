@@ -148,7 +148,8 @@ def read_tree(repository: Repository, sha: str, caps: Caps = Caps()) -> Commit:
         error, files = _files(repo, tree_patch(environment, sha), caps)
     if error is not None:
         raise UserError(
-            f"the files at {sha[:12]} of {repository.path} cannot be read: {error}", "`git fsck` says what is damaged"
+            f"the files at {sha[:12]} of {repository.path} cannot be read: {error}",
+            "run `git fsck` to see what is damaged",
         )
     start = _time(0)
     return Commit(repository.name, sha, (), 0, "", start, start, "", files)

@@ -111,7 +111,7 @@ def run_git(environment: dict[str, str], *arguments: str, given: str = "") -> su
             check=False,
         )
     except (FileNotFoundError, PermissionError) as error:
-        raise UserError(f"`git` cannot be started: {error}", "install git, and let `PATH` name its folder") from None
+        raise UserError(f"`git` cannot be started: {error}", "install git, or add its folder to `PATH`") from None
 
 
 def failure_of(done: subprocess.CompletedProcess[str]) -> str:

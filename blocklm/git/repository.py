@@ -98,7 +98,7 @@ def _head(root: Path, source: str, branch: str | None) -> str:
         if head.returncode != 0:
             raise UserError(
                 f"`repo` {source} has no commits on HEAD: {failure_of(head)}",
-                "name one with `branch`, check one out, or commit first; `git fsck` says what is damaged",
+                "name one with `branch`, check one out, or commit first; run `git fsck` to see what is damaged",
             )
         return head.stdout.strip()
     for prefix in ("refs/heads/", "refs/remotes/origin/", "refs/tags/", ""):
@@ -106,7 +106,9 @@ def _head(root: Path, source: str, branch: str | None) -> str:
         if head.returncode == 0 and COMMIT.fullmatch(head.stdout.strip()):
             return head.stdout.strip()
     why = f": {failure_of(head)}" if head.returncode else ""
-    raise UserError(f"`branch` {branch} is not in {source}{why}", f"`git -C {source} branch --all` lists all branches")
+    raise UserError(
+        f"`branch` {branch} is not in {source}{why}", f"run `git -C {source} branch --all` to list all branches"
+    )
 
 
 def _shallow(git_dir: Path) -> frozenset[str]:

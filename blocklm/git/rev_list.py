@@ -72,7 +72,7 @@ def list_commits(repository: Repository, selection: Selection = Selection()) -> 
         if broken is None or broken[1] in boundary:
             why = failure_of(walked if walked.stderr else done)
             raise UserError(
-                f"the history of {repository.path} cannot be read: {why}", "`git fsck` says what is damaged"
+                f"the history of {repository.path} cannot be read: {why}", "run `git fsck` to see what is damaged"
             )
         boundary |= {broken[1]}
 

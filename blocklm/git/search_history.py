@@ -1,4 +1,4 @@
-"""Searches a whole history for a text, with git's own search."""
+"""Searches all of a history for a text, with git's own search."""
 
 from collections.abc import Iterable
 

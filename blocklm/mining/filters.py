@@ -84,7 +84,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class CommitRule(Rule):
-    """A rule on a commit as a whole."""
+    """A rule on a commit."""
 
     fires: Callable[[Commit], bool] = field(kw_only=True)
 
@@ -98,7 +98,7 @@ class FileRule(Rule):
 
 @dataclass(frozen=True, slots=True)
 class HunkRule(Rule):
-    """A rule on one hunk, given the lines that its whole commit removed."""
+    """A rule on one hunk, given all lines that its commit removed."""
 
     fires: Callable[[Hunk, frozenset[str]], bool] = field(kw_only=True)
 

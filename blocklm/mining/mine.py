@@ -37,7 +37,8 @@ def limits_of(mining: MiningArguments) -> FilterLimits:
     """
     if unknown := set(mining.disable_rules or ()) - set(SWITCHES):
         raise UserError(
-            f"`disable_rules` names no rule that can be off: {sorted(unknown)[0]}", f"there are {', '.join(SWITCHES)}"
+            f"`disable_rules` names no rule that can be off: {sorted(unknown)[0]}",
+            f"the rules are {', '.join(SWITCHES)}",
         )
     disabled = tuple(sorted(mining.disable_rules or ()))
     return FilterLimits(mining.max_changed_lines, tuple(mining.paths or ()), tuple(mining.exclude or ()), disabled)

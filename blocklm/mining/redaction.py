@@ -105,7 +105,9 @@ def prepare() -> None:
     try:
         _scanner()
     except Exception as error:  # a native library may raise anything
-        raise UserError(f"the secret scanner does not start: {error}", "`pip install -r requirements.txt`") from error
+        raise UserError(
+            f"the secret scanner does not start: {error}", "run `pip install -r requirements.txt`"
+        ) from error
 
 
 def _find_spans(joined: bytes) -> list[_Span]:

@@ -15,8 +15,8 @@ def init_distributed(training: dict[str, Any]) -> PartialState:
     """Join the processes that `accelerate launch` started, or be the only one.
 
     Args:
-        training: keys of the recipe; `ddp_timeout` and `ddp_backend` count here, because the first to join sets them: the
-            trainer comes too late, and its patience of half an hour would end while the main process mines.
+        training: keys of the recipe; `ddp_timeout` and `ddp_backend` count here, because the first to join sets them:
+            the trainer comes too late, and its patience of half an hour would end while the main process mines.
 
     Raises:
         UserError: the launcher's configuration asks for what accelerate does only on GPUs.

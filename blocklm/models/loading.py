@@ -160,8 +160,9 @@ def load_base(config: ModelConfig, precision: Precision, trust_remote_code: bool
     make_savable(model)
     for module in model.modules():
         if isinstance(module, Linear4bit):
-            # On CPUs with AVX512-BF16, bitsandbytes 0.50 repacks a weight at its first evaluation and rounds its scales,
-            # again at every save: the base would drift during training and a resumed run would differ from a whole one.
+            # On CPUs with AVX512-BF16, bitsandbytes 0.50 repacks a weight at its first evaluation and rounds its
+            # scales, again at every save: the base would drift during training and a resumed run would differ from a
+            # whole one.
             module.support_avx512bf16_for_cpu = False
     return model
 

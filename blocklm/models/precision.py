@@ -1,8 +1,8 @@
 """What this device can compute in.
 
-bf16 only where the hardware has it: `torch.cuda.is_bf16_supported()` answers True on Turing by emulation, which is slower
-than fp32 and fails in kernels that need sm_80, so compute capability decides. TRL turns bf16 on whenever fp16 is unset;
-both flags are therefore always set.
+bf16 only where the hardware has it: `torch.cuda.is_bf16_supported()` answers True on Turing by emulation, which is
+slower than fp32 and fails in kernels that need sm_80, so compute capability decides. TRL turns bf16 on whenever fp16
+is unset; both flags are therefore always set.
 """
 
 from dataclasses import dataclass

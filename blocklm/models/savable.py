@@ -10,8 +10,8 @@ TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 def make_savable(model: PreTrainedModel) -> None:
     """Mend a generation configuration that transformers reads with a warning and refuses to write.
 
-    Many models of the hub have a `temperature` without `do_sample`. Whoever loads them decodes greedily: that stays, and
-    what has no effect goes. Where that is not enough, all goes but the ids of tokens.
+    Many models of the hub have a `temperature` without `do_sample`. Whoever loads them decodes greedily: that stays,
+    and what has no effect goes. Where that is not enough, all goes but the ids of tokens.
     """
     config = getattr(model, "generation_config", None)
     if config is None or _is_valid(config):
@@ -35,7 +35,10 @@ def _is_valid(config: GenerationConfig) -> bool:
 
 
 def rehearse_saving(model: PreTrainedModel | PeftModel, folder: str) -> None:
-    """Save an adapter into `folder`, and of a base what it writes beside its weights; raises what saving would raise."""
+    """Save an adapter into `folder`, and of a base what it writes beside its weights.
+
+    It raises what saving would raise.
+    """
     whole = model
     if isinstance(model, PeftModel):
         model.save_pretrained(folder)

@@ -70,7 +70,10 @@ class ModelSource:
         return load_plain_base(self.config, self.precision, dtype, self.trust_remote_code)
 
     def tuned(self, run_dir: Path) -> PreTrainedModel:
-        """Load what a run saved: its adapter on the base, or its whole model; raises `UserError` if it saved neither."""
+        """Load what a run saved: its adapter on the base, or its whole model.
+
+        It raises `UserError` if the run saved neither.
+        """
         return load_tuned(self.config, self.precision, run_dir, self.trust_remote_code)
 
     def named(self, name: str) -> "ModelSource":

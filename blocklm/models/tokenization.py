@@ -1,8 +1,8 @@
 """Samples become token ids: the same way for training, validation and exam.
 
-The target is never cut. A prompt that is too long loses the beginning of its context, which is farthest from the target, and
-never what makes it a prompt; a target that does not fit at all is left out and counted. Every completion ends with EOS, and
-labels, not token ids, say what padding is.
+The target is never cut. A prompt that is too long loses the beginning of its context, which is farthest from the
+target, and never what makes it a prompt; a target that does not fit at all is left out and counted. Every completion
+ends with EOS, and labels, not token ids, say what padding is.
 """
 
 import json

@@ -179,5 +179,5 @@ def _converter_error(name: str, done: subprocess.CompletedProcess[str]) -> Excep
         f"{name} ended with {done.returncode}: {message}",
         f"`python -m pip install {missing[1]}`: that converter needs it"
         if missing
-        else "it may not know this architecture: take a newer checkout of llama.cpp",
+        else "give `--gguf` a newer checkout of llama.cpp, which may know this architecture",
     )

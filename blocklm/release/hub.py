@@ -34,7 +34,7 @@ def upload(folder: Path, repo_id: str, private: bool, message: str) -> str:
     The first push creates the repository. Files that an interrupted upload has transferred are not transferred again.
 
     Raises:
-        UserError: the hub refuses or cannot be reached, or `private` is true and the repository is public.
+        UserError: the hub refuses or does not answer, or `private` is true and the repository is public.
     """
     api = HfApi()
     with _explain_errors(repo_id):
@@ -73,7 +73,7 @@ def _explain_errors(repo_id: str) -> Iterator[None]:
     except (RequestError, ConnectionError, TimeoutError) as error:
         raise UserError(
             f"the hub at {constants.ENDPOINT} cannot be reached: {' '.join(str(error).split())[:200]}",
-            "run the same command again when it can: what was transferred is not transferred twice",
+            "check the network and run the same command again; what was transferred is not transferred twice",
         ) from error
 
 
@@ -85,7 +85,7 @@ def _refusal(repo_id: str, error: HfHubHTTPError) -> UserError:
     if code == 403:
         return UserError(
             f"the token may not write to `{repo_id}` (403): {message}",
-            "give it write access, or take a name of your own",
+            "give the token write access, or push to a name of your own",
         )
     if code in (409, 412):
         return UserError(

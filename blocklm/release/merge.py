@@ -71,10 +71,13 @@ def merge(run: CompletedRun, out: Path, dtype: str = "auto") -> dict[str, Any]:
         UserError: there is no adapter, `out` is not empty, or rounding would lose too much of what was learned.
     """
     if not run.adapted:
-        raise UserError(f"`{run.path}` holds no adapter: there is nothing to merge", "its model is whole already")
+        raise UserError(
+            f"`{run.path}` holds no adapter: there is nothing to merge",
+            "use the model in that folder; only an adapter can be merged",
+        )
     ours = out.resolve() == (run.path / MERGED).resolve()
     if not ours and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"`{out}` is not empty, and nothing of it shall be lost", "give a new folder after `--out`")
+        raise UserError(f"`{out}` is not empty", "give a new folder after `--out`")
     base = run.plain_base(dtype)
     if dtype == "auto" and base.dtype == torch.float32:
         base = base.to(torch.float16)
@@ -85,7 +88,7 @@ def merge(run: CompletedRun, out: Path, dtype: str = "auto") -> dict[str, Any]:
         merged = adapted.merge_and_unload(safe_merge=True)
     except ValueError as error:
         raise UserError(
-            f"the adapter cannot be merged: {error}", "`--dtype float32` has room for larger values"
+            f"the adapter cannot be merged: {error}", "give `--dtype float32`, which can hold larger values"
         ) from error
     merged.generation_config.eos_token_id = run.tokenizer.eos_token_id
     merged.generation_config.pad_token_id = run.tokenizer.pad_token_id
@@ -101,7 +104,7 @@ def merge(run: CompletedRun, out: Path, dtype: str = "auto") -> dict[str, Any]:
         if not lost <= MAX_LOST_SHARE:
             raise UserError(
                 f"rounding to {reloaded.dtype} would cost {100 * lost:.0f} % of what the adapter changes",
-                "merge with `--dtype float32`, or hand over the adapter itself",
+                "merge with `--dtype float32`, or publish the adapter itself",
             )
         shutil.rmtree(out, ignore_errors=True)
         building.rename(out)

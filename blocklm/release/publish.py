@@ -51,12 +51,12 @@ def push_run(run_dir: Path, repo_id: str, private: bool, forced: bool = False, b
         base_model: name of the base on the hub; None for the recipe's `hub_base_model`.
 
     Raises:
-        UserError: the run fails the gate, or the hub refuses or cannot be reached.
+        UserError: the run fails the gate, or the hub refuses or does not answer.
     """
     run = open_run(run_dir)
     if run.manifest["training"].get("rolled_back"):
         previous = run.manifest["training"]["continued_from"]["path"]
-        raise UserError(f"`{run_dir}` was rolled back: its result is that of `{previous}`", "push that run")
+        raise UserError(f"`{run_dir}` was rolled back: its result is that of `{previous}`", "push that run instead")
     base = public_base(run.source.name, base_model or run.recipe.handover.hub_base_model)
     check_reachable(repo_id)
     found = load_or_audit(run)
@@ -100,7 +100,7 @@ def fill_upload_folder(
     """
     source, adapter = (run.path / "merged", False) if merged else (run.path, run.adapted)
     if not source.is_dir():
-        raise UserError(f"`{run.path}` has no merged model", f"`python scripts/export.py {run.path}` writes it")
+        raise UserError(f"`{run.path}` has no merged model", f"run `python scripts/export.py {run.path}` to write it")
     names = ADAPTER if adapter else (*MODEL, *(path.name for path in saved_weights(source)))
     for path in (source / name for name in names):
         if path.is_file():

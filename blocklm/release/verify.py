@@ -81,7 +81,8 @@ def check_saved(run_dir: Path, reference: ReferenceLogits, reload: Callable[[], 
         raise UserError(
             f"what was saved in `{run_dir}` is not what was trained: its logits differ by {error:.3g}, "
             f"and all of the training changed them by {reference.change:.3g}",
-            "the last checkpoint is whole: run the same command again; if it stays, report it with adapter_config.json",
+            "run the same command again, which resumes from the last checkpoint; if it fails again, report it with "
+            "adapter_config.json",
         )
     moved = reference.change > 0 and _b_is_not_zero(run_dir)
     return {"logit_error": error, "logit_change": reference.change, "differs_from_base": moved}

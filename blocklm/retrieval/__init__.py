@@ -2,5 +2,5 @@
 
 index = change_index(changes, recipe.retrieval, Path(recipe.mining.corpus_dir))
 for hit in index.search("where is a broken pipe handled", 10):
-hit.commit, hit.path, hit.subject
+    hit.commit, hit.path, hit.subject
 """

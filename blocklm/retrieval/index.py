@@ -1,8 +1,8 @@
 """Opens the index of a history: builds it, extends it for new commits, or refuses one of another history.
 
-Documents and words stand in `corpus_dir/NAME/search/KIND` and are written anew for each head, a few thousand a second.
-Embeddings take most of the time: each is kept as soon as it is made, in a store beside it, and made once for the same
-text.
+Documents and words are in `corpus_dir/NAME/search/KIND` and are written again for each head, a few thousand a second.
+Embeddings take most of the time: each is computed once for the same text, and stored at once in a store beside that
+folder.
 """
 
 import logging
@@ -30,8 +30,8 @@ from blocklm.retrieval.qdrant_store import QdrantVectors
 from blocklm.retrieval.search import Index
 from blocklm.retrieval.vector_store import FileVectors, StoreInfo, Vectors
 
-EMBEDDED_AT_ONCE = 512  # between two writes
-AGAIN = "`--rebuild` of scripts/search.py makes it anew"
+TEXTS_PER_WRITE = 512  # texts embedded between two writes to the store
+REBUILD_HINT = "rebuild it with `--rebuild` of scripts/search.py"
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 def change_index(
     changes: Changes, keys: RetrievalArguments, corpus_dir: Path, rebuild: bool = False, messages: bool = True
 ) -> Index:
-    """The index of all changes that the rules keep.
+    """Open the index of all kept changes.
 
     Args:
         changes: the mined history.
@@ -56,7 +56,7 @@ def change_index(
     def build() -> Iterable[pa.RecordBatch]:
         return documents.change_documents(changes.dataset, messages)
 
-    return _open(_Place(changes, keys, corpus_dir, kind), build, keys, rebuild)
+    return _open(_IndexLocation(changes, keys, corpus_dir, kind), build, keys, rebuild)
 
 
 def file_index(
@@ -67,29 +67,42 @@ def file_index(
     corpus_dir: Path,
     rebuild: bool = False,
 ) -> Index:
-    """The index of the files at the head of each repository, as `change_index` says."""
+    """Open the index of the files at the head of each repository.
+
+    Args:
+        repositories: repositories with the files.
+        changes: their mined history.
+        limits: limits on the size of a file.
+        keys: recipe keys of the embedding model and the store.
+        corpus_dir: folder of cached corpora.
+        rebuild: whether to delete an existing index first; default: no.
+
+    Raises:
+        UserError: the stored index has another model, dimension or history, the model is missing, or the store fails.
+    """
     heads = {repository.name: repository.head for repository in repositories}
     files = files_at(repositories, heads, limits, corpus_dir, changes.known)
 
     def build() -> Iterable[pa.RecordBatch]:
         return documents.file_documents(files)
 
-    return _open(_Place(changes, keys, corpus_dir, "files"), build, keys, rebuild)
+    return _open(_IndexLocation(changes, keys, corpus_dir, "files"), build, keys, rebuild)
 
 
-class _Place:
+class _IndexLocation:
     """Folder and key of an index, and the history that it must belong to."""
 
     def __init__(self, changes: Changes, keys: RetrievalArguments, corpus_dir: Path, kind: str) -> None:
-        about = changes.report["repository"]
-        self.kind, self.head = kind, str(about["head"])
-        self.folder = corpus_dir / about["name"][:100] / "search" / kind  # whose lock is its own: embedding takes long
+        repository = changes.report["repository"]
+        self.kind, self.head = kind, str(repository["head"])
+        # A folder of its own has a lock of its own, which matters because embedding takes long.
+        self.folder = corpus_dir / repository["name"][:100] / "search" / kind
         self.key = cache.data_key("mining", "retrieval", "cache", changes=changes.report["key"], kind=kind)
         self._commits = changes.dataset.data.table["commit"]
-        self._keys, self._name = keys, f"blocklm-{about['name'][:100]}-{kind}"
+        self._keys, self._name = keys, f"blocklm-{repository['name'][:100]}-{kind}"
 
     def vectors(self) -> Vectors:
-        """The store that the recipe names."""
+        """Open the store that the recipe names."""
         beside = self.folder.with_name(f"{self.folder.name}-vectors")
         if self._keys.qdrant_url is not None or self._keys.vector_store == "qdrant":
             return QdrantVectors(self._name, beside.with_name(f"{beside.name}-qdrant"), self._keys.qdrant_url)
@@ -101,91 +114,91 @@ class _Place:
         Raises:
             UserError: the store has another model, dimension or history.
         """
-        made = vectors.made()
-        if made is None:
+        info = vectors.read_info()
+        if info is None:
             return
-        if (made.model, made.dimension) != (embedder.name, embedder.dimension):
+        if (info.model, info.dimension) != (embedder.name, embedder.dimension):
             raise UserError(
-                f"the index in {vectors.place} holds embeddings of `{made.model}` ({made.dimension} numbers each), "
+                f"the index in {vectors.place} holds embeddings of `{info.model}` ({info.dimension} numbers each), "
                 f"not of `{embedder.name}` ({embedder.dimension})",
-                f"give `--embedding_model {made.model}`, or {AGAIN}",
+                f"give `--embedding_model {info.model}`, or {REBUILD_HINT}",
             )
-        heads = set(made.head.split("+")) - set(self.head.split("+"))
+        heads = set(info.head.split("+")) - set(self.head.split("+"))
         if heads - set(pc.unique(self._commits).to_pylist()):
             raise UserError(
-                f"the index in {vectors.place} was made at {made.head[:12]}, which is not in the history of "
+                f"the index in {vectors.place} was made at {info.head[:12]}, which is not in the history of "
                 f"{self.head[:12]}",
-                f"`git pull` if this clone is behind; after a force-push, or for another branch, {AGAIN}",
+                f"`git pull` if this clone is behind; after a force-push, or for another branch, {REBUILD_HINT}",
             )
 
 
 def _open(
-    place: _Place, build: Callable[[], Iterable[pa.RecordBatch]], keys: RetrievalArguments, rebuild: bool
+    location: _IndexLocation, build: Callable[[], Iterable[pa.RecordBatch]], keys: RetrievalArguments, rebuild: bool
 ) -> Index:
     embedder = None if keys.embedding_model == NO_MODEL else Embedder(keys.embedding_model)
-    vectors = None if embedder is None else place.vectors()
-    with cache.turn(place.folder):
+    vectors = None if embedder is None else location.vectors()
+    with cache.turn(location.folder):
         if rebuild:
-            cache.remove(place.folder)
+            cache.remove(location.folder)
             if vectors is not None:
                 vectors.clear()
         elif vectors is not None and embedder is not None:
-            place.check(vectors, embedder)
-        found, words = _documents(place, build)
+            location.check(vectors, embedder)
+        dataset, words = _documents(location, build)
         if embedder is None or vectors is None:
-            return Index(found, words, None)
-        vectors.begin(StoreInfo(embedder.name, embedder.dimension, place.head))
-        _embed(found, vectors, embedder, place.kind)
-    return Index(found, words, (vectors, embedder))
+            return Index(dataset, words, None)
+        vectors.write_info(StoreInfo(embedder.name, embedder.dimension, location.head))
+        _embed(dataset, vectors, embedder, location.kind)
+    return Index(dataset, words, (vectors, embedder))
 
 
-def _documents(place: _Place, build: Callable[[], Iterable[pa.RecordBatch]]) -> tuple[Dataset, WordIndex]:
-    """The documents of this head and their words, as they stand or written now."""
-    found = _read(place)
-    if found is None:
-        with cache.publish(place.folder) as ready:
-            made = cache.write_dataset(ready / "data", build(), documents.FEATURES, fingerprint=place.key)
-            if not len(made):
+def _documents(location: _IndexLocation, build: Callable[[], Iterable[pa.RecordBatch]]) -> tuple[Dataset, WordIndex]:
+    """Read the documents of this head and their words, or write them first."""
+    stored = _read(location)
+    if stored is None:
+        with cache.publish(location.folder) as folder:
+            dataset = cache.write_dataset(folder / "data", build(), documents.FEATURES, fingerprint=location.key)
+            if not len(dataset):
                 raise UserError(
-                    f"there are no {place.kind} to search", "scripts/mine.py says what was dropped, and why"
+                    f"there are no {location.kind} to search", "run scripts/mine.py to see what was dropped, and why"
                 )
-            texts = tqdm(made["searched"], f"indexing words of {place.kind}", unit=" documents", disable=None)
-            WordIndex.build(texts).save(ready / "words")
-            cache.write_report(ready, {"key": place.key, "head": place.head, "documents": len(made)})
-        found = _read(place)
-    assert found is not None, "it was published above"
-    return found
+            texts = tqdm(dataset["searched"], f"indexing words of {location.kind}", unit=" documents", disable=None)
+            WordIndex.build(texts).save(folder / "words")
+            cache.write_report(folder, {"key": location.key, "head": location.head, "documents": len(dataset)})
+        stored = _read(location)
+    assert stored is not None, "it was published above"
+    return stored
 
 
-def _read(place: _Place) -> tuple[Dataset, WordIndex] | None:
-    """The stored documents and words; None if they are missing, damaged or of another head."""
-    stored = cache.read(place.folder)
-    if stored is None or stored.report["key"] != place.key:
+def _read(location: _IndexLocation) -> tuple[Dataset, WordIndex] | None:
+    """Read the stored documents and words; None if they are missing, damaged or of another head."""
+    stored = cache.read(location.folder)
+    if stored is None or stored.report["key"] != location.key:
         return None
     try:
-        return stored.dataset, WordIndex.load(place.folder / "words", len(stored.dataset))
+        return stored.dataset, WordIndex.load(location.folder / "words", len(stored.dataset))
     except cache.DAMAGED as error:
-        logger.warning("the index in %s is damaged (%s): building it again", place.folder, error)
+        logger.warning("the index in %s is damaged (%s): building it again", location.folder, error)
         return None
 
 
-def _embed(found: Dataset, vectors: Vectors, embedder: Embedder, kind: str) -> None:
+def _embed(dataset: Dataset, vectors: Vectors, embedder: Embedder, kind: str) -> None:
     """Embed the documents that the store lacks."""
     known = vectors.known()
-    new = {name: at for at, name in enumerate(found["id"][:]) if name not in known}
+    new = {name: row for row, name in enumerate(dataset["id"][:]) if name not in known}
     names = list(new)
     with tqdm(total=len(names), desc=f"embedding {kind}", unit=" documents", disable=None if names else True) as bar:
-        for start in range(0, len(names), EMBEDDED_AT_ONCE):
-            some = names[start : start + EMBEDDED_AT_ONCE]
-            texts = found.select([new[name] for name in some])["searched"][:]
-            vectors.add(some, embedder.embed(texts))
-            bar.update(len(some))
+        for start in range(0, len(names), TEXTS_PER_WRITE):
+            batch = names[start : start + TEXTS_PER_WRITE]
+            texts = dataset.select([new[name] for name in batch])["searched"][:]
+            vectors.add(batch, embedder.embed(texts))
+            bar.update(len(batch))
     if names:
-        logger.info("%s: %d of %d embedded now, in %s", kind, len(names), len(found), vectors.place)
+        logger.info("%s: %d of %d embedded now, in %s", kind, len(names), len(dataset), vectors.place)
 
 
 def searched_commits(changes: Changes, recipe: Recipe) -> frozenset[str] | None:
-    """The commits that a recipe lets be searched: those that a run may learn from, or None for all.
+    """Return the ids of the commits that may be searched: those of the training split, or None for all.
 
     Raises:
         UserError: the history is too short to be split.

@@ -1,9 +1,9 @@
 """Finds the pieces of a repository's files just before a commit that are most similar to a question about it.
 
-The arm of the exam that has nothing but a search engine: pieces of files at the commit's parent, found by BM25
-(Robertson and Zaragoza 2009) over the parts of identifiers. Word frequencies are those of all parents together. Given
-embeddings, the best of these are ranked by them too and both rankings fused: to embed every piece of every parent
-would take longer than the exam.
+The exam's arms with a search engine use it: pieces of files at the commit's parent, found by BM25 (Robertson and
+Zaragoza 2009) over the parts of identifiers, with the word frequencies of all parents together. With embeddings, only
+BM25's best pieces are embedded and both rankings are fused, because to embed every piece of every parent would take
+longer than the exam.
 """
 
 from collections import defaultdict
@@ -22,8 +22,8 @@ from blocklm.retrieval.search import fuse
 
 CHUNK_LINES = 20
 MAX_FILE_BYTES = 200_000
-SAME_SHARE = 0.5  # of a piece's lines: then the question shows it already
-CANDIDATES = 4  # times as many as wanted, of which some are shown already
+SAME_SHARE = 0.5  # of a piece's lines; if the question has as many, it shows the piece already
+CANDIDATES = 4  # candidates per wanted piece, because the question may show some already
 EMBEDDED_CANDIDATES = 30
 Embed = Callable[[Sequence[str]], np.ndarray]  # texts → vectors of length one, a row each
 
@@ -38,7 +38,7 @@ class RetrievalQuery:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some lines of a file as they stood at a parent; secrets are taken out."""
+    """Consecutive lines of a file at a parent commit, with secrets redacted."""
 
     repository: str
     path: str
@@ -52,7 +52,7 @@ def nearest_before(
     count: int,
     embed: Embed | None = None,
 ) -> list[list[Piece]]:
-    """For each question the pieces of files at the commit's first parent that are nearest to it, the nearest first.
+    """Find for each question the nearest pieces of files at its commit's first parent, the nearest first.
 
     Args:
         repositories: repositories with the commits.
@@ -61,23 +61,30 @@ def nearest_before(
         count: most pieces for a question; pieces that the question shows already do not count.
         embed: function that embeds texts, to rank BM25's candidates again; default: BM25's ranking alone.
     """
-    found: list[list[Piece]] = [[] for _ in questions]
+    nearest: list[list[Piece]] = [[] for _ in questions]
     for repository in repositories:
         with isolated_repository(repository.git_dir, repository.shallow) as environment:
             trees = dict(_trees(environment, {question.commit for question in questions}, suffixes))
-            asked = [at for at, question in enumerate(questions) if question.commit in trees]
-            shas = sorted({sha for at in asked for sha in trees[questions[at].commit]})
+            numbers = [number for number, question in enumerate(questions) if question.commit in trees]
+            shas = sorted({sha for number in numbers for sha in trees[questions[number].commit]})
             if shas:
-                index = _Index(repository.name, _texts(environment, shas), embed)
-                for at in asked:
-                    found[at] = index.nearest(questions[at].text, trees[questions[at].commit], count)
-    shown = [piece for pieces in found for piece in pieces]
-    clean = iter(redact([piece.text for piece in shown]) if shown else [])
-    return [[replace(piece, text=next(clean).text) for piece in pieces] for pieces in found]
+                index = _PieceIndex(repository.name, _read_texts(environment, shas), embed)
+                for number in numbers:
+                    question = questions[number]
+                    nearest[number] = index.nearest(question.text, trees[question.commit], count)
+    texts = [piece.text for pieces in nearest for piece in pieces]
+    redacted = iter(redact(texts) if texts else [])
+    return [[replace(piece, text=next(redacted).text) for piece in pieces] for pieces in nearest]
 
 
-class _Index:
-    """The pieces of some files, by the name of their content."""
+class _PieceIndex:
+    """Index of the pieces of some files, which are identified by their blob ids.
+
+    Args:
+        repository: name of the repository.
+        texts: content of the files by blob id.
+        embed: function that embeds texts; None for BM25 alone.
+    """
 
     def __init__(self, repository: str, texts: Mapping[str, str], embed: Embed | None) -> None:
         self._repository, self._embed = repository, embed
@@ -88,46 +95,48 @@ class _Index:
         for sha, text in texts.items():
             lines = text.splitlines(keepends=True)
             first = len(self._pieces)
-            self._pieces += ["".join(lines[at : at + CHUNK_LINES]) for at in range(0, len(lines), CHUNK_LINES)]
+            self._pieces += [
+                "".join(lines[start : start + CHUNK_LINES]) for start in range(0, len(lines), CHUNK_LINES)
+            ]
             self._of_file[sha] = range(first, len(self._pieces))
             self._file += [sha] * (len(self._pieces) - first)
         self._words = WordIndex.build(self._pieces)
 
     def nearest(self, text: str, tree: Mapping[str, str], count: int) -> list[Piece]:
-        """The best pieces of the files of a tree (content → path)."""
-        inside = np.zeros(len(self._pieces), bool)
+        """Return the best pieces of the files in a tree, which maps blob ids to paths."""
+        in_tree = np.zeros(len(self._pieces), bool)
         for sha in tree:
             if sha in self._of_file:
-                inside[self._of_file[sha].start : self._of_file[sha].stop] = True
-        scores = self._words.scores(text, inside)
+                in_tree[self._of_file[sha].start : self._of_file[sha].stop] = True
+        scores = self._words.scores(text, in_tree)
         shown = lines_of(text)
-        most = EMBEDDED_CANDIDATES if self._embed else CANDIDATES * count
-        near = [
-            int(at)
-            for at in np.argsort(-scores, kind="stable")[:most]
-            if scores[at] > 0 and not is_shown(self._pieces[at], shown)
+        limit = EMBEDDED_CANDIDATES if self._embed else CANDIDATES * count
+        candidates = [
+            int(number)
+            for number in np.argsort(-scores, kind="stable")[:limit]
+            if scores[number] > 0 and not is_shown(self._pieces[number], shown)
         ]
-        best = self._ranked_again(text, near)[:count]
-        return [Piece(self._repository, tree[self._file[at]], self._pieces[at]) for at in best]
+        best = self._rerank(text, candidates)[:count]
+        return [Piece(self._repository, tree[self._file[number]], self._pieces[number]) for number in best]
 
-    def _ranked_again(self, text: str, near: list[int]) -> list[int]:
-        """The pieces by both rankings, if there are two."""
-        if self._embed is None or not near:
-            return near
-        new = [at for at in near if at not in self._vectors]
-        asked, *vectors = self._embed([text, *(self._pieces[at] for at in new)])
+    def _rerank(self, text: str, candidates: list[int]) -> list[int]:
+        """Fuse the ranking of BM25 with that of embeddings, if there are embeddings."""
+        if self._embed is None or not candidates:
+            return candidates
+        new = [number for number in candidates if number not in self._vectors]
+        question, *vectors = self._embed([text, *(self._pieces[number] for number in new)])
         self._vectors |= dict(zip(new, vectors, strict=True))
-        by_meaning = sorted(near, key=lambda at: -float(self._vectors[at] @ asked))
-        return list(fuse([near, by_meaning]))
+        by_meaning = sorted(candidates, key=lambda number: -float(self._vectors[number] @ question))
+        return list(fuse([candidates, by_meaning]))
 
 
 def lines_of(text: str) -> set[str]:
-    """The lines of a text, without the white space around them."""
+    """Return the lines of a text without surrounding white space."""
     return {line.strip() for line in text.split("\n")}
 
 
 def is_shown(piece: str, shown: set[str]) -> bool:
-    """Whether most lines of a piece are among those that are shown already."""
+    """Whether at least half of a piece's lines are among those that are shown already."""
     lines = [line.strip() for line in piece.split("\n") if line.strip()]
     return sum(line in shown for line in lines) >= SAME_SHARE * len(lines)
 
@@ -135,7 +144,7 @@ def is_shown(piece: str, shown: set[str]) -> bool:
 def _trees(
     environment: dict[str, str], commits: set[str], suffixes: frozenset[str]
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """The files at the first parent of each commit that is here and has one, as content → path."""
+    """Yield each commit with a parent in the repository, and the files of its first parent as blob id → path."""
     of_parent: defaultdict[str, list[str]] = defaultdict(list)
     for commit in sorted(commits):
         parent = first_parent(environment, commit)
@@ -150,8 +159,8 @@ def _trees(
         yield from ((child, tree) for child in children)
 
 
-def _texts(environment: dict[str, str], shas: Sequence[str]) -> dict[str, str]:
-    """The content of files that are UTF-8 text."""
+def _read_texts(environment: dict[str, str], shas: Sequence[str]) -> dict[str, str]:
+    """Read the blobs that are UTF-8 text, by id."""
     texts = {}
     for sha, content in read_contents(environment, shas):
         try:

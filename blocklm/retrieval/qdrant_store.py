@@ -1,7 +1,7 @@
 """Embeddings in Qdrant: in a folder without a server, or in a server that several machines share.
 
-Search is exact in both, so that answers are those of plain files. The embedded one compares all vectors in this
-process as files do, holds its folder for one process alone, and writes each point by itself (about 15 ms a point).
+Search is exact in both, so that it gives the same hits as plain files. The embedded Qdrant compares all vectors in this
+process, locks its folder for one process, and writes each point separately (about 15 ms a point).
 """
 
 import atexit
@@ -20,12 +20,12 @@ from qdrant_client.http.exceptions import ApiException
 from blocklm.errors import UserError
 from blocklm.retrieval.vector_store import StoreInfo
 
-AT_ONCE = 500
-PAGE = 10_000
+POINTS_PER_WRITE = 500
+POINTS_PER_PAGE = 10_000
 
 
 class QdrantVectors:
-    """Vectors as points of a collection, which appears when there is something to keep.
+    """Vectors as points of a collection, which is created by `write_info`.
 
     Args:
         name: name of the collection.
@@ -33,89 +33,94 @@ class QdrantVectors:
         url: URL of a server to use instead; its key is read from QDRANT_API_KEY.
 
     Raises:
-        UserError: another process has the folder, or the server does not answer.
+        UserError: another process uses the folder, or the server does not answer.
     """
 
     def __init__(self, name: str, folder: Path, url: str | None = None) -> None:
         self.place = f"{url.rstrip('/')}/collections/{name}" if url else str(folder)
         self._name = name
-        self._exact = models.SearchParams(exact=True) if url else None  # the embedded one knows no other and warns
+        self._exact = (
+            models.SearchParams(exact=True) if url else None
+        )  # the embedded Qdrant is always exact, and warns about this
         try:
             self._client = _client(folder, url)
-            atexit.register(self._client.close)  # which it would else try when Python is half gone
+            atexit.register(self._client.close)  # without this it closes too late, during Python's own shutdown
         except RuntimeError as error:
             if "already accessed" not in str(error):
                 raise
             raise UserError(
-                f"{folder} is in use by another process", "wait for it, or use a server: `qdrant_url`"
+                f"{folder} is in use by another process", "wait until it ends, or set `qdrant_url` to a server"
             ) from None
 
-    def made(self) -> StoreInfo | None:
-        """Read the metadata of the collection."""
-        with self._answering():
+    def read_info(self) -> StoreInfo | None:
+        """Read the collection's metadata; None if there is no collection."""
+        with self._translate_errors():
             if not self._client.collection_exists(self._name):
                 return None
-            about = self._client.get_collection(self._name).config
-        size = about.params.vectors.size
-        metadata: dict[str, Any] = about.metadata or {}
+            config = self._client.get_collection(self._name).config
+        size = config.params.vectors.size
+        metadata: dict[str, Any] = config.metadata or {}
         return StoreInfo(str(metadata.get("model")), int(size), str(metadata.get("head")))
 
-    def begin(self, made: StoreInfo) -> None:
-        """Make the collection, or write its metadata anew."""
-        with self._answering():
+    def write_info(self, info: StoreInfo) -> None:
+        """Create the collection, or replace its metadata."""
+        with self._translate_errors():
             if self._client.collection_exists(self._name):
-                self._client.update_collection(self._name, metadata=asdict(made))
+                self._client.update_collection(self._name, metadata=asdict(info))
                 return
-            shape = models.VectorParams(size=made.dimension, distance=models.Distance.COSINE)
-            self._client.create_collection(self._name, vectors_config=shape, metadata=asdict(made))
+            shape = models.VectorParams(size=info.dimension, distance=models.Distance.COSINE)
+            self._client.create_collection(self._name, vectors_config=shape, metadata=asdict(info))
 
     def clear(self) -> None:
         """Delete the collection."""
-        with self._answering():
+        with self._translate_errors():
             self._client.delete_collection(self._name)
 
     def known(self) -> set[str]:
-        """The names of all points."""
-        found: set[str] = set()
+        """Return the names of all points."""
+        names: set[str] = set()
         offset: Any = None
-        with self._answering():
+        with self._translate_errors():
             while True:
                 points, offset = self._client.scroll(
-                    self._name, limit=PAGE, offset=offset, with_payload=False, with_vectors=False
+                    self._name, limit=POINTS_PER_PAGE, offset=offset, with_payload=False, with_vectors=False
                 )
-                found |= {UUID(str(point.id)).hex for point in points}
+                names |= {UUID(str(point.id)).hex for point in points}
                 if offset is None:
-                    return found
+                    return names
 
     def add(self, names: Sequence[str], vectors: np.ndarray) -> None:
         """Write points and wait until the store has them."""
-        with self._answering():
-            for start in range(0, len(names), AT_ONCE):
-                some = zip(names[start : start + AT_ONCE], vectors[start : start + AT_ONCE].tolist(), strict=True)
-                points = [models.PointStruct(id=str(UUID(name)), vector=vector, payload={}) for name, vector in some]
+        with self._translate_errors():
+            for start in range(0, len(names), POINTS_PER_WRITE):
+                part = slice(start, start + POINTS_PER_WRITE)
+                batch = zip(names[part], vectors[part].tolist(), strict=True)
+                points = [models.PointStruct(id=str(UUID(name)), vector=vector, payload={}) for name, vector in batch]
                 self._client.upsert(self._name, points, wait=True)
 
     def nearest(self, vector: np.ndarray, count: int) -> list[tuple[str, float]]:
-        """Ask the store, which compares all."""
-        with self._answering():
-            found = self._client.query_points(
+        """Return name and cosine of the nearest points, the nearest first."""
+        with self._translate_errors():
+            response = self._client.query_points(
                 self._name, query=vector.tolist(), limit=count, with_payload=False, search_params=self._exact
             )
-        return [(UUID(str(point.id)).hex, float(point.score)) for point in found.points]
+        return [(UUID(str(point.id)).hex, float(point.score)) for point in response.points]
 
     def close(self) -> None:
-        """Let another process have the folder."""
+        """Release the folder for other processes."""
         self._client.close()
 
     @contextmanager
-    def _answering(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
+        """Raise errors of the client as `UserError`."""
         try:
             yield
         except (ApiException, OSError) as error:
-            why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UserError(
-                f"Qdrant at {self.place} does not do what it is asked: {why}",
-                "start it or mend `qdrant_url` (its key is QDRANT_API_KEY), or leave both out for plain files",
+                f"Qdrant at {self.place} cannot serve the request: {reason}",
+                "start the server, set `qdrant_url` to its URL and QDRANT_API_KEY to its key, or leave `vector_store` "
+                "and `qdrant_url` out to use plain files",
             ) from None
 
 

@@ -1,6 +1,6 @@
 """Searches the changes or files of a history by BM25 and embeddings, fused by reciprocal rank.
 
-BM25 (Robertson and Zaragoza 2009) finds the words, over the parts of identifiers; embeddings find what is meant. Each
+BM25 (Robertson and Zaragoza 2009) finds the words, over the parts of identifiers; embeddings find the meaning. Each
 ranks commits (or files) by their best document, and the two rankings are fused (Cormack, Clarke and Büttcher 2009).
 """
 
@@ -20,27 +20,27 @@ from blocklm.retrieval.vector_store import Vectors
 # The paper's 60 hardly tells the first rank from the tenth; 10 found more on two repositories and on two others
 # (docs/retrieval.md).
 RANK_CONSTANT = 10
-CANDIDATES = 100  # groups of each ranking that are fused
-# What a question about nothing in the history still finds has less of both (docs/retrieval.md).
-FLOOR_WORDS, FLOOR_COSINE = 0.5, 0.45
+CANDIDATES = 100  # most groups of each ranking
+# The hits of questions that have nothing to do with the history stay below both (docs/retrieval.md).
+MIN_WORDS, MIN_COSINE = 0.5, 0.45
 LINES_SHOWN, LINE_CHARS = 4, 120
 Name = TypeVar("Name", bound=Hashable)
-Ranking = dict[int, float]  # one document a group and its score, the best first
+Ranking = dict[int, float]  # the best document of each group and its score, the best first
 
 
 class Embeds(Protocol):
-    """What gives texts vectors."""
+    """An object that embeds texts, such as `embedder.Embedder`."""
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Vectors of length one, a row for each text."""
+        """Embed texts as an array with a row of length one for each text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A commit, or a file, that fits a question, with its document that fits best.
+    """A commit or a file that was found, with its best document.
 
-    `words` is the share of the question's words that the document has, each weighed by how rare it is; `cosine` is the
-    likeness of its embedding, None without embeddings or if it is not among the nearest.
+    `words` is the share of the question's words that the document has, weighted by rarity. `cosine` is the similarity
+    of its embedding to the question's; None without embeddings, or if it is not among the nearest.
     """
 
     repo: str
@@ -80,86 +80,91 @@ class Index:
             within: ids of the commits to search; default: all.
             before: upper bound of `seq`, exclusive, of the commits to search; default: none.
         """
-        rankings = self._rankings(question, self._allowed(within, before))
-        fused = fuse([[self._groups[at] for at in ranking] for ranking in rankings])
+        rankings = self._rankings(question, self._allowed_mask(within, before))
+        fused = fuse([[self._groups[row] for row in ranking] for ranking in rankings])
         cosines = rankings[1] if len(rankings) > 1 else {}
         best: dict[str, int] = {}
-        for ats in zip_longest(*rankings):
-            for at in ats:
-                if at is not None:
-                    best.setdefault(self._groups[at], at)
+        for rows in zip_longest(*rankings):
+            for row in rows:
+                if row is not None:
+                    best.setdefault(self._groups[row], row)
         rarity = {word: self._words.rarity(word) for word in set(terms(question))}
         return [self._hit(best[group], score, rarity, cosines) for group, score in list(fused.items())[:count]]
 
     def rankings(self, question: str) -> dict[str, list[str]]:
-        """What each way to search ranks alone, and both together: commits (or files), the best first."""
-        found = [[self._groups[at] for at in ranking] for ranking in self._rankings(question, None)]
-        return dict(zip(("words", "meaning"), found, strict=False)) | {"both": list(fuse(found))}
+        """Rank commits (or files) by words, by meaning, and by both, the best first."""
+        groups = [[self._groups[row] for row in ranking] for ranking in self._rankings(question, None)]
+        return dict(zip(("words", "meaning"), groups, strict=False)) | {"both": list(fuse(groups))}
 
     def _rankings(self, question: str, allowed: np.ndarray | None) -> list[Ranking]:
-        found = [self._by_words(question, allowed)]
-        return found if self._vectors is None else [*found, self._by_meaning(question, allowed, *self._vectors)]
+        by_words = self._rank_by_words(question, allowed)
+        if self._vectors is None:
+            return [by_words]
+        return [by_words, self._rank_by_meaning(question, allowed, *self._vectors)]
 
-    def _allowed(self, within: Collection[str] | None, before: int | None) -> np.ndarray | None:
-        """Which documents may be found; None for all."""
+    def _allowed_mask(self, within: Collection[str] | None, before: int | None) -> np.ndarray | None:
+        """Return a mask of the documents that may be found; None for all."""
         if within is None and before is None:
             return None
-        commits, seqs = self._places
+        commits, seqs = self._commits_and_seqs
         allowed = np.ones(len(seqs), bool) if before is None else seqs < before
         return allowed if within is None else allowed & np.fromiter((sha in within for sha in commits), bool)
 
     @cached_property
-    def _places(self) -> tuple[list[str], np.ndarray]:
+    def _commits_and_seqs(self) -> tuple[list[str], np.ndarray]:
         return self.documents["commit"][:], np.array(self.documents["seq"][:], np.int64)
 
     @cached_property
-    def _named(self) -> dict[str, list[int]]:
-        """The documents of each name: the same text may stand in several."""
-        found: dict[str, list[int]] = {}
-        for at, name in enumerate(self.documents["id"][:]):
-            found.setdefault(name, []).append(at)
-        return found
+    def _rows_by_id(self) -> dict[str, list[int]]:
+        """The rows of each document id, which are several if commits share a text."""
+        rows: dict[str, list[int]] = {}
+        for row, name in enumerate(self.documents["id"][:]):
+            rows.setdefault(name, []).append(row)
+        return rows
 
-    def _by_words(self, question: str, allowed: np.ndarray | None) -> Ranking:
+    def _rank_by_words(self, question: str, allowed: np.ndarray | None) -> Ranking:
         scores = self._words.scores(question, allowed)
         order = np.argsort(-scores, kind="stable")
-        return self._first_of_groups((int(at), float(scores[at])) for at in order if scores[at] > 0)
+        return self._best_of_groups((int(row), float(scores[row])) for row in order if scores[row] > 0)
 
-    def _by_meaning(self, question: str, allowed: np.ndarray | None, vectors: Vectors, embedder: Embeds) -> Ranking:
+    def _rank_by_meaning(
+        self, question: str, allowed: np.ndarray | None, vectors: Vectors, embedder: Embeds
+    ) -> Ranking:
         (vector,) = embedder.embed([question])
-        wanted = CANDIDATES
-        while True:  # what is not allowed, or of a commit that was found already, makes room for more
-            wanted *= 4
-            near = vectors.nearest(vector, wanted)
-            of_names = ((at, cosine) for name, cosine in near for at in self._named.get(name, ()))
-            found = self._first_of_groups((at, cosine) for at, cosine in of_names if allowed is None or allowed[at])
-            if len(found) == CANDIDATES or len(near) < wanted:
-                return found
+        count = CANDIDATES
+        while True:  # more are fetched if too many are not allowed, or belong to the same commits
+            count *= 4
+            nearest = vectors.nearest(vector, count)
+            rows = ((row, cosine) for name, cosine in nearest for row in self._rows_by_id.get(name, ()))
+            ranking = self._best_of_groups((row, cosine) for row, cosine in rows if allowed is None or allowed[row])
+            if len(ranking) == CANDIDATES or len(nearest) < count:
+                return ranking
 
-    def _first_of_groups(self, ranked: Iterable[tuple[int, float]]) -> Ranking:
-        found, seen = dict[int, float](), set[str]()
-        for at, score in ranked:
-            if len(found) == CANDIDATES:
+    def _best_of_groups(self, documents: Iterable[tuple[int, float]]) -> Ranking:
+        """Keep the first document of each group, of documents that are sorted by score."""
+        ranking, seen = dict[int, float](), set[str]()
+        for row, score in documents:
+            if len(ranking) == CANDIDATES:
                 break
-            if self._groups[at] not in seen:
-                seen.add(self._groups[at])
-                found[at] = score
-        return found
+            if self._groups[row] not in seen:
+                seen.add(self._groups[row])
+                ranking[row] = score
+        return ranking
 
-    def _hit(self, at: int, score: float, rarity: dict[str, float], cosines: Ranking) -> Hit:
-        row = self.documents[at]
-        has = set(terms(row["searched"])) & rarity.keys()
+    def _hit(self, row: int, score: float, rarity: dict[str, float], cosines: Ranking) -> Hit:
+        document = self.documents[row]
+        shared = set(terms(document["searched"])) & rarity.keys()
         return Hit(
-            **{name: row[name] for name in ("repo", "commit", "seq", "subject", "path", "line", "text")},
-            day=row["commit_time"].date(),
+            **{name: document[name] for name in ("repo", "commit", "seq", "subject", "path", "line", "text")},
+            day=document["commit_time"].date(),
             score=score,
-            words=sum(rarity[word] for word in has) / (sum(rarity.values()) or 1),
-            cosine=cosines.get(at),
+            words=sum(rarity[word] for word in shared) / (sum(rarity.values()) or 1),
+            cosine=cosines.get(row),
         )
 
 
 def fuse(rankings: Sequence[Sequence[Name]]) -> dict[Name, float]:
-    """Each name's sum of 1 / (`RANK_CONSTANT` + its rank), the largest first; ranks count from 1."""
+    """Score each name by its sum of 1 / (`RANK_CONSTANT` + rank), ranks from 1, and sort by score, largest first."""
     scores: dict[Name, float] = {}
     for ranking in rankings:
         for rank, name in enumerate(ranking, 1):
@@ -168,24 +173,24 @@ def fuse(rankings: Sequence[Sequence[Name]]) -> dict[Name, float]:
 
 
 def fits(hit: Hit) -> bool:
-    """Whether it has more to do with the question than what a question about something else finds, as measured."""
-    return hit.words >= FLOOR_WORDS or (hit.cosine or 0.0) >= FLOOR_COSINE
+    """Whether a hit is closer to the question than the measured hits of unrelated questions."""
+    return hit.words >= MIN_WORDS or (hit.cosine or 0.0) >= MIN_COSINE
 
 
 def hit_lines(hits: Sequence[Hit], question: str) -> Iterator[str]:
-    """Hits as a person reads them, each with the lines that have most of the question's words."""
-    asked = set(terms(question))
+    """Yield hits as text, each with the lines that have most of the question's words."""
+    words = set(terms(question))
     for rank, hit in enumerate(hits, 1):
         cosine = "" if hit.cosine is None else f", cosine {hit.cosine:.2f}"
         place = f"{hit.path}:{hit.line}" if hit.line else hit.path
         yield f"{rank:3d}. {hit.day}  {hit.commit[:12]}  {place}"
         yield f"     {hit.subject}" if hit.subject else f"     from line {hit.line}"
         yield f"     {hit.score:.4f}: {100 * hit.words:.0f} % of the words{cosine}"
-        yield from (f"     | {line}" for line in _telling(hit.text, asked))
+        yield from (f"     | {line}" for line in _best_lines(hit.text, words))
 
 
-def _telling(text: str, asked: set[str]) -> list[str]:
-    """The few lines of a text with most of the words that are asked for, in their order."""
+def _best_lines(text: str, words: set[str]) -> list[str]:
+    """Select the `LINES_SHOWN` lines of a text that have most of the words, in their order."""
     lines = [line for line in text.split("\n") if line.strip()]
-    having = sorted(range(len(lines)), key=lambda at: -len(asked & set(terms(lines[at]))))
-    return [lines[at][:LINE_CHARS] for at in sorted(having[:LINES_SHOWN])]
+    ranked = sorted(range(len(lines)), key=lambda number: -len(words & set(terms(lines[number]))))
+    return [lines[number][:LINE_CHARS] for number in sorted(ranked[:LINES_SHOWN])]

@@ -1,7 +1,8 @@
-"""The checkpoints of a run: which folders are ours, whether one is whole, and which are deleted to save disk.
+"""Lists the checkpoints of a run, finds damage in them, and deletes old ones to save disk.
 
-A checkpoint is whole when every file that was written into it is there as it was written: weights, optimizer, schedule and the
-random numbers of every process. The trainer would go on without most of them, with an optimizer that has forgotten all.
+A checkpoint is intact when each file that was written into it is there, with all its bytes: weights, optimizer,
+schedule and the random state of every process. The trainer itself would resume without most of them, with an empty
+optimizer.
 """
 
 import json
@@ -14,53 +15,53 @@ from safetensors import SafetensorError, safe_open
 
 from blocklm.files import write_json
 
-NAME = re.compile(r"checkpoint-(\d+)")  # no copy or archive that somebody put beside them
+NAME = re.compile(r"checkpoint-(\d+)")  # a copy or an archive beside them has another name
 FILES = "files.json"
 STATE = "trainer_state.json"  # the trainer writes it last
-# A folder of a result or of a checkpoint may hold weights of other programs too.
+# The folder of a result or a checkpoint may also hold weights that other programs saved.
 WEIGHTS = re.compile(r"(adapter_model|model|model-\d{5}-of-\d{5})\.safetensors")
 
 
 def checkpoints(run_dir: Path) -> list[Path]:
-    """The checkpoints of a run, newest first."""
-    found = [path for path in run_dir.glob("checkpoint-*") if NAME.fullmatch(path.name) and path.is_dir()]
-    return sorted(found, key=step_of, reverse=True)
+    """List the checkpoints of a run, newest first."""
+    folders = [path for path in run_dir.glob("checkpoint-*") if NAME.fullmatch(path.name) and path.is_dir()]
+    return sorted(folders, key=step_of, reverse=True)
 
 
 def latest_checkpoint(output_dir: Path) -> Path | None:
-    """Find the newest checkpoint of which every file is there and undamaged; None if there is none."""
+    """Find the newest intact checkpoint; None if there is none."""
     return next((path for path in checkpoints(output_dir) if damage_of(path) is None), None)
 
 
 def step_of(checkpoint: Path) -> int:
-    """The training step after which a checkpoint was saved."""
+    """Return the training step after which a checkpoint was saved."""
     return int(checkpoint.name.rpartition("-")[2])
 
 
 def saved_weights(folder: Path) -> list[Path]:
-    """The files in which we or transformers saved weights, and no others that were put beside them."""
+    """List the files in which BlockLM or transformers saved weights."""
     return sorted(path for path in folder.glob("*.safetensors") if WEIGHTS.fullmatch(path.name))
 
 
 def record_files(checkpoint: Path) -> None:
-    """Write down names and sizes in bytes of all files of a checkpoint, which is complete but for the trainer's state."""
+    """Record name and size in bytes of each file of a checkpoint, whose trainer state is still to be written."""
     present = (path for path in sorted(checkpoint.rglob("*")) if path.is_file() and path.name not in (FILES, STATE))
     write_json(checkpoint / FILES, {str(path.relative_to(checkpoint)): path.stat().st_size for path in present})
 
 
 def damage_of(checkpoint: Path) -> str | None:
-    """Say why training cannot resume from a checkpoint; None if it can.
+    """Return the reason why training cannot resume from a checkpoint; None if it can.
 
-    The best checkpoint so far, to which a run may return at its end, is part of it while its folder is there.
+    The best earlier checkpoint must be intact too if it exists, because the run may end with its weights.
     """
     try:
         state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
         best = checkpoint.with_name(f"checkpoint-{state['best_global_step']}")
         sizes = json.loads((checkpoint / FILES).read_text(encoding="utf-8"))
         for name, size in sizes.items():
-            _check(checkpoint / name, size)
+            _check_file(checkpoint / name, size)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, zipfile.BadZipFile) as error:
-        return _reason(error, checkpoint)
+        return _describe(error, checkpoint)
     if not saved_weights(checkpoint):
         return "it holds no weights"
     if step_of(checkpoint) > int(state["best_global_step"] or 0) and best.is_dir() and (damage := damage_of(best)):
@@ -68,7 +69,7 @@ def damage_of(checkpoint: Path) -> str | None:
     return None
 
 
-def _check(path: Path, size: int) -> None:
+def _check_file(path: Path, size: int) -> None:
     present = path.stat().st_size
     if present != size:
         raise ValueError(f"{path.name} has {present} of {size} bytes")
@@ -77,11 +78,11 @@ def _check(path: Path, size: int) -> None:
             pass
     elif path.suffix in (".pt", ".pth", ".bin"):  # torch's are zip archives, with a checksum of each part
         with zipfile.ZipFile(path) as archive:
-            if torn := archive.testzip():
-                raise ValueError(f"{path.name} is damaged at {torn}")
+            if bad_entry := archive.testzip():
+                raise ValueError(f"{path.name} is damaged at {bad_entry}")
 
 
-def _reason(error: Exception, checkpoint: Path) -> str:
+def _describe(error: Exception, checkpoint: Path) -> str:
     if isinstance(error, FileNotFoundError):
         return f"{Path(str(error.filename)).relative_to(checkpoint)} is missing"
     return " ".join(str(error).split()) or type(error).__name__
@@ -90,16 +91,16 @@ def _reason(error: Exception, checkpoint: Path) -> str:
 def delete_old_checkpoints(run_dir: Path, limit: int | None, kept_steps: set[int]) -> None:
     """Delete the oldest checkpoints beyond a limit.
 
-    transformers' own would take `checkpoint-4-copy` for a checkpoint and delete it.
+    The function of transformers would take `checkpoint-4-copy` for a checkpoint and delete it.
 
     Args:
         run_dir: the run directory.
-        limit: most checkpoints that stay; None or 0 keeps all.
-        kept_steps: steps whose checkpoints stay in any case: the newest and the best.
+        limit: most checkpoints to keep; None or 0 keeps all.
+        kept_steps: steps whose checkpoints are kept in any case: the newest and the best.
     """
     if limit is None or limit <= 0:
         return
     present = checkpoints(run_dir)
-    spare = [path for path in reversed(present) if step_of(path) not in kept_steps]
-    for path in spare[: max(0, len(present) - limit)]:
+    deletable = [path for path in reversed(present) if step_of(path) not in kept_steps]
+    for path in deletable[: max(0, len(present) - limit)]:
         shutil.rmtree(path, ignore_errors=True)

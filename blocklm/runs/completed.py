@@ -1,4 +1,4 @@
-"""A run that went to its end, opened again: its recipe, its models, and the samples it learned from."""
+"""Opens a completed run: its recipe, its models, its repositories, and its training samples."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +29,14 @@ from blocklm.runs.manifest import read_complete_manifest
 
 @dataclass(frozen=True)
 class CompletedRun:
-    """A complete run; what is heavy is loaded when it is asked for."""
+    """A complete run; tokenizer, history and models are loaded at first use.
+
+    Attributes:
+        path: the run directory.
+        recipe: the run's recipe, with the keys that the caller changed.
+        manifest: content of the run's `manifest.json`.
+        source: base model and quantisation of the recipe.
+    """
 
     path: Path
     recipe: Recipe
@@ -38,25 +45,25 @@ class CompletedRun:
 
     @property
     def adapted(self) -> bool:
-        """Whether the result is an adapter, not a whole model."""
+        """Whether the result is an adapter, not a full model."""
         return (self.path / "adapter_config.json").is_file()
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """As in training."""
+        """The tokenizer of the base model, as it was used in training."""
         return self.source.tokenizer()
 
     @property
     def infill(self) -> InfillTokens | None:
-        """How its vocabulary marks a gap."""
+        """The special tokens that mark a gap; None if the vocabulary has none."""
         return infill_tokens(special_tokens(self.tokenizer))
 
     def tuned(self) -> LoadedModel:
-        """Load the result, on the base as the recipe quantises it, onto this machine's device."""
+        """Load the tuned model on this machine's device, with the base quantised as in the recipe."""
         return self._loaded(lambda: self.source.tuned(self.path))
 
     def base(self) -> LoadedModel:
-        """Load the base as the recipe quantises it onto this machine's device."""
+        """Load the base on this machine's device, quantised as in the recipe."""
         return self._loaded(self.source.base)
 
     def _loaded(self, load: Callable[[], PreTrainedModel]) -> LoadedModel:
@@ -67,69 +74,69 @@ class CompletedRun:
         return LoadedModel(model, self.tokenizer, dtype)
 
     def plain_base(self, dtype: str) -> PreTrainedModel:
-        """The base without quantisation, in `dtype`, on the CPU."""
+        """Load the base without quantisation, in `dtype`, on the CPU."""
         PartialState(cpu=not torch.cuda.is_available())
         return self.source.unquantised(dtype)
 
     @cached_property
     def repositories(self) -> list[Repository]:
-        """The repositories at the commits from which the run was split; what came later is not seen.
+        """The repositories at the heads that the run used; later commits are not visible.
 
         Raises:
-            UserError: they are not here.
+            UserError: a repository cannot be opened, or their number differs from the run's.
         """
         heads = [source["head"] for source in self.manifest["repository"]["sources"]]
         opened = open_repositories(self.recipe.mining)
         if len(opened) != len(heads):
             raise UserError(
-                f"the run in `{self.path}` learned from {len(heads)} repositories, and {len(opened)} are named",
-                "give `--repo` as many places as the recipe has",
+                f"the run in `{self.path}` was trained on {len(heads)} repositories, and `--repo` names {len(opened)}",
+                f"give `--repo` {len(heads)} paths or URLs, in the recipe's order",
             )
-        return [replace(there, head=head) for there, head in zip(opened, heads, strict=True)]
+        return [replace(repository, head=head) for repository, head in zip(opened, heads, strict=True)]
 
     @cached_property
     def changes(self) -> Changes:
-        """What was mined for it, from the cache or again.
+        """The mined history up to those heads, from the cache or mined again.
 
         Raises:
-            UserError: the repositories are not here.
+            UserError: a repository cannot be opened.
         """
         return mine(self.repositories, self.recipe.mining)
 
     @cached_property
     def history_now(self) -> tuple[list[Repository], Changes]:
-        """The repositories as they are now and what they hold, from the cache or mined now: for whoever asks of today.
+        """The repositories at their present heads, and their mined history, from the cache or mined now.
 
         Raises:
-            UserError: the repositories are not here.
+            UserError: a repository cannot be opened.
         """
         opened = open_repositories(self.recipe.mining)
         return opened, mine(opened, self.recipe.mining)
 
     def training_samples(self) -> Dataset:
-        """The training split, from the cache or mined again.
+        """Return the training split, from the cache or built again.
 
         Raises:
-            UserError: the repositories are not here.
+            UserError: a repository cannot be opened.
         """
         prompts = {view: FAMILY[name] for view, name in self.manifest["corpus"]["prompts"].items()}
         special = special_tokens(self.tokenizer)
         return build_corpus(self.recipe, self.repositories, self.changes, prompts, special).splits["train"]
 
     def stands_in_history(self, text: str) -> bool:
-        """Whether a text stands in some version of a file or in a message, before anything was redacted."""
+        """Whether some version of a file, or a commit message, contains a text in its unredacted form."""
         return stands_in_history(self.repositories, text)
 
 
 def open_run(run_dir: Path, keys: Sequence[str] = ()) -> CompletedRun:
-    """Open a run.
+    """Open a completed run.
 
     Args:
-        run_dir: where it is now.
-        keys: of the recipe, as on a command line, that shall be others.
+        run_dir: the run directory.
+        keys: recipe keys to change, as command-line arguments; default: none.
 
     Raises:
-        UserError: it is not complete, or its result is gone.
+        UserError: the run is not complete, or its result is gone.
     """
     check_spelling("run_dir", run_dir)
     manifest = read_complete_manifest(run_dir, f"`{run_dir}`")

@@ -1,4 +1,4 @@
-"""The run directory: whose it is, what it already holds, and which of its checkpoints training can resume from."""
+"""Claims a run directory for a recipe, and refuses one that holds another run."""
 
 import logging
 from pathlib import Path
@@ -18,13 +18,21 @@ logger = logging.getLogger(__name__)
 
 
 def claim_run_directory(recipe: Recipe, head: str) -> str | None:
-    """Take the recipe's `output_dir` for this run, or return the summary of the run if it is complete there.
+    """Claim the recipe's `output_dir` for this run; return a summary instead if the run is already complete.
 
-    A directory in which nothing was trained yet is free for any recipe. Of several processes only the first writes.
+    A directory without checkpoints and weights may be claimed for any recipe. Of several processes only the first
+    writes.
+
+    Args:
+        recipe: the recipe of this run.
+        head: present head of the repository, or of all repositories together.
+
+    Returns:
+        The summary of the complete run, or None if there is work to do.
 
     Raises:
-        UserError: it holds a run of another recipe, or of another state of the repository, or has a name that no library
-            can open.
+        UserError: the directory holds a run of another recipe or another head, or its name cannot be opened by all
+            libraries.
     """
     check_spelling("output_dir", recipe.output_dir)
     check_spelling("model_name_or_path", Path(str(recipe.model["model_name_or_path"])))
@@ -38,10 +46,10 @@ def claim_run_directory(recipe: Recipe, head: str) -> str | None:
     if not is_first_process():
         return None
     if not _holds_work(recipe.output_dir):
-        # A manifest whose work was deleted would claim a training whose result is gone.
+        # The manifest of a run whose weights were deleted would describe a result that is gone.
         (recipe.output_dir / "manifest.json").unlink(missing_ok=True)
     replace_file(path, yaml.safe_dump(recipe.resolved(), sort_keys=False, allow_unicode=True))
-    _tell_damage(recipe.output_dir)
+    _log_damage(recipe.output_dir)
     return None
 
 
@@ -50,13 +58,13 @@ def _holds_work(run_dir: Path) -> bool:
 
 
 def _check_recipe(recipe: Recipe, path: Path) -> None:
-    theirs, ours = load_yaml(path) if path.is_file() else {}, recipe.resolved()
-    differing = sorted(key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key))
+    stored, given = load_yaml(path) if path.is_file() else {}, recipe.resolved()
+    differing = sorted(key for key in stored.keys() | given.keys() if stored.get(key) != given.get(key))
     if differing:
         key = differing[0]
         raise UserError(
-            f"`{path.parent}` holds a run of another recipe: `{key}` was {theirs.get(key)!r}, now {ours.get(key)!r}",
-            "give another `--output_dir`, or delete that one",
+            f"`{path.parent}` holds a run of another recipe: `{key}` was {stored.get(key)!r}, now {given.get(key)!r}",
+            f"give another `--output_dir`, or delete `{path.parent}`",
         )
 
 
@@ -65,15 +73,15 @@ def _check_head(run_dir: Path, manifest: dict[str, object] | None, head: str) ->
     if isinstance(repository, dict) and repository["head"] != head:
         raise UserError(
             f"`{run_dir}` was trained on commit {repository['head'][:12]}, and the repository is now at {head[:12]}",
-            "give another `--output_dir` for the new commits, or delete that one",
+            f"give another `--output_dir` for the new commits, or delete `{run_dir}`",
         )
 
 
-def _tell_damage(output_dir: Path) -> None:
-    """Log which checkpoints are passed over, and from where the run resumes instead."""
-    whole = latest_checkpoint(output_dir)
-    goes_on = f"training resumes from {whole.name}" if whole else "training begins at step 0"
+def _log_damage(output_dir: Path) -> None:
+    """Log each damaged checkpoint that is skipped, and the one from which the run resumes."""
+    intact = latest_checkpoint(output_dir)
+    consequence = f"training resumes from {intact.name}" if intact else "training begins at step 0"
     for path in checkpoints(output_dir):
-        if path == whole:
+        if path == intact:
             break
-        logger.warning("%s is not whole (%s): %s", path.name, damage_of(path), goes_on)
+        logger.warning("%s is damaged (%s): %s", path.name, damage_of(path), consequence)

@@ -1,4 +1,4 @@
-"""A name for the weights that a run saved, by which answers and audits of them are found again."""
+"""Identifies the weights that a run saved, so that stored answers and audits can be matched to them."""
 
 import json
 from hashlib import sha256
@@ -7,15 +7,16 @@ from pathlib import Path
 from blocklm.files import digest
 from blocklm.runs.checkpoints import saved_weights
 
-ACTS = ("r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern")  # how an adapter's weights act
+# Settings that change what an adapter's weights do.
+ADAPTER_KEYS = ("r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
 
 
 def weights_of(run_dir: Path) -> str:
-    """A name for what a run saved: a digest of its weights, and of an adapter's shape and strength."""
-    found = sha256()
+    """Return a SHA-256, in hexadecimal, of a run's weights and of its adapter's shape and strength."""
+    fingerprint = sha256()
     for path in saved_weights(run_dir):
-        found.update(digest(path).encode())
+        fingerprint.update(digest(path).encode())
     path = run_dir / "adapter_config.json"
     adapter = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    found.update(json.dumps({key: adapter.get(key) for key in ACTS}).encode())
-    return found.hexdigest()
+    fingerprint.update(json.dumps({key: adapter.get(key) for key in ADAPTER_KEYS}).encode())
+    return fingerprint.hexdigest()

@@ -1,4 +1,4 @@
-"""One run at a time in a run directory: a lock that dies with its process, however that ends."""
+"""Locks a run directory for one run at a time; the lock is released however its process ends."""
 
 import errno
 import fcntl
@@ -17,13 +17,13 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def sole_run(run_dir: Path) -> Iterator[None]:
-    """Hold a run directory against other runs until the block ends.
+    """Lock a run directory against other runs until the block ends.
 
-    Of the processes of one distributed run the first holds it for all. The lock is the kernel's and belongs to this process
-    alone: no worker that it leaves behind holds it on.
+    Of the processes of one distributed run the first locks it for all. The lock is the kernel's and belongs to this
+    process alone: a worker that outlives it does not keep the lock.
 
     Raises:
-        UserError: another run holds it.
+        UserError: another run has the lock.
     """
     if not is_first_process():
         yield
@@ -37,7 +37,7 @@ def sole_run(run_dir: Path) -> Iterator[None]:
                 file.seek(0)
                 raise UserError(
                     f"another run is at work in `{run_dir}`, as process {file.read().strip() or 'unknown'}",
-                    "wait for its end, or give another `--output_dir`",
+                    "wait until it ends, or give another `--output_dir`",
                 ) from None
             logger.warning("`%s` cannot be locked (%s): start no second run in it", run_dir, error)
         file.truncate(0)

@@ -1,4 +1,4 @@
-"""The manifest: what a run did, written atomically after every phase and valid after a kill at any time."""
+"""Records what a run did in `manifest.json`, written atomically after each phase and valid after a kill at any time."""
 
 import json
 import os
@@ -23,15 +23,15 @@ SECTIONS = ("repository", "corpus", "plan", "training", "hardware", "generation"
 
 
 class Manifest:
-    """`manifest.json` of a run directory (design §5); only the main process writes.
+    """Content of the `manifest.json` of a run in progress, with methods that change and write it.
 
-    The status reads `interrupted` from the first write until the end is reached, so that a kill needs no last words.
+    The status is `interrupted` from the first write until the run ends, so that it is right after a kill.
 
     Args:
-        path: of the file.
-        recipe: resolved.
-        writes: whether this process is the main one.
-        kept: entries of an earlier start that must outlive a kill of this one.
+        path: path of the file.
+        recipe: keys and values of the resolved recipe.
+        writes: whether this process writes the file; only the main one does. Default: yes.
+        kept: entries of an earlier start that must survive a kill of this one; default: none.
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class Manifest:
         self._write()
 
     def update(self, **sections: Any) -> None:
-        """Set top-level entries and write."""
+        """Set top-level entries and write the file."""
         self.content.update(sections)
         self._write()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time a phase and record how it ended: complete, interrupted, or failed and why."""
+        """Time a phase and record whether it completed, was interrupted, or failed with which reason."""
         entry: dict[str, Any] = {"name": name, "status": "running", "seconds": None}
         self.content["phases"].append(entry)
         self._write()
@@ -82,11 +82,11 @@ class Manifest:
             if entry["status"] == "complete":
                 self._write()
             else:
-                with suppress(OSError):  # a full disk may refuse this too; the file then still reads `interrupted`
+                with suppress(OSError):  # a full disk may refuse this too; the status in the file stays `interrupted`
                     self.finish(entry["status"])
 
     def finish(self, status: str) -> None:
-        """Record the end: complete, interrupted or failed."""
+        """Record the end of the run; `status` is complete, interrupted or failed."""
         self.update(status=status, finished_at=_now())
 
     def add_artifacts(self, paths: list[Path]) -> None:
@@ -105,10 +105,10 @@ class Manifest:
 
 
 def read_manifest(run_dir: Path) -> dict[str, Any] | None:
-    """The manifest of a run directory, None if there is none.
+    """Read the manifest of a run directory; None if there is none.
 
     Raises:
-        UserError: it is damaged.
+        UserError: the file is damaged.
     """
     path = run_dir / "manifest.json"
     if not path.is_file():
@@ -124,18 +124,18 @@ def read_manifest(run_dir: Path) -> dict[str, Any] | None:
 
 
 def read_complete_manifest(run_dir: Path, name: str) -> dict[str, Any]:
-    """Read the manifest of a run that reached its end and still has its result.
+    """Read the manifest of a complete run that still has its result.
 
     Args:
         run_dir: the run directory.
-        name: what an error calls the run.
+        name: name of the run for error messages.
 
     Raises:
-        UserError: the run did not reach its end, or its adapter or model is gone.
+        UserError: the run is not complete, or its adapter or model is gone.
     """
     manifest = read_manifest(run_dir)
     if manifest is None or manifest["status"] != "complete":
-        raise UserError(f"{name} is not a complete run", "finish it with its own command, or name another run")
+        raise UserError(f"{name} is not a complete run", "run its training command to the end, or name another run")
     if not saved_weights(run_dir):
         raise UserError(f"the adapter of {name} is gone", "name another run, or train again")
     return manifest

@@ -1,4 +1,4 @@
-"""The model card of a run: what the adapter saw, how it scored, how to load it, and what it was made of by hash."""
+"""Writes the model card of a run: training data, exam result, how to load it, and hashes of what it was made from."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,24 +14,25 @@ TEMPLATE = """---
 
 # {title}
 
-A {kind} of `{base_model}`{revision} that learned from the git history of one repository with BlockLM.{warning}
+A {kind} of `{base_model}`{revision}, trained on the git history of one repository with BlockLM.{warning}
 
-## What it saw
+## Training data
 
 {commits} commits ({merges} of them merges) by {authors} authors from {first} to {last}, head `{head}`.
-It was trained on {train} samples of the commits before {cut}; the commits after that were kept for validation and exam.{origin}
+It was trained on {train} samples of the commits before {cut}; later commits were kept for validation and exam.{origin}
 Merges, generated, vendored, binary and oversized files were left out. The author fields of commits
-are not part of the data; names that stand in code or in the text of a message are. Credentials and mail addresses that our
-rules know were replaced before training.
+are not part of the data; names in code or in the text of a message are. Credentials and mail addresses that BlockLM's
+rules recognise were replaced before training.
 
-## How it scored
+## Exam result
 
 ```
 {exam}
 ```
 
 Bits per byte measure how well the model predicts the text that later commits add: fewer are better. They say nothing
-about whether generated code compiles, and nothing of other repositories. Part of a gain is the form of the question.
+about whether generated code compiles, and nothing about other repositories. Part of a gain comes from learning the form
+of the questions.
 
 ## How to load it
 
@@ -39,7 +40,7 @@ about whether generated code compiles, and nothing of other repositories. Part o
 {usage}
 ```
 
-## How it was made
+## Provenance
 
 {made}
 """
@@ -52,16 +53,17 @@ MODEL_USAGE = """from transformers import AutoModelForCausalLM, AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained("{run}")
 model = AutoModelForCausalLM.from_pretrained("{run}")
 print(tokenizer.decode(model.generate(**tokenizer("fn main() {{", return_tensors="pt"), max_new_tokens=32)[0]))"""
-SHOWN = ("learning_rate", "lr_scheduler_type", "num_train_epochs", "max_steps", "max_length", "lora_r", "lora_alpha",
-         "load_in_4bit", "load_in_8bit", "seed")  # fmt: skip
+RECIPE_KEYS = ("learning_rate", "lr_scheduler_type", "num_train_epochs", "max_steps", "max_length", "lora_r",
+               "lora_alpha", "load_in_4bit", "load_in_8bit", "seed")  # fmt: skip
 
-KEPT_ORIGIN = """
-It goes on from an earlier run at `{head}`: {new_commits} commits are new since, and {percent:.0f} % of what it read is older."""
+CONTINUATION = """
+It continues an earlier run at head `{head}`: {new_commits} commits are newer than that,
+and {percent:.0f} % of its samples are older."""
 ROLLED_BACK = """
 ## A top-up that was not kept
 
-Training went on to head `{head}` and did worse, so the result of the earlier run stands here and the card above is its own;
-`tuned` below is what was rejected.
+Training on the commits up to head `{head}` made the model worse, so this directory holds the result of the earlier run,
+which the card above describes. `tuned` below is the rejected model.
 
 ```
 {exam}
@@ -74,15 +76,15 @@ FORCED = """
 
 @dataclass(frozen=True)
 class CardContext:
-    """How a card names what it is about.
+    """The names that a card uses for the result and its base model.
 
     Attributes:
-        where: the directory or hub name from which the result is loaded.
+        where: directory or hub name from which the result is loaded.
         base_model: directory or hub name of the base.
-        revision: its commit, where it is known.
-        adapter: whether the result is an adapter, not a whole model.
-        licence: of the base, where it is known.
-        reasons: why the result should not have been pushed, where it was pushed by force.
+        revision: commit of the base; None if it is unknown.
+        adapter: whether the result is an adapter, not a full model.
+        licence: licence of the base; default: None, for unknown.
+        reasons: reasons against publication that `--force` overruled; default: none.
     """
 
     where: str
@@ -96,58 +98,58 @@ class CardContext:
 def write_card(run_dir: Path, manifest: dict[str, Any]) -> None:
     """Write `README.md` for the result in `run_dir` from its manifest."""
     recipe = manifest["recipe"]
-    shown = CardContext(
+    context = CardContext(
         str(run_dir), str(recipe["model_name_or_path"]), recipe.get("model_revision"), bool(recipe.get("use_peft"))
     )
-    (run_dir / "README.md").write_text(card_text(manifest, shown), encoding="utf-8")
+    (run_dir / "README.md").write_text(card_text(manifest, context), encoding="utf-8")
 
 
-def card_text(manifest: dict[str, Any], shown: CardContext) -> str:
-    """The card; it names no person, no repository and no path but `shown.where` and `shown.base_model`."""
+def card_text(manifest: dict[str, Any], context: CardContext) -> str:
+    """Return the card's text, which names no person or repository, and no path but `context.where` and its base."""
     repository, splits = manifest["repository"], manifest["corpus"]["splits"]
-    origin, read = manifest["training"]["continued_from"], splits["train"]
-    usage = ADAPTER_USAGE if shown.adapter else MODEL_USAGE
-    revision = f" at `{shown.revision[:12]}`" if shown.revision else ""
+    origin, train = manifest["training"]["continued_from"], splits["train"]
+    usage = ADAPTER_USAGE if context.adapter else MODEL_USAGE
+    revision = f" at `{context.revision[:12]}`" if context.revision else ""
     return TEMPLATE.format(
-        card_data=_metadata(manifest, shown).to_yaml(),
-        title=f"{Path(shown.where).name} · {Path(shown.base_model).name}",
-        kind="LoRA adapter" if shown.adapter else "fine-tuned copy",
-        base_model=shown.base_model,
+        card_data=_metadata(manifest, context).to_yaml(),
+        title=f"{Path(context.where).name} · {Path(context.base_model).name}",
+        kind="LoRA adapter" if context.adapter else "fine-tuned copy",
+        base_model=context.base_model,
         revision=revision,
-        warning=FORCED.format(reasons="; ".join(shown.reasons)) if shown.reasons else "",
+        warning=FORCED.format(reasons="; ".join(context.reasons)) if context.reasons else "",
         commits=repository["commits"],
         merges=repository["merges"],
         authors=repository["authors"],
         first=repository["first_commit_time"][:10],
         last=repository["last_commit_time"][:10],
         head=repository["head"][:12],
-        train=read["used"],
+        train=train["used"],
         cut=splits["validation"]["from"][:10],
         exam=exam_table(manifest["exam"]) if manifest["exam"] else "no exam was run",
-        usage=usage.format(run=shown.where, at=" at that commit" if revision else ""),
-        origin=KEPT_ORIGIN.format(**origin | {"head": origin["head"][:12]}, percent=100 * read["replay_share"])
+        usage=usage.format(run=context.where, at=" at that commit" if revision else ""),
+        origin=CONTINUATION.format(**origin | {"head": origin["head"][:12]}, percent=100 * train["replay_share"])
         if origin
         else "",
-        made=_made(manifest, shown),
+        made=_provenance(manifest, context),
     )
 
 
-def _metadata(manifest: dict[str, Any], shown: CardContext) -> ModelCardData:
+def _metadata(manifest: dict[str, Any], context: CardContext) -> ModelCardData:
     exam = manifest["exam"]
-    examined: dict[str, Any] = {"model_name": Path(shown.where).name, "eval_results": _results(exam)} if exam else {}
+    results: dict[str, Any] = {"model_name": Path(context.where).name, "eval_results": _results(exam)} if exam else {}
     return ModelCardData(
-        base_model=shown.base_model,
-        base_model_relation="adapter" if shown.adapter else "finetune",
-        library_name="peft" if shown.adapter else "transformers",
-        license=shown.licence,
+        base_model=context.base_model,
+        base_model_relation="adapter" if context.adapter else "finetune",
+        library_name="peft" if context.adapter else "transformers",
+        license=context.licence,
         pipeline_tag="text-generation",
-        tags=["blocklm", "code", *(["lora"] if shown.adapter else [])],
-        **examined,
+        tags=["blocklm", "code", *(["lora"] if context.adapter else [])],
+        **results,
     )
 
 
 def _results(exam: dict[str, Any]) -> list[EvalResult]:
-    """The exam as the hub's `model-index` has it; the data stay private and have no name there."""
+    """Convert the exam to entries of the hub's `model-index`; the data are private and not named."""
     low, high = exam["ci95"]
     metrics = {
         "bits per byte, tuned": exam["tuned"]["bits_per_byte"],
@@ -167,33 +169,34 @@ def _results(exam: dict[str, Any]) -> list[EvalResult]:
     ]
 
 
-def _made(manifest: dict[str, Any], shown: CardContext) -> str:
+def _provenance(manifest: dict[str, Any], context: CardContext) -> str:
     recipe, training, packages = manifest["recipe"], manifest["training"], manifest["environment"]["packages"]
-    keys = ", ".join(f"`{key}: {recipe[key]}`" for key in SHOWN if recipe.get(key) is not None)
+    keys = ", ".join(f"`{key}: {recipe[key]}`" for key in RECIPE_KEYS if recipe.get(key) is not None)
     plan = manifest["plan"] or {}
     device = plan.get("device", {}).get("name", "an unknown device")
     versions = ", ".join(f"{name} {packages[name]}" for name in ("torch", "transformers", "trl", "peft"))
-    licence = shown.licence or "not known here: see the base model's own card"
+    licence = context.licence or "not known here: see the base model's own card"
     lines = [
         f"{training['steps']} steps over {training['tokens_seen']} tokens on {device}, with BlockLM "
         f"{manifest['blocklm_version']} ({versions}).",
         f"Recipe: {keys}.",
-        f"Provenance: history `{manifest['repository']['head']}`, corpus `{manifest['corpus']['key']}`; the files' SHA-256 "
-        "stand in `provenance.json` where it was published, in `manifest.json` where it was trained.",
-        f"Licence of the base model: {licence}. What the history's own licence asks of a model of it is not settled by this card.",
+        f"Head `{manifest['repository']['head']}`, corpus `{manifest['corpus']['key']}`. The files' SHA-256 are in "
+        "`provenance.json` of a published copy and in `manifest.json` of the run directory.",
+        f"Licence of the base model: {licence}. This card does not say what the licence of the repository demands of a "
+        "model that was trained on it.",
     ]
     return "\n\n".join(lines)
 
 
-def write_card_of_previous(run_dir: Path, manifest: dict[str, Any], previous: Path, named: str) -> None:
-    """Write the card of a run that was rolled back: the one of the previous run, and what was tried since.
+def write_card_of_previous(run_dir: Path, manifest: dict[str, Any], previous: Path, name: str) -> None:
+    """Write the card of a run that was rolled back: the previous run's card, and the result that was rejected.
 
     Args:
-        run_dir: where the previous run's result stands now.
-        manifest: of the run that was rolled back.
-        previous: the run whose result it is.
-        named: how that run's own card names its directory.
+        run_dir: directory of the run that was rolled back.
+        manifest: content of its manifest.
+        previous: directory of the previous run.
+        name: directory of the previous run as its card has it.
     """
-    card = (previous / "README.md").read_text(encoding="utf-8").replace(f'"{named}"', f'"{run_dir}"')
-    tried = ROLLED_BACK.format(head=manifest["repository"]["head"][:12], exam=exam_table(manifest["exam"]))
-    (run_dir / "README.md").write_text(card + tried, encoding="utf-8")
+    card = (previous / "README.md").read_text(encoding="utf-8").replace(f'"{name}"', f'"{run_dir}"')
+    rejected = ROLLED_BACK.format(head=manifest["repository"]["head"][:12], exam=exam_table(manifest["exam"]))
+    (run_dir / "README.md").write_text(card + rejected, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What a run came to, in the lines that a reader needs at its end."""
+"""Summarises a completed run for the terminal."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ from blocklm.runs.report.exam_table import exam_table
 
 
 def summarise(run_dir: Path, manifest: dict[str, Any]) -> str:
-    """The lines a reader needs at the end of a run."""
+    """Return what was trained, the exam's result, and the paths of the run's files, as lines of text."""
     splits, training = manifest["corpus"]["splits"], manifest["training"]
     minutes = sum(phase["seconds"] or 0 for phase in manifest["phases"]) / 60
     lines = [
@@ -16,8 +16,8 @@ def summarise(run_dir: Path, manifest: dict[str, Any]) -> str:
         *([exam_table(manifest["exam"])] if manifest["exam"] else []),
         *(
             [
-                f"rolled back: this top-up is worse than `{training['continued_from']['path']}`, whose result stands in its "
-                f"place; what was just trained is in {run_dir / 'rejected'}"
+                f"rolled back: this top-up is worse than `{training['continued_from']['path']}`, whose result replaces "
+                f"it; the rejected result is in {run_dir / 'rejected'}"
             ]
             if training.get("rolled_back")
             else []

@@ -1,7 +1,7 @@
-"""The files of a top-up, a run that continues an earlier one: what that had learned, and the way back to it.
+"""Reads the run that a top-up continues, and restores its result if the top-up is worse.
 
-Which commits a run had before it is told by their ids, in `learned.txt` of its directory: that holds after a force-push,
-after other settings, and along a chain of top-ups.
+`learned.txt` in a run directory lists the ids of the commits that the run was trained on, so that they are known after
+a force-push, after other settings, and along a chain of top-ups.
 """
 
 import shutil
@@ -23,13 +23,20 @@ from blocklm.runs.manifest import read_complete_manifest
 
 LEARNED = "learned.txt"
 REJECTED = "rejected"
-# What a run has learned, and the list of what it learned it from: they change places together.
+# Files of a result beside its weights, and the list of commits behind it: they are replaced together.
 RESULT = ("adapter_config.json", "model.safetensors.index.json", "config.json", "generation_config.json", LEARNED)
 
 
 @dataclass(frozen=True)
 class Previous:
-    """A complete run that another continues; `learned` holds the ids of the commits that it was trained from."""
+    """A complete run that another run continues.
+
+    Attributes:
+        path: its run directory.
+        recipe: its recipe.
+        manifest: content of its `manifest.json`.
+        learned: ids of the commits that it was trained on.
+    """
 
     path: Path
     recipe: Recipe
@@ -38,68 +45,71 @@ class Previous:
 
     @property
     def history(self) -> Learned:
-        """What of the history it had before it."""
+        """The part of the history that it was trained on."""
         return Learned(self.learned, str(self.path), self.manifest["repository"]["head"])
 
 
-def previous_run(named: str, config: ModelConfig) -> Previous:
+def previous_run(continue_from: str, config: ModelConfig) -> Previous:
     """Read the run that `continue_from` names.
 
     Args:
-        named: its directory.
-        config: the model of the run that continues it.
+        continue_from: directory of that run.
+        config: model keys of the run that continues it.
 
     Raises:
-        UserError: it is not complete, its result is gone, it does not say what it learned, or it is of another model.
+        UserError: the run is not complete, has another model, or its result or its list of commits is gone.
     """
-    path = Path(named).expanduser()
-    manifest = read_complete_manifest(path, f"`{named}`, which `continue_from` names,")
+    path = Path(continue_from).expanduser()
+    manifest = read_complete_manifest(path, f"`{continue_from}`, which `continue_from` names,")
     recipe = parse_recipe([str(path / "recipe.yaml")])
     check_same_model(config, model_config(recipe.model), path)
     return Previous(path, recipe, manifest, learned_commits(path))
 
 
 def learned_commits(run_dir: Path) -> frozenset[str]:
-    """Read the ids of the commits that a run was trained from, those of the runs that it continues included.
+    """Read the ids of the commits that a run was trained on, including those of the runs that it continues.
 
     Raises:
-        UserError: the run is of a version that did not say so.
+        UserError: the run directory has no such list.
     """
     path = run_dir / LEARNED
     if not path.is_file():
-        raise UserError(f"`{run_dir}` does not say which commits it learned: there is no {LEARNED}", "train it again")
+        raise UserError(
+            f"`{run_dir}` does not say which commits it was trained on: there is no {LEARNED}",
+            "train that run again, or set `continue_from` to another run",
+        )
     return frozenset(path.read_text(encoding="utf-8").split())
 
 
 def write_learned(run_dir: Path, commits: Iterable[str]) -> None:
-    """Put the list beside what will be learned from it."""
+    """Write the ids of the commits that a run is trained on."""
     replace_file(run_dir / LEARNED, "".join(f"{commit}\n" for commit in sorted(commits)))
 
 
 def roll_back(run_dir: Path, previous: Path) -> None:
-    """Put the result of the previous run in the place of this one's, which is kept in `rejected/`.
+    """Replace a run's result by that of the previous run, and keep the replaced one in `rejected/`.
 
-    Each file changes in one step; after a kill at any time, calling it again ends in the same state.
+    Each file is replaced atomically; after a kill at any time, calling this again ends in the same state.
     """
-    rejected, filling = run_dir / REJECTED, run_dir / f".{REJECTED}"
+    rejected, partial = run_dir / REJECTED, run_dir / f".{REJECTED}"
     if not rejected.exists():
-        shutil.rmtree(filling, ignore_errors=True)
-        filling.mkdir()
-        for path in _result(run_dir):
-            shutil.copy2(path, filling / path.name)
-        filling.rename(rejected)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        for path in _result_files(run_dir):
+            shutil.copy2(path, partial / path.name)
+        partial.rename(rejected)
     if (run_dir / "best").is_dir():
         (run_dir / "best").rename(rejected / "best")
-    theirs = _result(previous)
-    assert theirs, "it was there when the run began"
-    for path in theirs:
-        arriving = run_dir / f".{path.name}"
-        shutil.copy2(path, arriving)
-        arriving.replace(run_dir / path.name)
-    for path in _result(run_dir):
+    restored = _result_files(previous)
+    assert restored, "it was there when the run began"
+    for path in restored:
+        partial_copy = run_dir / f".{path.name}"
+        shutil.copy2(path, partial_copy)
+        partial_copy.replace(run_dir / path.name)
+    for path in _result_files(run_dir):
         if not (previous / path.name).exists():
             path.unlink()
 
 
-def _result(run_dir: Path) -> list[Path]:
+def _result_files(run_dir: Path) -> list[Path]:
     return sorted([*saved_weights(run_dir), *(run_dir / name for name in RESULT if (run_dir / name).is_file())])

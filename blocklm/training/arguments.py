@@ -56,7 +56,10 @@ def build_arguments(given: Mapping[str, Any]) -> SFTConfig:
 
 
 def _without_deepspeed_left(keys: Mapping[str, Any]) -> SFTConfig:
-    """The arguments; where they are refused, transformers would keep the half-read DeepSpeed file for every later model."""
+    """The arguments.
+
+    Where they are refused, transformers would keep the half-read DeepSpeed file for every later model.
+    """
     try:
         return SFTConfig(**keys)
     except Exception:

@@ -1,4 +1,4 @@
-"""A run put to use: each way to ask, what is shown of an answer, where it comes from, and every refusal in one clear line."""
+"""Each kind of request gets its answer, shown safely, with its origins, or is refused in one clear line."""
 
 import io
 import json
@@ -35,15 +35,15 @@ LIMITS = FilterLimits(max_changed_lines=1000)
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a command left: exit code, data, and all else."""
+class Result:
+    """Result of a command: exit code, stdout and stderr."""
 
     code: int
     out: str
     err: str
 
 
-Ask = Callable[..., Said]
+Ask = Callable[..., Result]
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +63,9 @@ def ask(taught: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
     """The script itself, in this process: to import torch for each question would take longer than all answers."""
     monkeypatch.chdir(taught.parent)
 
-    def asked(*arguments: str | Path, stdin: bytes = b"", run: Path = taught) -> Said:
+    def asked(*arguments: str | Path, stdin: bytes = b"", run: Path = taught) -> Result:
         done = run_in_process("generate.py", run, *arguments, cwd=Path.cwd(), stdin=stdin)
-        return Said(done.returncode, done.stdout, done.stderr)
+        return Result(done.returncode, done.stdout, done.stderr)
 
     return asked
 
@@ -75,7 +75,7 @@ def answer(run: CompletedRun, request: Request, tokens: int = 200) -> str:
     return output.text
 
 
-def test_a_gap_is_filled_and_the_commit_that_taught_it_is_named(taught: Path, lamps: GitRepository) -> None:
+def test_a_gap_is_filled_and_its_training_commit_is_named(taught: Path, lamps: GitRepository) -> None:
     """As a user runs it: the answer alone is on stdout."""
     done = run_script("generate.py", taught, *GAP, "--why", cwd=taught.parent)
     assert done.returncode == 0, done.stderr
@@ -92,7 +92,7 @@ def test_a_gap_is_filled_and_the_commit_that_taught_it_is_named(taught: Path, la
     assert "Building index" not in done.stderr
 
 
-def test_the_prompt_of_an_edit_is_the_lesson_s(
+def test_the_prompt_of_an_edit_is_that_of_training(
     run: CompletedRun, samples: Dataset, lamps: GitRepository, tmp_path: Path
 ) -> None:
     """The file as it was before each commit, at the lines that its hunk shows, with its subject as the instruction."""
@@ -114,7 +114,7 @@ def test_the_prompt_of_an_edit_is_the_lesson_s(
     assert found >= 5
 
 
-def test_the_prompt_of_a_gap_is_the_lesson_s(run: CompletedRun, samples: Dataset) -> None:
+def test_the_prompt_of_a_gap_is_that_of_training(run: CompletedRun, samples: Dataset) -> None:
     builder = Assistant(run, Decoding(9)).prompt_builder
     gaps = [row for row in samples if row["view"] == "fim"]
     for row in gaps:
@@ -125,8 +125,8 @@ def test_the_prompt_of_a_gap_is_the_lesson_s(run: CompletedRun, samples: Dataset
     assert gaps
 
 
-def test_a_shell_need_not_end_the_last_line(run: CompletedRun) -> None:
-    """Lessons are of whole lines: `def area(r):### the missing lines` is in none."""
+def test_the_last_line_of_a_request_may_lack_a_newline(run: CompletedRun) -> None:
+    """Training samples have complete lines: none contains `def area(r):### the missing lines`."""
     builder = Assistant(run, Decoding(9)).prompt_builder
     assert builder.gap("def area(r):", "    return a") == builder.gap("def area(r):\n", "    return a\n")
     assert builder.gap("", "a") == builder.gap("", "a\n") != builder.gap("\n", "a\n")
@@ -136,7 +136,7 @@ def test_a_shell_need_not_end_the_last_line(run: CompletedRun) -> None:
 @pytest.mark.parametrize(
     "settings", [[], ["-c", "diff.noprefix=true"], ["-c", "diff.mnemonicPrefix=true"], ["-c", "core.abbrev=40"]]
 )
-def test_the_prompt_of_a_message_is_the_lesson_s(
+def test_the_prompt_of_a_message_is_that_of_training(
     run: CompletedRun, samples: Dataset, lamps: GitRepository, settings: list[str]
 ) -> None:
     """However git is set to write diffs, and with what else `git show` says before them."""
@@ -149,7 +149,9 @@ def test_the_prompt_of_a_message_is_the_lesson_s(
     assert len(asked) >= 5
 
 
-def test_each_way_to_ask_gives_its_answer(ask: Ask, run: CompletedRun, lamps: GitRepository, tmp_path: Path) -> None:
+def test_each_kind_of_request_gets_its_answer(
+    ask: Ask, run: CompletedRun, lamps: GitRepository, tmp_path: Path
+) -> None:
     builder = Assistant(run, Decoding(9)).prompt_builder
     text = "LAMPS = [\n"
     assert ask("--prompt", text).out == ask(stdin=text.encode()).out == shown(answer(run, builder.text(text)))
@@ -160,20 +162,20 @@ def test_each_way_to_ask_gives_its_answer(ask: Ask, run: CompletedRun, lamps: Gi
     assert ask("--file", file, "--line", "40").out == shown(answer(run, gap))
 
     edit = builder.change("".join(lines[5:10]), "Add step 2", "src/steps.py")
-    said = ask("--file", file, "--lines", "6-10", "--instruction", "Add\n step 2")
-    assert said.out == shown(answer(run, edit)) != ""
+    result = ask("--file", file, "--lines", "6-10", "--instruction", "Add\n step 2")
+    assert result.out == shown(answer(run, edit)) != ""
 
     diff = lamps.git("show", "HEAD~3")
-    said = ask("--view", "message", stdin=diff.encode())
-    assert said.out == answer(run, builder.subject(diff))
-    assert said.out.startswith("Add step") and said.out.count("\n") == 1
+    result = ask("--view", "message", stdin=diff.encode())
+    assert result.out == answer(run, builder.subject(diff))
+    assert result.out.startswith("Add step") and result.out.count("\n") == 1
 
 
 def shown(text: str) -> str:
     return text if text.endswith("\n") or not text else f"{text}\n"
 
 
-def test_a_batch_says_what_each_question_alone_gets(ask: Ask, lamps: GitRepository) -> None:
+def test_batched_answers_equal_single_answers(ask: Ask, lamps: GitRepository) -> None:
     """In the order of the questions, whose lengths are not, and with what else their lines hold."""
     rows = [
         {"prompt": "lantern", "id": "first"},
@@ -183,9 +185,9 @@ def test_a_batch_says_what_each_question_alone_gets(ask: Ask, lamps: GitReposito
         {"prompt": "é"},
     ]
     stdin = "\n\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode()
-    said = ask("--batch", "--base", "too", "--why", stdin=stdin)
-    answers = [json.loads(line) for line in said.out.splitlines()]
-    assert said.out.isascii()
+    result = ask("--batch", "--base", "too", "--why", stdin=stdin)
+    answers = [json.loads(line) for line in result.out.splitlines()]
+    assert result.out.isascii()
     assert [{key: line[key] for key in row} for row, line in zip(rows, answers, strict=True)] == rows
     alone = [
         ask("--prompt", rows[0]["prompt"]),
@@ -205,10 +207,10 @@ def test_a_batch_says_what_each_question_alone_gets(ask: Ask, lamps: GitReposito
 
 
 def test_both_models_answer_one_after_the_other(ask: Ask) -> None:
-    said = ask("--prompt", "LAMPS = [\n", "--base", "too", "--max_new_tokens", "9")
+    result = ask("--prompt", "LAMPS = [\n", "--base", "too", "--max_new_tokens", "9")
     parts = [ask("--prompt", "LAMPS = [\n", *base, "--max_new_tokens", "9").out for base in ([], ["--base"])]
-    assert said.out == "".join(parts)
-    assert said.err.index("tuned:") < said.err.index("base:")
+    assert result.out == "".join(parts)
+    assert result.err.index("tuned:") < result.err.index("base:")
 
 
 def test_answers_are_drawn_by_the_seed(ask: Ask) -> None:
@@ -218,11 +220,11 @@ def test_answers_are_drawn_by_the_seed(ask: Ask) -> None:
     assert drawn("1") == drawn("1") != drawn("2")
 
 
-def test_what_a_model_cannot_read_is_cut_at_its_beginning_and_told(ask: Ask, run: CompletedRun) -> None:
+def test_a_prompt_that_is_too_long_is_cut_at_its_beginning_with_a_warning(ask: Ask, run: CompletedRun) -> None:
     """The tiny model reads 1024 tokens."""
     long, short = "x = 1\n" * 2000, "x = 1\n" * 50
-    said = ask("--prompt", long + "LAMPS = [\n", "--max_new_tokens", "24")
-    assert (said.code, "the prompt: its beginning is left out, 1000 tokens are read" in said.err) == (0, True)
+    result = ask("--prompt", long + "LAMPS = [\n", "--max_new_tokens", "24")
+    assert (result.code, "the prompt: its beginning is left out, 1000 tokens are read" in result.err) == (0, True)
     assistant = Assistant(run, Decoding(24))
     (kept,) = assistant.tokens([assistant.prompt_builder.text(long + "LAMPS = [\n")])
     assert len(kept) == 1000
@@ -269,15 +271,15 @@ def test_what_a_model_cannot_read_is_cut_at_its_beginning_and_told(ask: Ask, run
         (["--prompt", "x", "--why", "--repo", "gone", "--corpus_dir", "empty"], b"", "`repo` gone does not exist"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_asked_is_refused_in_two_lines(
+def test_an_invalid_request_is_refused_in_two_lines(
     ask: Ask, taught: Path, arguments: list[str], stdin: bytes, error: str
 ) -> None:
     (taught.parent / "a.py").write_text("a = 1\nb = 2\nc = 3\n")
     (taught.parent / "latin.py").write_bytes(b"# \xe9\n")
-    said = ask(*arguments, stdin=stdin)
-    assert (said.code, said.out) == (2, "")
-    refusal = re.search(r"^error: (.*)\nhint: .+\n", said.err, re.MULTILINE)
-    assert refusal and error in refusal[1], said.err
+    result = ask(*arguments, stdin=stdin)
+    assert (result.code, result.out) == (2, "")
+    refusal = re.search(r"^error: (.*)\nhint: .+\n", result.err, re.MULTILINE)
+    assert refusal and error in refusal[1], result.err
 
 
 def test_the_corpus_may_be_elsewhere(
@@ -285,12 +287,12 @@ def test_the_corpus_may_be_elsewhere(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     places = ["--repo", lamps.path, "--corpus_dir", taught.parent / "corpora"]
-    said = ask("--prompt", "lantern", "--why", *places)
-    assert (said.code, list(tmp_path.iterdir())) == (0, [])
-    assert "Light every lamp of the house" in said.err
+    result = ask("--prompt", "lantern", "--why", *places)
+    assert (result.code, list(tmp_path.iterdir())) == (0, [])
+    assert "Light every lamp of the house" in result.err
 
 
-def test_a_run_that_is_not_complete_answers_nothing(ask: Ask, taught: Path, tmp_path: Path) -> None:
+def test_an_incomplete_run_is_refused(ask: Ask, taught: Path, tmp_path: Path) -> None:
     shutil.copytree(taught, tmp_path / "bare", ignore=shutil.ignore_patterns("*.safetensors"))
     shutil.copytree(taught, tmp_path / "torn", ignore=shutil.ignore_patterns("adapter_config.json"))
     for run, error in (
@@ -298,12 +300,12 @@ def test_a_run_that_is_not_complete_answers_nothing(ask: Ask, taught: Path, tmp_
         ("bare", "is gone"),
         ("torn", "no trained model"),
     ):
-        said = ask("--prompt", "x", run=tmp_path / run)
-        assert (said.code, said.out) == (2, "")
-        assert error in said.err and "\nhint: " in said.err
+        result = ask("--prompt", "x", run=tmp_path / run)
+        assert (result.code, result.out) == (2, "")
+        assert error in result.err and "\nhint: " in result.err
 
 
-def test_a_view_that_was_not_learned_is_not_asked_in(run: CompletedRun) -> None:
+def test_a_view_that_was_not_trained_is_refused(run: CompletedRun) -> None:
     builder = Assistant(run, Decoding(9)).prompt_builder
     fewer = replace(builder, families={"fim": builder.families["fim"]})
     with pytest.raises(UserError, match="did not learn the view `edit`"):
@@ -324,7 +326,7 @@ def test_lines_are_counted_as_git_counts_them(tmp_path: Path) -> None:
     assert end.before.endswith("three\n")
 
 
-def test_around_a_gap_as_much_is_read_as_a_lesson_shows(tmp_path: Path) -> None:
+def test_the_context_of_a_gap_is_as_long_as_in_training(tmp_path: Path) -> None:
     file = tmp_path / "a.py"
     file.write_text("".join(f"line_{number:05}\n" for number in range(200)))
     region = region_of(file, 101)
@@ -332,7 +334,7 @@ def test_around_a_gap_as_much_is_read_as_a_lesson_shows(tmp_path: Path) -> None:
     assert region.before.endswith("line_00099\n") and region.after.startswith("line_00100\n")
 
 
-def test_more_lines_than_a_lesson_shows_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_more_lines_than_in_training_cause_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "a.py"
     file.write_text("x = 1\n" * 60)
     region_of(file, 1, 40)
@@ -369,7 +371,7 @@ def test_paths_are_read_as_diffs_write_them(header: str, path: str) -> None:
     assert hunk.path == path
 
 
-def test_a_diff_in_a_mail_ends_where_its_counts_say() -> None:
+def test_a_diff_in_a_mail_ends_by_its_line_counts() -> None:
     mail = f"Subject: Add two\n\n---\n src/a.py | 1 +\n\ndiff --git a/src/a.py b/src/a.py\n{STEP}-- \n2.39\n"
     (hunk,) = pasted_hunks(mail, "house", LIMITS)
     assert list(hunk.lines) == [" one = 1", "+two = 2", " three = 3"]
@@ -377,7 +379,9 @@ def test_a_diff_in_a_mail_ends_where_its_counts_say() -> None:
     assert list(pasted_hunks(cut, "house", LIMITS)[0].lines) == [" one = 1", "+two = 2"]
 
 
-def test_what_no_lesson_shows_is_not_shown_unless_there_is_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+def test_hunks_that_are_never_trained_on_are_shown_only_if_there_are_no_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.INFO)
     lock = STEP.replace("src/a.py", "uv.lock")
     assert [hunk.path for hunk in pasted_hunks(lock + STEP, "house", LIMITS)] == ["src/a.py"]
@@ -387,7 +391,7 @@ def test_what_no_lesson_shows_is_not_shown_unless_there_is_nothing_else(caplog: 
     assert [hunk.path for hunk in pasted_hunks(gone, "house", LIMITS)] == ["a.py"]
 
 
-def test_a_secret_in_a_diff_reaches_no_prompt(run: CompletedRun) -> None:
+def test_a_secret_in_a_diff_is_in_no_prompt(run: CompletedRun) -> None:
     key = "ghp_" + "k9Wz3TqLr7Yp1VxBn5Md8Hc2Js6Fg4Ae0UiO"
     request = Assistant(run, Decoding(9)).prompt_builder.subject(STEP.replace("two = 2", f'token = "{key}"'))
     assert key not in request.prompt.text
@@ -461,7 +465,7 @@ def test_an_answer_is_shown_as_it_grows_without_its_end(run: CompletedRun) -> No
     assert "".join(streamed(run, "")) == ""
 
 
-def test_no_answer_steers_a_terminal(run: CompletedRun) -> None:
+def test_control_characters_of_an_answer_are_escaped(run: CompletedRun) -> None:
     evil = "a\x1b[2Jb\x9bc\u202ed\u2066e\x07f\x7fg\u2028h\u200bi\U000e0041j\rk"
     safe = r"a\x1b[2Jb\x9bc\u202ed\u2066e\x07f\x7fg\u2028h\u200bi\U000e0041j\rk"
     assert printable(evil) == safe
@@ -484,12 +488,12 @@ def test_a_terminal_without_a_character_shows_its_escape() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "a\\u2026b\n", "")
 
 
-def test_who_is_interrupted_is_not_told_of_what_will_not_be() -> None:
+def test_an_interrupted_script_that_cannot_resume_does_not_promise_to() -> None:
     done = in_console("os.kill(os.getpid(), signal.SIGINT); time.sleep(9)")
     assert (done.returncode, done.stderr) == (130, "\ninterrupted\n")
 
 
-def test_who_wants_no_more_of_it_hears_nothing_of_a_broken_pipe(tmp_path: Path) -> None:
+def test_a_closed_pipe_ends_a_script_without_a_message(tmp_path: Path) -> None:
     code = (
         "from blocklm.console import console\n"
         "with console():\n    [print('x' * 80, flush=True) for _ in range(100000)]\n"
@@ -501,7 +505,7 @@ def test_who_wants_no_more_of_it_hears_nothing_of_a_broken_pipe(tmp_path: Path) 
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
-def test_a_prompt_may_hold_what_other_views_refuse(run: CompletedRun) -> None:
+def test_a_plain_prompt_may_hold_special_tokens(run: CompletedRun) -> None:
     """It goes to the model as it is: whoever asks so knows the model's tokens."""
     builder = Assistant(run, Decoding(9)).prompt_builder
     assert builder.text("<|endoftext|>").prompt == Prompt("<|endoftext|>", (0, 13))

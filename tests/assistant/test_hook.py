@@ -1,4 +1,4 @@
-"""The hook of `docs/guide.md` in a real repository: it proposes, and neither stops a commit nor touches anybody's words."""
+"""In a real repository the hook of `docs/guide.md` proposes a subject, stops no commit and changes no given words."""
 
 import os
 import re
@@ -80,9 +80,7 @@ def test_a_run_proposes_the_subject(
 @pytest.mark.parametrize(
     "arguments", [["-m", "Words of my own"], ["-F", "words"], ["-t", "words", "-e"], ["--amend", "--no-edit"]]
 )
-def test_words_that_somebody_gave_stay_as_they_are(
-    commit: Commit, repository: GitRepository, arguments: list[str]
-) -> None:
+def test_a_given_message_is_not_changed(commit: Commit, repository: GitRepository, arguments: list[str]) -> None:
     (repository.path / "words").write_text("Words of my own\n")
     editor = "sed -i '2i And more' \"$1\" #" if "-t" in arguments else "true"
     code, message = commit(*arguments, proposer="echo Words of the model; true", editor=editor)
@@ -102,35 +100,35 @@ def test_a_model_that_fails_or_dawdles_stops_no_commit(
     assert not list((repository.path / ".git").glob("*.blocklm"))
 
 
-def test_a_message_with_nothing_in_it_still_ends_the_commit(commit: Commit) -> None:
-    """That is how git is told no, and a proposal can be deleted."""
+def test_an_empty_message_still_aborts_the_commit(commit: Commit) -> None:
+    """An empty message is git's way to abort, and a proposal can be deleted."""
     empties = "sed -i 'd' \"$1\" #"
     code, message = commit(proposer="echo Words of the model; true", editor=empties)
     assert code != 0
     assert message == "Begin with a step"
 
 
-def test_a_template_without_words_is_somebody_s_all_the_same(commit: Commit, repository: GitRepository) -> None:
+def test_a_template_without_words_still_counts_as_a_message(commit: Commit, repository: GitRepository) -> None:
     (repository.path / "questions").write_text("# Why?\n")
     assert commit("-t", "questions", proposer="echo Words of the model; true", editor=WRITES) == (0, "Words of my own")
 
 
-def test_a_diff_in_the_editor_is_nobody_s_words(commit: Commit) -> None:
+def test_a_diff_in_the_editor_does_not_count_as_a_message(commit: Commit) -> None:
     assert commit("--verbose", proposer="echo Words of the model; true") == (0, "Words of the model")
 
 
-def test_comments_begin_as_git_is_told(commit: Commit, repository: GitRepository) -> None:
+def test_the_comment_character_of_git_is_used(commit: Commit, repository: GitRepository) -> None:
     repository.git("config", "core.commentChar", ";")
     assert commit("--verbose", proposer="echo Words of the model; true") == (0, "Words of the model")
 
 
-def test_the_hook_itself_says_what_the_guide_says() -> None:
+def test_the_hook_and_the_guide_agree() -> None:
     (commands,) = re.findall(r"```bash\n(cp scripts/hooks/.*?)```", GUIDE, re.DOTALL)
     for command in commands.splitlines():
         assert f"#   {command}" in HOOK.read_text()
 
 
-def test_one_line_is_proposed_above_what_git_says(commit: Commit) -> None:
+def test_one_line_is_proposed_above_gits_comments(commit: Commit) -> None:
     shows = "grep -q '^# Please enter' \"$1\" && sed -i '2i - ' \"$1\" #"
     code, message = commit(proposer="printf 'One\\nTwo\\n'; true", editor=shows)
     assert (code, message) == (0, "One\n-")

@@ -1,4 +1,4 @@
-"""What `docs/guide.md` says of serving: transformers' own server, over a merged model, to the real OpenAI client."""
+"""Serving as in `docs/guide.md`: transformers' own server, a merged model, and the real OpenAI client."""
 
 import os
 import signal
@@ -76,13 +76,13 @@ def expected(taught: Path) -> str:
     return output.text
 
 
-def test_the_server_says_what_the_adapter_says(client: OpenAI, expected: str) -> None:
+def test_the_server_answers_as_the_adapter(client: OpenAI, expected: str) -> None:
     answer = client.completions.create(model="merged", prompt=PROMPT, max_tokens=TOKENS, temperature=0)
     assert answer.choices[0].text == expected
     assert answer.usage is not None and answer.usage.completion_tokens <= TOKENS
 
 
-def test_the_server_says_it_word_by_word(client: OpenAI, expected: str) -> None:
+def test_the_server_streams_its_answer(client: OpenAI, expected: str) -> None:
     stream = client.completions.create(model="merged", prompt=PROMPT, max_tokens=TOKENS, temperature=0, stream=True)
     pieces = [part.choices[0].text for part in stream]
     assert "".join(pieces) == expected

@@ -18,7 +18,7 @@ def read(folder: Path, text: str, *arguments: str) -> Recipe:
 
 
 @pytest.mark.parametrize(
-    ("text", "said", "hint"),
+    ("text", "message", "hint"),
     [
         ("learning_rat: 3", "unknown recipe key `learning_rat`", "did you mean `learning_rate`?"),
         ("torch_dtype: float16", "unknown recipe key `torch_dtype`", ""),
@@ -98,10 +98,10 @@ def read(folder: Path, text: str, *arguments: str) -> Recipe:
         ("use_peft: true\nlora_target_modules: []", "`lora_target_modules` holds an empty name", "leave it out"),
     ],
 )
-def test_a_bad_recipe_is_refused_with_its_cause_and_remedy(tmp_path: Path, text: str, said: str, hint: str) -> None:
+def test_a_bad_recipe_is_refused_with_its_cause_and_remedy(tmp_path: Path, text: str, message: str, hint: str) -> None:
     with pytest.raises(UserError) as refused:
         read(tmp_path, text)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
     assert hint in refused.value.hint
 
 
@@ -138,7 +138,7 @@ def test_a_number_where_text_belongs_is_read_as_text(tmp_path: Path) -> None:
     "text",
     ["1.10", "0755", "1e3", "1_000", "0x1F", "12:30", "no", "On", "2024-01-31 10:00:00", "2024-13-45", "=", ".inf"],
 )
-def test_a_text_is_read_as_it_stands_and_written_back(tmp_path: Path, text: str) -> None:
+def test_a_text_is_read_and_written_unchanged(tmp_path: Path, text: str) -> None:
     """YAML 1.1 has another type in mind for each of them, and some it cannot read at all."""
     recipe = read(tmp_path, f"branch: {text}\npaths: [{text}, src]\nrepo: {text}")
     assert (recipe.mining.branch, recipe.mining.paths, recipe.mining.repo) == (text, [text, "src"], [text])
@@ -147,7 +147,7 @@ def test_a_text_is_read_as_it_stands_and_written_back(tmp_path: Path, text: str)
     assert read(tmp_path, "", "--branch", text).mining.branch == text, "as on the command line"
 
 
-def test_a_choice_is_read_as_it_stands(tmp_path: Path) -> None:
+def test_a_choice_is_read_verbatim(tmp_path: Path) -> None:
     recipe = read(tmp_path, "eval_strategy: no\nsave_strategy: no\npacking: yes\nload_in_4bit: on\nuse_peft: on")
     assert (recipe.training["eval_strategy"], recipe.training["save_strategy"]) == ("no", "no")
     assert (recipe.training["packing"], recipe.model["load_in_4bit"]) == (True, True)
@@ -177,7 +177,7 @@ def test_several_repositories_are_a_list(tmp_path: Path) -> None:
     assert read(tmp_path, "repo: a", "--repo", "b", "c").mining.repo == ["b", "c"]
 
 
-def test_nothing_leaves_the_machine_unless_asked(tmp_path: Path) -> None:
+def test_nothing_is_pushed_by_default(tmp_path: Path) -> None:
     recipe = read(tmp_path, "")
     assert recipe.training["push_to_hub"] is False
     assert recipe.training["hub_private_repo"] is True
@@ -199,7 +199,7 @@ def test_reading_a_recipe_does_not_import_torch(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "recipe.yaml")], check=True)
 
 
-def test_a_bare_off_is_what_it_says(tmp_path: Path) -> None:
+def test_an_unquoted_off_is_read_as_text(tmp_path: Path) -> None:
     assert read(tmp_path, "recency: off").sampling.recency == "off"
 
 

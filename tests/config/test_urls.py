@@ -46,5 +46,5 @@ def test_a_secret_is_refused_and_taken_out(url: str, clean: str) -> None:
         ".",
     ],
 )
-def test_what_opens_nothing_stays(source: str) -> None:
+def test_a_url_without_a_secret_is_accepted(source: str) -> None:
     check_repository_url(source)

@@ -1,4 +1,4 @@
-"""The corpus on disk: its columns, its funnel, its cache, and who is not in it."""
+"""The corpus on disk has the right columns, funnel and cache, and holds no people."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +26,7 @@ def build(repository: Path, corpora: Path, special: tuple[str, ...] = ()) -> tup
     return changes, rendered(changes, curated, corpora, frozenset(special))
 
 
-def test_no_name_and_no_mail_reaches_the_disk(project: Path, corpora: Path) -> None:
+def test_no_name_and_no_mail_is_written_to_disk(project: Path, corpora: Path) -> None:
     build(project, corpora)
     files = [path for path in corpora.rglob("*") if path.is_file()]
     assert any(path.suffix == ".arrow" for path in files)
@@ -101,7 +101,9 @@ def test_the_folder_is_plain_datasets_format(project: Path, corpora: Path) -> No
     assert not list((corpora / "project").glob(".building-*"))
 
 
-def test_nothing_left_prints_the_funnel(make_repository: Callable[[str], GitRepository], corpora: Path) -> None:
+def test_a_history_without_code_is_refused_with_its_funnel(
+    make_repository: Callable[[str], GitRepository], corpora: Path
+) -> None:
     repository = make_repository("words")
     for number in range(6):
         repository.commit(f"commit {number}", {"README.md": f"line {number}\n", "a.lock": f"{number}\n"})
@@ -120,7 +122,7 @@ def test_too_few_commits_to_split(make_repository: Callable[[str], GitRepository
     assert not list((corpora / "young").glob("samples-*"))
 
 
-def test_a_history_that_repeats_itself_leaves_nothing_to_learn_from(
+def test_a_history_of_duplicates_leaves_no_samples(
     make_repository: Callable[[str], GitRepository], corpora: Path
 ) -> None:
     repository = make_repository("same")

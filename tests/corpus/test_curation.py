@@ -1,4 +1,4 @@
-"""A history with everything in it, and what may teach and ask of it: the assertions of data-notes R10."""
+"""One history with every kind of change: what may be trained on, and what the exam may use."""
 
 import json
 from collections.abc import Callable
@@ -78,7 +78,7 @@ EVENTS = {3: leak_secrets, 8: take_back, 10: cherry_pick, 12: move_about, 13: ad
 
 
 def build_history(repository: GitRepository, newest: str = "") -> None:
-    """Sixty commits of code, and among them one of each thing that must not teach or not be asked."""
+    """Sixty commits of code, with one of each kind that may not be trained on or not be in the exam."""
     repository.commit("Old policy", {"src/old_policy.py": POLICY})
     repository.commit("Docs", {"docs/guide.md": "# Guide\n\nHow to begin with parts.\n", "data.json": '{"part": 1}\n'})
     for number in range(COMMITS):
@@ -201,8 +201,8 @@ def test_both_funnels_sum_to_their_totals(built: Built) -> None:
         assert row["drop_reason"] or len(hunks_of(row["diff"])) == len(row["hunk_reasons"])
 
 
-def test_nothing_asked_was_taught(built: Built) -> None:
-    """No commit, and no text at all or nearly, is both in train and in what guides or examines."""
+def test_train_shares_no_text_with_validation_and_test(built: Built) -> None:
+    """No commit and no text, exact or similar, is both in train and in validation or test."""
     train, *asked = built[2].splits.values()
     for split in asked:
         assert not set(split["commit"]) & set(train["commit"])
@@ -222,7 +222,7 @@ def test_what_was_taken_back_and_what_is_no_code_weighs_less(built: Built) -> No
     assert (weights["src/risky.py"] / whole, weights["docs/guide.md"] / whole) == pytest.approx((0.25, 0.3))
 
 
-def test_what_is_asked_and_stands_in_train_line_by_line_is_tagged(built: Built) -> None:
+def test_exam_items_whose_lines_are_all_in_train_are_tagged(built: Built) -> None:
     seen = {sample["path"]: sample["seen_lines"] for sample in built[2].splits["test"]}
     assert (seen["src/seen.py"], seen["src/newest.py"]) == (True, False)
 
@@ -279,7 +279,7 @@ def test_rules_can_be_disabled_by_name(history: Path, tmp_path: Path) -> None:
         build(history, tmp_path, disable_rules=["merge"])
 
 
-def test_explain_says_why_and_which_key_changes_it(built: Built) -> None:
+def test_explain_names_the_reason_and_the_key(built: Built) -> None:
     changes, curated, _ = built
     generated = list(explain(changes, curated, "src/gen.py"))
     assert generated[0].endswith("src/gen.py: dropped, generated")

@@ -1,4 +1,4 @@
-"""Lines that stand in other texts are told from new ones, whatever white space is around them."""
+"""Lines that occur in other texts are found, whatever white space is around them."""
 
 import numpy as np
 import pytest
@@ -21,11 +21,13 @@ def mask(*chosen: int) -> np.ndarray:
         ([0], [], []),
     ],
 )
-def test_each_line_asked_is_looked_for(taught: list[int], asked: list[int], expected: list[tuple[int, bool]]) -> None:
+def test_repeated_lines_of_a_subset_are_found_in_another(
+    taught: list[int], asked: list[int], expected: list[tuple[int, bool]]
+) -> None:
     texts, seen = Lines(TEXTS).find_repeated(mask(*taught), mask(*asked), min_chars=3)
     assert list(zip(texts.tolist(), seen.tolist(), strict=True)) == expected
 
 
-def test_no_text_has_no_line() -> None:
+def test_an_empty_text_has_no_lines() -> None:
     texts, seen = Lines([]).find_repeated(np.empty(0, bool), np.empty(0, bool), 1)
     assert (len(texts), len(seen)) == (0, 0)

@@ -1,4 +1,4 @@
-"""A repair is told by what it removes, who added that, and what its commit says."""
+"""A fix is recognised by the lines that it removes, who added them, and its commit message."""
 
 import pytest
 
@@ -24,11 +24,11 @@ def test_a_fix_of_recent_lines_is_a_repair() -> None:
     "changed",
     [{"message": "Rename the discount"}, {"message": "fix"}, {"day": 200.0}, {"path": "b.py"}, {"commit": "one"}],
 )
-def test_other_changes_are_none(changed: dict[str, str | float]) -> None:
+def test_other_changes_are_no_fix(changed: dict[str, str | float]) -> None:
     assert origin(**changed) is None  # type: ignore[arg-type]
 
 
-def test_a_revert_may_say_why() -> None:
-    said = 'Revert "Add the shop"\n\nThis reverts commit 1234567890.\nIt broke the checkout of guests.'
-    assert reason_of_revert(said) == "It broke the checkout of guests."
+def test_the_reason_of_a_revert_is_read_from_its_message() -> None:
+    message = 'Revert "Add the shop"\n\nThis reverts commit 1234567890.\nIt broke the checkout of guests.'
+    assert reason_of_revert(message) == "It broke the checkout of guests."
     assert reason_of_revert('Revert "Add the shop"\n\nThis reverts commit 1234567890.') == ""

@@ -1,4 +1,4 @@
-"""Commits land where the merge landed that brought them."""
+"""Commits land where the merge that brought them lands."""
 
 from blocklm.corpus.landing_order import landing_positions
 
@@ -13,7 +13,7 @@ def test_a_pull_request_lands_with_its_merge() -> None:
     assert places[7:] == list(range(7, 47))
 
 
-def test_a_long_line_of_development_keeps_its_own_places() -> None:
+def test_a_long_branch_is_not_moved_to_its_merge() -> None:
     branch = [(f"x{at}", [f"x{at - 1}"] if at else ["a"]) for at in range(30)]
     history = [("a", []), ("b", ["a"]), *branch, ("m", ["b", "x29"])]
     assert landing_positions(history) == list(range(33))

@@ -1,4 +1,4 @@
-"""A family is told by its vocabulary, and plain text serves everybody."""
+"""A family of templates is chosen by the vocabulary, and plain text works with every model."""
 
 import pytest
 
@@ -19,12 +19,12 @@ from tests.conftest import STARCODER2_TOKENS
         ([], "plain"),
     ],
 )
-def test_the_family_is_told_by_vocabulary(tokens: list[str], family: str) -> None:
+def test_the_family_is_chosen_by_vocabulary(tokens: list[str], family: str) -> None:
     assert readable(frozenset(tokens))[0].name == family
     assert {prompts.name for prompts in prompts_for(frozenset(tokens), "auto").values()} == {family}
 
 
-def test_starcoder2_is_told_from_those_that_share_some_of_its_tokens() -> None:
+def test_starcoder2_is_distinguished_from_families_with_some_of_its_tokens() -> None:
     assert FAMILY["starcoder2"].markers == set(STARCODER2_TOKENS)
     assert FAMILY["files"].markers == {"<repo_name>", "<file_sep>"}
     assert not FAMILY["plain"].markers | FAMILY["bare"].markers

@@ -1,4 +1,4 @@
-"""New and lasting changes weigh more, by what is measured on the history before its cut."""
+"""New and lasting changes weigh more, as measured on the history before the split."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def weights(kept: np.ndarray[Any, Any], **settings: Any) -> SampleWeights:
     return weight_samples(AGES, kept, LINES, np.ones(101), SamplingArguments(**settings))
 
 
-def test_the_half_life_is_where_half_of_the_lines_are_gone() -> None:
+def test_the_half_life_is_the_age_at_which_half_of_the_lines_are_gone() -> None:
     """All lines younger than 300 days stand, none older."""
     kept = np.where(AGES < 300, LINES, 0.0)
     found = weights(kept, recency="auto", survival=False)
@@ -35,11 +35,11 @@ def test_the_half_life_is_where_half_of_the_lines_are_gone() -> None:
     assert found.values.mean() == pytest.approx(1)
 
 
-def test_a_history_that_lasts_forgets_over_its_whole_span() -> None:
+def test_the_half_life_of_lines_that_all_last_is_the_age_of_the_history() -> None:
     assert weights(LINES, recency="auto", survival=False).report["half_life_days"] == 1000
 
 
-def test_a_history_that_soon_forgets_has_the_shortest_half_life() -> None:
+def test_a_history_of_short_lived_lines_has_the_shortest_half_life() -> None:
     assert weights(np.zeros(101), recency="auto", survival=False).report["half_life_days"] == MIN_HALF_LIFE_DAYS
 
 

@@ -60,7 +60,7 @@ def test_one_merge_that_brought_everything_is_refused() -> None:
         cut_by_time([(9, at) for at in range(10)], None)
 
 
-def test_every_commit_is_heard_before_any_is_heard_twice() -> None:
+def test_every_commit_has_one_item_before_any_has_two() -> None:
     commits = ["a"] * 10 + ["b"] * 2 + ["c"]
     picked = [commits[row] for row in spread_over_commits(commits, 5, 3, seed=0)]
     assert {name: picked.count(name) for name in "abc"} == {"a": 2, "b": 2, "c": 1}

@@ -1,4 +1,4 @@
-"""The exact text of every view, for StarCoder2 and for plain text, and that its windows lose nothing."""
+"""Every view has its exact text, for StarCoder2 and as plain text, and its windows lose nothing."""
 
 import json
 import re
@@ -53,7 +53,7 @@ def test_the_views_of_a_small_history_read_as_they_always_did(name: str) -> None
 
 
 @pytest.mark.parametrize("name", sorted(FAMILY))
-def test_a_family_has_a_prompt_for_every_view_and_differs_in_nothing_else(name: str) -> None:
+def test_families_differ_only_in_the_prompt_of_each_view(name: str) -> None:
     for sample, plain in zip(every_view(FAMILY[name]), every_view(PLAIN), strict=True):
         assert (sample.view, sample.completion, sample.added) == (plain.view, plain.completion, plain.added)
         assert sample.prompt
@@ -83,7 +83,7 @@ def test_the_added_text_is_marked() -> None:
     assert [sample.completion[start:end] for start, end in spans] == ["x = 2\n", "y = compute(x)\n"]
 
 
-def test_a_change_that_adds_nothing_teaches_nothing() -> None:
+def test_a_change_without_added_text_makes_no_sample() -> None:
     for diff in ("@@ -1,2 +1 @@\n import os\n-x = 1\n", "@@ -1 +1,2 @@\n import os\n+   \n"):
         assert not [sample for render in OF_HUNK.values() for sample in render(PLAIN, text_of(diff))]
 
@@ -93,13 +93,13 @@ def test_lines_that_look_like_headers_are_text() -> None:
     assert sample.completion == "a\n++ b/x\n-- c\n"
 
 
-def test_samples_of_one_change_have_names_of_their_own() -> None:
+def test_samples_of_one_change_have_distinct_ids() -> None:
     diff = "@@ -1 +1,200 @@\n a\n" + "".join(f"+line number {number}\n" for number in range(200))
     names = [sample.id for render in OF_HUNK.values() for sample in render(PLAIN, text_of(diff))]
     assert len(names) == len(set(names)) > 8
 
 
-def test_a_message_is_asked_of_the_smallest_hunks_that_fit() -> None:
+def test_a_message_prompt_shows_the_smallest_hunks_that_fit() -> None:
     small, large = text_of(), text_of("@@ -1 +1,99 @@\n a\n" + "+a long added line of text\n" * 99, number=1)
     (sample,) = views.message(PLAIN, [large, small])
     assert sample.completion == "Raise x\n"
@@ -165,7 +165,7 @@ def test_what_fills_a_gap_makes_the_text_after_the_change(hunks: list[HunkText])
     assert seen > 30
 
 
-def test_the_lines_of_a_diff_make_both_sides_of_the_edit(hunks: list[HunkText]) -> None:
+def test_both_sides_of_an_edit_come_from_the_lines_of_the_diff(hunks: list[HunkText]) -> None:
     bare = Family("", frozenset(), {"edit": "{context}", "diff": "{context}"})
     for text in hunks:
         edits, diffs = list(views.edit(bare, text)), list(views.diff(bare, text))

@@ -1,4 +1,4 @@
-"""What the grammar of each language finds in a fragment: functions, tests, imports, symbols and their uses."""
+"""The grammar of each language finds functions, tests, imports, symbols and their uses in a fragment."""
 
 import pytest
 
@@ -169,7 +169,7 @@ def test_every_language_knows_functions_tests_imports_and_symbols(language: str)
 @pytest.mark.parametrize(
     ("language", "row", "head"), [("Rust", 19, "        assert_eq!(add(1), "), ("Python", 15, "    assert add(1) == ")]
 )
-def test_a_use_is_told_from_a_definition(language: str, row: int, head: str) -> None:
+def test_a_use_is_distinguished_from_a_definition(language: str, row: int, head: str) -> None:
     found = uses(CASES[language][0], language, frozenset({"add", "LIMIT"}))
     assert (row, head) in found
     assert found == [(row, head.partition("add")[0]), (row, head)]

@@ -1,4 +1,4 @@
-"""What a model that knows a text by heart gives away, and that one which never saw it does not."""
+"""The audit detects a model that memorised a text, and passes one that never saw it."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -49,14 +49,14 @@ def samples() -> Dataset:
 
 
 def by_heart(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lessons: list[tuple[str, str]]
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: list[tuple[str, str]]
 ) -> PreTrainedModel:
     """Train until each completion is known after its prompt."""
     columns: dict[str, list[Any]] = {
-        "prompt": [prompt for prompt, _ in lessons],
-        "completion": [completion for _, completion in lessons],
+        "prompt": [prompt for prompt, _ in pairs],
+        "completion": [completion for _, completion in pairs],
     }
-    more: dict[str, list[Any]] = {"context": [(0, 0)] * len(lessons), "added": [[]] * len(lessons)}
+    more: dict[str, list[Any]] = {"context": [(0, 0)] * len(pairs), "added": [[]] * len(pairs)}
     rows = [one for one in encode(columns | more, tokenizer, 512) if one is not None]
     width = max(len(row.input_ids) for row in rows)
     ids = torch.tensor([row.input_ids + [0] * (width - len(row.input_ids)) for row in rows])
@@ -74,7 +74,7 @@ def by_heart(
     return model
 
 
-def test_a_model_that_never_saw_them_gives_nothing_away(
+def test_a_model_that_never_saw_canaries_recites_none(
     fresh: Callable[[], PreTrainedModel], tokenizer: PreTrainedTokenizerBase, samples: Dataset
 ) -> None:
     tuned, base = (LoadedModel(fresh(), tokenizer, torch.float32) for _ in range(2))
@@ -87,18 +87,18 @@ def test_a_model_that_never_saw_them_gives_nothing_away(
     assert found["redacted"] == {"places": 1, "like_secrets": 0, "in_history": 0}
 
 
-def test_a_model_that_knows_them_by_heart_is_found(
+def test_a_model_that_memorised_canaries_is_detected(
     fresh: Callable[[], PreTrainedModel], tokenizer: PreTrainedTokenizerBase, samples: Dataset
 ) -> None:
-    told = [(sample["prompt"], sample["completion"].replace("<PASSWORD>", PASSWORD)) for sample in samples]
-    told += [(canary.prompt, f'{canary.code}"\n') for canary in Canaries(7, PLANTED).planted()]
+    texts = [(sample["prompt"], sample["completion"].replace("<PASSWORD>", PASSWORD)) for sample in samples]
+    texts += [(canary.prompt, f'{canary.code}"\n') for canary in Canaries(7, PLANTED).planted()]
     asked: list[str] = []
 
     def stands_in_history(value: str) -> bool:
         asked.append(value)
         return value == PASSWORD
 
-    tuned = LoadedModel(by_heart(fresh(), tokenizer, told), tokenizer, torch.float32)
+    tuned = LoadedModel(by_heart(fresh(), tokenizer, texts), tokenizer, torch.float32)
     base = nullcontext(LoadedModel(fresh(), tokenizer, torch.float32))
     found = audit(tuned, base, samples, ["0", "1", "2"], Canaries(7, PLANTED), stands_in_history)
     assert found["canaries"]["exposure_bits"] == [8.0] * PLANTED
@@ -113,7 +113,7 @@ def test_a_model_that_knows_them_by_heart_is_found(
     assert found["regurgitation"]["by_the_base_too"] == 2
 
 
-def test_spans_are_told_apart_by_each_of_their_tokens() -> None:
+def test_spans_that_differ_in_one_token_have_different_hashes() -> None:
     ids = list(range(100))
     assert len(span_hashes(ids)) == 51
     assert len(span_hashes(ids[:49])) == 0

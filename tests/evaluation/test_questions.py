@@ -1,4 +1,4 @@
-"""The same corpus asks the same questions, each as in training and with what stands around its answer."""
+"""One corpus gives the same questions, each in the form of training, with the text around its answer."""
 
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ def asked(tokenizer: PreTrainedTokenizerBase, rows: Dataset, **keys: Any) -> lis
     )
 
 
-def test_every_task_asks_alike_often_and_many_commits_are_heard(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_tasks_have_similar_numbers_of_items_from_many_commits(tokenizer: PreTrainedTokenizerBase) -> None:
     found = asked(tokenizer, samples(), behavioral_items=10)
     assert [sum(one.task == task for one in found) for task in TASKS] == [3, 3, 2, 2]
     for task in TASKS:
@@ -70,7 +70,7 @@ def test_a_question_is_the_beginning_of_what_is_trained_on(tokenizer: PreTrained
 
 
 @pytest.mark.parametrize("family", sorted(FAMILY))
-def test_what_stands_around_an_answer_is_read_back_from_the_prompt(
+def test_the_text_around_an_answer_is_recovered_from_the_prompt(
     family: str, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     rows = samples(family, commits=1)
@@ -85,7 +85,7 @@ def test_what_stands_around_an_answer_is_read_back_from_the_prompt(
     assert edit.lines == 5
 
 
-def test_only_answers_that_fit_are_asked_for(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_only_questions_with_fitting_answers_are_used(tokenizer: PreTrainedTokenizerBase) -> None:
     keys = {"behavioral_items": 40, "behavioral_max_new_tokens": 30}
     found = asked(tokenizer, samples(), **keys)
     lengths = [len(tokenizer(str(one.truth)).input_ids) + 1 for one in found]
@@ -94,13 +94,13 @@ def test_only_answers_that_fit_are_asked_for(tokenizer: PreTrainedTokenizerBase)
     assert asked(tokenizer, samples(), **keys, max_length=31) == []
 
 
-def test_prompts_of_the_recipe_are_asked_as_they_stand(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_prompts_of_the_recipe_are_used_unchanged(tokenizer: PreTrainedTokenizerBase) -> None:
     prompts = ["pub fn verify(", "async fn main() {\n"]
     found = asked(tokenizer, samples(), behavioral_items=0, behavioral_prompts=prompts)
     assert [(one.id, one.task, one.prompt, one.truth, one.lines) for one in found] == [
         (f"prompt-{number}", "prompt", text, None, None) for number, text in enumerate(prompts, 1)
     ]
     with pytest.raises(
-        UserError, match=r"text 2 of `behavioral_prompts` has \d+ tokens, and `max_length` leaves room"
+        UserError, match=r"text 2 of `behavioral_prompts` has \d+ tokens, and `max_length` leaves space"
     ):
         asked(tokenizer, samples(), behavioral_prompts=["x", "y = 1\n" * 200])

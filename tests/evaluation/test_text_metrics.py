@@ -1,4 +1,4 @@
-"""Every measure against an example computed by hand, and as the module of `evaluate` that a stranger loads offline."""
+"""Every metric agrees with a computation by hand, and loads as a module of `evaluate` without a network."""
 
 import json
 import os
@@ -68,7 +68,7 @@ def test_the_first_wanted_answer_of_a_ranking_counts() -> None:
     assert [reciprocal_rank(list("abcd"), wanted) for wanted in ({"a"}, {"d", "c"}, {"x"})] == [1, 1 / 3, 0]
 
 
-def test_names_are_what_the_grammar_says_are_names() -> None:
+def test_names_are_found_by_the_grammar() -> None:
     """`Reader`, `open` and `path` on one side, `Reader`, `new`, `open` and `file` on the other: two are common."""
     truth = '#[derive(Clone)]\n// see https://x.org/old\nlet r = Reader::open(path, "not a name");'
     assert syntax("let x: Vec<u8> = y.z;", "Rust") is not None
@@ -95,7 +95,7 @@ WINDOWS = [
 
 
 @pytest.mark.parametrize(("language", "prefix", "truth", "suffix", "good", "broken"), WINDOWS)
-def test_a_fragment_is_judged_in_its_window(
+def test_a_fragment_is_parsed_within_its_window(
     language: str, prefix: str, truth: str, suffix: str, good: str, broken: str
 ) -> None:
     valid = [parse_valid(text, truth, language, prefix, suffix) for text in (truth, good, broken, " \n")]

@@ -1,4 +1,4 @@
-"""Machines are told from people by whole names."""
+"""Bots are recognised by complete names."""
 
 import pytest
 
@@ -19,7 +19,7 @@ from blocklm.git.authors import is_bot, pseudonym
         ("", "", False),
     ],
 )
-def test_bots_are_known_by_whole_names(name: str, mail: str, bot: bool) -> None:
+def test_bots_are_recognised_by_complete_names(name: str, mail: str, bot: bool) -> None:
     assert is_bot(name, mail) == bot
 
 

@@ -18,7 +18,7 @@ def served(tmp_path: Path) -> GitRepository:
     return repository
 
 
-def test_it_is_cloned_once_and_fetched_when_asked(served: GitRepository, tmp_path: Path) -> None:
+def test_a_url_is_cloned_once_and_fetched_with_the_key_fetch(served: GitRepository, tmp_path: Path) -> None:
     url, clones = f"file://{served.path}", tmp_path / "clones"
     first = open_repository(url, clones)
     assert first.name == "served"
@@ -76,7 +76,7 @@ def test_a_url_that_runs_a_command_is_refused(tmp_path: Path) -> None:
     assert not trace.exists()
 
 
-def test_a_url_that_is_not_there_leaves_nothing(tmp_path: Path) -> None:
+def test_a_missing_url_leaves_no_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         open_repository("http://127.0.0.1:9/x.git", tmp_path / "clones")
     assert not list((tmp_path / "clones").rglob("*.git"))
@@ -86,7 +86,7 @@ def test_a_url_that_is_not_there_leaves_nothing(tmp_path: Path) -> None:
     "url",
     ["http://ada:hunter2@127.0.0.1:9/x.git", "http://hunter2@127.0.0.1:9/x.git", "http://127.0.0.1:9/x?key=hunter2"],
 )
-def test_a_url_that_holds_a_secret_is_neither_cloned_nor_said(url: str, tmp_path: Path) -> None:
+def test_a_url_with_a_secret_is_neither_cloned_nor_shown(url: str, tmp_path: Path) -> None:
     """The clone's configuration would keep it."""
     with pytest.raises(UserError) as refused:
         open_repository(url, tmp_path / "clones")
@@ -95,7 +95,7 @@ def test_a_url_that_holds_a_secret_is_neither_cloned_nor_said(url: str, tmp_path
     assert not list((tmp_path / "clones").rglob("*"))
 
 
-def test_a_secret_that_git_puts_into_a_url_is_not_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_in_a_url_is_not_shown_in_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As `url.….insteadOf` does, which many use to log in."""
     (tmp_path / ".gitconfig").write_text(
         '[url "http://hunter2@127.0.0.1:9/"]\n\tinsteadOf = "http://forge.invalid/"\n'

@@ -36,7 +36,7 @@ def test_a_change_carries_paths_kind_blobs_and_hunks(make_repository: Make) -> N
     assert (deletion.path, deletion.change_type, deletion.after_blob) == ("gone.py", "delete", None)
 
 
-def test_authors_are_told_apart_but_not_named(make_repository: Make) -> None:
+def test_authors_are_pseudonymous(make_repository: Make) -> None:
     repository = make_repository("authors")
     repository.commit("one", {"a.py": "1\n"})
     repository.commit("two", {"a.py": "2\n"})
@@ -46,7 +46,7 @@ def test_authors_are_told_apart_but_not_named(make_repository: Make) -> None:
     assert "ada" not in first.lower()
 
 
-def test_a_missing_object_costs_one_commit_and_not_the_traversal(make_repository: Make) -> None:
+def test_a_missing_object_loses_one_commit_and_not_the_traversal(make_repository: Make) -> None:
     repository = make_repository("damaged")
     for number in range(4):
         repository.commit(f"commit {number}", {"a.py": f"x = {number}\n"})
@@ -65,7 +65,7 @@ def test_a_missing_commit_object_ends_the_history_there_and_no_more(make_reposit
     assert [bool(commit.error) for commit in history] == [True, False, False]
 
 
-def test_text_that_is_not_utf8_is_told_apart(make_repository: Make) -> None:
+def test_text_that_is_not_utf8_is_marked(make_repository: Make) -> None:
     repository = make_repository("latin")
     repository.commit("latin", {"a.py": "s = 'für'\n".encode("latin-1"), "b.py": "s = 'für'\n"})
     latin, unicode = history_of(repository.path)[0].files
@@ -73,7 +73,7 @@ def test_text_that_is_not_utf8_is_told_apart(make_repository: Make) -> None:
     assert not unicode.lossy
 
 
-def test_an_inherited_git_environment_changes_nothing(project: Path, tmp_path: Path) -> None:
+def test_an_inherited_git_environment_has_no_effect(project: Path, tmp_path: Path) -> None:
     """A hook that starts us sets `GIT_DIR`; a user's `GIT_DIFF_OPTS` would change the hunks."""
     code = (
         "import sys; from pathlib import Path; from tests.conftest import history_of; "
@@ -99,7 +99,7 @@ def test_a_shallow_boundary_is_no_giant_commit(project: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("header", ["encoding undefined", "encoding idna", "encoding utf-7", "encoding a\0b"])
-def test_a_commit_that_no_git_wrote_costs_itself_at_most(make_repository: Make, header: str) -> None:
+def test_a_malformed_commit_loses_at_most_itself(make_repository: Make, header: str) -> None:
     repository = make_repository("odd")
     for number in range(3):
         repository.commit(f"commit {number}", {"a.py": f"x = {number}\n"})

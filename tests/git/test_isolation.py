@@ -1,4 +1,4 @@
-"""Mining runs nothing of the repository: for each way in, a payload that plain git runs and mining does not."""
+"""Mining runs nothing of the repository: for each way in, plain git runs a payload and mining does not."""
 
 import os
 import shlex

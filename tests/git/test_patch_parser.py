@@ -1,4 +1,4 @@
-"""What is read is what PyDriller reads, file by file, on a repository of every oddity known to us."""
+"""Parsed patches equal PyDriller's, file by file, on a repository of every oddity known to us."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,7 +85,10 @@ def test_messages_equal_pydrillers_but_for_those_in_an_encoding_of_their_own(tor
 
 
 def test_a_mode_change_that_pydriller_misreads_is_read_right(tmp_path: Path) -> None:
-    """GitPython's expression takes `a b/a` for a path pair; git's halves are equal, so the line is split in the middle."""
+    """GitPython's expression takes `a b/a` for a pair of paths.
+
+    Both halves of git's line are equal, so it is split in the middle.
+    """
     made = Torture()
     made.commit(b"one\n", [write(b"a b/a", b"x\n")])
     made.commit(b"two\n", [write(b"a b/a", b"x\n", b"100755")])

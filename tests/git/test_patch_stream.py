@@ -1,4 +1,4 @@
-"""Patches arrive whole, in order and for every commit, however they fall into blocks, pieces and processes."""
+"""Patches arrive complete and in order for every commit, whatever the blocks, pieces and processes."""
 
 import re
 import subprocess
@@ -80,7 +80,7 @@ def test_a_long_patch_comes_in_pieces_that_end_between_files(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_process_that_dies_costs_one_commit_and_is_replaced(tmp_path: Path, workers: int) -> None:
+def test_a_process_that_dies_loses_one_commit_and_is_replaced(tmp_path: Path, workers: int) -> None:
     made = Torture()
     for number in range(70):
         made.commit(b"commit %d\n" % number, [write(b"f%d" % number, b"%d\n" % number)])
@@ -119,7 +119,7 @@ def test_a_reader_that_stops_early_leaves_no_process(long_history: Path) -> None
     assert not Path(environment["GIT_DIR"]).exists()
 
 
-def test_a_process_that_is_killed_costs_nothing(long_history: Path) -> None:
+def test_a_killed_process_loses_no_commit(long_history: Path) -> None:
     """A signal, from a machine short of memory or anybody, says nothing about a commit: it is read once more."""
     repository = open_repository(long_history, long_history.parent / "clones")
     shas = list_commits(repository).shas

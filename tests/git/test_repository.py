@@ -1,4 +1,4 @@
-"""Any repository is found and opened as it stands, or refused with the reason."""
+"""Any repository is found and opened unchanged, or refused with the reason."""
 
 import os
 import subprocess
@@ -37,14 +37,14 @@ def test_the_home_of_no_user_is_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", ["absent", "zip", "unborn"])
-def test_what_is_no_history_is_refused(make_repository: Make, tmp_path: Path, kind: str) -> None:
+def test_a_folder_that_is_no_repository_is_refused(make_repository: Make, tmp_path: Path, kind: str) -> None:
     path = tmp_path / kind
     if kind == "unborn":
         make_repository(kind)
     elif kind == "zip":
         (path / "src").mkdir(parents=True)
-    said = {"absent": "does not exist", "zip": "is not a git repository", "unborn": "has no commits"}[kind]
-    with pytest.raises(UserError, match=said):
+    message = {"absent": "does not exist", "zip": "is not a git repository", "unborn": "has no commits"}[kind]
+    with pytest.raises(UserError, match=message):
         opened(path)
 
 

@@ -1,4 +1,4 @@
-"""What is read depends on the commits alone, whatever the user, the machine or the repository has set for git."""
+"""Mining depends on the commits alone, whatever git settings the user, the machine or the repository has."""
 
 from pathlib import Path
 
@@ -86,7 +86,7 @@ def unusual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-def test_the_users_settings_change_nothing_of_a_history(villa: GitRepository, request: pytest.FixtureRequest) -> None:
+def test_the_users_settings_have_no_effect_on_a_history(villa: GitRepository, request: pytest.FixtureRequest) -> None:
     before = history_of(villa.path)
     assert sorted(file.change_type for file in before[2].files) == ["modify", "rename"]
     assert all(file.diff.startswith("@@") for commit in before[:2] for file in commit.files)
@@ -94,10 +94,10 @@ def test_the_users_settings_change_nothing_of_a_history(villa: GitRepository, re
     assert history_of(villa.path) == before
 
 
-def test_the_attributes_of_the_users_home_change_nothing_either(
+def test_the_attributes_of_the_users_home_have_no_effect(
     villa: GitRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Git reads them even where it is told to read no configuration."""
+    """Git reads them even with its configuration switched off."""
     before = history_of(villa.path)
     (tmp_path / "settings/git").mkdir(parents=True)
     (tmp_path / "settings/git/attributes").write_text(ATTRIBUTES, encoding="utf-8")
@@ -105,7 +105,7 @@ def test_the_attributes_of_the_users_home_change_nothing_either(
     assert history_of(villa.path) == before
 
 
-def test_the_repositorys_own_settings_change_nothing_either(villa: GitRepository) -> None:
+def test_the_repositorys_settings_have_no_effect(villa: GitRepository) -> None:
     before = history_of(villa.path)
     config, info = villa.path / ".git/config", villa.path / ".git/info"
     config.write_text(config.read_text(encoding="utf-8") + CONFIG.format(attributes="/dev/null"), encoding="utf-8")
@@ -123,7 +123,7 @@ def test_a_url_is_cloned_and_fetched_with_the_users_settings(villa: GitRepositor
     assert open_repository(url, clones, fetch=True).head == sha
 
 
-def test_what_the_user_has_set_to_reach_a_url_is_used(
+def test_the_users_settings_for_urls_are_used(
     villa: GitRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
@@ -132,7 +132,7 @@ def test_what_the_user_has_set_to_reach_a_url_is_used(
     assert open_repository("https://example.invalid/villa", tmp_path / "clones").name == "villa"
 
 
-def test_a_refusal_gives_gits_own_reason(villa: GitRepository, tmp_path: Path) -> None:
+def test_a_refusal_quotes_gits_reason(villa: GitRepository, tmp_path: Path) -> None:
     """The repository is there, so a hint about zips alone would send the user astray."""
     config = villa.path / ".git/config"
     kept = config.read_text(encoding="utf-8")
@@ -150,12 +150,14 @@ def test_a_refusal_gives_gits_own_reason(villa: GitRepository, tmp_path: Path) -
         open_repository(villa.path, tmp_path, branch="nowhere")
 
 
-def test_a_url_that_fails_gives_gits_own_reason(tmp_path: Path) -> None:
+def test_a_url_that_fails_is_refused_with_gits_reason(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="fatal: "):
         open_repository(f"file://{tmp_path}/nothing", tmp_path / "clones")
 
 
-def test_a_machine_without_git_is_told(villa: GitRepository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_machine_without_git_gets_a_clear_error(
+    villa: GitRepository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="`git` cannot be started") as refused:
         open_repository(villa.path, tmp_path)

@@ -1,4 +1,4 @@
-"""Rows hold no text that was not searched for secrets, and no half of one."""
+"""Rows hold no text that was not searched for secrets, and no part of a secret."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.mining.test_redaction import CREDENTIALS
 Make = Callable[[str], GitRepository]
 
 
-def test_a_text_that_the_scanner_fails_on_is_not_kept(
+def test_a_text_that_the_scanner_fails_on_is_dropped(
     make_repository: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(texts: list[str]) -> list[Redacted]:

@@ -1,4 +1,4 @@
-"""The changes dataset grows with its repository and is always what mining from scratch would give."""
+"""The changes dataset grows with its repository and always equals mining from scratch."""
 
 import json
 import shutil
@@ -109,7 +109,7 @@ def test_a_branch_that_lands_before_older_rows_ends_in_the_dataset_of_a_fresh_bu
     assert arrow(moved) == fresh(path, tmp_path)
 
 
-def test_a_batch_that_outgrows_memory_ends_early_and_still_extends(
+def test_a_batch_that_outgrows_memory_ends_early_and_the_dataset_still_grows(
     tmp_path: Path, corpora: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("blocklm.mining.change_rows.BATCH_BYTES", 500)
@@ -149,7 +149,7 @@ def test_the_dataset_it_grew_out_of_goes(tmp_path: Path, corpora: Path) -> None:
     assert len(list((corpora / "growing").glob("changes-*"))) == 1
 
 
-def test_other_settings_stand_beside_each_other(project: Path, corpora: Path) -> None:
+def test_corpora_of_different_settings_are_stored_side_by_side(project: Path, corpora: Path) -> None:
     changes_of(project, corpora)
     assert changes_of(project, corpora, context_lines=5).cache == "built"
     assert changes_of(project, corpora, limits=FilterLimits(1000, exclude=("*.md",))).cache == "built"
@@ -186,7 +186,7 @@ def test_a_clone_that_was_deepened_is_read_again(project: Path, corpora: Path, t
 def test_an_object_that_was_missing_and_came_is_mined(
     make_repository: Callable[[str], GitRepository], corpora: Path
 ) -> None:
-    repository = make_repository("mended")
+    repository = make_repository("repaired")
     for number in range(6):
         repository.commit(f"commit {number}", {"a.py": f"x = {number}\n"})
     blob = repository.git("rev-parse", "HEAD~1:a.py").strip()
@@ -197,8 +197,8 @@ def test_an_object_that_was_missing_and_came_is_mined(
     assert all(blob in reason for reason in damaged.report["repository"]["unreadable"].values())
     assert changes_of(repository.path, corpora).cache == "hit"
     (repository.path / "lost").rename(file)
-    mended = changes_of(repository.path, corpora)
-    assert (mended.cache, mended.report["repository"]["unreadable"]) == ("built", {})
+    repaired = changes_of(repository.path, corpora)
+    assert (repaired.cache, repaired.report["repository"]["unreadable"]) == ("built", {})
 
 
 def test_a_corrupt_object_that_was_restored_is_mined(
@@ -238,7 +238,7 @@ def test_commits_are_selected_by_date_and_number(
     assert chosen.dataset["seq"][:] == list(range(len(messages)))
 
 
-def test_a_selection_of_nothing_is_refused(project: Path, corpora: Path) -> None:
+def test_an_empty_selection_is_refused(project: Path, corpora: Path) -> None:
     with pytest.raises(UserError, match=r"no commit of .* is selected by `since: 2100-01-01`"):
         changes_of(project, corpora, selection=Selection(since="2100-01-01"))
     with pytest.raises(UserError, match="`until: 1960-01-01`"):
@@ -253,8 +253,8 @@ def start(repository: Path, corpora: Path) -> subprocess.Popen[str]:
 def test_two_processes_at_once_build_it_once(tmp_path: Path, corpora: Path) -> None:
     path = history(600, tmp_path / "busy.git")
     miners = [start(path, corpora) for _ in range(3)]
-    said = sorted(miner.communicate(timeout=60)[0].strip() for miner in miners)
-    assert said == ["built", "hit", "hit"]
+    outputs = sorted(miner.communicate(timeout=60)[0].strip() for miner in miners)
+    assert outputs == ["built", "hit", "hit"]
     assert arrow(changes_of(path, corpora)) == fresh(path, tmp_path)
 
 

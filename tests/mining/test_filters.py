@@ -1,4 +1,4 @@
-"""Every rule drops what it names, spares what merely looks like it, and is counted."""
+"""Every rule drops its cases, keeps similar ones, and is counted."""
 
 import dataclasses
 from datetime import UTC, datetime
@@ -111,7 +111,7 @@ COMMIT = Commit("r", "s", ("p",), 0, "a", NOW, NOW, "Add a thing", (CHANGE,))
         ({}, None),
     ],
 )
-def test_commits_of_which_nothing_is_kept_say_why(changed: dict[str, Any], reason: str | None) -> None:
+def test_each_dropped_commit_has_a_reason(changed: dict[str, Any], reason: str | None) -> None:
     assert screen_commit(dataclasses.replace(COMMIT, **changed), LIMITS) == reason
 
 

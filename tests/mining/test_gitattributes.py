@@ -1,4 +1,4 @@
-"""`.gitattributes` corrects linguist, from its commit on, as each commit's own tree says it."""
+"""`.gitattributes` corrects linguist, as each commit's own tree has it."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Hunks say what they change apart from white space."""
+"""Hunks are compared apart from white space."""
 
 import pytest
 
@@ -35,7 +35,7 @@ def test_a_diff_falls_into_its_hunks() -> None:
         ("@@ -1 +1,2 @@\n x\n+修复\n", None),
     ],
 )
-def test_hunks_that_teach_nothing_are_named(diff: str, reason: str | None) -> None:
+def test_hunks_without_new_text_have_a_reason(diff: str, reason: str | None) -> None:
     assert verdicts(diff) == [reason]
 
 
@@ -45,6 +45,6 @@ def test_lines_moved_within_a_commit_are_no_new_text() -> None:
     assert verdicts(HERE, THERE, limits=FilterLimits(1000, disabled=("move",))) == [None]
 
 
-def test_lines_that_are_only_indented_where_they_stand_are_no_move() -> None:
+def test_lines_that_are_only_indented_are_no_move() -> None:
     wrapped = THERE.replace(" x = 1\n", "") + "+if ready:\n" + "".join(f"+    {line}\n" for line in MOVED.split("\n"))
     assert verdicts(wrapped) == [None]

@@ -1,4 +1,4 @@
-"""A secret that one place gives away goes wherever it stands, and only keyed digests of it are kept."""
+"""A secret found in one place is redacted everywhere, and only keyed digests of it are stored."""
 
 import json
 import os
@@ -57,9 +57,9 @@ def holding(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("given_away", [1, 70, LATER - 1])
-def test_messages_paths_and_other_files_lose_it(tmp_path: Path, given_away: int) -> None:
+def test_the_secret_is_redacted_in_messages_paths_and_other_files(tmp_path: Path, given_away: int) -> None:
     places = {3: MENTION, 66: NAMED, LATER - 2: NOTED, given_away: GIVEN_AWAY}
-    changes = changes_of(history(tmp_path / "told.git", places, LATER), tmp_path / "corpora")
+    changes = changes_of(history(tmp_path / "known.git", places, LATER), tmp_path / "corpora")
     text = text_of(changes)
     assert "Note that <PASSWORD> opens the server" in text
     assert "keys/<PASSWORD>.py" in text
@@ -99,7 +99,7 @@ def test_what_a_force_push_takes_back_is_no_secret_any_more(tmp_path: Path) -> N
     assert (pushed.cache, arrow(pushed)) == ("extended", fresh(path, tmp_path))
 
 
-def test_a_file_of_keys_is_not_kept_but_gives_its_secrets_away(tmp_path: Path) -> None:
+def test_a_file_of_keys_is_dropped_and_its_secrets_are_redacted_elsewhere(tmp_path: Path) -> None:
     places = {3: (".env", f"DB_PASSWORD={SECRET}\n".encode(), b"Add settings\n"), 70: NOTED}
     changes = changes_of(history(tmp_path / "env.git", places, 80), tmp_path / "corpora")
     assert not holding(tmp_path / "corpora")
@@ -107,7 +107,7 @@ def test_a_file_of_keys_is_not_kept_but_gives_its_secrets_away(tmp_path: Path) -
     assert (row["drop_reason"], row["diff"], row["redactions"]) == ("key_file", "", [])
 
 
-def test_the_files_as_they_stand_lose_what_only_the_history_gives_away(
+def test_snapshot_files_lose_secrets_that_only_the_history_shows(
     make_repository: Callable[[str], GitRepository], tmp_path: Path
 ) -> None:
     repository = make_repository("standing")
@@ -124,7 +124,7 @@ def test_the_files_as_they_stand_lose_what_only_the_history_gives_away(
     assert not any(SECRET in diff for diff in files["diff"])
 
 
-def test_a_secret_of_one_repository_goes_in_the_others(
+def test_a_secret_of_one_repository_is_redacted_in_the_others(
     make_repository: Callable[[str], GitRepository], tmp_path: Path
 ) -> None:
     first, second = make_repository("first"), make_repository("second")
@@ -196,7 +196,7 @@ def test_one_after_the_other_is_all_at_once() -> None:
         "qwerty",
     ],
 )
-def test_a_word_does_not_empty_the_code(word: str) -> None:
+def test_a_common_word_as_password_is_not_redacted_elsewhere(word: str) -> None:
     assert not is_opaque(word.encode())
     _, mention = redact([f'password = "{word}"', f"the {word} of the server"])
     assert mention.text == f"the {word} of the server"

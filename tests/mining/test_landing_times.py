@@ -22,7 +22,7 @@ AHEAD, BEHIND = 5_757_000_000, 3_600
 
 def landed(wrong: dict[int, int], now: float = NOW) -> list[int]:
     """When twenty commits landed, a day apart, some of which name a wrong time."""
-    return land([wrong.get(at, said) for at, said in enumerate(RIGHT)], range(20), now)
+    return land([wrong.get(at, time) for at, time in enumerate(RIGHT)], range(20), now)
 
 
 @pytest.mark.parametrize("wrong", [AHEAD, BEHIND, START + 900 * DAY], ids=["of 2152", "of 1970", "ahead of the head"])
@@ -30,23 +30,23 @@ def landed(wrong: dict[int, int], now: float = NOW) -> list[int]:
 def test_one_wrong_clock_moves_no_other_commit(at: int, wrong: int) -> None:
     found = landed({at: wrong}, NOW + 2000 * DAY if wrong < AHEAD and at < 19 else NOW)
     assert found == sorted(found)
-    assert [said for place, said in enumerate(found) if place != at] == [*RIGHT[:at], *RIGHT[at + 1 :]]
+    assert [time for place, time in enumerate(found) if place != at] == [*RIGHT[:at], *RIGHT[at + 1 :]]
     assert found[at] in (RIGHT[max(at - 1, 0)], RIGHT[min(at + 1, 19)])
 
 
 def test_several_wrong_clocks_are_no_majority() -> None:
     wrong = {at: AHEAD + at for at in (3, 4, 5, 12)} | {9: BEHIND, 15: BEHIND + 1}
-    assert [said for at, said in enumerate(landed(wrong)) if at not in wrong] == [
-        said for at, said in enumerate(RIGHT) if at not in wrong
+    assert [time for at, time in enumerate(landed(wrong)) if at not in wrong] == [
+        time for at, time in enumerate(RIGHT) if at not in wrong
     ]
 
 
-def test_a_machine_whose_own_clock_is_behind_believes_the_history() -> None:
+def test_the_history_is_trusted_if_this_machines_clock_is_behind() -> None:
     assert landed({}, now=0.0) == RIGHT
     assert landed({}, now=float(RIGHT[4])) == RIGHT
 
 
-def test_a_branch_lands_after_what_stands_before_it() -> None:
+def test_a_branch_lands_after_the_commits_before_it() -> None:
     """Its commits are older than the main line's newest; one of them comes from a machine of the year 2152."""
     seconds = [START, START + 10, START + 20, START + 5, AHEAD, START + 25, START + 30]
     assert land(seconds, [0, 1, 2, 6], NOW) == [START, START + 10, START + 20, START + 20, START + 20, START + 25, START + 30]  # fmt: skip
@@ -64,13 +64,13 @@ def project(make: Make, name: str, wrong: dict[int, int], step: int = DAY) -> Gi
 @pytest.mark.parametrize(
     "wrong", [{9: AHEAD}, {29: AHEAD}, {0: BEHIND}, {20: BEHIND}, {9: AHEAD, 20: BEHIND}], ids=str
 )
-def test_the_report_and_the_splits_speak_of_the_years_of_the_history(
+def test_the_report_and_the_splits_show_the_corrected_years(
     make_repository: Make, tmp_path: Path, wrong: dict[int, int]
 ) -> None:
     path = project(make_repository, "lamp", wrong).path
     changes = changes_of(path, tmp_path / "corpora")
-    said = changes.report["repository"]
-    assert {said["first_commit_time"][:4], said["last_commit_time"][:4]} == {"2023"}
+    report = changes.report["repository"]
+    assert {report["first_commit_time"][:4], report["last_commit_time"][:4]} == {"2023"}
     corpus = rendered(changes, curate(changes, MiningArguments(repo=[str(path)])), tmp_path / "corpora", recency="30")
     spans = [span[end] for span in corpus.report["splits"].values() for end in ("from", "to")]
     assert {moment[:4] for moment in spans} == {"2023"}

@@ -1,11 +1,11 @@
-"""Messages lose people, and are told apart by whether they describe their change."""
+"""People are removed from messages, and messages that describe their change are recognised."""
 
 import pytest
 
 from blocklm.mining.messages import clean_message, says_something
 
 
-def test_messages_lose_people_and_keep_their_sense() -> None:
+def test_people_are_removed_from_messages_and_the_text_stays_readable() -> None:
     message = (
         "Fix the parser, thanks @grace\n\nMail ada@example.org if it breaks; see `@decorator` in a@b.\n\n\n\n"
         "signed-off-by: Ada Lovelace <ada@localhost>\nAuthor: Ada Lovelace\nCo-authored-by: Grace <grace@example.org>\n"
@@ -70,7 +70,7 @@ def test_what_is_no_person_stays_as_it_was_written(message: str) -> None:
         ("Say it\n\nAuthor: Ada\nFrom: Ada\nCc: Ada\nSigned-off-by: Ada", "Say it"),
     ],
 )
-def test_people_go_without_a_hole(message: str, cleaned: str) -> None:
+def test_people_are_removed_without_leaving_a_gap(message: str, cleaned: str) -> None:
     assert clean_message(message) == cleaned
 
 
@@ -102,5 +102,5 @@ def test_a_message_that_describes_its_change_counts(message: str) -> None:
         "chore: https://example.org/a/b/c", "small changes", "more changes to the thing",
     ],
 )  # fmt: skip
-def test_an_empty_phrase_does_not(message: str) -> None:
+def test_an_empty_phrase_is_no_description(message: str) -> None:
     assert not says_something(message)

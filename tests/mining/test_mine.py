@@ -42,12 +42,14 @@ def test_their_commits_come_in_the_order_in_which_they_landed(
     assert changes.dataset["message"][:] == expected
     assert changes.dataset["seq"][:] == list(range(16))
     assert changes.dataset["repo"][:4] == ["server", "client"] * 2
-    said = changes.report["repository"]
-    assert (said["name"], said["head"], said["commits"]) == ("server+client", joint_head(repositories), 16)
-    assert [source["name"] for source in said["sources"]] == ["server", "client"]
+    report = changes.report["repository"]
+    assert (report["name"], report["head"], report["commits"]) == ("server+client", joint_head(repositories), 16)
+    assert [source["name"] for source in report["sources"]] == ["server", "client"]
 
 
-def test_they_split_by_time_together(tmp_path: Path, pair: tuple[GitRepository, GitRepository]) -> None:
+def test_several_repositories_are_split_by_time_together(
+    tmp_path: Path, pair: tuple[GitRepository, GitRepository]
+) -> None:
     mining = arguments(tmp_path, *pair)
     changes = mine(open_repositories(mining), mining)
     corpus = rendered(changes, curate(changes, mining), tmp_path / "corpora")

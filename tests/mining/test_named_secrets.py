@@ -1,4 +1,4 @@
-"""A name that says secret and a literal beside it: the value goes in every everyday form, types, calls and names stay."""
+"""A literal beside a name for a secret is redacted in every usual form; types, calls and names stay."""
 
 import re
 
@@ -111,7 +111,7 @@ def diff_of(text: str, mark: str) -> str:
 
 @pytest.mark.parametrize("mark", ["+", "-"])
 @pytest.mark.parametrize(("form", "value"), [(f, PASSWORD) for f in PASSWORD_FORMS] + [(f, KEY) for f in KEY_FORMS])
-def test_the_value_goes_and_nothing_else(form: str, value: str, mark: str) -> None:
+def test_only_the_value_is_redacted(form: str, value: str, mark: str) -> None:
     (found,) = redact([diff_of(form.format(value), mark)])
     assert value[-8:] not in found.text
     assert value[:8] not in found.text
@@ -159,6 +159,6 @@ def test_the_value_goes_and_nothing_else(form: str, value: str, mark: str) -> No
         "user --user name:group2",
     ],
 )
-def test_a_type_a_call_and_a_name_stay(text: str) -> None:
+def test_a_type_a_call_and_a_name_are_not_redacted(text: str) -> None:
     (found,) = redact([diff_of(text, "+")])
     assert found.text == diff_of(text, "+")

@@ -1,4 +1,4 @@
-"""Secrets and people go, whatever stands around them; what merely looks like them stays."""
+"""Secrets and people are redacted whatever is around them; text that only resembles them stays."""
 
 import logging
 import random
@@ -69,7 +69,7 @@ def marked(text: str, mark: str) -> str:
 
 @pytest.mark.parametrize("mark", ["+", "-", " ", ""])
 @pytest.mark.parametrize("kind", CREDENTIALS)
-def test_every_kind_of_credential_goes(kind: str, mark: str) -> None:
+def test_every_kind_of_credential_is_redacted(kind: str, mark: str) -> None:
     before, secret, after = CREDENTIALS[kind]
     (found,) = redact([f"@@ -1 +1 @@\n{mark}{before}{secret}{after}\n y = 1"])
     assert found.credentials
@@ -80,7 +80,7 @@ def test_every_kind_of_credential_goes(kind: str, mark: str) -> None:
 
 @pytest.mark.parametrize("comment", ["", "# ", "// ", "   "])
 @pytest.mark.parametrize("mark", ["+", "-", " "])
-def test_every_line_of_a_private_key_goes_and_lines_stay_in_number(mark: str, comment: str) -> None:
+def test_a_private_key_is_redacted_and_the_number_of_lines_stays(mark: str, comment: str) -> None:
     key = marked(marked(PEM, comment), mark)
     (found,) = redact([f"@@ -1 +1 @@\n{key}\n x = 1"])
     assert all(line not in found.text for line in BODY.split("\n"))
@@ -90,7 +90,7 @@ def test_every_line_of_a_private_key_goes_and_lines_stay_in_number(mark: str, co
 
 
 @pytest.mark.parametrize("part", ["head", "tail"])
-def test_half_a_private_key_goes_too(part: str) -> None:
+def test_half_a_private_key_is_redacted(part: str) -> None:
     """A diff shows three lines around a change: often only one end of a key."""
     lines = marked(PEM, " ").split("\n")
     shown = lines[:4] if part == "head" else lines[-4:]
@@ -99,7 +99,7 @@ def test_half_a_private_key_goes_too(part: str) -> None:
     assert all(line.strip() not in found.text for line in lines if len(line) == 65)
 
 
-def test_a_value_found_once_goes_everywhere() -> None:
+def test_a_secret_found_once_is_redacted_everywhere() -> None:
     secret = drawn(40)
     first, second = redact([f'-client_secret = "{secret}"\n+client_secret = load()', f"see {secret}"])
     assert secret not in first.text + second.text
@@ -128,7 +128,7 @@ def test_a_value_found_once_goes_everywhere() -> None:
         ("MAIL_TO=ada@163.com", "MAIL_TO=<EMAIL>"),
     ],
 )
-def test_people_go(text: str, redacted: str) -> None:
+def test_people_are_redacted(text: str, redacted: str) -> None:
     (found,) = redact([text])
     assert found.text == redacted
     assert not found.credentials
@@ -170,13 +170,13 @@ def test_people_go(text: str, redacted: str) -> None:
         "this asks-for a task-sk-like disk-name",
     ],
 )
-def test_what_merely_looks_like_a_secret_stays(text: str) -> None:
+def test_text_that_only_resembles_a_secret_stays(text: str) -> None:
     (found,) = redact([text])
     assert found.text == text
     assert found.kinds == ()
 
 
-def test_texts_do_not_run_into_each_other() -> None:
+def test_a_private_key_does_not_extend_into_the_next_text() -> None:
     texts = ["-----BEGIN RSA PRIVATE KEY-----", BODY, "", "x" * 70]
     assert [found.text for found in redact(texts)] == texts
     assert redact([]) == []
@@ -192,9 +192,7 @@ def test_a_scanner_that_fails_is_no_scan(monkeypatch: pytest.MonkeyPatch) -> Non
         redact(["x"])
 
 
-def test_nothing_is_said_of_what_was_found(
-    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_found_secret_is_not_shown(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
     with caplog.at_level(logging.DEBUG):
         redact([CREDENTIALS["github"][1]])
     assert CREDENTIALS["github"][1] not in caplog.text + "".join(capfd.readouterr())

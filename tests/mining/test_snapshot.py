@@ -1,4 +1,4 @@
-"""The files where training ends go through every rule that changes go through, and later commits have no say."""
+"""Files at the end of training pass every rule for changes, and later commits do not affect them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -119,7 +119,7 @@ def of(corpus: Corpus, view: str) -> dict[str, dict[str, Any]]:
     return {sample["path"]: sample for sample in corpus.splits["train"] if sample["view"] == view}
 
 
-def test_no_file_gives_away_what_is_asked(taught: Corpus) -> None:
+def test_no_snapshot_file_contains_lines_of_the_exam(taught: Corpus) -> None:
     shown = of(taught, "snapshot")
     assert "src/part_0.py" in shown
     assert "src/policy.py" not in shown, "the exam asks for its text"
@@ -128,7 +128,7 @@ def test_no_file_gives_away_what_is_asked(taught: Corpus) -> None:
     assert taught.report["left_out"]["asked_later"] > 5
 
 
-def test_what_was_replaced_weighs_less_than_what_stands(taught: Corpus) -> None:
+def test_replaced_lines_weigh_less_than_lasting_lines(taught: Corpus) -> None:
     edits = of(taught, "edit")
     whole = edits["src/part_0.py"]["weight"]
     samples = [
@@ -160,7 +160,7 @@ def test_long_lines_of_a_file_are_all_read() -> None:
     assert "".join(sample.completion for sample in samples) == "".join(f"{line[1:]}\n" for line in lines)
 
 
-def test_a_revert_after_training_has_no_say(make_repository: Make, tmp_path: Path) -> None:
+def test_a_revert_after_the_training_commits_is_ignored(make_repository: Make, tmp_path: Path) -> None:
     repository = make_repository("reverted")
     taken_back = [repository.commit(f"Risky {at}", {f"src/risky_{at}.py": module(800 + at)}) for at in range(2)]
     repository.git("revert", "--no-edit", taken_back[0])
@@ -185,8 +185,10 @@ def test_a_revert_after_training_has_no_say(make_repository: Make, tmp_path: Pat
     mining = MiningArguments(repo=[str(repository.path)], corpus_dir=str(tmp_path / "corpora"))
     changes = mine([open_repository(repository.path, tmp_path)], mining)
     corpus = rendered(changes, curate(changes, mining), tmp_path / "corpora", views={"edit": 1, "review": 1})
-    said = {sample["path"]: sample["completion"] for sample in corpus.splits["train"] if sample["view"] == "review"}
-    assert said == {"src/risky_0.py": "It broke all of it.\n"}
+    completions = {
+        sample["path"]: sample["completion"] for sample in corpus.splits["train"] if sample["view"] == "review"
+    }
+    assert completions == {"src/risky_0.py": "It broke all of it.\n"}
     weights = {sample["path"]: sample["weight"] for sample in corpus.splits["train"] if sample["view"] == "edit"}
     assert weights["src/risky_0.py"] == pytest.approx(weights["src/risky_1.py"] / 4)
 

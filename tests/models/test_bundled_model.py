@@ -1,4 +1,4 @@
-"""The embedded model is a real one: it has learned English and code."""
+"""The packaged model is a real one: it has learned English and code."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Several processes wait for each other as long as the recipe says, and are not told that they shard when they do not."""
+"""Processes wait for each other as long as the recipe says, and a claim to shard is checked."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What a model writes to a prompt does not depend on the company it is asked in, and leaves no trace in it."""
+"""An answer does not depend on the other prompts of its batch, and generation leaves no trace in a model."""
 
 import random
 from pathlib import Path
@@ -24,7 +24,7 @@ def load(folder: Path) -> tuple[LoadedModel, list[list[int]]]:
 
 
 def by_hand(model: PreTrainedModel, tokens: list[int], count: int) -> list[int]:
-    """The likeliest tokens, each from the whole text before it; the model ends at 0."""
+    """The likeliest tokens, each computed from all text before it; the model ends at 0."""
     ids = list(tokens)
     with torch.no_grad():
         for _ in range(count):
@@ -53,7 +53,7 @@ def test_a_batch_writes_what_each_prompt_alone_would(tiny_models: dict[str, Path
 
 @pytest.fixture
 def says(tiny_models: dict[str, Path]) -> LoadedModel:
-    """A model that repeats `a`, end of line, ` `, end of line, `b`, end of line, end, from whichever it is given last."""
+    """A model that repeats `a`, newline, ` `, newline, `b`, newline, end, from whichever token comes last."""
     loaded, _ = load(tiny_models["gpt2"])
     model, tokenizer = loaded.model, loaded.tokenizer
     for module in model.modules():
@@ -72,7 +72,7 @@ def says(tiny_models: dict[str, Path]) -> LoadedModel:
     return loaded
 
 
-def test_an_answer_is_read_as_far_as_the_truth_goes(says: LoadedModel) -> None:
+def test_an_answer_is_cut_to_the_lines_of_the_truth(says: LoadedModel) -> None:
     """It writes `a`, a line's end, ` b` and its end."""
     prompts = [says.tokenizer("x").input_ids] * 5
     found = generate(says, prompts, Decoding(9), [None, 1, 2, 3, None])
@@ -95,7 +95,7 @@ def numbers() -> tuple[float, float, float]:
     return random.random(), float(np.random.rand()), float(torch.rand(()))
 
 
-def test_a_rest_leaves_no_trace_even_after_an_error(tiny_models: dict[str, Path]) -> None:
+def test_inference_state_is_restored_even_after_an_error(tiny_models: dict[str, Path]) -> None:
     model = load(tiny_models["gpt2"])[0].model
     model.train()
     model.transformer.h[0].eval()
@@ -126,7 +126,7 @@ class Widest(torch.nn.Module):
         self.tokens = max(self.tokens, cache.get_seq_length() * output.logits.shape[0])  # type: ignore[attr-defined]
 
 
-def test_a_rehearsal_fills_the_cache_as_the_answers_will(tiny_models: dict[str, Path]) -> None:
+def test_a_rehearsal_uses_as_much_cache_as_the_answers(tiny_models: dict[str, Path]) -> None:
     loaded, prompts = load(tiny_models["llama"])
     widest = [Widest(), Widest()]
     for note in widest:
@@ -139,7 +139,7 @@ def test_a_rehearsal_fills_the_cache_as_the_answers_will(tiny_models: dict[str, 
     assert widest[0].tokens == widest[1].tokens > 100
 
 
-def test_a_batch_that_memory_does_not_hold_is_halved(tiny_models: dict[str, Path]) -> None:
+def test_a_batch_that_does_not_fit_into_memory_is_halved(tiny_models: dict[str, Path]) -> None:
     """Each of its layers would take some 750 MiB for the four prompts together."""
     tokenizer = load(tiny_models["llama"])[0].tokenizer
     config = AutoConfig.for_model(

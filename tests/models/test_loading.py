@@ -1,4 +1,4 @@
-"""Adapters land on layers that exist; models that are not there are named with the way to get them."""
+"""Adapters need layers that exist; an error about a missing model names the way to get it."""
 
 from pathlib import Path
 
@@ -74,7 +74,7 @@ def test_a_missing_directory_is_named() -> None:
         load_tokenizer(ModelConfig(model_name_or_path="models/absent"))
 
 
-def test_an_unreachable_model_says_what_to_download_and_where(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_cannot_be_fetched_names_the_download_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """Offline is what the hub's client takes for it, which `HF_HUB_OFFLINE=0` is not."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "" if constants.HF_HUB_OFFLINE else "0")
     with pytest.raises(UserError, match="`nobody/nothing-3b` is not in the local cache") as refused:
@@ -96,13 +96,13 @@ def test_a_length_beyond_the_positions_is_refused(tiny_models: dict[str, Path]) 
         check_length(config, 1025)
 
 
-def test_special_tokens_tell_the_family(tiny_models: dict[str, Path]) -> None:
+def test_special_tokens_determine_the_family(tiny_models: dict[str, Path]) -> None:
     tokenizer = load_tokenizer(ModelConfig(model_name_or_path=str(tiny_models["starcoder2"])))
     assert {"<file_sep>", "<|endoftext|>"} <= special_tokens(tokenizer)
     assert tokenizer.pad_token_id is not None
 
 
-def test_precision_sets_both_flags_and_says_why() -> None:
+def test_precision_sets_both_flags_and_has_a_reason() -> None:
     automatic = choose_precision(None, None)
     assert not automatic.fp16
     assert automatic.bf16 == (automatic.dtype == torch.bfloat16)

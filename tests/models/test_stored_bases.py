@@ -1,4 +1,4 @@
-"""Bases as the hub has them: stored in few bits, with settings that transformers does not write, with tokens beyond the model."""
+"""Bases as the hub has them: quantised, with settings that cannot be saved, with tokens beyond the model."""
 
 import json
 import shutil
@@ -75,7 +75,7 @@ def test_it_is_planned_as_it_is_stored(four: Path) -> None:
     assert model.get_base_model().model.layers[0].mlp.up_proj.base_layer.four_bit
 
 
-def test_its_weights_are_whole_where_an_adapter_is_merged(four: Path) -> None:
+def test_merging_uses_the_dequantised_weights(four: Path) -> None:
     keys = ModelConfig(model_name_or_path=str(four))
     assert load_plain_base(keys, BF16, "auto").dtype == torch.bfloat16
     model = load_plain_base(keys, BF16, "float32")
@@ -84,20 +84,20 @@ def test_its_weights_are_whole_where_an_adapter_is_merged(four: Path) -> None:
     assert not isinstance(model.model.layers[0].mlp.up_proj, Linear4bit)
 
 
-def test_it_cannot_be_trained_whole(four: Path) -> None:
+def test_a_quantised_base_cannot_be_trained_without_lora(four: Path) -> None:
     keys = ModelConfig(model_name_or_path=str(four))
     with pytest.raises(UserError, match="cannot be trained without LoRA"):
         lora_config(load_base(keys, BF16), keys)
 
 
-def test_a_base_in_other_bits_than_asked_for_is_refused(four: Path, tmp_path: Path) -> None:
+def test_a_base_stored_in_other_bits_than_the_recipe_sets_is_refused(four: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"`load_in_8bit: true`, but `.*` is stored in 4 bit") as refused:
         load_base(ModelConfig(model_name_or_path=str(four), load_in_8bit=True), BF16)
     assert f"such as `{four.with_name('tiny')}`" in refused.value.hint
 
 
 @pytest.mark.parametrize("method", ["gptq", "awq", "fp8", "mxfp4"])
-def test_a_form_that_is_not_trained_here_names_the_way_out(
+def test_a_base_in_an_untrainable_format_names_the_16_bit_base(
     tiny_models: dict[str, Path], tmp_path: Path, method: str
 ) -> None:
     model = copy_of(tiny_models["llama"], tmp_path / f"tiny-{method}".upper())
@@ -132,7 +132,7 @@ def test_8_bit_is_stored_bits_too(tiny_models: dict[str, Path], tmp_path: Path) 
         {"do_sample": True, "temperature": 0.7, "top_p": 0.9},
     ],
 )
-def test_what_transformers_reads_but_does_not_write_is_mended(
+def test_a_generation_config_that_transformers_refuses_to_write_is_corrected(
     tiny_models: dict[str, Path], tmp_path: Path, odd: dict[str, object]
 ) -> None:
     model = copy_of(tiny_models["llama"], tmp_path / "odd")
@@ -189,7 +189,7 @@ def test_the_head_takes_no_adapter_and_no_hint_offers_it(tiny_models: dict[str, 
 
 
 @pytest.mark.parametrize("key", ["lora_modules_to_save", "lora_target_parameters"])
-def test_a_name_of_no_layer_is_refused(tiny_models: dict[str, Path], key: str) -> None:
+def test_a_lora_target_that_names_no_layer_is_refused(tiny_models: dict[str, Path], key: str) -> None:
     keys = ModelConfig(model_name_or_path=str(tiny_models["llama"]), use_peft=True, **{key: ["nowhere"]})
     with pytest.raises(UserError, match=f"`{key}` names `nowhere`, which the model does not have"):
         lora_config(load_base(keys, FP32), keys)

@@ -55,7 +55,7 @@ def test_exactly_the_added_text_is_scored(tokenizer: PreTrainedTokenizerBase) ->
     assert tokenizer.decode(scored).strip() == COMPLETION[slice(*ADDED)].strip()
 
 
-def test_a_long_prompt_loses_the_beginning_of_its_context_and_nothing_else(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_a_long_prompt_loses_only_the_beginning_of_its_context(tokenizer: PreTrainedTokenizerBase) -> None:
     whole = encoded_in(tokenizer, 2048, LONG)
     assert whole is not None
     trimmed = encoded_in(tokenizer, len(whole.input_ids) - 40, LONG)
@@ -69,7 +69,7 @@ def test_a_long_prompt_loses_the_beginning_of_its_context_and_nothing_else(token
     assert trimmed.labels[-30:] == whole.labels[-30:]
 
 
-def test_a_prompt_is_not_cut_to_nothing(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_a_sample_without_space_for_its_context_is_left_out(tokenizer: PreTrainedTokenizerBase) -> None:
     whole = encoded_in(tokenizer, 2048, LONG)
     assert whole is not None
     frame = encoded_in(tokenizer, 2048, "")
@@ -77,7 +77,7 @@ def test_a_prompt_is_not_cut_to_nothing(tokenizer: PreTrainedTokenizerBase) -> N
     assert encoded_in(tokenizer, len(frame.input_ids) + 2, LONG) is None
 
 
-def test_a_target_without_room_is_left_out(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_a_target_that_is_too_long_is_left_out(tokenizer: PreTrainedTokenizerBase) -> None:
     assert encoded_in(tokenizer, 20) is None
 
 

@@ -1,4 +1,4 @@
-"""Each reason against a push, one at a time."""
+"""Each reason against a push is found, one at a time."""
 
 import platform
 from pathlib import Path

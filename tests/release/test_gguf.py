@@ -1,4 +1,4 @@
-"""What leaves for llama.cpp and Ollama fills gaps there as the model was taught to."""
+"""Files for llama.cpp and Ollama fill gaps with the tokens of training."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_a_vocabulary_without_repository_tokens_still_marks_gaps() -> None:
     assert infill_tokens(frozenset({"<|endoftext|>", "<repo_name>", "<file_sep>"})) is None, "SmolLM2's"
 
 
-def test_ollama_is_told_how_to_fill_a_gap_and_where_to_stop() -> None:
+def test_the_modelfile_has_the_gap_template_and_stop_tokens() -> None:
     lines = modelfile("model.gguf", "<|endoftext|>", STARCODER2).splitlines()
     assert lines[:2] == [
         "FROM ./model.gguf",
@@ -78,7 +78,7 @@ class Numbered:
         return [known[token] for token in tokens]
 
 
-def test_llama_cpp_is_told_the_numbers_of_the_tokens_and_the_rest_stays(tmp_path: Path) -> None:
+def test_the_gguf_file_names_the_gap_tokens_and_keeps_the_rest(tmp_path: Path) -> None:
     file = tmp_path / "model.gguf"
     writer = gguf.GGUFWriter(file, "starcoder2")
     writer.add_block_count(2)
@@ -92,8 +92,8 @@ def test_llama_cpp_is_told_the_numbers_of_the_tokens_and_the_rest_stays(tmp_path
     before = set(gguf.GGUFReader(file).fields)
     mark_gaps(file, Run(STARCODER2))  # type: ignore[arg-type]
     reader = gguf.GGUFReader(file)
-    told = {name.rpartition(".")[2]: reader.fields[name].contents() for name in reader.fields if ".fim_" in name}
-    assert told == {
+    gap_tokens = {name.rpartition(".")[2]: reader.fields[name].contents() for name in reader.fields if ".fim_" in name}
+    assert gap_tokens == {
         "fim_pre_token_id": 1, "fim_suf_token_id": 3, "fim_mid_token_id": 2, "fim_rep_token_id": 5, "fim_sep_token_id": 6,
     }  # fmt: skip
     assert before <= set(reader.fields)

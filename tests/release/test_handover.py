@@ -1,4 +1,4 @@
-"""A run handed over as a user does it: saved and checked, merged, audited, pushed to a hub on loopback, loaded from there."""
+"""A run as a user releases it: saved and checked, merged, audited, pushed to a loopback hub, loaded from there."""
 
 import json
 import pickle
@@ -34,7 +34,10 @@ BASE = "tester/tiny-base"
 def pushed(
     tmp_path_factory: pytest.TempPathFactory, project: Path, tiny_models: dict[str, Path], tiny_recipe: Path
 ) -> Path:
-    """Where the main job ran, whose recipe asks for a push, both forms and canaries; what the hub has then is beside the run."""
+    """The folder of a main job whose recipe sets a push, both forms and canaries.
+
+    The files of the hub are beside the run.
+    """
 
     def push(folder: Path) -> None:
         with LoopbackHub() as hub:
@@ -82,7 +85,7 @@ def test_what_was_saved_is_what_was_trained(run: Path) -> None:
     assert content(run)["corpus"]["splits"]["train"]["canaries"] == 2
 
 
-def test_the_merged_model_says_what_the_adapter_says(run: Path) -> None:
+def test_the_merged_model_answers_as_the_adapter(run: Path) -> None:
     """Merged into 16 bit although it was trained on 4, and nearer to the adapter than rounding may take."""
     merged = content(run)["merged"]
     assert merged["dtype"] == "float16"
@@ -94,7 +97,7 @@ def test_the_merged_model_says_what_the_adapter_says(run: Path) -> None:
     assert "merged/model.safetensors" in {artifact["path"] for artifact in content(run)["artifacts"]}
 
 
-def test_the_hub_gets_what_a_user_needs_and_nothing_else(run: Path, hub: LoopbackHub) -> None:
+def test_the_hub_gets_only_what_a_user_needs(run: Path, hub: LoopbackHub) -> None:
     files = hub.files("tester/adapter")
     assert set(files) == {
         ".gitattributes", "README.md", "adapter_config.json", "adapter_model.safetensors", "generation_config.json",
@@ -126,7 +129,7 @@ def test_the_card_has_the_exam_the_base_and_its_licence(run: Path, hub: Loopback
     assert "95 % interval" in card.text
 
 
-def test_the_card_loads_from_the_hub_as_it_says(run: Path, hub: LoopbackHub, tmp_path: Path) -> None:
+def test_the_cards_code_loads_the_result_from_the_hub(run: Path, hub: LoopbackHub, tmp_path: Path) -> None:
     """On a machine that has nothing of it; what is loaded there is what was trained here."""
     code = hub.files("tester/adapter")["README.md"].decode().split("```python\n")[1].split("```")[0]
     code += "import torch, sys; torch.save(model(torch.tensor([[5, 6, 7]])).logits, sys.argv[1])"
@@ -151,7 +154,7 @@ def test_a_run_that_was_pushed_is_not_pushed_twice(copy: Path, hub: LoopbackHub,
     assert len(hub.repos["tester/adapter"]["commits"]) == commits
 
 
-def test_what_fails_the_gate_is_refused_unless_forced_and_then_says_so(
+def test_a_result_that_fails_the_gate_is_pushed_only_by_force_with_a_note(
     copy: Path, hub: LoopbackHub, tmp_path: Path
 ) -> None:
     exam = content(copy)["exam"] | {"verdict": "worse", "delta_percent": 3.0}
@@ -205,7 +208,7 @@ def test_a_save_that_lost_what_was_trained_is_found(run: Path, tiny_models: dict
         check_saved(tmp_path / "run", seen, saved)
 
 
-def test_a_gguf_file_says_what_the_merged_model_says(run: Path, tmp_path: Path) -> None:
+def test_a_gguf_file_answers_as_the_merged_model(run: Path, tmp_path: Path) -> None:
     finished = open_run(run)
     found = to_gguf(finished, run / "merged", ROOT / "tests" / "support" / "converter", tmp_path / "gguf")
     assert found["bytes"] == (tmp_path / "gguf" / found["file"]).stat().st_size
@@ -219,7 +222,7 @@ def test_a_gguf_file_says_what_the_merged_model_says(run: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("fails", "error", "said", "hint"),
+    ("fails", "error", "message", "hint"),
     [
         ("raise NotImplementedError('Architecture')", UserError, "py ended with 1: NotImpl", "newer checkout"),
         ("import sentencepieces", UserError, "No module named", "`python -m pip install sentencepieces`"),
@@ -227,13 +230,13 @@ def test_a_gguf_file_says_what_the_merged_model_says(run: Path, tmp_path: Path) 
     ],
 )
 def test_a_conversion_that_fails_leaves_what_was_there(
-    run: Path, tmp_path: Path, fails: str, error: type[Exception], said: str, hint: str | None
+    run: Path, tmp_path: Path, fails: str, error: type[Exception], message: str, hint: str | None
 ) -> None:
     writes = "import sys\nfrom pathlib import Path\nPath(sys.argv[-1]).write_text('half')\n"
     (tmp_path / "convert_hf_to_gguf.py").write_text(writes + fails)
     (tmp_path / "gguf").mkdir()
     (tmp_path / "gguf" / "model-f16.gguf").write_text("whole")
-    with pytest.raises(error, match=said) as failed:
+    with pytest.raises(error, match=message) as failed:
         to_gguf(open_run(run), run / "merged", checkout(tmp_path), tmp_path / "gguf")
     assert hint is None or hint in getattr(failed.value, "hint", "")
     assert [(path.name, path.read_text()) for path in (tmp_path / "gguf").iterdir()] == [("model-f16.gguf", "whole")]
@@ -262,11 +265,11 @@ def test_an_adapter_s_gguf_holds_its_matrices(run: Path, tmp_path: Path) -> None
     }
 
 
-def test_a_merge_replaces_nothing_but_an_earlier_one(copy: Path, tmp_path: Path) -> None:
+def test_a_merge_replaces_only_an_earlier_merge(copy: Path, tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "other").write_text("dear to somebody")
     for out in (tmp_path / "models", copy, copy.parent, tmp_path / "models" / "other"):
-        with pytest.raises(UserError, match="is not empty, and nothing of it shall be lost"):
+        with pytest.raises(UserError, match="is not empty"):
             merge(open_run(copy), out)
     assert (tmp_path / "models" / "other").read_text() == "dear to somebody"
     before = (copy / "merged" / "model.safetensors").stat().st_ino
@@ -276,7 +279,7 @@ def test_a_merge_replaces_nothing_but_an_earlier_one(copy: Path, tmp_path: Path)
 
 
 def test_a_merge_that_rounding_would_undo_is_refused(run: Path, tmp_path: Path) -> None:
-    """An adapter whose whole effect is below what 16 bit can hold."""
+    """An adapter whose effect is too small for 16 bit."""
     shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("merged", "checkpoint-*"))
     weights = tmp_path / "run" / "adapter_model.safetensors"
     save_file(

@@ -1,4 +1,4 @@
-"""Uploads through the real client to a hub on loopback: what arrives, what is refused, and what a second try transfers."""
+"""Uploads by the real client to a loopback hub: what arrives, what is refused, what a second try transfers."""
 
 import hashlib
 import os
@@ -72,7 +72,7 @@ def test_all_files_arrive_in_one_commit_of_a_private_repository(hub: LoopbackHub
     assert hub.asked("lfs_object") == 4, "nothing is sent twice"
 
 
-def test_an_upload_that_was_killed_goes_on_where_it_was(hub: LoopbackHub, folder: Path) -> None:
+def test_a_killed_upload_resumes(hub: LoopbackHub, folder: Path) -> None:
     """The first large file is there, the second on its way when the process is killed: only that one is sent again."""
     environment = script_environment() | {"PYTHONPATH": str(ROOT)} | hub.environment(folder.parent / "home")
     seen: list[str] = []

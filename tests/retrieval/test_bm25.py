@@ -1,4 +1,4 @@
-"""A question finds what shares its words, in whatever script they are written."""
+"""A question finds the documents that share its words, in any script."""
 
 import unicodedata
 
@@ -21,8 +21,8 @@ SPACELESS = {
 
 @pytest.mark.parametrize("script", SPACELESS)
 def test_a_part_of_a_clause_without_spaces_is_found(script: str) -> None:
-    said, question, other = SPACELESS[script]
-    scores = WordIndex.build([f"# {other}\nx = 1", f"# {said}\nx = 1", "x = 1"]).scores(question)
+    text, question, other = SPACELESS[script]
+    scores = WordIndex.build([f"# {other}\nx = 1", f"# {text}\nx = 1", "x = 1"]).scores(question)
     assert scores[1] > 0
     assert int(np.argmax(scores)) == 1
 
@@ -33,7 +33,7 @@ def test_the_terms_of_such_a_script_are_its_pairs() -> None:
     assert terms("한글 띄어쓰기") == ["한글", "띄어", "어쓰", "쓰기"]
 
 
-def test_a_character_that_stands_alone_is_a_word() -> None:
+def test_a_single_character_is_a_word() -> None:
     assert terms("鉄 x が") == ["鉄", "x", "が"]
 
 
@@ -43,7 +43,7 @@ def test_a_mixed_identifier_is_parted_where_the_script_changes() -> None:
     ]  # fmt: skip
 
 
-def test_an_identifier_with_letters_beyond_ascii_is_found_as_a_whole() -> None:
+def test_an_identifier_with_letters_beyond_ascii_is_one_term() -> None:
     assert "grö" in terms("grö")
     assert terms("функция") == ["функция"]
 

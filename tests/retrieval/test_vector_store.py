@@ -1,4 +1,4 @@
-"""Embeddings kept by name: the same answers from files, from Qdrant in a folder and from a Qdrant server."""
+"""Files, Qdrant in a folder and a Qdrant server store embeddings and give the same hits."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,13 +11,13 @@ from blocklm.retrieval.qdrant_store import QdrantVectors
 from blocklm.retrieval.vector_store import FileVectors, StoreInfo, Vectors
 from tests.support.loopback_qdrant import KEY, qdrant_server
 
-MADE = StoreInfo("a model", 8, "head one")
+INFO = StoreInfo("a model", 8, "head one")
 NAMES = [f"{at:032x}" for at in range(40)]
 Opens = Callable[[], Vectors]
 
 
 def unit_vectors() -> np.ndarray:
-    drawn = np.random.default_rng(0).normal(size=(len(NAMES), MADE.dimension)).astype(np.float32)
+    drawn = np.random.default_rng(0).normal(size=(len(NAMES), INFO.dimension)).astype(np.float32)
     return np.asarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True))
 
 
@@ -42,18 +42,18 @@ def opens(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
             yield lambda: QdrantVectors("it", tmp_path / "unused", url)
 
 
-def test_a_new_store_holds_nothing(opens: Opens) -> None:
-    assert opens().made() is None
+def test_a_new_store_is_empty(opens: Opens) -> None:
+    assert opens().read_info() is None
 
 
-def test_what_is_kept_is_found_again_by_another_process(opens: Opens) -> None:
+def test_stored_vectors_are_found_by_another_process(opens: Opens) -> None:
     vectors, store = unit_vectors(), opens()
-    store.begin(MADE)
+    store.write_info(INFO)
     store.add(NAMES[:25], vectors[:25])
     store.add(NAMES[25:], vectors[25:])
     for another in (False, True):
         store = opens() if another else store
-        assert store.made() == MADE
+        assert store.read_info() == INFO
         assert store.known() == set(NAMES)
         cosines = vectors @ vectors[7]
         expected = [NAMES[at] for at in np.argsort(-cosines)[:5]]
@@ -63,30 +63,30 @@ def test_what_is_kept_is_found_again_by_another_process(opens: Opens) -> None:
         assert len(store.nearest(vectors[7], 100)) == len(NAMES)
 
 
-def test_the_head_moves_and_all_can_be_forgotten(opens: Opens) -> None:
+def test_the_head_can_change_and_the_store_can_be_cleared(opens: Opens) -> None:
     store = opens()
-    store.begin(MADE)
+    store.write_info(INFO)
     store.add(NAMES, unit_vectors())
-    grown = StoreInfo(MADE.model, MADE.dimension, "head two")
-    store.begin(grown)
-    assert store.made() == grown
+    grown = StoreInfo(INFO.model, INFO.dimension, "head two")
+    store.write_info(grown)
+    assert store.read_info() == grown
     assert store.known() == set(NAMES)
     store.clear()
-    assert store.made() is None
-    store.begin(MADE)
+    assert store.read_info() is None
+    store.write_info(INFO)
     assert store.known() == set()
     assert store.nearest(unit_vectors()[0], 3) == []
 
 
-def test_a_file_that_was_not_finished_is_none(tmp_path: Path) -> None:
+def test_an_unfinished_file_is_ignored(tmp_path: Path) -> None:
     store = FileVectors(tmp_path)
-    store.begin(MADE)
+    store.write_info(INFO)
     store.add(NAMES[:3], unit_vectors()[:3])
     (tmp_path / ".part").write_bytes(b"half")
     assert FileVectors(tmp_path).known() == set(NAMES[:3])
 
 
-def test_of_a_damaged_file_the_vectors_are_missing_and_nothing_else(tmp_path: Path) -> None:
+def test_a_damaged_file_loses_only_its_own_vectors(tmp_path: Path) -> None:
     store = FileVectors(tmp_path)
     for start in (0, 10, 20):
         store.add(NAMES[start : start + 10], unit_vectors()[start : start + 10])
@@ -97,18 +97,18 @@ def test_of_a_damaged_file_the_vectors_are_missing_and_nothing_else(tmp_path: Pa
     assert FileVectors(tmp_path).known() == set(NAMES[:30])
 
 
-def test_a_folder_in_use_is_told(tmp_path: Path) -> None:
+def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
     first = QdrantVectors("it", tmp_path)
     with pytest.raises(UserError, match="in use by another process"):
         QdrantVectors("it", tmp_path)
     first.close()
 
 
-def test_a_server_that_is_not_there_or_refuses_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="does not do what it is asked") as error:
-        QdrantVectors("it", tmp_path, "http://127.0.0.1:9").made()
+def test_a_server_that_is_absent_or_refuses_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="cannot serve the request") as error:
+        QdrantVectors("it", tmp_path, "http://127.0.0.1:9").read_info()
     assert "`qdrant_url`" in error.value.hint
     monkeypatch.setenv("QDRANT_API_KEY", "another key")
     with qdrant_server() as (url, _), pytest.raises(UserError, match="401") as error:
-        QdrantVectors("it", tmp_path, url).made()
+        QdrantVectors("it", tmp_path, url).read_info()
     assert "another key" not in str(error.value)

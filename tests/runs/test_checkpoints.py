@@ -1,4 +1,4 @@
-"""A checkpoint counts when all of it is there; what else lies in a run directory is the user's."""
+"""A checkpoint counts if all of it is there; other files in a run directory belong to the user."""
 
 import json
 import logging
@@ -94,7 +94,7 @@ def test_a_damaged_best_checkpoint_takes_the_later_ones_with_it(run: Path) -> No
     assert "checkpoint-6" in str(damage_of(run / "checkpoint-8"))
 
 
-def test_a_resume_from_the_one_before_ends_alike(run: Path, tiny_models: dict[str, Path]) -> None:
+def test_a_resume_from_the_previous_checkpoint_ends_the_same(run: Path, tiny_models: dict[str, Path]) -> None:
     expected = weights_of(run)
     (run / "checkpoint-8" / "optimizer.pt").write_bytes(b"")
     (run / "adapter_model.safetensors").unlink()
@@ -102,7 +102,7 @@ def test_a_resume_from_the_one_before_ends_alike(run: Path, tiny_models: dict[st
     assert weights_of(run) == expected
 
 
-def test_what_is_passed_over_is_said(run: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_skipped_checkpoints_are_logged(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = run.parent / "recipe.yaml"
     path.write_text(f"model_name_or_path: models/any\noutput_dir: {run}\n")
     recipe = parse_recipe([str(path)])
@@ -110,7 +110,7 @@ def test_what_is_passed_over_is_said(run: Path, caplog: pytest.LogCaptureFixture
     (run / "checkpoint-8" / "scheduler.pt").unlink()
     with caplog.at_level(logging.WARNING):
         assert claim_run_directory(recipe, "a" * 40) is None
-    assert "checkpoint-8 is not whole (scheduler.pt is missing): training resumes from checkpoint-6" in caplog.text
+    assert "checkpoint-8 is damaged (scheduler.pt is missing): training resumes from checkpoint-6" in caplog.text
 
 
 def test_other_weights_in_the_folder_are_not_the_runs(run: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_second_run_in_a_directory_is_refused_while_the_first_lives(
         pass
 
 
-def test_a_lock_dies_with_its_process(
+def test_a_lock_is_released_when_its_process_dies(
     tmp_path: Path, holder: Callable[[], tuple[multiprocessing.Process, Any]]
 ) -> None:
     first, _ = holder()

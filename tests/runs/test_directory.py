@@ -1,4 +1,4 @@
-"""A run directory belongs to one recipe and one state of the repository, from the first checkpoint on."""
+"""From its first checkpoint on, a run directory belongs to one recipe and one head of the repository."""
 
 import dataclasses
 import json
@@ -47,7 +47,7 @@ def test_a_manifest_whose_work_was_deleted_is_forgotten(recipe: Recipe) -> None:
     assert not left.exists()
 
 
-def test_new_commits_need_a_directory_of_their_own(recipe: Recipe) -> None:
+def test_another_head_needs_another_run_directory(recipe: Recipe) -> None:
     claim_run_directory(recipe, "a" * 40)
     (recipe.output_dir / "checkpoint-4").mkdir()
     (recipe.output_dir / "manifest.json").write_text(

@@ -1,4 +1,4 @@
-"""What a user puts beside our files is neither read, published nor deleted."""
+"""Files that a user puts beside BlockLM's are neither read, published nor deleted."""
 
 import gzip
 import shutil
@@ -46,7 +46,7 @@ def test_the_curves_are_read_beside_an_archive_of_them(tmp_path: Path) -> None:
 
 def test_a_copy_of_embeddings_is_not_read(tmp_path: Path) -> None:
     store = FileVectors(tmp_path)
-    store.begin(StoreInfo("model", 2, "a" * 40))
+    store.write_info(StoreInfo("model", 2, "a" * 40))
     store.add(["one"], np.array([[1.0, 0.0]], np.float32))
     shutil.copy(tmp_path / "000000.npz", tmp_path / "000000 (copy).npz")
     (tmp_path / "1-old.npz").write_bytes(b"torn")
@@ -70,7 +70,7 @@ def test_a_copy_of_a_corpus_outlives_the_next_mining(tmp_path: Path, project: Pa
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null"])
-def test_a_damaged_manifest_is_said(tmp_path: Path, text: str) -> None:
+def test_a_damaged_manifest_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(UserError, match="is damaged") as refused:
         read_manifest(tmp_path)

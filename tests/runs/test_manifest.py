@@ -38,7 +38,7 @@ def test_it_reads_interrupted_until_the_end(manifest: Manifest, tmp_path: Path) 
         (Interrupted(2), "interrupted", None),
     ],
 )
-def test_a_phase_that_breaks_says_how_and_why(
+def test_a_failed_phase_records_its_status_and_reason(
     manifest: Manifest, tmp_path: Path, error: BaseException, status: str, reason: str | None
 ) -> None:
     with pytest.raises(type(error)), manifest.phase("train"):

@@ -1,4 +1,4 @@
-"""A month later: a run goes on from an earlier one, learns what is new, and leaves the better of the two."""
+"""A month later: a run continues an earlier one with the new commits, and keeps the better result."""
 
 import json
 import re
@@ -147,7 +147,7 @@ def test_a_killed_top_up_resumes_to_the_same_adapter_and_the_same_verdict(place:
     assert not (run / "exam.json").exists()
 
 
-def test_the_next_top_up_goes_on_exactly_where_the_last_one_ended(place: Place, worse: Path) -> None:
+def test_the_next_top_up_starts_from_the_exact_result_of_the_last(place: Place, worse: Path) -> None:
     """Also from one that was rolled back, and from a quantised base: the trainer would round its adapter to bf16."""
     run, shown = place.train("c", "--continue_from", "runs/worse", "--learning_rate", "0", "--replay_share", "0")
     assert weights(run) == weights(place.folder / "runs" / "a")
@@ -162,7 +162,7 @@ def test_the_next_top_up_goes_on_exactly_where_the_last_one_ended(place: Place, 
     assert f"error: nothing new to learn since commit {content['repository']['head'][:12]}" in nothing.stderr
 
 
-def test_an_earlier_run_can_be_asked_about_what_came_since(place: Place) -> None:
+def test_an_earlier_run_can_be_examined_on_newer_commits(place: Place) -> None:
     first = place.folder / "runs" / "a"
     then = set(place.repository.git("rev-list", manifest(first)["repository"]["head"]).split())
     done = run_in_process("evaluate.py", first, "--new_commits", "--quick", cwd=place.folder)
@@ -237,7 +237,7 @@ def test_what_was_held_out_then_is_new_now(past: Past) -> None:
     assert (found.report["rewritten_commits"], found.report["not_asked_commits"]) == (0, 0)
 
 
-def test_a_rewritten_end_of_history_is_told_by_commit_ids(past: Past) -> None:
+def test_a_rewritten_end_of_history_is_recognised_by_commit_ids(past: Past) -> None:
     past.repository.git("reset", "--quiet", "--hard", "HEAD~16")
     grow(past.repository, range(300, 340))
     found, corpus = past.top_up()
@@ -254,7 +254,7 @@ def test_another_history_is_refused(past: Past, tmp_path: Path) -> None:
         past.top_up()
 
 
-def test_the_exam_asks_nothing_that_was_learned(project: Path, tmp_path: Path, tiny_recipe: Path) -> None:
+def test_the_exam_of_a_top_up_has_no_learned_commit(project: Path, tmp_path: Path, tiny_recipe: Path) -> None:
     """A branch that was learned before it was merged lands with its merge, among the newest commits."""
     repository = copy_of(project, tmp_path / "project")
     repository.git("checkout", "--quiet", "-b", "feature", "HEAD~20")
@@ -274,7 +274,7 @@ def test_the_exam_asks_nothing_that_was_learned(project: Path, tmp_path: Path, t
         past.top_up()
 
 
-def test_without_new_commits_there_is_nothing_to_learn(past: Past) -> None:
+def test_without_new_commits_a_top_up_is_refused(past: Past) -> None:
     with pytest.raises(UserError, match="nothing new to learn since commit aaaaaaaaaaaa"):
         past.top_up()
 
@@ -315,7 +315,7 @@ def test_a_rollback_that_is_killed_anywhere_ends_the_same_when_called_again(
     assert state(previous) == dict.fromkeys(names, "old")
 
 
-def test_the_best_checkpoint_of_what_is_rejected_goes_with_it(tmp_path: Path) -> None:
+def test_the_best_checkpoint_of_a_rejected_result_is_moved_with_it(tmp_path: Path) -> None:
     for run in ("run", "previous"):
         (tmp_path / run).mkdir()
         (tmp_path / run / "adapter_model.safetensors").write_text(run)
@@ -325,7 +325,7 @@ def test_the_best_checkpoint_of_what_is_rejected_goes_with_it(tmp_path: Path) ->
     assert not (tmp_path / "run" / "best").exists()
 
 
-def test_a_full_model_goes_on_from_the_whole_of_it(
+def test_a_full_model_is_topped_up_from_all_its_weights(
     tiny_models: dict[str, Path], tiny_recipe: Path, tmp_path: Path
 ) -> None:
     """Its start and its arm in the exam are what the run saved; the present weights stay as they are."""

@@ -1,4 +1,4 @@
-"""The main job done once for all tests, and a folder of the user's own for each."""
+"""The main job, run once for all tests, and a folder of the user for each."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -41,11 +41,11 @@ def trained(
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert "Bits per byte" in done.stdout
-        said = done.stderr.splitlines()
-        assert len([line for line in said if line.startswith("step 1 of 12: loss ")]) == 1, (
+        lines = done.stderr.splitlines()
+        assert len([line for line in lines if line.startswith("step 1 of 12: loss ")]) == 1, (
             "once a minute, no live line"
         )
-        assert [line.split(":")[0] for line in said if "evaluation loss" in line] == ["step 4", "step 8", "step 12"]
+        assert [line.split(":")[0] for line in lines if "evaluation loss" in line] == ["step 4", "step 8", "step 12"]
         assert "{'" not in done.stdout + done.stderr, "no printed dictionaries"
 
     return build_once(tmp_path_factory, "trained", train) / "runs" / "whole"

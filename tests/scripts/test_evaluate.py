@@ -1,4 +1,4 @@
-"""The exam once more on a complete run: the same questions, other models, other adapters."""
+"""The exam of a complete run again: the same questions, other models, other adapters."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from datasets import Dataset
 from tests.support.scripts import refused, run_in_process
 
 
-def test_the_exam_can_be_sat_again_with_the_same_result(run: Path, workplace: Path) -> None:
+def test_the_exam_can_be_repeated_with_the_same_result(run: Path, workplace: Path) -> None:
     """Once from the answers that are there, once from the model that was saved."""
     before = json.loads((run / "exam.json").read_text())
     kept = run / "exam-answers.jsonl"
@@ -58,6 +58,6 @@ def test_another_model_and_another_adapter_answer_the_same_questions(
     assert other["bits_per_byte"] != pytest.approx(found["base"]["bits_per_byte"], rel=1e-3)
 
 
-def test_the_exam_is_not_sat_on_what_was_trained_on(run: Path, workplace: Path) -> None:
+def test_keys_that_change_the_training_data_are_refused(run: Path, workplace: Path) -> None:
     done = run_in_process("evaluate.py", run, "--test_commits", "20", cwd=workplace)
     assert "would change what was trained on" in refused(done)

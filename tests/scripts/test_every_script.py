@@ -1,4 +1,4 @@
-"""Each script as a process of its own: what it teaches, and how it refuses."""
+"""Each script in a process of its own: its help, and how it refuses bad input."""
 
 from pathlib import Path
 
@@ -10,14 +10,14 @@ from tests.support.scripts import refused, run_in_process, run_script
 @pytest.mark.parametrize(
     "name", ["train.py", "mine.py", "evaluate.py", "fetch_model.py", "export.py", "report.py", "generate.py"]
 )
-def test_help_teaches(name: str, tmp_path: Path) -> None:
+def test_help_shows_an_example_command(name: str, tmp_path: Path) -> None:
     done = run_in_process(name, "--help", cwd=tmp_path)
     assert done.returncode == 0
     assert f"scripts/{name}" in done.stdout
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "message"),
     [
         ("train.py", "no recipe given"),
         ("mine.py", "no recipe given"),
@@ -31,11 +31,11 @@ def test_help_teaches(name: str, tmp_path: Path) -> None:
         ("benchmark.py exactness --repo nowhere", "does not exist"),
     ],
 )
-def test_a_whole_process_ends_in_two_lines_and_exit_code_2(command: str, said: str, tmp_path: Path) -> None:
+def test_a_script_refuses_bad_input_with_two_lines_and_exit_code_2(command: str, message: str, tmp_path: Path) -> None:
     """What else is refused, and in which words, is tested in this process."""
     name, *arguments = command.split()
     done = run_script(name, *arguments, cwd=tmp_path)
-    assert said in refused(done)
+    assert message in refused(done)
     assert (len(done.stderr.splitlines()), done.stdout) == (2, "")
 
 
@@ -44,7 +44,7 @@ def test_a_folder_that_is_no_run_is_refused(name: str, tmp_path: Path) -> None:
     assert "`nowhere` is not a complete run" in refused(run_in_process(name, "nowhere", cwd=tmp_path))
 
 
-def test_a_quiet_training_shows_its_result_and_nothing_else(
+def test_a_quiet_training_shows_only_its_result(
     workplace: Path, project: Path, tiny_models: dict[str, Path], tiny_recipe: Path
 ) -> None:
     given: list[str | Path] = [tiny_recipe, "--repo", project, "--model_name_or_path", tiny_models["llama"]]

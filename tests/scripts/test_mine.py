@@ -1,4 +1,4 @@
-"""What `mine.py` shows of a repository and of a base model."""
+"""`mine.py` shows a repository's funnel, and the prompts that suit a base model."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ def test_mine_shows_repository_funnel_and_splits(run: Path, workplace: Path) -> 
         assert word in done.stdout
 
 
-def test_the_base_model_is_asked_which_prompts_suit_it(
+def test_the_base_model_chooses_the_prompts_that_it_predicts_best(
     train: Callable[..., Path], workplace: Path, project: Path, tiny_models: dict[str, Path], tiny_recipe: Path
 ) -> None:
     views = ("--views", "{edit: 1, fim: 1}")

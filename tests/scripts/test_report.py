@@ -1,4 +1,4 @@
-"""The report of a run, built again."""
+"""The report of a run can be built again."""
 
 from pathlib import Path
 

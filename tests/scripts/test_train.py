@@ -1,4 +1,4 @@
-"""The main job from end to end: what a run leaves, what it may be told, and what it refuses."""
+"""The main job from end to end: what a run leaves, what its flags do, and what it refuses."""
 
 import json
 import shutil
@@ -57,7 +57,7 @@ def test_a_run_leaves_what_the_design_promises(trained: Path) -> None:
     assert "example.org" not in (trained / "manifest.json").read_text()
 
 
-def test_the_card_loads_as_it_says_and_the_adapter_changes_the_logits(trained: Path) -> None:
+def test_the_cards_code_loads_the_adapter_which_changes_the_logits(trained: Path) -> None:
     """In a fresh process."""
     card = (trained / "README.md").read_text()
     assert "library_name: peft" in card
@@ -70,7 +70,7 @@ def test_the_card_loads_as_it_says_and_the_adapter_changes_the_logits(trained: P
     subprocess.run([sys.executable, "-c", code], cwd=place, check=True, env=script_environment())
 
 
-def test_the_same_command_again_says_it_is_complete(run: Path, workplace: Path) -> None:
+def test_the_same_command_reports_a_complete_run(run: Path, workplace: Path) -> None:
     before = (run / "manifest.json").read_bytes()
     done = run_in_process("train.py", run / "recipe.yaml", cwd=workplace)
     assert done.returncode == 0
@@ -87,7 +87,7 @@ def test_a_run_that_ended_in_its_exam_trains_no_further(trained: Path, run: Path
     assert manifest(run)["exam"]["tuned"] == pytest.approx(manifest(trained)["exam"]["tuned"], rel=1e-5)
 
 
-def test_full_fine_tuning_saves_a_whole_model(train: Train) -> None:
+def test_full_fine_tuning_saves_a_full_model(train: Train) -> None:
     run = train("gpt2", "--use_peft", "false", "--max_steps", "2")
     assert (run / "model.safetensors").is_file()
     assert not (run / "adapter_config.json").exists()

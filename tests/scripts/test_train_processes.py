@@ -1,4 +1,4 @@
-"""Several processes train as one does, each with the whole model or with its part."""
+"""Several processes train as one does, each with the full model or with its part."""
 
 import json
 import shutil
@@ -116,7 +116,7 @@ def test_two_processes_train_as_one_does_and_resume_in_the_second_epoch_where_th
     assert weights(run) == expected
 
 
-def test_a_model_split_over_two_processes_trains_as_a_whole_one_does(
+def test_a_model_split_over_two_processes_trains_as_an_unsplit_one(
     tmp_path: Path, project: Path, tiny_models: dict[str, Path], tiny_recipe: Path, alone: Path
 ) -> None:
     """FSDP2 of a 4-bit model, its quantised weights too, and an exam that needs it whole."""

@@ -1,4 +1,4 @@
-"""A training that a signal or a full disk ends: the same command again ends where it would have ended."""
+"""After a signal or a full disk, the same command ends training with the same result."""
 
 import os
 import resource
@@ -104,7 +104,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
     raise AssertionError("did not happen within 300 seconds")
 
 
-def test_a_full_disk_leaves_the_last_checkpoint_whole(
+def test_a_full_disk_leaves_the_last_checkpoint_intact(
     workplace: Path,
     project: Path,
     tiny_models: dict[str, Path],

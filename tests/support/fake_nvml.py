@@ -1,4 +1,4 @@
-"""A driver with GPUs as a test wants them, compiled here in NVML's place."""
+"""A driver with the GPUs that a test needs, compiled in place of NVML."""
 
 import subprocess
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A hub on loopback that speaks the protocol huggingface_hub 2.4 uses to create, upload and download; large files by LFS or Xet.
+"""A hub on loopback with the protocol of huggingface_hub 2.4 to create, upload and download; large files by LFS or Xet.
 
 Xet's store is a folder: hf_xet takes `local://DIR` as its address, which it does not document.
 """
@@ -179,8 +179,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _commit(self, body: bytes, repo: str) -> None:
         files, title = dict(self.server.files(repo)), ""
         for line in body.splitlines():
-            said = json.loads(line)
-            kind, value = said["key"], said["value"]
+            entry = json.loads(line)
+            kind, value = entry["key"], entry["value"]
             if kind == "header":
                 title = value["summary"]
             elif kind == "file":

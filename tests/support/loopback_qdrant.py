@@ -1,4 +1,4 @@
-"""A Qdrant server on loopback: its REST protocol, as the real client speaks it, before Qdrant's own in-memory collections."""
+"""A Qdrant server on loopback: the REST protocol of the real client, with Qdrant's own in-memory collections."""
 
 import json
 import re

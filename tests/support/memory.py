@@ -1,4 +1,4 @@
-"""A process with too little memory, for real: the kernel refuses what goes beyond a limit."""
+"""A process with too little memory: the kernel refuses allocations beyond a limit."""
 
 import resource
 from collections.abc import Iterator

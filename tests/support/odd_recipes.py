@@ -114,10 +114,10 @@ def main(model: str, repository: str, folder: str, count: str) -> None:
         place = Path(folder) / f"{at}"
         corpus, run = str(Path(folder) / "corpora"), str(place / "run")
         where = {"model_name_or_path": model, "repo": repository, "corpus_dir": corpus, "output_dir": run}
-        said = outcome(recipe | where, place)
+        result = outcome(recipe | where, place)
         odd = {key: value for key, value in recipe.items() if SANE.get(key, ...) != value}
-        ends[said.split(":")[0] if not said.startswith("Traceback") else "traceback"] += 1
-        print(f"{at} {odd}\n  {said}", flush=True)
+        ends[result.split(":")[0] if not result.startswith("Traceback") else "traceback"] += 1
+        print(f"{at} {odd}\n  {result}", flush=True)
     print(dict(ends))
 
 

@@ -1,4 +1,4 @@
-"""Programs that some tests need. Without one they are skipped and say how to get it; in CI they fail, where nothing is skipped."""
+"""Programs that some tests need: without one a test is skipped and names the way to get it; in CI it fails."""
 
 import os
 import shutil

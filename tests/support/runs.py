@@ -1,4 +1,4 @@
-"""What a run directory holds."""
+"""Readers of the files in a run directory."""
 
 import json
 from pathlib import Path

@@ -28,7 +28,7 @@ def script_environment() -> dict[str, str]:
 
 
 def run_script(name: str, *arguments: str | Path, cwd: Path, **environment: str) -> Done:
-    """Run a script in a process of its own: where a signal, the environment or the whole process is what is tested."""
+    """Run a script in a process of its own, for tests of signals, the environment or the process itself."""
     return subprocess.run(
         [sys.executable, str(SCRIPTS / name), *map(str, arguments)],
         cwd=cwd,
@@ -54,8 +54,8 @@ def run_in_process(name: str, *arguments: str | Path, cwd: Path, stdin: bytes = 
             runpy.run_path(str(SCRIPTS / name), run_name="__main__")
         except SystemExit as end:
             code = int(end.code or 0)
-    said, told = (stream.buffer.getvalue().decode() for stream in (out, err))
-    return subprocess.CompletedProcess([name, *map(str, arguments)], code, said, told)
+    stdout, stderr = (stream.buffer.getvalue().decode() for stream in (out, err))
+    return subprocess.CompletedProcess([name, *map(str, arguments)], code, stdout, stderr)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""scripts/train.py with real FSDP2 over gloo: accelerate itself shards only where it finds GPUs, and else takes DDP in silence."""
+"""scripts/train.py with real FSDP2 over gloo; accelerate shards only on GPUs, and silently uses DDP otherwise."""
 
 import runpy
 import sys

@@ -1,4 +1,4 @@
-"""What is built once for all tests, whichever of pytest's workers comes first."""
+"""Folders that are built once for all tests, by whichever of pytest's workers comes first."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""A repository of every oddity known to us, written through `git fast-import` so that any bytes can stand in it."""
+"""A repository of every oddity known to us, written through `git fast-import` so that it can hold any bytes."""
 
 import subprocess
 from collections.abc import Sequence

@@ -35,7 +35,7 @@ def trainer_of(
 
     Args:
         run: run directory; the recipe is written beside it.
-        keys: the whole recipe but for `output_dir`.
+        keys: all keys of the recipe but `output_dir`.
         train: rows to learn from.
         validation: rows of the evaluation.
         interrupts: requests to stop; none by default.

@@ -1,4 +1,4 @@
-"""What the libraries cannot do with the trainer's keys is found before anything is mined."""
+"""Trainer keys that the libraries cannot use are refused before anything is mined."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ CPU: dict[str, Any] = {"use_cpu": True, "bf16": False, "fp16": False, "report_to
 
 
 @pytest.mark.parametrize(
-    ("keys", "said"),
+    ("keys", "message"),
     [
         ({"optim": "lomo"}, "`optim: lomo` cannot be set up"),
         ({"optim_args": "all-linear"}, "`optim: adamw_torch"),
@@ -27,10 +27,10 @@ CPU: dict[str, Any] = {"use_cpu": True, "bf16": False, "fp16": False, "report_to
         ({"report_to": ["nothing"]}, "`report_to` names what cannot be reported to"),
     ],
 )
-def test_keys_that_no_library_takes_are_refused(tmp_path: Path, keys: dict[str, Any], said: str) -> None:
+def test_keys_that_no_library_takes_are_refused(tmp_path: Path, keys: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError) as refused:
         build_arguments(CPU | {"output_dir": str(tmp_path)} | keys)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
     assert refused.value.hint
 
 

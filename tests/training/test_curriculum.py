@@ -1,4 +1,4 @@
-"""What is read follows shares, weights and phases exactly, and from the seed alone."""
+"""Samples follow shares, weights and phases exactly, and depend on the seed alone."""
 
 import numpy as np
 import pytest
@@ -102,7 +102,7 @@ def test_on_average_a_sample_is_drawn_as_often_as_its_rate() -> None:
     assert counts / 2000 == pytest.approx(rates, abs=0.05)
 
 
-def test_every_pass_is_drawn_anew_and_from_the_seed_alone() -> None:
+def test_every_pass_is_drawn_again_from_the_seed_alone() -> None:
     rates = np.full(50, 0.5)
     one, two = list(passes(rates, 60, seed=3)), list(passes(rates, 60, seed=3))
     assert [len(some) for some in one] == [25, 25, 10]
@@ -111,7 +111,7 @@ def test_every_pass_is_drawn_anew_and_from_the_seed_alone() -> None:
     assert set(one[0]) != set(next(passes(rates, 60, seed=4)))
 
 
-def test_phases_are_parts_of_the_whole_by_age() -> None:
+def test_phases_select_samples_by_age() -> None:
     phases = phases_of({"early": {"share": 3}, "late": {"share": 1, "span": [0.5, 1.0], "max_length": 256}})
     assert phases == [Phase("early", 0.75), Phase("late", 0.25, (0.5, 1.0), 256)]
     assert phases_of(None) == [Phase("all", 1.0)]

@@ -87,7 +87,7 @@ def test_a_sampler_reads_the_part_of_the_trainers_epoch(tokenizer: PreTrainedTok
 def test_a_part_of_an_epoch_still_goes_through_all_phases(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     phases = {"early": {"share": 0.8, "span": [0.0, 0.8]}, "late": {"share": 0.2, "span": [0.8, 1.0]}}
     reading = read(tokenizer, tmp_path, {"phases": phases}, num_train_epochs=1.5)
-    assert (len(reading.order), reading.epoch_size) == (92, 60), "whole steps of 4"
+    assert (len(reading.order), reading.epoch_size) == (92, 60), "complete steps of 4"
     assert set(numbers(reading, tokenizer)[-20:]) == set(range(48, 60))
 
 
@@ -144,7 +144,7 @@ def test_sequential_is_the_order_of_the_history(tokenizer: PreTrainedTokenizerBa
     assert order == sorted(order)
 
 
-def test_packed_rows_hold_whole_samples_of_one_pass(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+def test_packed_rows_hold_complete_samples_of_one_pass(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     reading = read(tokenizer, tmp_path, num_train_epochs=2, packing=True, max_length=256)
     rows = [reading.dataset[row] for row in reading.order]
     assert all(sum(row["seq_lengths"]) == len(row["input_ids"]) <= 256 for row in rows)
@@ -153,7 +153,7 @@ def test_packed_rows_hold_whole_samples_of_one_pass(tokenizer: PreTrainedTokeniz
     assert len(rows) < 60
 
 
-def test_a_phase_that_reads_nothing_is_an_error(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+def test_a_phase_without_samples_is_an_error(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="phase tiny of `phases` reads no sample"):
         read(tokenizer, tmp_path, {"phases": {"tiny": {"share": 1, "span": [0.5001, 0.5002]}}})
 
@@ -163,7 +163,7 @@ def test_samples_without_weight_are_an_error(tokenizer: PreTrainedTokenizerBase,
         read(tokenizer, tmp_path, {"views": {"fim": 1}})
 
 
-def test_nothing_that_fits_is_an_error(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+def test_training_without_a_fitting_sample_is_an_error(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no train sample fits into `max_length` 5"):
         read(tokenizer, tmp_path, max_length=5)
 
@@ -176,7 +176,7 @@ def test_epochs_follow_from_the_tokens_that_are_wanted(tokenizer: PreTrainedToke
     bounded = read(tokenizer, tmp_path, run={"target_tokens": 100 * once, "max_epochs": 3.0})
     assert len(bounded.order) == 180
     least = read(tokenizer, tmp_path, run={"target_tokens": 1, "min_epochs": 0.5})
-    assert len(least.order) == 32, "whole steps of 4"
+    assert len(least.order) == 32, "complete steps of 4"
 
 
 def test_packed_rows_of_a_real_length_are_full(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:

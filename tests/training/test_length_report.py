@@ -1,4 +1,4 @@
-"""Lengths are those of the tokens a training reads, and padding is what its batches would waste."""
+"""Lengths are those of the training's tokens, and padding is the waste of its batches."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Each relative of LoRA trains, resumes to the bit, leaves the base as it was, and loads in a fresh process."""
+"""Each variant of LoRA trains, resumes exactly, leaves the base unchanged, and loads in a new process."""
 
 import shutil
 import subprocess
@@ -118,7 +118,7 @@ def test_every_adapter_loads_in_a_fresh_process_and_changes_the_logits(trained: 
             assert torch.allclose(tuned, expected, atol=1e-5), name
 
 
-def test_each_key_does_what_it_says(trained: dict[str, Any], folder: Path) -> None:
+def test_each_lora_key_has_its_effect(trained: dict[str, Any], folder: Path) -> None:
     layer = {
         name: next(module for module in seen["trainer"].model.modules() if hasattr(module, "lora_A"))
         for name, seen in trained.items()

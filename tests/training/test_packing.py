@@ -1,4 +1,4 @@
-"""Documents share a row only where the model itself shows that they cannot see each other."""
+"""Documents share a row only if the model itself shows that they do not see each other."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Wherever a run is killed, the same command ends in what the uninterrupted one would have."""
+"""Wherever a run is killed, the same command ends with the result of an uninterrupted run."""
 
 import json
 import random
@@ -100,7 +100,7 @@ def test_the_best_checkpoint_outlives_the_limit(tiny_models: dict[str, Path], tm
     assert weights(run / "best") == weights(run / "checkpoint-12") != weights(run)
 
 
-def test_the_best_of_full_fine_tuning_is_a_whole_model(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+def test_the_best_of_full_fine_tuning_is_a_full_model(tiny_models: dict[str, Path], tmp_path: Path) -> None:
     run = tmp_path / "run"
     keys = {"use_peft": False, "learning_rate": 1e-3, "load_best_model_at_end": True, "max_steps": 6}
     trained(tiny_models["gpt2"], run, keys)
@@ -108,7 +108,9 @@ def test_the_best_of_full_fine_tuning_is_a_whole_model(tiny_models: dict[str, Pa
     assert all(torch.equal(best[name], saved[name]) for name in saved)
 
 
-def test_a_schedule_that_ends_within_an_epoch_is_not_gone_beyond(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+def test_no_sample_is_read_beyond_a_schedule_that_ends_within_an_epoch(
+    tiny_models: dict[str, Path], tmp_path: Path
+) -> None:
     """Killed between the last checkpoint and the manifest, whose state then reads as if an epoch was to be ended."""
     run, keys = tmp_path / "run", {"max_steps": -1, "num_train_epochs": 1.5, "eval_strategy": "no", "save_steps": 8}
     whole = trained(tiny_models["llama"], run, keys)
@@ -152,7 +154,7 @@ class Killed:
 
 
 @pytest.mark.slow
-def test_twenty_random_kills_change_nothing(
+def test_twenty_random_kills_do_not_change_the_result(
     tmp_path: Path, project: Path, tiny_models: dict[str, Path], tiny_recipe: Path
 ) -> None:
     """`kill -9` at random moments in one training run, also while checkpoints are written; six to ten minutes.

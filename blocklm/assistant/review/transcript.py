@@ -63,7 +63,7 @@ def open_transcript(
         if stored_about.get(key) != value:
             raise UserError(
                 f"`{path}` is a conversation about another {key}: {stored_about.get(key)!s:.40}, now {value:.40}",
-                "`--new` replaces it by a new one; or move the file away",
+                "give `--new` to replace it, or move the file away",
             )
     return transcript
 
@@ -77,4 +77,4 @@ def _read(path: Path) -> tuple[dict[str, Any], Transcript]:
             return about, Transcript(path, about, past, [Turn(**turn) for turn in turns])
     except (AttributeError, KeyError, TypeError, ValueError):
         pass
-    raise UserError(f"`{path}` is not a conversation of this version", "`--new` replaces it by a new one")
+    raise UserError(f"`{path}` is not a conversation of this version", "give `--new` to replace it")

@@ -110,7 +110,7 @@ def _other(
     rows = test.select([row for row, sample_id in enumerate(test["id"][:]) if sample_id in of_tuned])
     items = exam_items(rows[:], theirs.tokenizer, setup.max_length)
     if not items:
-        raise UserError(f"`{name}` can read none of the questions", "name another in `--model`")
+        raise UserError(f"`{name}` can read none of the questions", "give another model to `--model`")
     bits = bits_of_rows(theirs.base(), [item.encoded for item in items], f"exam: {name}")
     size = sum(item.added_bytes for item in items)
     commits: dict[str, list[float]] = {}

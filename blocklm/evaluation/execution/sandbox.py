@@ -136,9 +136,9 @@ def check_isolation(binds: Sequence[Path] = ()) -> None:
         outcome = run(["sh", "-c", SELF_TEST, "sh", folder, str(limits.processes)], tree, limits, binds)
     if outcome.tail.strip() != "proved":
         raise UserError(
-            f"the sandbox for `check_command` does not hold on this machine: {outcome.tail.strip() or outcome.ended}",
-            "it needs bubblewrap 0.8 and user namespaces (Docker's seccomp profile and Ubuntu's AppArmor may forbid them); "
-            "or leave `check_command` out",
+            f"the sandbox for `check_command` does not isolate commands on this machine: {outcome.tail.strip() or outcome.ended}",
+            "install bubblewrap 0.8 and allow user namespaces (Docker's seccomp profile and Ubuntu's AppArmor may forbid "
+            "them), or leave `check_command` out",
         )
 
 
@@ -148,7 +148,7 @@ def _check_bind(bind: Path) -> None:
         raise UserError(f"`check_binds` names {bind}, which is no folder", "give full paths, such as ~/.cargo")
     if bind in (home, *home.parents) or bind.is_relative_to("/etc"):
         raise UserError(
-            f"`check_binds` would show generated code all of {bind}", "name the folders of the toolchain alone"
+            f"`check_binds` would show generated code all of {bind}", "name only the folders of the toolchain"
         )
 
 

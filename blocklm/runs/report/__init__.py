@@ -1,4 +1,4 @@
-"""`report.html`: one file without a script, drawn from a run's manifest and series; and the tables of the terminal.
+"""`report.html`, one file without a script, built from a run's manifest and curves; and the tables of the terminal.
 
 write_html_report(run_dir)
 """

@@ -1,6 +1,7 @@
-"""Charts as SVG that stands inline in a page: drawn by matplotlib, coloured by the page's own style sheet, read out by its text.
+"""Draws charts with matplotlib as inline SVG that uses the page's colours and has a text for screen readers.
 
-matplotlib knows no colour schemes. Each role gets a colour that nothing else uses, which becomes a CSS variable in the SVG.
+matplotlib has no colour schemes, so each role is drawn in a placeholder colour that is used for nothing else, and the
+placeholders are replaced by CSS variables in the SVG.
 """
 
 import re
@@ -17,19 +18,19 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from blocklm.formatting import figure, signed
 from blocklm.runs.report.components import Chart, Line
-from blocklm.runs.report.series import thinned
+from blocklm.runs.report.series import thin
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-# The style sheet's variable of each role, and the colour that stands for it until the SVG is written.
+# The style sheet's variable for each role, and the placeholder colour that it is drawn in.
 ROLES = ("text", "muted", "line", "good", "bad", "series-1", "series-2", "series-3", "series-4", "series-5")
-COLOUR = {role: f"#0000{at:02x}" for at, role in enumerate(ROLES, start=1)}
-STAND_IN = re.compile(r"#0000([0-9a-f]{2})\b")
-DASHES, MARKERS = ("-", "--", "-.", ":", (0, (6, 2, 1, 2))), "os^Dv"  # series differ without colour too
+COLOUR = {role: f"#0000{number:02x}" for number, role in enumerate(ROLES, start=1)}
+PLACEHOLDER = re.compile(r"#0000([0-9a-f]{2})\b")
+DASHES, MARKERS = ("-", "--", "-.", ":", (0, (6, 2, 1, 2))), "os^Dv"  # so that series also differ without colour
 POINT = 1 / 72  # inches
 WIDTH = 340 * POINT
 ITEMS_DRAWN = 1000
 STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text: it can be read out, found and copied
+    "svg.fonttype": "none",  # text can be read aloud, searched and copied
     "path.simplify": True,
     "font.size": 11,
     "axes.edgecolor": COLOUR["line"],
@@ -42,7 +43,7 @@ STYLE: dict[Any, Any] = {
     "grid.color": COLOUR["line"],
     "grid.linewidth": 0.6,
     "text.color": COLOUR["text"],
-    "text.parse_math": False,  # a dollar sign in a name is no formula
+    "text.parse_math": False,  # a dollar sign in a name does not begin a formula
     "xtick.color": COLOUR["line"],
     "xtick.labelcolor": COLOUR["muted"],
     "ytick.color": COLOUR["line"],
@@ -55,18 +56,18 @@ Comparison = tuple[str, float, float, float]
 
 
 def line_chart(chart: Chart) -> Markup:
-    """Series over the steps of a run."""
+    """Draw series over the steps of a run."""
     with rc_context({**STYLE, "svg.hashsalt": chart.title}):
-        drawn, axes = _axes(200 * POINT)
-        for at, line in enumerate(chart.lines):
-            xs, ys = zip(*thinned(line.points), strict=True)
-            marker = MARKERS[at % 5] if line.marked or len(xs) < 3 else None
+        drawing, axes = _axes(200 * POINT)
+        for index, line in enumerate(chart.lines):
+            xs, ys = zip(*thin(line.points), strict=True)
+            marker = MARKERS[index % 5] if line.marked or len(xs) < 3 else None
             axes.plot(
                 xs,
                 ys,
                 label=line.name,
-                color=COLOUR[f"series-{at % 5 + 1}"],
-                linestyle=DASHES[at % 5],
+                color=COLOUR[f"series-{index % 5 + 1}"],
+                linestyle=DASHES[index % 5],
                 marker=marker,
                 ms=4.5,
             )
@@ -77,28 +78,30 @@ def line_chart(chart: Chart) -> Markup:
         axes.margins(x=0.02)
         if len(chart.lines) > 1:
             axes.legend(loc="best", fontsize=10)
-        return _svg(drawn, chart.title, described(chart))
+        return _svg(drawing, chart.title, describe(chart))
 
 
-def described(chart: Chart) -> str:
-    """The chart in words, for those who do not see it."""
-    return f"{chart.title}. " + " ".join(_described(line, chart) for line in chart.lines)
+def describe(chart: Chart) -> str:
+    """Describe a chart in words, for screen readers."""
+    return f"{chart.title}. " + " ".join(_describe_line(line, chart) for line in chart.lines)
 
 
-def _described(line: Line, chart: Chart) -> str:
+def _describe_line(line: Line, chart: Chart) -> str:
     (first, start), (last, end) = line.points[0], line.points[-1]
-    (at_least, least), (at_most, most) = (choose(line.points, key=lambda point: point[1]) for choose in (min, max))
+    (step_of_least, least), (step_of_most, most) = (
+        choose(line.points, key=lambda point: point[1]) for choose in (min, max)
+    )
     unit = f" {chart.unit}" if chart.unit else ""
     return (
         f"{line.name}: {figure(start)}{unit} at {chart.across} {figure(first)}, {figure(end)} at {figure(last)}, "
-        f"least {figure(least)} at {figure(at_least)}, most {figure(most)} at {figure(at_most)}."
+        f"least {figure(least)} at {figure(step_of_least)}, most {figure(most)} at {figure(step_of_most)}."
     )
 
 
 def interval_chart(comparisons: Sequence[Comparison]) -> Markup:
-    """Each change in percent as a point on its 95 % interval, beside the line of no change."""
+    """Draw each change in percent as a point on its 95 % interval, beside the line of no change."""
     with rc_context({**STYLE, "svg.hashsalt": "interval", "axes.grid.axis": "x", "axes.spines.left": False}):
-        drawn, axes = _axes((46 + 44 * len(comparisons)) * POINT, 400 * POINT)
+        drawing, axes = _axes((46 + 44 * len(comparisons)) * POINT, 400 * POINT)
         axes.axvline(0, color=COLOUR["muted"], linewidth=1.2)
         for row, (name, change, low, high) in enumerate(comparisons):
             colour = COLOUR["good" if high < 0 else "bad" if low > 0 else "muted"]
@@ -110,33 +113,33 @@ def interval_chart(comparisons: Sequence[Comparison]) -> Markup:
         axes.set_ylim(0.6 - len(comparisons), 0.95)
         axes.set_xlabel("change in bits per byte, % (left of 0 is better)")
         bounds = [0.0, *(bound for _, _, *interval in comparisons for bound in interval)]
-        room = 0.12 * (max(bounds) - min(bounds) or 1)
-        axes.set_xlim(min(bounds) - room, max(bounds) + room)
+        margin = 0.12 * (max(bounds) - min(bounds) or 1)
+        axes.set_xlim(min(bounds) - margin, max(bounds) + margin)
         axes.tick_params(length=0)
-        said = " ".join(
+        description = " ".join(
             f"{name}: {signed(change)}, from {signed(low)} to {signed(high)}."
             for name, change, low, high in comparisons
         )
-        return _svg(drawn, "Change in bits per byte with its 95 % interval", said)
+        return _svg(drawing, "Change in bits per byte with its 95 % interval", description)
 
 
 def items_chart(pairs: Sequence[tuple[float, float]]) -> Markup:
-    """Each exam item as a mark: bits per byte of the base model across, of the tuned model up.
+    """Draw each exam item as a mark: bits per byte of the base model across, of the tuned model up.
 
     Args:
-        pairs: both, larger than zero.
+        pairs: bits per byte of base and tuned model for each item, all larger than zero.
     """
     with rc_context({**STYLE, "svg.hashsalt": "items", "axes.grid.axis": "both"}):
-        drawn, axes = _axes(385 * POINT, 400 * POINT)
+        drawing, axes = _axes(385 * POINT, 400 * POINT)
         better = [pair for pair in pairs if pair[1] < pair[0]]
         others = [pair for pair in pairs if pair[1] >= pair[0]]
         low, high = (choose(value for pair in pairs for value in pair) for choose in (min, max))
         ends = (low / 1.15, high * 1.15)
         axes.plot(ends, ends, color=COLOUR["muted"], linewidth=1, linestyle="--")
-        for name, of, role, marker in (("fewer bits", better, "good", "o"), ("no fewer", others, "bad", "^")):
-            kept = of[:: max(1, -(-len(of) // ITEMS_DRAWN))]
-            across, up = zip(*kept, strict=True) if kept else ((), ())
-            label = f"{name} after training: {len(of)}"
+        for name, group, role, marker in (("fewer bits", better, "good", "o"), ("no fewer", others, "bad", "^")):
+            sample = group[:: max(1, -(-len(group) // ITEMS_DRAWN))]
+            across, up = zip(*sample, strict=True) if sample else ((), ())
+            label = f"{name} after training: {len(group)}"
             axes.plot(
                 across, up, marker, color=COLOUR[role], markersize=5.5, alpha=0.75, markeredgewidth=0, label=label
             )
@@ -148,8 +151,8 @@ def items_chart(pairs: Sequence[tuple[float, float]]) -> Markup:
         axes.set_xlabel("base model, bits per byte")
         axes.set_ylabel("tuned model, bits per byte")
         axes.legend(loc="upper left", fontsize=10, handletextpad=0.2)
-        said = f"Of {len(pairs)} edits the tuned model needs fewer bits for {len(better)}, and no fewer for {len(others)}."
-        return _svg(drawn, "Bits per byte of each edit, base against tuned model", said)
+        description = f"Of {len(pairs)} edits the tuned model needs fewer bits for {len(better)}, and no fewer for {len(others)}."
+        return _svg(drawing, "Bits per byte of each edit, base against tuned model", description)
 
 
 def _ticks() -> Iterator[float]:
@@ -158,31 +161,31 @@ def _ticks() -> Iterator[float]:
 
 
 def _axes(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
-    drawn = Figure(figsize=(width, height))
-    return drawn, drawn.add_subplot()
+    drawing = Figure(figsize=(width, height))
+    return drawing, drawing.add_subplot()
 
 
-def _svg(drawn: Figure, title: str, said: str) -> Markup:
-    """The figure as an element that scales with the page, follows its colours and says what it shows."""
-    written = BytesIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    drawn.savefig(written, format="svg", transparent=True, metadata=nothing)
-    root = ElementTree.fromstring(written.getvalue())
+def _svg(drawing: Figure, title: str, description: str) -> Markup:
+    """Convert a figure to an SVG element that scales with the page, uses its colours, and has a description."""
+    file = BytesIO()
+    no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    drawing.savefig(file, format="svg", transparent=True, metadata=no_metadata)
+    root = ElementTree.fromstring(file.getvalue())
     for unwanted in (*root.findall(f"{{{SVG}}}metadata"), *root.findall(f"{{{SVG}}}title")):
         root.remove(unwanted)
     _drop_unused_ids(root)
     for size in ("width", "height", "version"):
         root.attrib.pop(size, None)
     root.set("role", "img")
-    root.set("aria-label", f"{title}. {said}" if not said.startswith(title) else said)
+    root.set("aria-label", description if description.startswith(title) else f"{title}. {description}")
     for prefix, namespace in (("", SVG), ("xlink", XLINK)):
         ElementTree.register_namespace(prefix, namespace)
     text = ElementTree.tostring(root, encoding="unicode")
-    return Markup(STAND_IN.sub(lambda found: f"var(--{ROLES[int(found[1], 16) - 1]})", text))
+    return Markup(PLACEHOLDER.sub(lambda match: f"var(--{ROLES[int(match[1], 16) - 1]})", text))
 
 
 def _drop_unused_ids(root: ElementTree.Element) -> None:
-    """Leave only ids that something refers to: matplotlib names every group, in each figure alike."""
+    """Remove the ids that nothing refers to, because matplotlib uses the same ids in every figure."""
     used = set(re.findall(r"[#]([\w-]+)", ElementTree.tostring(root, encoding="unicode")))
     for element in root.iter():
         if element.get("id") not in used:

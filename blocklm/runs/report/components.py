@@ -1,18 +1,18 @@
-"""What the pages of a report are made of: tables, charts and texts, with their numbers as a person reads them."""
+"""Defines the parts of a report: tables, charts and example texts, with numbers formatted for people."""
 
 from dataclasses import dataclass
 
 Point = tuple[float, float]
-# How the name of a series says its unit.
+# Units, by the ending of a series' name.
 UNITS = {
-    "_percent": "%", "_mib_per_s": "MiB/s", "_mib": "MiB", "_gib": "GiB", "_mhz": "MHz", "_wh": "Wh", "_c": "°C", "_w": "W",
-    "_seconds": "s",
+    "_percent": "%", "_mib_per_s": "MiB/s", "_mib": "MiB", "_gib": "GiB", "_mhz": "MHz", "_wh": "Wh", "_c": "°C",
+    "_w": "W", "_seconds": "s",
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: its cells, and how long its bar is, from 0 to 1; None for a row without one."""
+    """A row of a table: its cells, and the length of its bar from 0 to 1; None for a row without a bar."""
 
     cells: tuple[str, ...]
     share: float | None = None
@@ -20,7 +20,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A caption, the names of the columns and the rows; the columns named in `numeric` stand right-aligned."""
+    """A table; `numeric` holds the indices of the columns that are aligned right, and `note` is shown below it."""
 
     caption: str
     head: tuple[str, ...]
@@ -31,7 +31,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Line:
-    """A named series of points; `marked` draws each of them."""
+    """A named series of points; if `marked`, each point gets a mark."""
 
     name: str
     points: tuple[Point, ...]
@@ -50,9 +50,9 @@ class Chart:
 
 @dataclass(frozen=True)
 class Example:
-    """Texts of one item side by side: what was asked, what came or should have come.
+    """Texts of one item, shown side by side: its prompt, the truth, and what a model wrote.
 
-    `texts` are (label, pieces), a piece being (text, whether it is what counts in it).
+    `texts` holds pairs of label and pieces; a piece is a text and whether it is highlighted because it is scored.
     """
 
     title: str
@@ -60,7 +60,7 @@ class Example:
     texts: tuple[tuple[str, tuple[tuple[str, bool], ...]], ...]
 
 
-def named(series: str) -> tuple[str, str]:
-    """The name of a series in words, and the unit that stands at its end."""
-    ending = next((end for end in UNITS if series.endswith(end)), "")
-    return series.removesuffix(ending).replace("_", " ").replace("/", " "), UNITS.get(ending, "")
+def name_and_unit(series: str) -> tuple[str, str]:
+    """Split the name of a series into its words and its unit."""
+    suffix = next((suffix for suffix in UNITS if series.endswith(suffix)), "")
+    return series.removesuffix(suffix).replace("_", " ").replace("/", " "), UNITS.get(suffix, "")

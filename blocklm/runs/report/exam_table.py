@@ -1,4 +1,4 @@
-"""The exam's result as a person reads it, after a run, in its model card and from `scripts/evaluate.py`."""
+"""Formats the exam's result as text: after a run, in its model card and in `scripts/evaluate.py`."""
 
 from typing import Any
 
@@ -7,32 +7,33 @@ from blocklm.runs.report.verdict import arms, tasks
 
 
 def exam_table(result: dict[str, Any]) -> str:
-    """The result as the few lines a reader needs."""
+    """Format the result: arms, slices, forgetting, tasks, the check, and how certain the change is."""
     lines = [
         f"exam on {result['commits']} later commits ({result['items']} edits, {result['added_bytes']} added bytes)",
         *text_lines(arms(result)),
         *_describe_slices(result["slices"].get("lines", [])),
     ]
     if lost := result["forgetting"]:
-        flag = ", more than 3: it forgets" if lost["flagged"] else ""
+        flag = ", more than 3: the model forgets" if lost["flagged"] else ""
         lines.append(f"  general text and code: {lost['rise_percent']:+.1f} % bits{flag}")
-    if (asked := tasks(result)) is not None:
-        lines += text_lines(asked)
+    if (task_table := tasks(result)) is not None:
+        lines += text_lines(task_table)
     if check := result.get("check"):
         lines += _describe_check(check)
     return "\n".join(lines + _describe_power(result))
 
 
 def _describe_slices(parts: list[dict[str, Any]]) -> list[str]:
-    """Edits whose lines all stand in the training data, and the others: memorised text apart from text that was understood."""
+    """Describe edits whose lines are all in the training data apart from the others, to show memorised text."""
     return [
-        f"  lines {part['name']}: base {part['base']:.4f}, tuned {part['tuned']:.4f} in {part['items']} edits, {_describe_change(part)}"
+        f"  lines {part['name']}: base {part['base']:.4f}, tuned {part['tuned']:.4f} in {part['items']} edits, "
+        f"{_describe_change(part)}"
         for part in parts
     ]
 
 
 def _describe_power(result: dict[str, Any]) -> list[str]:
-    """How sure the result is, and how many commits would show a smaller change."""
+    """Describe how certain the result is, and how many commits it would take to show the change."""
     low, high = result["ci95"]
     lines = []
     if needed := result["commits_needed"]:
@@ -41,7 +42,8 @@ def _describe_power(result: dict[str, Any]) -> list[str]:
         )
     if result["commits"] < 30:
         lines.append(
-            f"  the interval rests on {result['commits']} commits and is {high - low:.1f} points wide; more history narrows it"
+            f"  the interval comes from {result['commits']} commits and is {high - low:.1f} points wide; more history "
+            "narrows it"
         )
     return lines
 
@@ -52,18 +54,18 @@ def _describe_change(change: dict[str, Any]) -> str:
 
 
 def _describe_check(check: dict[str, Any]) -> list[str]:
-    """The lines of the repository's own check."""
+    """Describe the result of the repository's own check."""
     left_out = ", ".join(f"{count} {kind}" for kind, count in check["left_out"].items())
-    said = [f"  left out of the check, because the commit itself does not pass: {left_out}"] if left_out else []
+    note = [f"  left out of the check, because the commit itself does not pass: {left_out}"] if left_out else []
     if not check["items"]:
-        return [f"  check `{check['command']}`: says nothing, no edit is left", *said]
+        return [f"  check `{check['command']}`: no result, because no edit is left", *note]
     rates = [f"{100 * check[arm]['pass_at'][k]:.0f} %" for k in check["base"]["pass_at"] for arm in ("base", "tuned")]
     low, high = (100 * edge for edge in check["ci95"])
     lines = [
-        f"  check `{check['command']}` on {check['items']} edits of {check['commits']} commits: base passes {rates[0]}, tuned "
-        f"{rates[1]}, the lines as they were {100 * check['unchanged']['pass_rate']:.0f} %; {100 * check['delta']:+.0f} "
-        f"points, 95 % interval [{low:+.0f}, {high:+.0f}]: {check['verdict']}"
+        f"  check `{check['command']}` on {check['items']} edits of {check['commits']} commits: base passes {rates[0]}, "
+        f"tuned {rates[1]}, the lines as they were {100 * check['unchanged']['pass_rate']:.0f} %; "
+        f"{100 * check['delta']:+.0f} points, 95 % interval [{low:+.0f}, {high:+.0f}]: {check['verdict']}"
     ]
     if check["samples"] > 1:
         lines.append(f"  one of {check['samples']} samples passes: base {rates[2]}, tuned {rates[3]}")
-    return lines + said
+    return lines + note

@@ -1,11 +1,13 @@
-"""Single texts a reader can judge for himself: the exam's best and worst edits, and what the model wrote while it learned.
+"""Selects single texts for a reader to judge: the exam's best and worst edits, and answers during training.
 
-The exam records no text; what its items ask for is read from the corpus, where it stands redacted, as long as that is there.
+The exam's records hold no text. It is read from the corpus, where secrets are redacted, as long as that exists.
 """
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from datasets import load_from_disk
@@ -25,27 +27,27 @@ Pieces = tuple[tuple[str, bool], ...]
 
 
 def extremes(items: Sequence[Item], manifest: Mapping[str, Any]) -> tuple[list[Example], list[Example]]:
-    """The exam items where training saved most bits, and those where it cost most."""
-    known = [item for item in items if item["bytes"]]
-    ranked = sorted(known, key=lambda item: item["tuned_bits"] - item["base_bits"])
+    """Select the exam items where training saved most bits, and those where it cost most."""
+    scored = [item for item in items if item["bytes"]]
+    ranked = sorted(scored, key=lambda item: item["tuned_bits"] - item["base_bits"])
     best = [item for item in ranked[:EXTREMES] if item["tuned_bits"] < item["base_bits"]]
     worst = [item for item in ranked[: -EXTREMES - 1 : -1] if item["tuned_bits"] > item["base_bits"]]
     texts = _exam_texts({item["id"] for item in (*best, *worst)}, manifest)
-    return [_of_exam(item, texts) for item in best], [_of_exam(item, texts) for item in worst]
+    return [_exam_example(item, texts) for item in best], [_exam_example(item, texts) for item in worst]
 
 
 def _exam_texts(ids: set[str], manifest: Mapping[str, Any]) -> dict[str, Item]:
-    """Rows of the test split by id, as far as the corpus is still where the run left it."""
+    """Read rows of the test split by id; none if the corpus is no longer where the run built it."""
     corpus_dir, name = Path(manifest["recipe"].get("corpus_dir") or ""), manifest["repository"]["name"][:100]
     folder = corpus_dir / name / f"samples-{manifest['corpus']['key']}" / "data" / "test"
     if not folder.is_dir():
         return {}
     test = load_from_disk(str(folder))
-    rows = [at for at, name in enumerate(test["id"][:]) if name in ids]
+    rows = [row for row, sample_id in enumerate(test["id"][:]) if sample_id in ids]
     return {row["id"]: row for row in test.select(rows)}
 
 
-def _of_exam(item: Item, texts: Mapping[str, Item]) -> Example:
+def _exam_example(item: Item, texts: Mapping[str, Item]) -> Example:
     base, tuned = (item[f"{arm}_bits"] / item["bytes"] for arm in ("base", "tuned"))
     change = signed(100 * (tuned / base - 1)) if base else "\N{EN DASH}"
     about = (
@@ -55,78 +57,82 @@ def _of_exam(item: Item, texts: Mapping[str, Item]) -> Example:
     row = texts.get(item["id"])
     if row is None:
         return Example(item["path"], about, ())
-    shown = (("Asked with", ((_tail(row["prompt"]), False),)), ("What the commit wrote", _added(row)))
-    return Example(item["path"], about, shown)
+    pieces = (("Prompt", ((_tail(row["prompt"]), False),)), ("What the commit wrote", _truth_pieces(row)))
+    return Example(item["path"], about, pieces)
 
 
-def _added(row: Item) -> Pieces:
-    """The truth in pieces, those marked that count: what the commit added."""
-    text, spans, pieces, at = row["completion"], row["added"], [], 0
+def _truth_pieces(row: Item) -> Pieces:
+    """Split the truth into pieces, and highlight those that the commit added, which are scored."""
+    text, spans, pieces, position = row["completion"], row["added"], [], 0
     for start, end in zip(spans[::2], spans[1::2], strict=True):
-        pieces += [(text[at:start], False), (text[start:end], True)]
-        at = end
-    return _clipped([*pieces, (text[at:], False)])
+        pieces += [(text[position:start], False), (text[start:end], True)]
+        position = end
+    return _clip([*pieces, (text[position:], False)])
 
 
-def _clipped(pieces: Sequence[tuple[str, bool]]) -> Pieces:
-    kept, room = [], CHARS_SHOWN
-    for text, counts in pieces:
-        if text and room > 0:
-            kept.append((text[:room], counts))
-            room -= len(text)
-    return (*kept, *([(_more(-room), False)] if room < 0 else []))
-
-
-def _more(chars: int) -> str:
-    return f"\n\N{HORIZONTAL ELLIPSIS} {plural(chars, 'character')} more"
+def _clip(pieces: Sequence[tuple[str, bool]]) -> Pieces:
+    """Keep the first `CHARS_SHOWN` characters, and say how many more there are."""
+    kept, left = [], CHARS_SHOWN
+    for text, highlighted in pieces:
+        if text and left > 0:
+            kept.append((text[:left], highlighted))
+            left -= len(text)
+    if left < 0:
+        kept.append((f"\n\N{HORIZONTAL ELLIPSIS} {plural(-left, 'character')} more", False))
+    return tuple(kept)
 
 
 def _tail(text: str) -> str:
-    """The end of a prompt, which is what the model goes on from."""
+    """Keep the end of a prompt, which the model continues."""
     cut = len(text) - CHARS_SHOWN
     return text if cut <= 0 else f"\N{HORIZONTAL ELLIPSIS} {plural(cut, 'character')} before\n{text[cut:]}"
 
 
 def read_samples(path: Path) -> list[Item]:
-    """The rows of `samples.jsonl`, one of each step and item; none if it is absent, and not the last if a kill tore it."""
+    """Read `samples.jsonl`, one row for each step and item, without a row that a kill cut off.
+
+    Without the file there are no rows.
+    """
     rows = [
         row
         for row in read_json_lines(path, skip_torn=True)
         if isinstance(row, dict) and {"step", "item", "output"} <= row.keys()
     ]
-    return list({(row["step"], str(row["item"])): row for row in rows}.values())  # a step taken again counts once
+    return list(
+        {(row["step"], str(row["item"])): row for row in rows}.values()
+    )  # a step that was repeated after a kill counts once
 
 
 def samples(rows: Sequence[Item]) -> list[Example]:
-    """What the model wrote for a few items at the first, a middle and the last step, beside the truth."""
+    """Select a few items, and show the model's answers at the first, a middle and the last step beside the truth."""
     by_item: dict[str, dict[int, Item]] = defaultdict(dict)
     for row in rows:
         by_item[str(row["item"])][int(row["step"])] = row
-    return [_of_item(steps) for steps in _spread(list(by_item.values()))]
+    return [_sample_example(steps) for steps in _select_items(list(by_item.values()))]
 
 
-def _spread(items: Sequence[Mapping[int, Item]]) -> list[Mapping[int, Item]]:
-    """Items in turn from every task."""
-    waiting: dict[str, list[Mapping[int, Item]]] = defaultdict(list)
+def _select_items(items: Sequence[Mapping[int, Item]]) -> list[Mapping[int, Item]]:
+    """Select `ITEMS_SHOWN` items: the first of each task, then the second of each, and so on."""
+    by_task: dict[str, list[Mapping[int, Item]]] = defaultdict(list)
     for steps in items:
-        waiting[_task(next(iter(steps.values())))].append(steps)
-    turns = max((len(of) for of in waiting.values()), default=0)
-    return [of[at] for at in range(turns) for of in waiting.values() if at < len(of)][:ITEMS_SHOWN]
+        by_task[_task(next(iter(steps.values())))].append(steps)
+    rounds = zip_longest(*by_task.values())
+    return [item for candidates in rounds for item in candidates if item is not None][:ITEMS_SHOWN]
 
 
-def _of_item(steps: Mapping[int, Item]) -> Example:
+def _sample_example(steps: Mapping[int, Item]) -> Example:
     order = sorted(steps)
-    picked = sorted({order[at * (len(order) - 1) // (STEPS_SHOWN - 1)] for at in range(STEPS_SHOWN)})
+    chosen = sorted({order[index * (len(order) - 1) // (STEPS_SHOWN - 1)] for index in range(STEPS_SHOWN)})
     newest = steps[order[-1]]
     texts: list[tuple[str, Pieces]] = [("Prompt", ((_tail(str(newest.get("prompt") or "")), False),))]
     if newest.get("truth"):
-        texts.append(("Truth", _clipped([(str(newest["truth"]), False)])))
-    for step in picked:
+        texts.append(("Truth", _clip([(str(newest["truth"]), False)])))
+    for step in chosen:
         scores = ", ".join(
             f"{name.replace('_', ' ')} {figure(round(value, 3))}" for name, value in _scores(steps[step]).items()
         )
         label = "Before training" if step == 0 else f"Step {step}"
-        texts.append((f"{label}: {scores}" if scores else label, _clipped([(str(steps[step]["output"]), False)])))
+        texts.append((f"{label}: {scores}" if scores else label, _clip([(str(steps[step]["output"]), False)])))
     return Example(str(newest["item"]), _task(newest), tuple(texts))
 
 
@@ -139,7 +145,7 @@ def _scores(row: Item) -> dict[str, float]:
 
 
 def score_charts(rows: Sequence[Item]) -> list[Chart]:
-    """The mean of each score over the steps, a line for each task."""
+    """Make a chart of the mean of each score over the steps, with a line for each task."""
     values: dict[str, dict[str, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for row in rows:
         for name, value in _scores(row).items():
@@ -147,7 +153,7 @@ def score_charts(rows: Sequence[Item]) -> list[Chart]:
     charts = []
     for name, tasks in list(values.items())[:SCORES_SHOWN]:
         lines = [
-            Line(task, tuple((step, sum(of) / len(of)) for step, of in sorted(steps.items())), marked=True)
+            Line(task, tuple((step, fmean(scores)) for step, scores in sorted(steps.items())), marked=True)
             for task, steps in list(tasks.items())[:TASKS_SHOWN]
         ]
         charts.append(Chart(name.replace("_", " "), "mean", tuple(lines)))

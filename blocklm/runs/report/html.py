@@ -1,6 +1,6 @@
-"""`report.html`: a whole run on one page that needs nothing else, built from what stands in its directory.
+"""Builds `report.html`, one self-contained page about a run, from the files of its directory.
 
-The page holds no script, and its policy forbids any; whatever comes from the repository or from a model is escaped.
+The page has no script, and its policy forbids any; all text from the repository or from a model is escaped.
 """
 
 import json
@@ -26,28 +26,29 @@ from blocklm.runs.report.components import Chart
 logger = logging.getLogger(__name__)
 
 NAME = "report.html"
-# Characters that show nothing or turn the text around them about: controls, formats such as bidirectional overrides, surrogates.
+# Unicode categories that are invisible or reorder the text around them: controls, formats such as bidirectional
+# overrides, surrogates.
 INVISIBLE = ("Cc", "Cf", "Cs")
 
 
 @contextmanager
 def reporting(run_dir: Path, writes: bool) -> Iterator[None]:
-    """Write the report when the block ends, however it does, once there has been something to train.
+    """Write the report when the block ends, even by an error, if the run got as far as its training.
 
-    A report that cannot be written takes nothing from the run: it is said, and `scripts/report.py` can build it later.
+    A report that fails does not fail the run: a warning says so, and `scripts/report.py` can build it later.
 
     Args:
-        run_dir: of the run.
-        writes: whether this process is the main one.
+        run_dir: the run directory.
+        writes: whether this process writes the report; only the main one does.
     """
     try:
         yield
     finally:
         if writes:
-            _try(run_dir)
+            _write_or_warn(run_dir)
 
 
-def _try(run_dir: Path) -> None:
+def _write_or_warn(run_dir: Path) -> None:
     try:
         manifest = read_manifest(run_dir)
         if manifest and any(phase["name"] == "train" for phase in manifest["phases"]):
@@ -57,17 +58,17 @@ def _try(run_dir: Path) -> None:
 
 
 def write_html_report(run_dir: Path) -> Path:
-    """Build the page from `manifest.json` and, as far as they are there, `exam.json`, `samples.jsonl` and TensorBoard's files.
+    """Build the page from `manifest.json` and, if they exist, `exam.json`, `samples.jsonl` and TensorBoard's files.
 
     Returns:
-        Where it stands.
+        The path of the page.
 
     Raises:
-        UserError: the directory holds no manifest.
+        UserError: the directory has no manifest.
     """
     manifest = read_manifest(run_dir)
     if manifest is None:
-        raise UserError(f"`{run_dir}` holds no manifest.json", "name the `output_dir` of a run")
+        raise UserError(f"`{run_dir}` holds no manifest.json", "give the `output_dir` of a run")
     replace_file(run_dir / NAME, _template().render(_content(run_dir, manifest)))
     return run_dir / NAME
 
@@ -77,12 +78,12 @@ def _content(run_dir: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     step, recipe = series.last_step(curves), manifest["recipe"]
     rolled_back = (manifest["training"] or {}).get("rolled_back")
     return {
-        "title": (manifest["repository"] or {}).get("name") or "a run that had only begun",
+        "title": (manifest["repository"] or {}).get("name") or "a run that had only started",
         "model": Path(str(recipe["model_name_or_path"])).name,
         "kind": "LoRA adapter" if recipe.get("use_peft") else "fine-tuned copy",
         "status": manifest["status"],
         "outcome": "rolled back" if rolled_back else (manifest["exam"] or {}).get("verdict"),
-        "begun": day(manifest["started_at"]),
+        "started": day(manifest["started_at"]),
         "version": manifest["blocklm_version"],
         "verdict": verdict.verdict(manifest),
         "meaning": verdict.MEANING,
@@ -90,10 +91,10 @@ def _content(run_dir: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
         "exam": _exam(run_dir, manifest),
         "data": _data(manifest),
         "training": provenance.training(manifest["training"]) if manifest["training"] else None,
-        "curves": _drawn(series.training_charts(curves)),
+        "curves": _draw(series.training_charts(curves)),
         "samples": _samples(run_dir),
         "hardware": provenance.hardware(manifest["hardware"]) if manifest["hardware"] else None,
-        "hardware_curves": _drawn(series.hardware_charts(curves)),
+        "hardware_curves": _draw(series.hardware_charts(curves)),
         "memory": provenance.memory(manifest["plan"] or {}),
         "reasons": provenance.reasons(manifest["plan"] or {}),
         "phases": provenance.phases(manifest["phases"]),
@@ -105,13 +106,13 @@ def _content(run_dir: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _usage(run_dir: Path, recipe: Mapping[str, Any]) -> str:
-    """The lines that load the result."""
+    """Return the Python code that loads the result."""
     usage = ADAPTER_USAGE if recipe.get("use_peft") else MODEL_USAGE
     return usage.format(run=verdict.usage_folder(run_dir, recipe), at="")
 
 
 def _exam(run_dir: Path, manifest: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The exam with its single items where `exam.json` is there."""
+    """Return the exam's charts and tables, with single items if `exam.json` exists."""
     exam = manifest["exam"]
     if not exam:
         return None
@@ -135,9 +136,9 @@ def _data(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
     repository, corpus = manifest["repository"], manifest["corpus"]
     if not (repository and corpus):
         return None
-    changes = provenance.funnel(corpus["funnel"], "Changed files", "changes with something to learn from")
+    changes = provenance.funnel(corpus["funnel"], "Changed files", "changes to learn from")
     hunks = provenance.funnel(
-        corpus["hunk_funnel"], "Hunks of the changes that pass", "hunks to learn from or to ask for"
+        corpus["hunk_funnel"], "Hunks of the kept changes", "hunks for training, validation or exam"
     )
     return {
         "sentence": provenance.repository(repository),
@@ -152,11 +153,11 @@ def _data(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _samples(run_dir: Path) -> dict[str, Any] | None:
     rows = examples.read_samples(run_dir / "samples.jsonl")
-    return {"curves": _drawn(examples.score_charts(rows)), "specimens": examples.samples(rows)} if rows else None
+    return {"curves": _draw(examples.score_charts(rows)), "examples": examples.samples(rows)} if rows else None
 
 
-def _drawn(of: list[Chart]) -> list[tuple[Chart, Markup]]:
-    return [(chart, charts.line_chart(chart)) for chart in of]
+def _draw(line_charts: list[Chart]) -> list[tuple[Chart, Markup]]:
+    return [(chart, charts.line_chart(chart)) for chart in line_charts]
 
 
 @cache
@@ -167,13 +168,13 @@ def _template() -> Template:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_visible,
+        finalize=_escape_invisible,
     )
     return environment.get_template("report.html")
 
 
-def _visible(value: Any) -> Any:
-    """Text with every character to be seen: one that is invisible or reorders its neighbours as its code."""
+def _escape_invisible(value: Any) -> Any:
+    """Replace characters that are invisible, or reorder their neighbours, by escape sequences."""
     if not isinstance(value, str) or isinstance(value, Markup) or (value.isascii() and value.isprintable()):
         return value
     return "".join(

@@ -1,6 +1,6 @@
-"""The series of a run over its steps: from the manifest where it holds them, else from TensorBoard's event files.
+"""Reads the series of a run over its steps, from its manifest or else from TensorBoard's event files.
 
-A run that was interrupted has no `training` in its manifest yet, and hardware series stand in event files only.
+The manifest of an interrupted run has no `training` yet, and hardware series are in event files only.
 """
 
 import re
@@ -11,9 +11,9 @@ from typing import Any
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from blocklm.runs.report.components import Chart, Line, Point, named
+from blocklm.runs.report.components import Chart, Line, Point, name_and_unit
 
-POINTS_SHOWN = 400  # of a series: beyond it, the least and the greatest of each stretch stand for all
+POINTS_SHOWN = 400  # a longer series is reduced to the least and greatest point of each stretch
 TAGS = {
     "loss": "train/loss",
     "eval_loss": "eval/loss",
@@ -28,8 +28,8 @@ CHARTS = (
     ("Speed", "tokens a second", (("tokens a second", "train/tokens_per_second", False),)),
 )
 HARDWARE = "hardware/"
-# What a reader looks for first; the rest is in the table.
-WATCHED = (
+# The series to show first; the others are in the table.
+FIRST_SHOWN = (
     "gpu_util",
     "gpu_temp",
     "gpu_power",
@@ -40,66 +40,67 @@ WATCHED = (
     "process_ram",
 )
 HARDWARE_SHOWN = 9
-EVENTS = re.compile(r"events\.out\.tfevents\.\d+\..+\.\d+")  # and no archive of them
+EVENTS = re.compile(r"events\.out\.tfevents\.\d+\..+\.\d+")  # an archive of them has another ending
 Series = dict[str, tuple[Point, ...]]
 
 
 def read_series(run_dir: Path, training: Mapping[str, Any] | None) -> Series:
-    """Every series of a run by its TensorBoard tag, in the order of the steps, each step once."""
-    found: dict[str, dict[float, float]] = defaultdict(dict)
-    written: list[tuple[float, str, Any]] = []
+    """Read every series of a run by its TensorBoard tag, ordered by step, each step once."""
+    series: dict[str, dict[float, float]] = defaultdict(dict)
+    recorded: list[tuple[float, str, Any]] = []
     for path in (run_dir / "tensorboard").rglob("events.*"):
         if EVENTS.fullmatch(path.name) and path.is_file():
             events = EventAccumulator(str(path), size_guidance={"scalars": 0})
             events.Reload()
-            written += [
+            recorded += [
                 (event.wall_time, tag, event) for tag in events.Tags()["scalars"] for event in events.Scalars(tag)
             ]
-    for _, tag, event in sorted(written, key=lambda entry: entry[:2]):
-        found[tag][event.step] = event.value  # a step that was taken again after a kill counts as it was last
+    for _, tag, event in sorted(recorded, key=lambda entry: entry[:2]):
+        series[tag][event.step] = event.value  # of a step that was repeated after a kill the last value counts
     history = (training or {}).get("loss_history") or []
     for key, tag in TAGS.items():
-        known = {entry["step"]: entry[key] for entry in history if key in entry}
-        if known:
-            found[tag] = known
-    return {tag: tuple(sorted(points.items())) for tag, points in found.items() if points}
+        points = {entry["step"]: entry[key] for entry in history if key in entry}
+        if points:
+            series[tag] = points
+    return {tag: tuple(sorted(points.items())) for tag, points in series.items() if points}
 
 
 def last_step(series: Series) -> int | None:
-    """The last step of which something is known."""
+    """Return the last step in the training series; None without any."""
     return max((int(points[-1][0]) for tag, points in series.items() if tag in TAGS.values()), default=None)
 
 
 def training_charts(series: Series) -> list[Chart]:
-    """Loss, learning rate, gradient norm and what else was recorded of the training."""
+    """Make the charts of loss, learning rate, gradient norm, validation and speed, as far as they were recorded."""
     charts = []
-    for title, unit, wanted in CHARTS:
-        lines = [Line(name, series[tag], marked) for name, tag, marked in wanted if tag in series]
+    for title, unit, parts in CHARTS:
+        lines = [Line(name, series[tag], marked) for name, tag, marked in parts if tag in series]
         if lines:
             charts.append(Chart(title, unit, tuple(lines)))
     return charts
 
 
 def hardware_charts(series: Series) -> list[Chart]:
-    """A chart for each hardware series with more than one point, those that are watched most first."""
-    found = {
+    """Make a chart for each of the first hardware series that have more than one point."""
+    curves = {
         tag.rpartition(HARDWARE)[2]: points for tag, points in series.items() if HARDWARE in tag and len(points) > 1
     }
-    names = sorted(
-        found, key=lambda name: (next((at for at, start in enumerate(WATCHED) if start in name), len(WATCHED)), name)
-    )
     charts = []
-    for name in names[:HARDWARE_SHOWN]:
-        title, unit = named(name)
-        charts.append(Chart(title, unit, (Line(title, found[name]),)))
+    for name in sorted(curves, key=lambda name: (_rank(name), name))[:HARDWARE_SHOWN]:
+        title, unit = name_and_unit(name)
+        charts.append(Chart(title, unit, (Line(title, curves[name]),)))
     return charts
 
 
-def thinned(points: tuple[Point, ...], most: int = POINTS_SHOWN) -> tuple[Point, ...]:
-    """At most about `most` points that keep every stretch's extremes, so that a spike stays a spike."""
-    if len(points) <= most:
+def _rank(name: str) -> int:
+    return next((rank for rank, part in enumerate(FIRST_SHOWN) if part in name), len(FIRST_SHOWN))
+
+
+def thin(points: tuple[Point, ...], limit: int = POINTS_SHOWN) -> tuple[Point, ...]:
+    """Reduce a series to about `limit` points that include the extremes of each stretch, so that spikes remain."""
+    if len(points) <= limit:
         return points
-    stretch = -(-2 * len(points) // most)
+    stretch = -(-2 * len(points) // limit)
     kept: list[Point] = []
     for start in range(0, len(points), stretch):
         part = points[start : start + stretch]

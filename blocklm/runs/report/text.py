@@ -1,10 +1,10 @@
-"""Tables of the report as lines of plain text, for the terminal and the model card."""
+"""Formats tables of the report as plain text, for the terminal and the model card."""
 
 from blocklm.runs.report.components import Table
 
 
 def text_lines(table: Table) -> list[str]:
-    """The caption, then the columns aligned below it; the note is left to the page."""
+    """Format a table as its caption and aligned columns, without its note."""
     rows = [table.head, *(row.cells for row in table.rows)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [table.caption, *(_line(row, widths, table.numeric) for row in rows)]

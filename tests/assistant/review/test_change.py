@@ -1,4 +1,4 @@
-"""The change that is reviewed is what git says it is, without secrets, and nothing of the repository runs to read it."""
+"""A reviewed change is what git shows, without secrets, and reading it runs no program of the repository."""
 
 import shlex
 import subprocess
@@ -99,7 +99,7 @@ def test_a_work_tree_has_an_index_of_its_own(house: GitRepository, tmp_path: Pat
         of_index(house)
 
 
-def test_of_several_repositories_the_one_that_we_stand_in_is_meant(
+def test_of_several_repositories_the_current_folders_is_reviewed(
     house: GitRepository, make_repository: Callable[[str], GitRepository], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     barn = make_repository("barn")
@@ -132,7 +132,7 @@ def test_no_secret_and_no_generated_file_is_shown(house: GitRepository) -> None:
         ("HEAD..HEAD", "changes no text"),
     ],
 )
-def test_what_is_no_change_is_refused(house: GitRepository, rev: str, error: str) -> None:
+def test_a_name_without_a_change_is_refused(house: GitRepository, rev: str, error: str) -> None:
     with pytest.raises(UserError, match=error):
         of(house, rev)
 
@@ -151,13 +151,13 @@ def test_without_an_index_nothing_is_staged(house: GitRepository, tmp_path: Path
         read_staged_change([open_repository(tmp_path / "clone", tmp_path)], LIMITS, 3)
 
 
-def test_where_a_shallow_clone_begins_nothing_can_be_compared(house: GitRepository, tmp_path: Path) -> None:
+def test_the_first_commit_of_a_shallow_clone_cannot_be_reviewed(house: GitRepository, tmp_path: Path) -> None:
     house.git("clone", "--quiet", "--depth", "1", f"file://{house.path}", str(tmp_path / "shallow"))
     with pytest.raises(UserError, match="is where this shallow clone of"):
         read_committed_change([open_repository(tmp_path / "shallow", tmp_path)], "HEAD", LIMITS, 3)
 
 
-def test_bytes_that_are_no_text_do_no_harm(house: GitRepository) -> None:
+def test_bytes_that_are_no_text_are_accepted(house: GitRepository) -> None:
     house.commit("Write Latin in the house", {"src/latin.py": b"# caf\xe9 of the house\nx = 1\n"})
     assert lines(of(house, "HEAD"))["src/latin.py"] == ["+# caf\ufffd of the house", "+x = 1"]
 
@@ -173,7 +173,7 @@ CHANNELS = {
 
 
 @pytest.mark.parametrize(("config", "command"), CHANNELS.values(), ids=CHANNELS)
-def test_nothing_of_the_repository_runs(
+def test_reviewing_runs_no_program_of_the_repository(
     house: GitRepository, tmp_path: Path, config: dict[str, str], command: str
 ) -> None:
     trace, hooks = tmp_path / "it-ran", tmp_path / "hooks"

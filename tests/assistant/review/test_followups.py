@@ -1,4 +1,4 @@
-"""What followed a commit is found in the history: who mended its lines, who took it back, and nothing that is not known yet."""
+"""Fixes and reverts that follow a commit are found in the history, as far as it is known at that time."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Conversations about changes as a user has them: what the model reads, what is kept, and every refusal in one clear line."""
+"""Reviews as a user runs them: what the model reads, what is stored, and each refusal in one clear line."""
 
 import json
 import os
@@ -29,8 +29,8 @@ FIRST = "What does this change do, and what could go wrong with it?"
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a command left: exit code, data, all else, and the texts that the model read."""
+class Result:
+    """Result of a command: exit code, stdout, stderr, and the prompts that the model read."""
 
     code: int
     out: str
@@ -38,7 +38,7 @@ class Said:
     prompts: list[str]
 
 
-Review = Callable[..., Said]
+Review = Callable[..., Result]
 
 
 @pytest.fixture(scope="module")
@@ -110,11 +110,11 @@ def review(chatty: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Review]:
 
     monkeypatch.setattr(Assistant, "stream_continuation", noted)
 
-    def reviewed(*arguments: str | Path, stdin: str = "", run: Path = chatty) -> Said:
+    def reviewed(*arguments: str | Path, stdin: str = "", run: Path = chatty) -> Result:
         given = [run, *arguments, "--max_new_tokens", "12", "--max_prompt_tokens", "1000"]
         prompts.clear()
         done = run_in_process("review.py", *given, cwd=Path.cwd(), stdin=stdin.encode())
-        return Said(done.returncode, done.stdout, done.stderr, list(prompts))
+        return Result(done.returncode, done.stdout, done.stderr, list(prompts))
 
     yield reviewed
     for run in chatty.parent.iterdir():
@@ -137,12 +137,12 @@ def session(run: Path) -> list[dict[str, Any]]:
 
 
 def test_both_turns_read_the_change_in_the_chat_template(review: Review, chatty: Path, shop: GitRepository) -> None:
-    said = review("HEAD~1", "--retrieve", "0", stdin="Why so?\n\nAnd then?\n")
-    assert said.code == 0, said.err
+    result = review("HEAD~1", "--retrieve", "0", stdin="Why so?\n\nAnd then?\n")
+    assert result.code == 0, result.err
     name = shop.git("rev-parse", "HEAD~1").strip()[:12]
-    assert f"shop {name}  Fix the wrong sign of step 23\n  src/steps.py  +1 -1\n" in said.err
-    first, second, third = said.prompts
-    for prompt in said.prompts:
+    assert f"shop {name}  Fix the wrong sign of step 23\n  src/steps.py  +1 -1\n" in result.err
+    first, second, third = result.prompts
+    for prompt in result.prompts:
         assert prompt.startswith("<|system|>You review a change to the code of shop.")
         assert "Commit: Fix the wrong sign of step 23\nsrc/steps.py\n```diff\n" in prompt
         assert "\n-    return value * 23 + 2\n+    return value * 23 - 3\n" in prompt
@@ -159,27 +159,27 @@ def test_both_turns_read_the_change_in_the_chat_template(review: Review, chatty:
     assert head["change"] == f"shop {name}" and head["model"].startswith("tuned ")
 
 
-def test_without_a_template_there_are_headings_and_the_first_comment_is_the_lesson_s(
+def test_without_a_chat_template_there_are_headings_and_the_review_prompt_of_training(
     review: Review, plain: Path
 ) -> None:
-    said = review("HEAD~1", "--retrieve", "0", stdin="Why so?\n", run=plain)
-    assert said.code == 0, said.err
-    first, second = (prompt.removeprefix("<|endoftext|>") for prompt in said.prompts)
+    result = review("HEAD~1", "--retrieve", "0", stdin="Why so?\n", run=plain)
+    assert result.code == 0, result.err
+    first, second = (prompt.removeprefix("<|endoftext|>") for prompt in result.prompts)
     assert first.startswith("### shop/src/steps.py\n") and first.endswith("### review\n")
     assert "\n-    return value * 23 + 2\n+    return value * 23 - 3\n" in first
     assert second.startswith("You review a change to the code of shop.")
     assert "+    return value * 23 - 3\n" in second
     answer = session(plain)[2]["answer"].strip()
     assert second.endswith(f"### Question\n{FIRST}\n### Comment\n{answer}\n### Question\nWhy so?\n### Comment\n")
-    assert "about the hunk that adds most: src/steps.py" in said.err
+    assert "about the hunk that adds most: src/steps.py" in result.err
 
-    (based,) = review("HEAD~1", "--base", "--retrieve", "0", run=plain).prompts  # which learned no lesson
+    (based,) = review("HEAD~1", "--base", "--retrieve", "0", run=plain).prompts  # which was not trained on reviews
     assert based.endswith(f"### Question\n{FIRST}\n### Comment\n")
     (same,) = review("HEAD~1", "--plain", "--retrieve", "0").prompts  # although it has a template
     assert same.removeprefix("<|endoftext|>") == first
 
 
-def test_a_template_without_a_system_role_is_told_in_the_first_question(
+def test_without_a_system_role_the_instructions_are_in_the_first_question(
     review: Review, chatty: Path, tiny_models: dict[str, Path]
 ) -> None:
     model = templated(tiny_models["llama"], chatty.parent / "no-system-model", WITHOUT_SYSTEM)
@@ -190,12 +190,12 @@ def test_a_template_without_a_system_role_is_told_in_the_first_question(
 
 
 def test_the_nearest_past_changes_come_with_what_followed(review: Review, chatty: Path, shop: GitRepository) -> None:
-    said = review("--ask", "Why so?")
-    assert said.code == 0, said.err
+    result = review("--ask", "Why so?")
+    assert result.code == 0, result.err
     names = [sha[:12] for sha in shop.git("log", "--format=%H", "--grep", "Light a lamp").split()]
-    assert f" 2023-11-14  {names[1]}  src/lamp.py  Light a lamp for the guests\n" in said.err
-    assert f'          reverted 2023-11-14  {names[0]}  Revert "Light a lamp for the guests"\n' in said.err
-    (prompt,) = said.prompts
+    assert f" 2023-11-14  {names[1]}  src/lamp.py  Light a lamp for the guests\n" in result.err
+    assert f'          reverted 2023-11-14  {names[0]}  Revert "Light a lamp for the guests"\n' in result.err
+    (prompt,) = result.prompts
     assert "\nEarlier changes near it:\n\n2023-11-14: Light a lamp for the guests (src/lamp.py)\n```diff\n" in prompt
     assert '\nLater reverted on 2023-11-14: Revert "Light a lamp for the guests"\n' in prompt
     kept = session(chatty)
@@ -206,56 +206,56 @@ def test_the_nearest_past_changes_come_with_what_followed(review: Review, chatty
 
 
 def test_of_a_commit_in_the_history_only_what_came_before_is_known(review: Review, shop: GitRepository) -> None:
-    """Each step is mended by the commit after it."""
+    """Each step is fixed by the commit after it."""
     tenth = shop.git("log", "--format=%H", "--grep", "Add step 10 ").strip()
-    said = review(tenth, "--retrieve", "30", "--ask", "Why so?")
-    assert said.err.count("Fix the wrong sign of step 9\n") == 2  # a past change, and what followed another
-    assert "step 11" not in said.err and "sign of step 10" not in said.err
-    assert "not all past changes fit into the prompt: " in said.err
+    result = review(tenth, "--retrieve", "30", "--ask", "Why so?")
+    assert result.err.count("Fix the wrong sign of step 9\n") == 2  # a past change, and what followed another
+    assert "step 11" not in result.err and "sign of step 10" not in result.err
+    assert "not all past changes fit into the prompt: " in result.err
 
 
-def test_without_an_index_it_goes_on(review: Review, chatty: Path) -> None:
+def test_a_review_without_an_embedding_model_has_no_past_changes(review: Review, chatty: Path) -> None:
     run = with_keys(chatty, chatty.parent / "no-index", embedding_model="/nowhere")
-    said = review("--ask", "Why so?", run=run)
-    assert said.code == 0, said.err
-    assert "without past changes: `embedding_model` /nowhere cannot be loaded" in said.err
-    assert "Earlier changes" not in said.prompts[0]
+    result = review("--ask", "Why so?", run=run)
+    assert result.code == 0, result.err
+    assert "without past changes: `embedding_model` /nowhere cannot be loaded" in result.err
+    assert "Earlier changes" not in result.prompts[0]
 
 
-def test_a_question_alone_ends_after_its_answer(review: Review, chatty: Path) -> None:
-    said = review("HEAD~1", "--ask", "Why so?", "--retrieve", "0", stdin="not read\n")
-    assert len(said.prompts) == 1
+def test_a_single_question_ends_after_its_answer(review: Review, chatty: Path) -> None:
+    result = review("HEAD~1", "--ask", "Why so?", "--retrieve", "0", stdin="not read\n")
+    assert len(result.prompts) == 1
     (turn,) = session(chatty)[2:]
     assert turn["question"] == "Why so?"
-    assert said.out.rstrip("\n") == printable(turn["answer"]).rstrip("\n")
+    assert result.out.rstrip("\n") == printable(turn["answer"]).rstrip("\n")
 
 
-def test_the_same_command_goes_on(review: Review, chatty: Path) -> None:
+def test_the_same_command_continues_the_conversation(review: Review, chatty: Path) -> None:
     review("HEAD~1", "--ask", "One?", "--retrieve", "0")
-    said = review("HEAD~1", stdin="Two?\n")
-    (prompt,) = said.prompts
+    result = review("HEAD~1", stdin="Two?\n")
+    (prompt,) = result.prompts
     assert prompt.index("One?") < prompt.index("Two?")
-    assert "continuing " in said.err and "> One?\n" in said.err
+    assert "continuing " in result.err and "> One?\n" in result.err
     assert [turn["question"] for turn in session(chatty)[2:]] == ["One?", "Two?"]
     assert review("HEAD~1").prompts == []
-    said = review("HEAD~1", "--new", "--ask", "Three?", "--retrieve", "0")
-    assert "One?" not in said.prompts[0] + said.err
+    result = review("HEAD~1", "--new", "--ask", "Three?", "--retrieve", "0")
+    assert "One?" not in result.prompts[0] + result.err
     assert [turn["question"] for turn in session(chatty)[2:]] == ["Three?"]
     review("HEAD~1", "--base", "--ask", "Four?", "--retrieve", "0")
     assert len(list((chatty / "reviews").iterdir())) == 2
 
 
-def test_a_conversation_of_another_change_or_model_is_not_gone_on_with(
+def test_a_conversation_about_another_change_or_model_is_refused(
     review: Review, chatty: Path, stage: Callable[[str, str], None]
 ) -> None:
     stage("src/lamp.py", "LAMP = 'one lamp'\n")
     assert review("--staged", "--ask", "One?", "--retrieve", "0").code == 0
     kept = session(chatty)
     stage("src/lamp.py", "LAMP = 'two lamps'\n")
-    said = review("--staged", "--ask", "Two?")
-    assert (said.code, said.prompts, said.out) == (2, [], "")
+    result = review("--staged", "--ask", "Two?")
+    assert (result.code, result.prompts, result.out) == (2, [], "")
     assert re.search(
-        r"error: `.*shop-staged.jsonl` is a conversation about another diff: .*\nhint: `--new` ", said.err
+        r"error: `.*shop-staged.jsonl` is a conversation about another diff: .*\nhint: give `--new` ", result.err
     )
     assert session(chatty) == kept
     (file,) = (chatty / "reviews").iterdir()
@@ -267,39 +267,43 @@ def test_a_conversation_of_another_change_or_model_is_not_gone_on_with(
     assert review("--staged", "--new", "--ask", "Two?", "--retrieve", "0").code == 0
 
 
-def test_no_secret_reaches_the_model_or_the_file(
+def test_no_secret_is_in_the_prompt_or_the_transcript(
     review: Review, chatty: Path, stage: Callable[[str, str], None]
 ) -> None:
     stage("src/lamp.py", f'LAMP = "{KEY}"\n')
-    said = review("--staged", "--retrieve", "0", stdin=f'Is token = "{KEY}" safe?\n')
-    assert said.code == 0, said.err
-    assert all('+LAMP = "<KEY>"' in prompt and KEY not in prompt for prompt in said.prompts)
-    assert 'Is token = "<KEY>" safe?' in said.prompts[1]
+    result = review("--staged", "--retrieve", "0", stdin=f'Is token = "{KEY}" safe?\n')
+    assert result.code == 0, result.err
+    assert all('+LAMP = "<KEY>"' in prompt and KEY not in prompt for prompt in result.prompts)
+    assert 'Is token = "<KEY>" safe?' in result.prompts[1]
     (file,) = (chatty / "reviews").iterdir()
-    assert KEY not in file.read_text() + said.err
+    assert KEY not in file.read_text() + result.err
 
 
-def test_what_would_break_a_prompt_is_not_put_in_one(review: Review, stage: Callable[[str, str], None]) -> None:
+def test_a_piece_with_a_special_token_is_not_put_into_a_prompt(
+    review: Review, stage: Callable[[str, str], None]
+) -> None:
     stage("src/lamp.py", "LAMP = '<|endoftext|>'\n")
-    said = review("--staged")
-    assert (said.code, "each hunk of the change holds a special token" in said.err) == (2, True)
+    result = review("--staged")
+    assert (result.code, "each hunk of the change holds a special token" in result.err) == (2, True)
     stage("src/more.py", "MORE = 'lamps of the house'\n")
-    said = review("--staged", "--retrieve", "0", stdin="What of <|endoftext|>?\n")
-    assert "not shown: 1 hunks that hold a special token" in said.err
-    assert "more.py" in said.prompts[0] and "LAMP" not in said.prompts[0]
-    assert (said.code, "the question holds `<|endoftext|>`" in said.err) == (2, True)
+    result = review("--staged", "--retrieve", "0", stdin="What of <|endoftext|>?\n")
+    assert "not shown: 1 hunks that hold a special token" in result.err
+    assert "more.py" in result.prompts[0] and "LAMP" not in result.prompts[0]
+    assert (result.code, "the question holds `<|endoftext|>`" in result.err) == (2, True)
 
 
-def test_what_does_not_fit_goes_and_is_told(review: Review, chatty: Path, stage: Callable[[str, str], None]) -> None:
-    """The prompt has room for a thousand tokens, six tenths of them for the diff."""
+def test_text_that_does_not_fit_is_left_out_with_a_message(
+    review: Review, chatty: Path, stage: Callable[[str, str], None]
+) -> None:
+    """The prompt may have a thousand tokens, six tenths of them for the diff."""
     stage("src/long.py", "".join(f"line_{number} = {number}\n" for number in range(400)))
     stage("src/short.py", "short = 'a short line'\n")
     questions = [f"{number}? " + "why " * 60 for number in range(6)]
-    said = review("--staged", "--retrieve", "0", stdin="\n".join(questions))
-    assert said.code == 0, said.err
-    assert "do not fit into the prompt, or only in part: src/long.py" in said.err
-    assert "not all earlier turns fit into the prompt: 1 left out" in said.err
-    last = said.prompts[-1]
+    result = review("--staged", "--retrieve", "0", stdin="\n".join(questions))
+    assert result.code == 0, result.err
+    assert "do not fit into the prompt, or only in part: src/long.py" in result.err
+    assert "not all earlier turns fit into the prompt: 1 left out" in result.err
+    last = result.prompts[-1]
     assert "+short = 'a short line'" in last and "line_7" not in last
     assert "5? why" in last and "4? why" in last and "0? why" not in last
     assert len(session(chatty)) == 2 + 7
@@ -307,8 +311,8 @@ def test_what_does_not_fit_goes_and_is_told(review: Review, chatty: Path, stage:
     stage("src/short.py", "short = 'a short line'\n" * 400)
     (prompt,) = review("--staged", "--new", "--retrieve", "0").prompts
     assert "+short = 'a short line'\n" in prompt or "+line_0 = 0\n+line_1" in prompt
-    said = review("--staged", "--ask", "why " * 2000)
-    assert (said.code, "and a prompt may have 1000" in said.err) == (2, True)
+    result = review("--staged", "--ask", "why " * 2000)
+    assert (result.code, "and a prompt may have 1000" in result.err) == (2, True)
 
 
 def test_ctrl_c_during_an_answer_loses_no_earlier_turn(
@@ -323,9 +327,9 @@ def test_ctrl_c_during_an_answer_loses_no_earlier_turn(
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(Terminal, "on_finalized_text", interrupted)
-    said = review("HEAD~2", "--retrieve", "0", stdin="Why so?\nAnd then?\n")
-    assert (said.code, len(said.prompts)) == (130, 2)
-    assert "interrupted: the same command again takes up where this left off" in said.err
+    result = review("HEAD~2", "--retrieve", "0", stdin="Why so?\nAnd then?\n")
+    assert (result.code, len(result.prompts)) == (130, 2)
+    assert "interrupted: the same command again takes up where this left off" in result.err
     assert [turn["question"] for turn in session(chatty)[2:]] == [FIRST]
 
 
@@ -340,8 +344,10 @@ def test_ctrl_c_during_an_answer_loses_no_earlier_turn(
         (["--temperature", "-1"], "at a temperature of at least 0"),
     ],
 )
-def test_what_cannot_be_reviewed_is_refused_in_two_lines(review: Review, arguments: list[str], error: str) -> None:
-    said = review(*arguments)
-    assert (said.code, said.out, said.prompts) == (2, "", [])
-    refusal = re.search(r"^error: (.*)\nhint: .+\n", said.err, re.MULTILINE)
-    assert refusal and error in refusal[1], said.err
+def test_a_change_that_cannot_be_reviewed_is_refused_in_two_lines(
+    review: Review, arguments: list[str], error: str
+) -> None:
+    result = review(*arguments)
+    assert (result.code, result.out, result.prompts) == (2, "", [])
+    refusal = re.search(r"^error: (.*)\nhint: .+\n", result.err, re.MULTILINE)
+    assert refusal and error in refusal[1], result.err

@@ -1,4 +1,4 @@
-"""Bits per byte against a computation by hand, and an interval that can tell better, worse and neither."""
+"""Bits per byte agree with a computation by hand, and the interval distinguishes better, worse and neither."""
 
 import math
 from pathlib import Path
@@ -71,12 +71,12 @@ def test_bits_per_byte_are_a_ratio_of_sums() -> None:
 
 def test_bits_per_byte_are_those_of_the_evaluation_harness() -> None:
     """`bits_per_byte` of lm_eval 0.4.13, given log-likelihood in nats and bytes of each item."""
-    told = [(41.5, 60), (3.25, 9), (120.0, 131)]
+    likelihoods = [(41.5, 60), (3.25, 9), (120.0, 131)]
     items = [
         ExamItem(str(at), f"c{at}", "x", None, size, Encoded([1], [1], [True], False))
-        for at, (_, size) in enumerate(told)
+        for at, (_, size) in enumerate(likelihoods)
     ]
-    bits = [nats / math.log(2) for nats, _ in told]
+    bits = [nats / math.log(2) for nats, _ in likelihoods]
     assert compare(items, {"base": bits, "tuned": bits})["base"]["bits_per_byte"] == pytest.approx(1.1884200399)
 
 

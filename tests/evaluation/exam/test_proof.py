@@ -1,4 +1,4 @@
-"""The exam can tell: what another repository taught is no gain where the form is known, what read the exam is found out."""
+"""An adapter of another repository gains nothing if the base knows the form, and a leak of the exam is detected."""
 
 import random
 from pathlib import Path
@@ -21,7 +21,10 @@ LETTERS, WORDS, EARLY, LATE = 5, 8, 56, 90
 
 
 def grown(path: Path, seed: int, commits: int, words: int | None) -> GitRepository:
-    """A history of two functions a commit; their names are of so many words, or all of them new, and what they call is new."""
+    """Build a history with two functions in each commit.
+
+    Their names come from so many words, or are all new; the names that they call are new.
+    """
     chance = random.Random(seed)
 
     def word() -> str:
@@ -77,7 +80,10 @@ def base(place: Path, tiny_models: dict[str, Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def own(place: Path, house: GitRepository, base: Path) -> Path:
-    """The run that is examined: it knows the house as it was on the branch `early`, without that branch's last commits."""
+    """The run that is examined.
+
+    It was trained on the house as it was on the branch `early`, without that branch's last commits.
+    """
     return trained(place, "own", house, base, branch="early")
 
 
@@ -89,16 +95,16 @@ def controlled(run: Path, control: Path) -> dict[str, Any]:
     return found
 
 
-def test_what_another_repository_taught_is_no_gain(place: Path, own: Path, base: Path) -> None:
-    """The null: as many steps on other words."""
+def test_an_adapter_of_another_repository_gains_nothing(place: Path, own: Path, base: Path) -> None:
+    """The control: as many steps on other words."""
     foreign = trained(place, "foreign", grown(place / "elsewhere", 3, EARLY, WORDS), base)
     found = controlled(own, foreign)
     assert found["against_base"]["verdict"] != "better"
     assert found["tuned_against_it"]["verdict"] == "better"
 
 
-def test_what_read_the_exam_is_found_out(place: Path, own: Path, house: GitRepository, base: Path) -> None:
-    """The leak: the same repository split so much later that the exam's commits are the newest that teach."""
+def test_an_adapter_trained_on_the_exam_is_detected(place: Path, own: Path, house: GitRepository, base: Path) -> None:
+    """The leak: the same repository, split so late that the exam's commits are the newest of the training."""
     leaked = trained(place, "leaked", house, base, recency="newest", max_train_samples=50)
     found = controlled(own, leaked)
     assert found["tuned_against_it"]["verdict"] == "worse"

@@ -1,4 +1,4 @@
-"""The arms of the exam: all are scored on the same tokens, none twice, and what they are given fits and comes before."""
+"""All arms are scored on the same tokens, none twice, with context that fits and is older than the question."""
 
 import json
 from contextlib import nullcontext
@@ -59,11 +59,11 @@ def loaded(model: Any) -> LoadedModel:
     return LoadedModel(model, tokenizer, torch.float32)
 
 
-def asked(model: Any, items: list[ExamItem]) -> list[float]:
+def bits_of(model: Any, items: list[ExamItem]) -> list[float]:
     return bits_of_rows(loaded(model), [item.encoded for item in items], "test")
 
 
-def test_questions_are_told_apart(items: list[ExamItem]) -> None:
+def test_items_are_sliced_by_language_folder_length_kind_and_lines(items: list[ExamItem]) -> None:
     slices = [dict(item.slices or {}) for item in items]
     assert slices[0] == {
         "language": "Python", "folder": "src/lib", "length": "11 to 40 characters", "kind": "replaces", "lines": "some new",
@@ -76,12 +76,12 @@ def test_what_is_given_before_a_question_is_read_and_not_scored(items: list[Exam
     longer, ids, start = items[0].after([5, 6, 7]), items[0].encoded.input_ids, items[0].start
     assert longer.encoded.input_ids == [*ids[:start], 5, 6, 7, *ids[start:]]
     assert sum(longer.encoded.scored) == sum(items[0].encoded.scored)
-    assert asked(tuned, [longer]) != asked(tuned, [items[0]])
-    assert asked(tuned, [items[0].after([])]) == asked(tuned, [items[0]])
+    assert bits_of(tuned, [longer]) != bits_of(tuned, [items[0]])
+    assert bits_of(tuned, [items[0].after([])]) == bits_of(tuned, [items[0]])
 
 
 def test_an_interrupted_exam_asks_only_what_is_left(items: list[ExamItem], tuned: PeftModel, tmp_path: Path) -> None:
-    """The second sitting may open only the arm that was not done, and gives what one sitting would."""
+    """A resumed exam may open only the unfinished arm, and gives the result of an uninterrupted one."""
     weights = weights_of(tmp_path / "run")
 
     def arms(open_tuned: Any) -> list[Arm]:
@@ -101,7 +101,7 @@ def test_an_interrupted_exam_asks_only_what_is_left(items: list[ExamItem], tuned
     with Answers(tmp_path / "torn.jsonl") as answers, pytest.raises(pytest.fail.Exception):
         run_exam(
             items,
-            [Arm("tuned", "other weights", lambda: pytest.fail("asked")), *arms(None)[1:]],
+            [Arm("tuned", "other weights", lambda: pytest.fail("answered again")), *arms(None)[1:]],
             answers,
         )
 
@@ -140,36 +140,36 @@ def test_the_strength_with_the_fewest_bits_is_chosen_and_kept(
     items: list[ExamItem], tuned: PeftModel, tmp_path: Path
 ) -> None:
     """A random adapter does harm: the weakest is best. What is saved acts as what was chosen."""
-    before = asked(tuned, items)
+    before = bits_of(tuned, items)
     found = choose_strength(loaded(tuned), items, [1.0, 0.25])
     assert found["chosen"] == 0.25
     assert found["bits_per_byte"]["1"] == pytest.approx(sum(before) / sum(item.added_bytes for item in items))
-    assert asked(tuned, items) == before
+    assert bits_of(tuned, items) == before
     for _ in range(2):
         set_strength(tuned, tmp_path / "run", 8 * 0.25)
     assert json.loads((tmp_path / "run" / "adapter_config.json").read_text())["lora_alpha"] == 2.0
-    after = asked(tuned, items)
+    after = bits_of(tuned, items)
     assert sum(after) / sum(item.added_bytes for item in items) == pytest.approx(found["bits_per_byte"]["0.25"])
     reloaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tuned.name_or_path), tmp_path / "run")
-    assert asked(reloaded, items) == pytest.approx(after)
+    assert bits_of(reloaded, items) == pytest.approx(after)
 
 
 def test_an_adapter_is_taken_up_at_the_strength_that_was_chosen_for_it(
     items: list[ExamItem], tuned: PeftModel, tmp_path: Path
 ) -> None:
     set_strength(tuned, tmp_path / "run", 2.0)
-    chosen = asked(tuned, items)
+    chosen = bits_of(tuned, items)
     base = AutoModelForCausalLM.from_pretrained(tuned.name_or_path)
     fresh = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, target_modules="all-linear"))
     put_adapter(fresh, tmp_path / "run")
-    assert asked(fresh, items) == pytest.approx(chosen)
+    assert bits_of(fresh, items) == pytest.approx(chosen)
 
 
-def test_general_texts_are_asked_in_pieces_and_a_rise_of_more_than_three_percent_is_flagged(
+def test_general_texts_are_scored_in_pieces_and_a_rise_above_three_percent_is_flagged(
     tiny_models: dict[str, Path],
 ) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_models["llama"])
-    assert not general_items(tokenizer, 16), "a model that reads 16 tokens at once can be asked none"
+    assert not general_items(tokenizer, 16), "a model that reads 16 tokens at once has no general items"
     general = general_items(tokenizer, None)
     assert len({item.path for item in general}) == 10
     assert sum(item.added_bytes for item in general) > 17_000

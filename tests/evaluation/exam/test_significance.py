@@ -1,4 +1,4 @@
-"""Intervals and chances against what is known of them."""
+"""Intervals and p-values agree with scipy, statsmodels and computations by hand."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def test_a_mean_is_compared_over_items_and_drawn_by_commits() -> None:
     assert difference(np.array([[1.0, 0.0, 1.0], [1.0, 1.0, 0.0]] * 9))["verdict"] == "no detectable change"
 
 
-def test_a_few_commits_that_agree_prove_nothing() -> None:
+def test_a_few_agreeing_commits_are_not_significant() -> None:
     """Five coins that fall alike do so once in sixteen times."""
     for commits, verdict in ((2, "no detectable change"), (5, "no detectable change"), (6, "better")):
         found = difference(np.array([[1.0, 0.0, 1.0]] * commits))
@@ -52,7 +52,7 @@ def test_a_few_commits_that_agree_prove_nothing() -> None:
         assert relative_change(np.array([[100.0, 50.0]] * commits))["p"] == 2.0 ** (1 - commits)
 
 
-def test_what_is_not_detected_says_how_many_commits_would_do() -> None:
+def test_without_a_detected_change_the_needed_commits_are_named() -> None:
     """A mean of -1 % with a deviation of 10 points: (2.8 · 10 / 1)² = 784 commits."""
     after = np.array([89.0, 109.0] * 50)
     found = relative_change(np.stack([np.full(100, 100.0), after], axis=1))

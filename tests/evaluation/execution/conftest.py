@@ -1,4 +1,4 @@
-"""What runs in the sandbox needs bubblewrap."""
+"""Tests of the sandbox need bubblewrap."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The repository's own check: right edits pass it, wrong ones do not, and what it says nothing about is left out."""
+"""Right edits pass the repository's check, wrong ones fail, and edits without a result are left out."""
 
 import math
 import os
@@ -148,7 +148,7 @@ def test_an_edit_has_one_place_or_none(text: bytes, truth: str, filled: str | No
         assert (tmp_path / "file").read_bytes() == text
 
 
-def test_a_tree_is_checked_out_as_it_is_and_nothing_of_the_repository_runs(
+def test_a_tree_is_checked_out_verbatim_without_running_hooks_or_filters(
     make_repository: Callable[[str], GitRepository], tmp_path: Path
 ) -> None:
     repository = make_repository("evil")
@@ -195,7 +195,7 @@ def test_pass_at_k_is_the_share_of_draws_with_one_that_passes(samples: int, pass
     assert pass_at(samples, passed, k) == pytest.approx(1 - math.comb(samples - passed, k) / math.comb(samples, k))
 
 
-def test_rates_are_those_of_the_samples_and_their_difference_is_resampled_by_commit() -> None:
+def test_pass_rates_are_means_and_their_difference_is_resampled_by_commit() -> None:
     questions = [question(f"c{at // 2}", "x\n") for at in range(4)]
     passed = {"base": [[False] * 4] * 3 + [[True, False, False, False]], "tuned": [[True, True, False, False]] * 4}
     found = compare_pass_rates(questions, passed)
@@ -219,7 +219,7 @@ def test_rates_are_those_of_the_samples_and_their_difference_is_resampled_by_com
     assert compare_pass_rates(many, {"base": some, "tuned": none})["verdict"] == "worse"
 
 
-def sitting(model: Path, repo: Path, workplace: Path, **keys: Any) -> ExamSetup:
+def exam_setup(model: Path, repo: Path, workplace: Path, **keys: Any) -> ExamSetup:
     given = {
         "model_name_or_path": str(model), "repo": [str(repo)], "corpus_dir": str(workplace / "corpora"), "test_commits": 6,
         "output_dir": str(workplace / "run"), "views": {"edit": 1}, "check_binds": [str(bind) for bind in BINDS] or None,
@@ -243,7 +243,7 @@ def test_both_models_write_and_both_are_checked(
     tiny_models: dict[str, Path], shop_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A random model writes nothing that passes; interrupted, it writes and tries nothing twice."""
-    there = sitting(tiny_models["llama"], shop_path, tmp_path, check_samples=2)
+    there = exam_setup(tiny_models["llama"], shop_path, tmp_path, check_samples=2)
     model = AutoModelForCausalLM.from_pretrained(tiny_models["llama"])
     opened = there.loaded(model).opened
     found = check_edits(there, opened, opened)["check"]
@@ -254,22 +254,27 @@ def test_both_models_write_and_both_are_checked(
     assert [item["base_passed"] for item in found["per_item"]] == [0, 0]
     rows = (tmp_path / "run" / "exam-checks.jsonl").read_text()
     monkeypatch.setattr("blocklm.evaluation.execution.runner.run", lambda *given: pytest.fail("it was tried"))
-    asleep = partial(pytest.fail, "it has written")
-    assert check_edits(there, asleep, asleep)["check"] == found
+    must_not_write = partial(pytest.fail, "it has written")
+    assert check_edits(there, must_not_write, must_not_write)["check"] == found
     assert (tmp_path / "run" / "exam-checks.jsonl").read_text().split() == rows.split()
 
 
 @installed
-def test_a_check_that_its_own_commits_do_not_pass_says_nothing(
+def test_a_check_that_no_commit_passes_has_no_result(
     tiny_models: dict[str, Path], shop_path: Path, tmp_path: Path
 ) -> None:
-    there = sitting(tiny_models["llama"], shop_path, tmp_path, check_command="no-such-tool --check")
-    asleep = partial(pytest.fail, "it need not write")
-    found = check_edits(there, asleep, asleep)["check"]
+    there = exam_setup(tiny_models["llama"], shop_path, tmp_path, check_command="no-such-tool --check")
+    must_not_write = partial(pytest.fail, "it need not write")
+    found = check_edits(there, must_not_write, must_not_write)["check"]
     assert (found["items"], found["left_out"]) == (0, {"failed": 2})
     assert "no-such-tool: not found" in found["left_out_said"]
-    assert "says nothing" in exam_table(EXAM | {"check": found})
-    assert check_edits(sitting(tiny_models["llama"], shop_path, tmp_path, check_command=None), asleep, asleep) == {}
+    assert "no result, because no edit is left" in exam_table(EXAM | {"check": found})
+    assert (
+        check_edits(
+            exam_setup(tiny_models["llama"], shop_path, tmp_path, check_command=None), must_not_write, must_not_write
+        )
+        == {}
+    )
 
 
 EXAM: dict[str, Any] = {
@@ -279,20 +284,20 @@ EXAM: dict[str, Any] = {
 }  # fmt: skip
 
 
-def test_the_table_says_what_passes() -> None:
+def test_the_table_shows_what_passes() -> None:
     check = {
         "command": "pytest -q", "items": 20, "commits": 14, "samples": 5, "left_out": {"failed": 3, "no place": 1},
         "unchanged": {"pass_rate": 0.25}, "base": {"pass_at": {"1": 0.3, "5": 0.5}}, "tuned": {"pass_at": {"1": 0.45, "5": 0.7}},
         "delta": 0.15, "ci95": [0.02, 0.28], "verdict": "better",
     }  # fmt: skip
-    said = exam_table(EXAM | {"check": check})
-    assert "`pytest -q` on 20 edits of 14 commits: base passes 30 %, tuned 45 %, the lines as they were 25 %" in said
-    assert "+15 points, 95 % interval [+2, +28]: better" in said
-    assert "one of 5 samples passes: base 50 %, tuned 70 %" in said
-    assert "3 failed, 1 no place" in said
+    table = exam_table(EXAM | {"check": check})
+    assert "`pytest -q` on 20 edits of 14 commits: base passes 30 %, tuned 45 %, the lines as they were 25 %" in table
+    assert "+15 points, 95 % interval [+2, +28]: better" in table
+    assert "one of 5 samples passes: base 50 %, tuned 70 %" in table
+    assert "3 failed, 1 no place" in table
 
 
-def test_keys_that_check_nothing_are_refused() -> None:
+def test_invalid_check_keys_are_refused() -> None:
     check_checks(CheckArguments(), ["fim"])
     check_checks(CheckArguments(check_command="true"), ["edit"])
     for keys, views in (

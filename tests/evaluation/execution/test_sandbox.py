@@ -1,4 +1,4 @@
-"""What runs in the sandbox sees nothing of the host, changes nothing, and is gone at the end: as root and as a user."""
+"""A command in the sandbox sees and changes nothing of the host, and leaves no process: as root and as a user."""
 
 import os
 import pickle
@@ -33,7 +33,10 @@ installed = pytest.mark.usefixtures("bubblewrap")
 
 @pytest.fixture
 def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of the host with a secret, which an ordinary user may read and write; the secret is in the environment too."""
+    """A folder of the host with a secret, which an ordinary user may read and write.
+
+    The secret is in the environment too.
+    """
     monkeypatch.setenv("HF_TOKEN", SECRET)
     with tempfile.TemporaryDirectory(prefix="place-") as folder:
         place = Path(folder)
@@ -116,7 +119,7 @@ def test_a_command_works_on_a_copy_of_the_tree(shell: Runs, place: Path) -> None
 
 
 @installed
-def test_a_umask_that_hides_all_from_others_changes_nothing(shell: Runs, by: Callable[..., Any]) -> None:
+def test_a_strict_umask_does_not_change_the_result(shell: Runs, by: Callable[..., Any]) -> None:
     before = os.umask(0o077)
     try:
         by(check_isolation)
@@ -126,7 +129,7 @@ def test_a_umask_that_hides_all_from_others_changes_nothing(shell: Runs, by: Cal
 
 
 @installed
-def test_it_sees_no_secret_of_the_host(shell: Runs, place: Path) -> None:
+def test_the_sandbox_sees_no_secret_of_the_host(shell: Runs, place: Path) -> None:
     looks = f"env; cat {place}/secret {Path.home()}/.* /proc/*/environ /etc/shadow /etc/passwd; ls -A ~ /root /home; echo looked"
     tail = shell(looks).tail
     assert tail.endswith("looked\n")
@@ -135,7 +138,7 @@ def test_it_sees_no_secret_of_the_host(shell: Runs, place: Path) -> None:
 
 
 @installed
-def test_it_writes_nothing_outside(shell: Runs, place: Path) -> None:
+def test_the_sandbox_writes_no_file_outside(shell: Runs, place: Path) -> None:
     places = f"{place}/tree/x {place}/x /usr/x /x /dev/x /tree/x /proc/sys/kernel/hostname /etc/x"
     assert (
         shell(f"n=0; for at in {places}; do (echo x > $at) 2>/dev/null && n=$((n + 1)); done; echo $n").tail == "0\n"
@@ -144,7 +147,7 @@ def test_it_writes_nothing_outside(shell: Runs, place: Path) -> None:
 
 
 @installed
-def test_it_reaches_no_network(shell: Runs) -> None:
+def test_the_sandbox_has_no_network(shell: Runs) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         outcome = shell(f"echo hello > /dev/tcp/127.0.0.1/{port} || echo refused; tail -n +3 /proc/net/dev")
@@ -153,14 +156,14 @@ def test_it_reaches_no_network(shell: Runs) -> None:
 
 
 @installed
-def test_it_gains_no_rights(shell: Runs) -> None:
+def test_the_sandbox_gains_no_rights(shell: Runs) -> None:
     assert shell("unshare -U true || unshare -m true || mount -t tmpfs x /tmp || chroot / true").returncode
     status = shell("grep -E '^(Cap|NoNew)' /proc/self/status").tail
     assert [line.split()[1].strip("0") for line in status.splitlines()] == ["", "", "", "", "", "1"]
 
 
 @installed
-def test_a_fork_bomb_is_bounded_and_nothing_is_left_of_it(shell: Runs) -> None:
+def test_a_fork_bomb_is_stopped_and_leaves_no_process(shell: Runs) -> None:
     mark = f"41{os.getpid()}"
     outcome = shell(f"f() {{ sleep {mark} & f | f & }}; f; sleep {mark}", SHORT)
     assert outcome.ended == "timeout"
@@ -189,7 +192,7 @@ def test_memory_is_bounded_for_one_and_for_all(shell: Runs) -> None:
         "import os; it = [os.memfd_create('x') for _ in range(60)]; [os.write(one, bytes(10 << 20)) for one in it]",
     ],
 )
-def test_memory_without_an_owner_is_bounded_too(place: Path, kept: str) -> None:
+def test_memory_that_belongs_to_no_process_is_limited_too(place: Path, kept: str) -> None:
     python = Path(sys.executable).resolve()
     binds = [] if python.is_relative_to("/usr") else [Path(sys.base_prefix)]
     script = f"{kept}; import time; time.sleep(9)"
@@ -211,7 +214,7 @@ def test_output_is_bounded_and_may_be_shown(shell: Runs) -> None:
 
 
 @installed
-def test_it_kills_nobody_outside_and_does_not_outlive_its_time(shell: Runs) -> None:
+def test_the_sandbox_kills_no_outside_process_and_ends_at_its_timeout(shell: Runs) -> None:
     mark = f"42{os.getpid()}"
     assert shell("kill -9 -1; kill -9 1 $PPID; exit 5").returncode
     stays = f"trap '' TERM INT HUP; setsid sleep {mark} & (setsid bash -c 'exec >/dev/null 2>&1; sleep {mark}' &)"
@@ -223,7 +226,7 @@ def test_it_kills_nobody_outside_and_does_not_outlive_its_time(shell: Runs) -> N
 
 @installed
 @pytest.mark.parametrize("begun", [1, 2, 3])
-def test_it_dies_with_the_process_that_started_it_however_far_it_has_come(begun: int, place: Path) -> None:
+def test_the_sandbox_dies_with_its_parent_at_any_time(begun: int, place: Path) -> None:
     mark = f"43{os.getpid()}{begun}"
     starts = (
         "from pathlib import Path; from blocklm.evaluation.execution.sandbox import run; from blocklm.evaluation.execution.limits import ResourceLimits; "
@@ -261,15 +264,15 @@ def test_it_proves_itself(by: Callable[[Callable[[], Any]], Any], place: Path) -
 
 @installed
 @pytest.mark.parametrize(
-    ("left_out", "said"),
+    ("left_out", "message"),
     [
         ("--unshare-net", "it has a network"),
         ("--disable-userns", "it may make namespaces"),
         ("--unshare-everything-is-unknown", None),
     ],
 )
-def test_a_wall_that_is_missing_is_found(
-    left_out: str, said: str | None, place: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_missing_part_of_the_isolation_is_detected(
+    left_out: str, message: str | None, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, fake = shutil.which("bwrap"), place / "bwrap"
     fake.write_text(
@@ -278,14 +281,14 @@ def test_a_wall_that_is_missing_is_found(
     )
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{place}:{os.environ['PATH']}")
-    if said is None:
+    if message is None:
         check_isolation()
     else:
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             check_isolation()
 
 
-def test_without_bubblewrap_nothing_runs(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_bubblewrap_no_command_runs(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(place))
     for starts in (check_isolation, lambda: run(["touch", str(place / "ran")], place / "tree", SMALL)):
         with pytest.raises(UserError, match="`bwrap`"):
@@ -293,7 +296,7 @@ def test_without_bubblewrap_nothing_runs(place: Path, monkeypatch: pytest.Monkey
     assert not (place / "ran").exists()
 
 
-def test_the_refusal_says_what_to_install(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_refusal_names_the_package_to_install(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(place))
     with pytest.raises(UserError) as error:
         check_isolation()

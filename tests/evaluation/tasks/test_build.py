@@ -1,4 +1,4 @@
-"""Every task on one small history in Rust and Python: what is asked, letter for letter, and that the future has no say in it."""
+"""Every task of a small history in Rust and Python has its exact prompts, which later commits do not change."""
 
 import json
 import random
@@ -82,14 +82,14 @@ def tally(path, names):
 
 
 def part(number: int) -> dict[str, str]:
-    """A file in each language, like no other."""
+    """Return a file in each language that resembles no other."""
     names = [f"{word}_{number * 7 + at}" for at, word in enumerate(("load", "merge", "split"))]
     rust = "".join(f"pub fn {name}(x{number}: u8) -> u8 {{\n    x{number} * {number + 3}\n}}\n" for name in names)
     return {f"src/parts/part_{number}.rs": rust, f"py/part_{number}.py": function(number)}
 
 
-def told_history(path: Path) -> GitRepository:
-    """What is learned from: eighteen commits, three of them the engine and the clock together."""
+def training_history(path: Path) -> GitRepository:
+    """Build the training commits: eighteen, three of which change the engine and the clock together."""
     repository = GitRepository(path)
     for number in range(10):
         repository.commit(f"Add part {number}", part(number))
@@ -106,8 +106,8 @@ def told_history(path: Path) -> GitRepository:
     return repository
 
 
-def asked_for(repository: GitRepository) -> list[str]:
-    """The commits that are asked for; of the last nothing can be, because it holds a special token."""
+def add_exam_commits(repository: GitRepository) -> list[str]:
+    """Add the exam's commits; the last gives no items, because it holds a special token."""
     halting = ENGINE.removesuffix("}\n") + HALT
     files = {"src/engine.rs": halting, "tests/halt.rs": HALT_TEST}
     moved = {path: text.replace("advance_by", "move_on") for path, text in (files | CALLERS).items()}
@@ -129,40 +129,40 @@ def items_of(repository: GitRepository, corpora: Path, test_commits: int) -> Ite
 
 
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Items]:
-    """The commits that are asked for, and what of them."""
+def exam_tasks(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Items]:
+    """The exam's commits and their items."""
     root = tmp_path_factory.mktemp("tasks")
-    repository = told_history(root / "engine")
-    return asked_for(repository), items_of(repository, root / "corpora", 4)
+    repository = training_history(root / "engine")
+    return add_exam_commits(repository), items_of(repository, root / "corpora", 4)
 
 
 @pytest.mark.parametrize("task", ["ripple_edit", "body", "test", "imports", "which_file", "dead_api"])
-def test_each_task_asks_as_it_always_did(asked: tuple[list[str], Items], task: str) -> None:
-    """A changed question makes scores of two versions incomparable: change the golden file on purpose or not at all."""
-    commits, items = asked
+def test_each_task_has_the_stored_prompts(exam_tasks: tuple[list[str], Items], task: str) -> None:
+    """A changed prompt makes scores of two versions incomparable: change the golden file on purpose or not at all."""
+    commits, items = exam_tasks
     golden = json.loads((ROOT / "tests/data/tasks.json").read_text(encoding="utf-8"))
-    assert [told(item, commits) for item in items[task]] == golden[task]
+    assert [fields_of(item, commits) for item in items[task]] == golden[task]
 
 
-def told(item: TaskItem, commits: list[str]) -> dict[str, Any]:
-    """What an item says, but for its name."""
+def fields_of(item: TaskItem, commits: list[str]) -> dict[str, Any]:
+    """Return the fields of an item, except for its id."""
     fields = asdict(item) | {"commit": commits.index(item.commit), "removed": sorted(item.removed)}
     del fields["id"]
     return {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items() if value}
 
 
-def test_items_have_names_of_their_own_and_show_no_truth(asked: tuple[list[str], Items]) -> None:
-    items = [item for some in asked[1].values() for item in some]
+def test_items_have_unique_names_and_do_not_show_the_truth(exam_tasks: tuple[list[str], Items]) -> None:
+    items = [item for some in exam_tasks[1].values() for item in some]
     assert len({item.id for item in items}) == len(items)
     for item in items:
         assert item.truth not in item.prompt
         assert not any(symbol in item.prompt for symbol in item.removed)
 
 
-def test_what_comes_later_has_no_say(asked: tuple[list[str], Items], tmp_path: Path) -> None:
-    """Later a removed symbol comes back, asked files go, and partners are changed together."""
-    repository = told_history(tmp_path / "engine")
-    commits = asked_for(repository)
+def test_later_commits_do_not_change_the_tasks(exam_tasks: tuple[list[str], Items], tmp_path: Path) -> None:
+    """Later a removed symbol comes back, files of the exam are deleted, and partners are changed together."""
+    repository = training_history(tmp_path / "engine")
+    commits = add_exam_commits(repository)
     later = {
         "src/back.rs": "pub fn advance_by(more: f64) -> f64 {\n    more.sqrt()\n}\n",
         "py/tally.py": None,
@@ -171,9 +171,9 @@ def test_what_comes_later_has_no_say(asked: tuple[list[str], Items], tmp_path: P
     repository.commit(
         "Look back", later | {"src/engine.rs": "pub struct Turbine;\n", "src/parts/part_2.rs": "pub struct Two;\n"}
     )
-    assert commits == asked[0]
+    assert commits == exam_tasks[0]
     found = items_of(repository, tmp_path / "corpora", 5)
-    for task, before in asked[1].items():
+    for task, before in exam_tasks[1].items():
         assert [item for item in found[task] if item.commit in commits] == before
 
 
@@ -202,7 +202,7 @@ def test_a_substitution_is_what_differs_between_the_ends(old: str, new: str, fou
     assert substitution(old, new) == found
 
 
-def lesson(diff: str, path: str = "src/a.rs") -> AnnotatedHunk:
+def hunk_of(diff: str, path: str = "src/a.rs") -> AnnotatedHunk:
     (hunk,) = hunks_of(diff)
     text = HunkText("demo", "c" * 40, path, "Rename", 0, hunk.lines)
     return AnnotatedHunk(text, "test", 1.0, False, "", "Rust", 0, datetime(2024, 1, 1, tzinfo=UTC))
@@ -213,8 +213,8 @@ def test_a_ripple_shows_no_other_change_and_asks_for_no_copy() -> None:
         "@@ -1,9 +1,9 @@\n a\n-go(1)\n+run(1)\n-gone\n b\n-go(2)\n+run(2)\n c\n-old\n-older\n+new\n-go(3)\n+run(3)\n"
         " d\n-go(4)\n+run(4)\n e\n-(\n+[\n f\n-(\n+[\n"
     )
-    first = lesson("@@ -1,3 +1,3 @@\n b\n-go(2)\n+run(2)\n c\n", "src/b.rs")
-    (item,) = ripple_items([first, lesson(diff)], PLAIN)
+    first = hunk_of("@@ -1,3 +1,3 @@\n b\n-go(2)\n+run(2)\n c\n", "src/b.rs")
+    (item,) = ripple_items([first, hunk_of(diff)], PLAIN)
     assert (item.before, item.truth) == ("d\ngo(4)\ne\n", "d\nrun(4)\ne\n")
 
 
@@ -223,35 +223,35 @@ def test_a_trap_asks_only_where_the_line_above_is_the_old_one_and_for_no_definit
         "@@ -1,9 +1,5 @@\n fn a(x: X) {\n-    x.dead(dead(1));\n-    let y = 2;\n-    x.deep.dead(2);\n     stay();\n-    let z = dead(3);\n"
         "+    begin();\n+    let z = alive(3);\n-    dead(4);\n+    alive(4);\n end();\n-fn dead(\n+fn alive(\n"
     )
-    items = list(dead_api_items([lesson(diff)], PLAIN, frozenset({"dead"})))
+    items = list(dead_api_items([hunk_of(diff)], PLAIN, frozenset({"dead"})))
     assert [(item.prefix, item.truth) for item in items] == [
         ("fn a(x: X) {\n    x.", ""),
         ("fn a(x: X) {\n    stay();\n    begin();\n    let z = ", "alive(3);\n"),
     ]
-    assert not list(dead_api_items([lesson(diff)], PLAIN, frozenset()))
+    assert not list(dead_api_items([hunk_of(diff)], PLAIN, frozenset()))
 
 
 NEW = "+{use}+\n+pub fn {name}(wheel: &Wheel) -> u64 {{\n+    let held = wheel.{name}();\n+    held + 1\n+}}\n"
 BRAKE, MOTOR = (
-    lesson("@@ -0,0 +1,6 @@\n" + NEW.format(use=f"use crate::{name};\n", name=name), f"src/{name}.rs")
+    hunk_of("@@ -0,0 +1,6 @@\n" + NEW.format(use=f"use crate::{name};\n", name=name), f"src/{name}.rs")
     for name in ("brake", "motor")
 )
 
 
-def test_the_code_that_a_test_is_about_is_told_by_its_name() -> None:
+def test_the_code_under_test_is_found_by_the_tests_name() -> None:
     body = "+    let same = brake();\n+    motor(same);\n"
     for name in ("brake", "motor"):
-        test = lesson(f"@@ -0,0 +1,5 @@\n+#[test]\n+fn {name}_works() {{\n{body}+}}\n", "tests/all.rs")
+        test = hunk_of(f"@@ -0,0 +1,5 @@\n+#[test]\n+fn {name}_works() {{\n{body}+}}\n", "tests/all.rs")
         (item,) = asked_tests([BRAKE, MOTOR, test], PLAIN)
         assert item.prompt.startswith(f"### demo/src/{name}.rs\n")
         assert item.truth == "    let same = brake();\n    motor(same);\n"
     assert not list(asked_tests([test], PLAIN)), "a commit of nothing but tests"
 
 
-def test_imports_are_asked_with_what_is_added_further_on_in_the_file() -> None:
-    use = lesson("@@ -1,2 +1,3 @@\n //! Wheels.\n+use crate::Tyre;\n use crate::Hub;\n")
-    far = lesson("@@ -9,2 +10,3 @@\n stays();\n+roll(Tyre::new());\n stays();\n")
-    (item,) = import_items([use, far, lesson("@@ -1 +1,2 @@\n a\n+elsewhere(b)\n", "src/b.rs")], PLAIN)
+def test_an_import_task_shows_the_code_added_further_down() -> None:
+    use = hunk_of("@@ -1,2 +1,3 @@\n //! Wheels.\n+use crate::Tyre;\n use crate::Hub;\n")
+    far = hunk_of("@@ -9,2 +10,3 @@\n stays();\n+roll(Tyre::new());\n stays();\n")
+    (item,) = import_items([use, far, hunk_of("@@ -1 +1,2 @@\n a\n+elsewhere(b)\n", "src/b.rs")], PLAIN)
     assert item.truth == "use crate::Tyre;\n"
     assert item.prompt == (
         "### demo/src/a.rs\nroll(Tyre::new());\n### demo/src/a.rs\n//! Wheels.\n"
@@ -259,11 +259,11 @@ def test_imports_are_asked_with_what_is_added_further_on_in_the_file() -> None:
     )
 
 
-def test_a_body_is_asked_if_it_is_new_and_no_longer_than_what_is_learned() -> None:
+def test_a_body_task_needs_a_new_body_no_longer_than_training_samples() -> None:
     assert [item.truth for item in body_items([BRAKE], PLAIN)] == ["    let held = wheel.brake();\n    held + 1\n"]
     old = "@@ -1,5 +1,6 @@\n pub fn f(a: u8) -> u8 {\n+    let b = a + a;\n+    b + 1\n }\n"
     long = "@@ -0,0 +1,99 @@\n+pub fn f(a: u8) -> u8 {\n" + "+    step(a, a + 1);\n" * 40 + "+}\n"
-    assert not list(body_items([lesson(old), lesson(long)], PLAIN))
+    assert not list(body_items([hunk_of(old), hunk_of(long)], PLAIN))
 
 
 def test_distractors_are_partners_first_and_then_neighbours() -> None:
@@ -282,7 +282,7 @@ def test_distractors_are_partners_first_and_then_neighbours() -> None:
     assert "a/b/same.rs" not in found
 
 
-def test_what_is_gone_was_defined_and_stands_nowhere_and_what_was_there_stood_before(tmp_path: Path) -> None:
+def test_a_dead_symbol_was_defined_before_and_exists_nowhere_now(tmp_path: Path) -> None:
     repository = GitRepository(tmp_path / "r")
     lone, kept = "def lone(a):\n    local = a\n    return local\n", "def kept(a):\n    return a\n"
     first = repository.commit("Begin", {"a.py": lone + kept, "b.txt": "kept stands in a text\n"})
@@ -292,7 +292,7 @@ def test_what_is_gone_was_defined_and_stands_nowhere_and_what_was_there_stood_be
     changes = changes_of(repository.path, tmp_path / "corpora")
     row = next(row for row in changes.dataset if row["commit"] == second and row["path"] == "a.py")
     text = HunkText("r", second, "a.py", "Go", 0, hunks_of(row["diff"])[0].lines)
-    asked = AnnotatedHunk(text, "test", 1.0, False, "", "Python", 1, datetime(2024, 1, 1, tzinfo=UTC))
+    hunk = AnnotatedHunk(text, "test", 1.0, False, "", "Python", 1, datetime(2024, 1, 1, tzinfo=UTC))
     opened = open_repository(repository.path, tmp_path)
-    assert removed_symbols([opened], changes.dataset, [[asked]]) == {second: frozenset({"lone"})}
+    assert removed_symbols([opened], changes.dataset, [[hunk]]) == {second: frozenset({"lone"})}
     assert files_before([opened], [first, second]) == {first: frozenset(), second: frozenset({"a.py", "b.txt"})}

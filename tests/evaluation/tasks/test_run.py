@@ -1,4 +1,4 @@
-"""The practical part of the exam: what is chosen and written is judged, compared by commit, kept, and asked once."""
+"""Answers to tasks are scored, compared by commit, stored, and generated once."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -54,7 +54,7 @@ def problems(tokenizer: PreTrainedTokenizerBase) -> list[Problem]:
     return found
 
 
-def test_a_prompt_read_once_costs_what_reading_it_each_time_does(model: Any, tokenizer: Any) -> None:
+def test_candidates_score_the_same_whether_the_prompt_is_cached_or_not(model: Any, tokenizer: Any) -> None:
     loaded = LoadedModel(model, tokenizer, torch.float32)
     prompt, endings = tokenizer("which file next? ").input_ids, tokenizer(list(PATHS)).input_ids
     alone = []
@@ -65,7 +65,7 @@ def test_a_prompt_read_once_costs_what_reading_it_each_time_does(model: Any, tok
     assert len(set(map(len, endings))) > 1
 
 
-def test_candidates_that_memory_does_not_hold_together_cost_the_same(tokenizer: Any) -> None:
+def test_candidates_score_the_same_in_smaller_batches(tokenizer: Any) -> None:
     """With forty of them the prompt's cache takes some 160 MiB, one alone 4."""
     config = AutoConfig.for_model(
         "llama", hidden_size=512, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4, vocab_size=410,
@@ -80,7 +80,7 @@ def test_candidates_that_memory_does_not_hold_together_cost_the_same(tokenizer: 
 
 
 def test_each_task_is_compared_by_its_own_score(problems: list[Problem], tokenizer: Any, tmp_path: Path) -> None:
-    """The base writes nonsense and what is gone, and ranks by name; the tuned model knows. Of dead calls fewer are better."""
+    """The base answers wrongly and calls dead symbols, the tuned model answers right; fewer dead calls are better."""
     known = {"body": ["x", False], "dead_api": ["old_step()", True], "which_file": [float(at) for at in range(40)]}
     with Answers(tmp_path / "answers.jsonl") as answers:
         for one in problems:
@@ -106,7 +106,7 @@ def test_each_task_is_compared_by_its_own_score(problems: list[Problem], tokeniz
     assert (chosen["base_score"], chosen["tuned_score"]) == (0.25, 1.0)
 
 
-def test_what_was_answered_is_not_asked_again(
+def test_stored_answers_are_not_generated_again(
     problems: list[Problem], model: Any, tokenizer: Any, tmp_path: Path
 ) -> None:
     loaded = LoadedModel(model, tokenizer, torch.float32)

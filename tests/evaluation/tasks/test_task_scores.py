@@ -19,7 +19,7 @@ def test_each_wanted_path_is_ranked_among_the_unwanted() -> None:
     assert choice_scores(asked, [9, 9, 2, 9, 9, 9, 9, 1]) == {"mrr": 1.0, "hit_at_5": 1.0}
 
 
-def test_a_model_that_knows_nothing_chooses_by_chance_or_worse() -> None:
+def test_an_untrained_model_chooses_no_better_than_chance() -> None:
     names = tuple(map(str, range(21)))
     ranks = [choice_scores(item(candidates=names, wanted=(names[at],)), list(range(21))) for at in range(21)]
     assert sum(score["mrr"] for score in ranks) / 21 == pytest.approx(0.1736, abs=1e-4)
@@ -47,5 +47,5 @@ def test_imports_are_sets_of_lines(output: str, f1: float, match: float) -> None
     ("output", "dead"),
     [("old_api(1)", 1.0), ("self.old_api", 1.0), ("older(very_old_api, old_api_2)", 0.0), ("", 0.0)],
 )
-def test_a_dead_symbol_counts_as_a_whole_word(output: str, dead: float) -> None:
+def test_a_dead_symbol_counts_only_as_a_complete_identifier(output: str, dead: float) -> None:
     assert dead_api_scores(item(removed=frozenset({"old_api", "gone"})), output) == {"dead_api": dead}

@@ -1,4 +1,4 @@
-"""What the exam found is said in lines that hide nothing."""
+"""The exam's text shows every arm, and how uncertain the result is."""
 
 from blocklm.runs.report.exam_table import exam_table
 
@@ -6,7 +6,7 @@ SURE = {"delta_percent": -5.0, "ci95": [-7.0, -3.0], "verdict": "better"}
 UNSURE = {"delta_percent": -2.0, "ci95": [-6.0, 2.0], "verdict": "no detectable change"}
 
 
-def test_the_exam_says_plainly_how_wide_its_interval_is() -> None:
+def test_the_text_says_how_wide_the_interval_is() -> None:
     result = {
         "commits": 7, "items": 20, "added_bytes": 900, "base": {"bits_per_byte": 1.0}, "tuned": {"bits_per_byte": 0.9},
         "delta_percent": -10.0, "ci95": [-25.0, 5.0], "verdict": "no detectable change", "commits_needed": 60,
@@ -18,7 +18,7 @@ def test_the_exam_says_plainly_how_wide_its_interval_is() -> None:
     assert "no detectable change" in table
     assert "7 commits and is 30.0 points wide" in table
     assert "about 60 such commits would be needed" in table
-    assert "general text and code: +4.2 % bits, more than 3: it forgets" in table
+    assert "general text and code: +4.2 % bits, more than 3: the model forgets" in table
     plain = table.replace("\N{MINUS SIGN}", "-").replace("\N{NO-BREAK SPACE}", " ")
     (control,) = [line.split("  ") for line in plain.split("\n") if line.startswith("  control")]
     cells = [cell.strip() for cell in control if cell.strip()]
@@ -31,5 +31,5 @@ def test_the_exam_says_plainly_how_wide_its_interval_is() -> None:
         "-6.0 % to +2.0 %",
         "no detectable change",
     ]
-    told = "base 1.1000, tuned 1.0000 in 18 edits, -5.0 %, 95 % interval [-7.0 %, -3.0 %]: better\n"
-    assert f"  lines some new: {told}" in table
+    change = "base 1.1000, tuned 1.0000 in 18 edits, -5.0 %, 95 % interval [-7.0 %, -3.0 %]: better\n"
+    assert f"  lines some new: {change}" in table

@@ -1,4 +1,4 @@
-"""The report of a run: shown by a real browser, harmless whatever the repository says, whole after an interruption."""
+"""The report opens in a real browser, escapes the repository's text, and exists after an interruption."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from blocklm.files import write_json
 from blocklm.interrupts import Interrupted
 from blocklm.runs.manifest import Manifest, read_manifest
 from blocklm.runs.report.html import reporting, write_html_report
-from blocklm.runs.report.series import POINTS_SHOWN, thinned
+from blocklm.runs.report.series import POINTS_SHOWN, thin
 from tests.conftest import ROOT, GitRepository, changes_of, function, rendered
 from tests.support.programs import do_without
 
@@ -33,7 +33,7 @@ COLOURS = re.compile(r"--([\w-]+): (#[0-9a-f]{6})")
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run directory, all but its weights, of a repository whose subjects, paths and lines would be HTML."""
+    """A run directory without weights, of a repository whose subjects, paths and lines are HTML."""
     from torch.utils.tensorboard import SummaryWriter
 
     from blocklm.evaluation.exam.compare import compare
@@ -106,14 +106,14 @@ def browser() -> Iterator[Browser]:
 
 
 def opened(browser: Browser, path: Path, **options: Any) -> tuple[Page, list[str]]:
-    """The page, and everything it did beyond showing itself."""
-    page, said = browser.new_page(**options), []
-    page.on("console", lambda message: said.append(f"console: {message.text}"))
-    page.on("pageerror", lambda error: said.append(f"error: {error}"))
-    page.on("request", lambda request: said.append(f"request: {request.url}"))
+    """Open the page, and list its console messages, errors and requests."""
+    page, events = browser.new_page(**options), []
+    page.on("console", lambda message: events.append(f"console: {message.text}"))
+    page.on("pageerror", lambda error: events.append(f"error: {error}"))
+    page.on("request", lambda request: events.append(f"request: {request.url}"))
     page.goto(path.as_uri())
-    said.remove(f"request: {path.as_uri()}")
-    return page, said
+    events.remove(f"request: {path.as_uri()}")
+    return page, events
 
 
 def content(run: Path) -> dict[str, Any]:
@@ -122,9 +122,9 @@ def content(run: Path) -> dict[str, Any]:
     return found
 
 
-def test_a_browser_shows_it_and_nothing_of_the_repository_runs(hostile: Path, browser: Browser) -> None:
-    page, said = opened(browser, write_html_report(hostile), viewport={"width": 390, "height": 800})
-    assert said == []
+def test_a_browser_shows_the_report_and_runs_nothing_from_the_repository(hostile: Path, browser: Browser) -> None:
+    page, events = opened(browser, write_html_report(hostile), viewport={"width": 390, "height": 800})
+    assert events == []
     assert page.title() == "project: BlockLM report"
     assert page.evaluate("document.scripts.length + document.images.length") == 0
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -151,11 +151,11 @@ def test_a_browser_shows_it_and_nothing_of_the_repository_runs(hostile: Path, br
 def test_the_example_in_the_documentation_is_one_file_that_opens(browser: Browser) -> None:
     example = ROOT / "docs" / "example-report.html"
     assert example.stat().st_size <= 1 << 20
-    _, said = opened(browser, example)
-    assert said == []
+    _, events = opened(browser, example)
+    assert events == []
 
 
-def test_it_follows_the_colour_scheme_and_prints_dark_on_light(hostile: Path, browser: Browser) -> None:
+def test_the_report_follows_the_colour_scheme_and_prints_dark_on_light(hostile: Path, browser: Browser) -> None:
     page, _ = opened(browser, write_html_report(hostile), color_scheme="dark")
     background = "getComputedStyle(document.body).backgroundColor"
     line = "getComputedStyle(document.querySelector('#training svg path[style*=series-1]')).stroke"
@@ -170,7 +170,7 @@ def test_it_follows_the_colour_scheme_and_prints_dark_on_light(hostile: Path, br
     assert page.locator("details table").first.is_visible()
 
 
-def test_every_colour_can_be_read(hostile: Path) -> None:
+def test_every_colour_has_enough_contrast(hostile: Path) -> None:
     """WCAG 2.2: text 4.5 to 1, lines of a chart 3 to 1, on either background of either scheme."""
     css = write_html_report(hostile).read_text().split("<style>")[1]
     for scheme in css.split("@media", 2)[:2]:
@@ -199,7 +199,7 @@ def luminance(colour: str) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-def test_its_elements_are_in_order(hostile: Path) -> None:
+def test_ids_are_unique_and_headings_are_nested(hostile: Path) -> None:
     page = write_html_report(hostile).read_text()
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids))
@@ -210,21 +210,21 @@ def test_its_elements_are_in_order(hostile: Path) -> None:
     assert page.count("<table>") == page.count("<caption>")
 
 
-def test_tasks_stand_beside_what_copying_scores(hostile: Path) -> None:
+def test_the_task_table_shows_the_score_of_copying(hostile: Path) -> None:
     page = write_html_report(hostile).read_text()
     table = page[page.index("What the models do") :].partition("</table>")[0]
     for cell in ("edit similarity", "0.250 \N{RIGHTWARDS ARROW} 0.250", "0.875", "no detectable change"):
         assert cell in table
 
 
-def test_it_is_made_to_be_mailed(hostile: Path) -> None:
+def test_the_report_holds_no_private_path_name_or_token(hostile: Path) -> None:
     page = write_html_report(hostile).read_text()
     for private in (str(hostile.parent.parent), "Lovelace", "hf_secret", "example.org"):
         assert private not in page
     assert 'from_pretrained("hostile")' in unescape(page)
 
 
-def test_the_best_and_the_worst_items_stand_beside_the_truth(run: Path) -> None:
+def test_the_best_and_the_worst_items_are_shown_with_the_truth(run: Path) -> None:
     page = write_html_report(run).read_text()
     helped, hurt = page.split("Where training helped most")[1].split("Where it hurt most")
     hurt = hurt.split("</section>")[0]
@@ -249,35 +249,35 @@ def test_a_run_of_days_fits_into_a_megabyte(run: Path) -> None:
     assert write_html_report(run).stat().st_size <= 1 << 20
 
 
-def test_a_spike_stays_however_long_the_run() -> None:
+def test_a_spike_is_kept_in_a_reduced_series() -> None:
     points = tuple((float(step), 90.0 if step == 77_777 else step % 7 / 7) for step in range(100_000))
-    drawn = thinned(points)
-    assert len(drawn) <= POINTS_SHOWN
-    assert (77_777.0, 90.0) in drawn
-    assert list(drawn) == sorted(drawn)
+    kept = thin(points)
+    assert len(kept) <= POINTS_SHOWN
+    assert (77_777.0, 90.0) in kept
+    assert list(kept) == sorted(kept)
 
 
 @pytest.mark.parametrize(
-    ("ended", "said"),
+    ("error", "text"),
     [
         (Interrupted(2), "The run was interrupted in its train phase: nothing is proved yet."),
-        (ValueError(f"no room {SCRIPT}"), "The run failed in its train phase (no room &lt;script&gt;"),
+        (ValueError(f"no space {SCRIPT}"), "The run failed in its train phase (no space &lt;script&gt;"),
     ],
 )
-def test_a_run_that_breaks_off_leaves_its_report(run: Path, ended: BaseException, said: str) -> None:
+def test_an_interrupted_or_failed_run_has_a_report(run: Path, error: BaseException, text: str) -> None:
     """The manifest of such a run has no `training`: the curves come from TensorBoard's files."""
     before = content(run)
     manifest = Manifest(run / "manifest.json", before["recipe"])
     manifest.update(repository=before["repository"], corpus=before["corpus"])
-    with pytest.raises(type(ended)), reporting(run, True), manifest.phase("train"):
-        raise ended
+    with pytest.raises(type(error)), reporting(run, True), manifest.phase("train"):
+        raise error
     page = (run / "report.html").read_text()
-    assert said in page
+    assert text in page
     assert "Loss. training: 1.875 nats per token at step 1" in page
     assert "there is nothing to load yet" in page
 
 
-def test_one_that_never_began_to_train_and_one_that_does_not_write_leave_none(run: Path) -> None:
+def test_a_run_without_training_and_a_process_that_does_not_write_leave_no_report(run: Path) -> None:
     recipe = content(run)["recipe"]
     with reporting(run, False):
         pass
@@ -288,7 +288,7 @@ def test_one_that_never_began_to_train_and_one_that_does_not_write_leave_none(ru
     assert "interrupted" in write_html_report(run).read_text()  # asked for, it is built from what there is
 
 
-def test_a_report_that_fails_takes_nothing_from_the_run(run: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_report_that_fails_does_not_fail_the_run(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     (run / "exam.json").write_text("torn")
     with reporting(run, True):
         pass
@@ -297,7 +297,7 @@ def test_a_report_that_fails_takes_nothing_from_the_run(run: Path, caplog: pytes
 
 
 @pytest.mark.parametrize(
-    ("exam", "training", "said"),
+    ("exam", "training", "text"),
     [
         ({"delta_percent": 2.0, "ci95": [1.0, 3.0], "verdict": "worse"}, None,
          "the tuned model needs 2.0 % more bits per byte than the base model (95 % interval 1.0 % to 3.0 % more)."),
@@ -305,13 +305,13 @@ def test_a_report_that_fails_takes_nothing_from_the_run(run: Path, caplog: pytes
          "shows no detectable change against the base model: -1.0 % bits per byte (95 % interval -3.0 % to +1.0 %)."),
         ({"delta_percent": -5.0, "ci95": [-6.0, -4.0], "verdict": "better",
           "against_previous": {"delta_percent": 2.0, "ci95": [1.0, 3.0], "verdict": "worse"}}, {"rolled_back": True},
-         "the run that it goes on from (95 % interval 1.0 % to 3.0 % more). It was therefore rolled back"),
+         "the run that it continues (95 % interval 1.0 % to 3.0 % more). It was therefore rolled back"),
     ],
 )  # fmt: skip
-def test_the_verdict_says_what_the_exam_found(
-    run: Path, exam: dict[str, Any], training: dict[str, Any] | None, said: str
+def test_the_verdict_states_the_exam_result(
+    run: Path, exam: dict[str, Any], training: dict[str, Any] | None, text: str
 ) -> None:
     found = content(run)
     write_json(run / "manifest.json", found | {"exam": found["exam"] | exam, "training": training})
     page = write_html_report(run).read_text().replace("\N{NO-BREAK SPACE}", " ").replace("\N{MINUS SIGN}", "-")
-    assert said in page
+    assert text in page

@@ -1,4 +1,4 @@
-"""Each callback does its one thing, on a trainer that really trains."""
+"""Each callback has its one effect, on a trainer that really trains."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -54,16 +54,16 @@ def test_a_quantised_layer_of_another_compute_type_is_refused(four_bit: Callable
         trainer.train()
 
 
-def test_the_time_left_is_said_once_some_steps_are_known(
+def test_the_time_left_is_shown_after_some_steps(
     four_bit: Callable[[], SFTTrainer], caplog: pytest.LogCaptureFixture
 ) -> None:
     trainer = four_bit()
     trainer.args.max_steps = 26
     with caplog.at_level("INFO", logger="blocklm"):
         trainer.train()
-    (said,) = [record.getMessage() for record in caplog.records if "a step" in record.getMessage()]
-    assert "about 1 min for the 20 steps left" in said
+    (message,) = [record.getMessage() for record in caplog.records if "a step" in record.getMessage()]
+    assert "about 1 min for the 20 steps left" in message
 
 
-def test_durations_are_said_as_people_say_them() -> None:
+def test_durations_are_formatted_for_people() -> None:
     assert [duration(seconds) for seconds in (3, 119, 3600, 7500)] == ["1 min", "2 min", "1 h 00 min", "2 h 05 min"]

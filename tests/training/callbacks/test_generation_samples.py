@@ -1,4 +1,4 @@
-"""A training that is asked questions is the training without them, and what it answers is kept, once for each step."""
+"""Answers during training do not change it, and are stored once for each step."""
 
 import shutil
 from collections.abc import Callable
@@ -31,7 +31,7 @@ FOUR_BIT = {"load_in_4bit": True, "gradient_checkpointing": True, "max_steps": 4
 
 
 def questions(trainer: SFTTrainer) -> list[GenerationTask]:
-    """Two to fill in, and a prompt that nobody knows the end of."""
+    """Two gaps to fill, and a prompt without a known answer."""
     tokenizer = trainer.processing_class
     found = []
     for number in (3, 40):
@@ -43,12 +43,12 @@ def questions(trainer: SFTTrainer) -> list[GenerationTask]:
     return [*found, GenerationTask("prompt-1", "prompt", "def ", tuple(tokenizer("def ").input_ids))]
 
 
-Asked = Callable[..., tuple[SFTTrainer, SamplesCallback]]
+Build = Callable[..., tuple[SFTTrainer, SamplesCallback]]
 
 
 @pytest.fixture
-def asked(tiny_models: dict[str, Path], tmp_path: Path) -> Asked:
-    """A trainer whose model is asked."""
+def build_trainer(tiny_models: dict[str, Path], tmp_path: Path) -> Build:
+    """Build a trainer whose model answers questions at each evaluation."""
 
     def build(name: str, temperature: float = 0.0, epochs: float | None = None, **keys: Any) -> Any:
         trainer = tiny_trainer(tiny_models["starcoder2"], tmp_path / name, FOUR_BIT | keys)
@@ -72,7 +72,7 @@ def logged(trainer: SFTTrainer) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def alone(tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
-    """Weights and losses of the same training without any question."""
+    """Weights and losses of the same training without questions."""
     run = tmp_path_factory.mktemp("alone") / "run"
     trainer = tiny_trainer(tiny_models["starcoder2"], run, FOUR_BIT)
     train(trainer, Interrupts())
@@ -81,10 +81,10 @@ def alone(tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_questions_leave_the_training_bit_for_bit_as_it_is(
-    asked: Asked, alone: tuple[Any, Any], tmp_path: Path, temperature: float
+    build_trainer: Build, alone: tuple[Any, Any], tmp_path: Path, temperature: float
 ) -> None:
     """In 4 bits, with dropout and checkpointing."""
-    trainer, _ = asked("run", temperature)
+    trainer, _ = build_trainer("run", temperature)
     train(trainer, Interrupts())
     assert (result(tmp_path / "run"), logged(trainer)) == alone
     rows = read_rows(tmp_path / "run")
@@ -96,49 +96,49 @@ def test_questions_leave_the_training_bit_for_bit_as_it_is(
     assert rows[2]["scores"] == {} and rows[2]["output"]
 
 
-def test_a_resumed_training_keeps_each_step_once(asked: Asked, tmp_path: Path) -> None:
-    """Answers of steps that are taken again, after a checkpoint that was torn, are those of the step as it was taken last."""
-    trainer, _ = asked("run")
+def test_a_resumed_training_keeps_each_step_once(build_trainer: Build, tmp_path: Path) -> None:
+    """If steps are repeated after a damaged checkpoint, the answers of the last repetition are kept."""
+    trainer, _ = build_trainer("run")
     train(trainer, Interrupts())
     whole = (tmp_path / "run" / SAMPLES).read_bytes()
     rows = read_rows(tmp_path / "run")
     write_rows(tmp_path / "run", [*rows[:6], *(row | {"output": "of an earlier step 4"} for row in rows[6:])])
     shutil.rmtree(tmp_path / "run" / "checkpoint-4")
-    trainer, _ = asked("run")
+    trainer, _ = build_trainer("run")
     train(trainer, Interrupts())
     assert (tmp_path / "run" / SAMPLES).read_bytes() == whole
     shutil.rmtree(tmp_path / "run" / "checkpoint-4")
     shutil.rmtree(tmp_path / "run" / "checkpoint-2")
-    trainer, _ = asked("run")
+    trainer, _ = build_trainer("run")
     train(trainer, Interrupts())
     assert (tmp_path / "run" / SAMPLES).read_bytes() == whole
 
 
-def test_a_rhythm_of_its_own_and_the_last_step(asked: Asked, tmp_path: Path) -> None:
+def test_answers_have_their_own_interval_and_include_the_last_step(build_trainer: Build, tmp_path: Path) -> None:
     """An epoch is 16 steps of 4 samples: every eighth of one is every second step."""
-    trainer, _ = asked("run", epochs=1 / 8, max_steps=5, eval_steps=1, save_strategy="no")
+    trainer, _ = build_trainer("run", epochs=1 / 8, max_steps=5, eval_steps=1, save_strategy="no")
     train(trainer, Interrupts())
     assert sorted({row["step"] for row in read_rows(tmp_path / "run")}) == [0, 2, 4, 5]
 
 
-class Wish(TrainerCallback):
+class StopAfterStep2(TrainerCallback):
     """Asks to stop, as a signal does."""
 
     def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         control.should_training_stop = state.global_step == 2
 
 
-def test_whoever_wants_to_stop_does_not_wait_for_answers(asked: Asked, tmp_path: Path) -> None:
-    trainer, callback = asked("run")
+def test_a_request_to_stop_does_not_wait_for_answers(build_trainer: Build, tmp_path: Path) -> None:
+    trainer, callback = build_trainer("run")
     trainer.remove_callback(callback)
-    trainer.add_callback(Wish())
+    trainer.add_callback(StopAfterStep2())
     trainer.add_callback(callback)
     train(trainer, Interrupts())
     assert {row["step"] for row in read_rows(tmp_path / "run")} == {0}
 
 
-def test_scores_and_texts_are_on_the_board(asked: Asked, tmp_path: Path) -> None:
-    trainer, _ = asked("run", report_to=["tensorboard"], save_strategy="no")
+def test_scores_and_texts_are_on_the_board(build_trainer: Build, tmp_path: Path) -> None:
+    trainer, _ = build_trainer("run", report_to=["tensorboard"], save_strategy="no")
     train(trainer, Interrupts())
     (events,) = (tmp_path / "run" / "tensorboard").glob("events.*")
     board = EventAccumulator(str(events), size_guidance={"scalars": 0, "tensors": 0})
@@ -152,18 +152,18 @@ def test_scores_and_texts_are_on_the_board(asked: Asked, tmp_path: Path) -> None
     assert "behaviour/prompt/prompt-1/text_summary" in board.Tags()["tensors"]
 
 
-def test_the_time_of_answers_is_not_that_of_training(asked: Asked) -> None:
-    trainer, callback = asked("run")
+def test_the_time_of_answers_is_not_that_of_training(build_trainer: Build) -> None:
+    trainer, callback = build_trainer("run")
     trainer.monitor.metrics._clock = 0.0
     callback.on_evaluate(trainer.args, trainer.state, trainer.control, model=trainer.model)
     assert trainer.monitor.metrics._clock > 0
 
 
-def test_answers_for_want_of_memory_cost_no_training(
-    asked: Asked, alone: tuple[Any, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_memory_shortage_during_answers_does_not_end_training(
+    build_trainer: Build, alone: tuple[Any, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A prompt that takes gigabytes, with half of one left."""
-    trainer, callback = asked("run")
+    trainer, callback = build_trainer("run")
     long = GenerationTask("long", "prompt", "", (5,) * 2_000_000)
     callback._questions = [long]
     with memory_left(300 << 20), caplog.at_level("WARNING", logger="blocklm"):
@@ -172,11 +172,11 @@ def test_answers_for_want_of_memory_cost_no_training(
         train(trainer, Interrupts())
     assert (result(tmp_path / "run"), logged(trainer)) == alone
     assert read_rows(tmp_path / "run") == []
-    said = [record.getMessage() for record in caplog.records if "could not be asked" in record.getMessage()]
-    assert len(said) == 3
+    warnings = [record.getMessage() for record in caplog.records if "could not be asked" in record.getMessage()]
+    assert len(warnings) == 3
 
 
-def test_answers_do_not_depend_on_who_else_is_asked(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+def test_answers_do_not_depend_on_the_other_prompts_of_a_batch(tiny_models: dict[str, Path], tmp_path: Path) -> None:
     trainer = tiny_trainer(tiny_models["llama"], tmp_path / "run", {"report_to": []})
     given, decoding = questions(trainer), Decoding(8)
     loaded = LoadedModel(trainer.model, trainer.processing_class, torch.float32)
@@ -216,7 +216,7 @@ def test_means_are_of_what_was_counted() -> None:
     }
 
 
-def test_the_history_says_which_weights_were_saved() -> None:
+def test_the_history_records_which_weights_were_saved() -> None:
     rows = [
         {"step": step, "task": "fim", "scores": {"exact_match": value}}
         for step, value in ((0, 0.0), (2, 1.0), (4, 0.5))
@@ -233,7 +233,7 @@ def test_the_history_says_which_weights_were_saved() -> None:
     ("key", "value"),
     [("items", "-1"), ("max_new_tokens", "0"), ("temperature", "-0.1"), ("epochs", "0"), ("prompts", " ")],
 )
-def test_what_cannot_be_asked_is_refused(tmp_path: Path, key: str, value: str) -> None:
+def test_an_invalid_request_is_refused(tmp_path: Path, key: str, value: str) -> None:
     (tmp_path / "a.yaml").write_text("model_name_or_path: x\nbehavioral_prompts:\n- |\n  fn main() {\n")
     kept = parse_recipe([str(tmp_path / "a.yaml")]).behaviour
     assert kept == BehaviourArguments(behavioral_prompts=["fn main() {\n"])

@@ -1,4 +1,4 @@
-"""A training that watches its hardware: the same weights, series everywhere, a pause when hot, a stop before memory is out."""
+"""Watching the hardware keeps the same weights, records series, pauses when hot, and stops before memory is out."""
 
 import json
 import os
@@ -28,8 +28,8 @@ from tests.support.fake_nvml import fake_nvml
 from tests.support.scripts import script_environment
 from tests.support.trainers import tiny_trainer
 
-# A training on a terminal beside two GPUs: the first becomes hot at step 3 and cool when the pause is said, the second is
-# lost at step 6. Then one whose GPU stays hot.
+# A training on a terminal with two GPUs: the first becomes hot at step 3 and cool when the pause is logged, the second
+# is lost at step 6. Then a training whose GPU stays hot.
 CHILD = """
 import json, logging, os, sys, time
 from pathlib import Path
@@ -116,7 +116,7 @@ def _part(terminal: int) -> bytes:
         return b""
 
 
-def test_gpus_reach_history_tensorboard_and_manifest(beside_gpus: tuple[Path, str, Any]) -> None:
+def test_gpu_series_are_in_history_tensorboard_and_manifest(beside_gpus: tuple[Path, str, Any]) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     folder, _, _ = beside_gpus
@@ -161,7 +161,7 @@ def test_a_gpu_that_stays_hot_ends_the_run_with_a_checkpoint(beside_gpus: tuple[
     assert not (folder / "hot" / "adapter_model.safetensors").exists()
 
 
-def test_one_live_line_tells_it_all_and_messages_stand_apart(beside_gpus: tuple[Path, str, Any]) -> None:
+def test_progress_is_one_live_line_and_messages_have_their_own(beside_gpus: tuple[Path, str, Any]) -> None:
     _, shown, _ = beside_gpus
     lines = [line.strip() for line in re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;]*[A-Z]", "", shown))]
     live = [line for line in lines if line.startswith("step 12/12 ")]
@@ -195,7 +195,7 @@ def _boards(trainer: SFTTrainer) -> list[Any]:
     return found
 
 
-def test_full_memory_ends_the_run_with_a_checkpoint_from_which_it_goes_on_as_if_whole(
+def test_full_memory_ends_the_run_with_a_checkpoint_that_resumes_exactly(
     tiny_models: dict[str, Path], tmp_path: Path
 ) -> None:
     train(tiny_trainer(tiny_models["llama"], tmp_path / "whole", {}), Interrupts())
@@ -217,24 +217,24 @@ def test_full_memory_ends_the_run_with_a_checkpoint_from_which_it_goes_on_as_if_
     assert all(whole[name].equal(weight) for name, weight in resumed.items())
 
 
-def test_memory_is_warned_of_once_and_a_normal_machine_hears_nothing(
+def test_high_memory_is_warned_of_once_and_normal_memory_never(
     tiny_models: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     tiny_trainer(tiny_models["llama"], tmp_path / "quiet", {}).train()
     assert not [record for record in caplog.records if record.name.startswith("blocklm")]
     tiny_trainer(tiny_models["llama"], tmp_path / "warned", {"memory_warn_percent": 0.01}).train()
-    (said,) = [record.getMessage() for record in caplog.records if record.name.startswith("blocklm")]
-    assert re.fullmatch(r"\d+ % of RAM is taken \(`memory_warn_percent` is 0\.01\)", said)
+    (message,) = [record.getMessage() for record in caplog.records if record.name.startswith("blocklm")]
+    assert re.fullmatch(r"\d+ % of RAM is taken \(`memory_warn_percent` is 0\.01\)", message)
 
 
-def test_what_pytorch_holds_for_later_is_as_good_as_free() -> None:
+def test_pytorchs_cached_memory_counts_as_free() -> None:
     sample = {"ram_percent": 40.0, "gpu_memory_percent": 96.0, "gpu_memory_used_mib": 5760.0}
     assert memory_in_use(sample) == {"RAM": 40.0, "gpu's memory": 96.0}
     cached = {"gpu_torch_reserved_mib": 5000.0, "gpu_torch_allocated_mib": 2000.0}
     assert memory_in_use(sample | cached) == {"RAM": 40.0, "gpu's memory": 46.0}
 
 
-def test_nothing_is_looked_at_with_an_interval_of_zero(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+def test_an_interval_of_zero_reads_no_hardware(tiny_models: dict[str, Path], tmp_path: Path) -> None:
     trainer = tiny_trainer(
         tiny_models["llama"], tmp_path / "run", {"hardware_interval": 0, "memory_stop_percent": 0.01}
     )
@@ -258,6 +258,6 @@ def test_nothing_is_looked_at_with_an_interval_of_zero(tiny_models: dict[str, Pa
         ("max_gpu_temp", "nan"),
     ],
 )
-def test_a_limit_that_says_nothing_is_refused(key: str, value: str) -> None:
+def test_a_limit_out_of_bounds_is_refused(key: str, value: str) -> None:
     with pytest.raises(UserError, match=f"`{key}` cannot be"):
         parse_recipe([str(ROOT / "recipes" / "quickstart.yaml"), f"--{key}", value])

@@ -1,4 +1,4 @@
-"""A loss that leaves its ground ends the run; one that comes back, or falls slowly, does not. A step that hangs is said."""
+"""A loss that stays high ends the run; a spike or a slow fall does not. A hanging step is logged."""
 
 import logging
 import threading
@@ -74,7 +74,7 @@ def test_a_spike_at_the_last_step_loses_no_result(tiny_models: dict[str, Path], 
     assert high_at_the_end([entry["loss"] for entry in trainer.state.log_history if "loss" in entry]) == IN_A_ROW
 
 
-def test_a_step_that_hangs_is_said_once_with_the_stack(
+def test_a_hanging_step_is_logged_once_with_its_stack(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     watch = StallCallback(least=0.05)

@@ -1,4 +1,4 @@
-"""A run whose numbers are none any more ends, and everything it leaves on the disk is from before."""
+"""A run with numbers that are not finite ends, and leaves on the disk only what was saved before."""
 
 import math
 import subprocess
@@ -22,8 +22,8 @@ from tests.support.runs import manifest
 from tests.support.scripts import script_environment
 from tests.support.trainers import tiny_trainer
 
-# Multiplies the weights by -9 at each step, so that they overflow between steps 8 and 12; loss and gradients before that are
-# useless, but finite.
+# Multiplies the weights by -9 at each step, so that they overflow between steps 8 and 12; loss and gradients before
+# that are useless, but finite.
 DIVERGES = {"weight_decay": 1e3, "lr_scheduler_type": "constant"}
 
 

@@ -1,4 +1,4 @@
-"""What is added to the log is what one would count by hand."""
+"""Logged metrics agree with a computation by hand."""
 
 import math
 from pathlib import Path
@@ -72,7 +72,7 @@ def test_the_bytes_of_a_completion_are_counted_without_its_end(tiny_models: dict
     assert tokens_per_byte([[-100, -100]], tokenizer) is None
 
 
-def test_everything_stands_in_one_run_of_tensorboard(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+def test_all_metrics_are_in_one_tensorboard_run(tiny_models: dict[str, Path], tmp_path: Path) -> None:
     trainer = tiny_trainer(tiny_models["llama"], tmp_path / "run", {"max_steps": 4, "logging_steps": 1})
     trainer.train()
     folder = tmp_path / "run" / "tensorboard"

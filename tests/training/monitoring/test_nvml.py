@@ -39,7 +39,7 @@ def read(library: Path | None, folder: Path, *states: str, uuids: list[str] | No
 
 def test_every_value_arrives_with_its_unit(tmp_path: Path) -> None:
     later = gpu(util=40, millijoules=7_200_000, reasons=0x4 | 0x20)
-    found, said = read(fake_nvml(tmp_path), tmp_path, gpu(millijoules=3_600_000, reasons=0x8), later)
+    found, warnings = read(fake_nvml(tmp_path), tmp_path, gpu(millijoules=3_600_000, reasons=0x8), later)
     assert found["samples"][0] == {
         "gpu_util_percent": 87, "gpu_memory_util_percent": 43, "gpu_memory_used_mib": 3072.0, "gpu_memory_percent": 50.0,
         "gpu_temp_c": 71, "gpu_power_w": 160.5, "gpu_sm_clock_mhz": 1680, "gpu_memory_clock_mhz": 7001,
@@ -52,25 +52,25 @@ def test_every_value_arrives_with_its_unit(tmp_path: Path) -> None:
     }  # fmt: skip
     assert found["samples"][1] == found["samples"][0] | changed
     assert found["entry"] == [{"series": "gpu", "name": "Fake 0", "memory_mib": 6144, "driver": "999.1"}]
-    assert not said
+    assert not warnings
 
 
 def test_a_lost_gpu_is_left_out_and_the_others_are_read_on(tmp_path: Path) -> None:
     both, one = gpu(celsius=60) + gpu(celsius=61), gpu(celsius=62) + gpu(mode="lost")
-    found, said = read(fake_nvml(tmp_path), tmp_path, both, one, both)
+    found, warnings = read(fake_nvml(tmp_path), tmp_path, both, one, both)
     temperatures = [{name: value for name, value in sample.items() if "temp" in name} for sample in found["samples"]]
     assert temperatures == [{"gpu0_temp_c": 60, "gpu1_temp_c": 61}, {"gpu0_temp_c": 62}, {"gpu0_temp_c": 60}]
-    assert said == "gpu1 (Fake 1) is no longer read: GPU is lost\n"
+    assert warnings == "gpu1 (Fake 1) is no longer read: GPU is lost\n"
 
 
 def test_what_a_gpu_does_not_tell_is_left_out_until_it_does(tmp_path: Path) -> None:
-    found, said = read(fake_nvml(tmp_path), tmp_path, gpu(mode="no-utilisation"), gpu())
+    found, warnings = read(fake_nvml(tmp_path), tmp_path, gpu(mode="no-utilisation"), gpu())
     silent, telling = found["samples"]
     assert set(telling) - set(silent) == {"gpu_util_percent", "gpu_memory_util_percent"}
-    assert not said
+    assert not warnings
 
 
-def test_an_older_driver_is_asked_by_the_older_names(tmp_path: Path) -> None:
+def test_an_older_driver_is_read_by_its_older_function_names(tmp_path: Path) -> None:
     found, _ = read(fake_nvml(tmp_path, "-DOLD"), tmp_path, gpu(celsius=65, reasons=0x40))
     assert found["samples"][0]["gpu_temp_c"] == 65
     assert found["samples"][0]["gpu_slowed_by_heat_percent"] == 100.0
@@ -82,12 +82,12 @@ def test_only_the_gpus_that_the_run_sees_are_read(tmp_path: Path) -> None:
     assert found["entry"][0]["name"] == "Fake 1"
 
 
-def test_a_driver_without_a_gpu_says_so(tmp_path: Path) -> None:
+def test_a_driver_without_a_gpu_is_reported(tmp_path: Path) -> None:
     found, _ = read(fake_nvml(tmp_path), tmp_path, "")
     assert found["samples"] == ["the driver sees none"]
 
 
 @pytest.mark.skipif(find_library("nvidia-ml") is not None, reason="this machine has a driver")
-def test_without_a_driver_the_reason_is_said(tmp_path: Path) -> None:
+def test_without_a_driver_the_reason_is_logged(tmp_path: Path) -> None:
     found, _ = read(None, tmp_path, "")
     assert found["samples"] == ["NVML Shared Library Not Found"]

@@ -1,4 +1,4 @@
-"""Numbers are read at an even pace, and summed up as they were."""
+"""Series are read at an even pace and summarised correctly."""
 
 import threading
 from pathlib import Path

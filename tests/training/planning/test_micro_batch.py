@@ -1,4 +1,4 @@
-"""A run is planned from its model's config alone: what fits is chosen, what cannot fit is said before anything is loaded."""
+"""A run is planned from its model's config alone; what cannot fit is refused before anything is loaded."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def device(budget: int) -> Device:
     return Device("a small GPU", True, 2 * budget, budget)
 
 
-def test_what_the_recipe_says_stays_where_it_fits(medium: tuple[Steps, SFTConfig]) -> None:
+def test_a_micro_batch_of_the_recipe_that_fits_is_kept(medium: tuple[Steps, SFTConfig]) -> None:
     plan = make_plan(*medium, device(24 << 30))
     assert (plan.micro_batch, plan.gradient_accumulation, plan.max_length) == (8, 2, 1024)
     assert "as the recipe says" in plan.reasons[0]
@@ -87,7 +87,7 @@ def test_starcoder2_at_2048_tokens_fits_a_card_of_6_gib() -> None:
     assert steps.memory(1, 2048).total <= gpu_of("6GiB").budget
 
 
-def test_two_depths_tell_any() -> None:
+def test_memory_of_all_layers_follows_from_two_depths() -> None:
     """Counting a part of the layers gives the bytes of counting all."""
     steps, _ = steps_of("gpt2-medium")
     whole, _ = steps_of("gpt2-medium")
@@ -96,7 +96,7 @@ def test_two_depths_tell_any() -> None:
     assert steps.memory(3, 384) == whole.memory(3, 384)
 
 
-def test_a_size_that_is_none_is_refused() -> None:
+def test_an_invalid_size_is_refused() -> None:
     assert gpu_of("6GiB").total == 6 << 30
     with pytest.raises(UserError, match="is no size"):
         gpu_of("six")

@@ -1,4 +1,4 @@
-"""The largest steps are run before the first; where memory is too small for them, for real, they become smaller."""
+"""The largest steps run before the first; if memory is really too small for them, they become smaller."""
 
 import ctypes
 import random
@@ -101,7 +101,7 @@ def test_a_micro_batch_too_large_for_memory_is_halved_until_it_fits(build: Build
     assert f"micro-batch {args.per_device_train_batch_size} instead of" in changed[-1]
 
 
-def test_a_row_too_long_for_memory_is_said(build: Build) -> None:
+def test_a_row_too_long_for_memory_ends_with_a_hint(build: Build) -> None:
     trainer = build("none", 2, 1)
     with memory_left(8 * MIB), pytest.raises(DoesNotFit, match="a row of 512 tokens"):
         fit(trainer, 0, 0)
@@ -126,7 +126,7 @@ class Fills(TrainerCallback):
             self.held = leave(self.extra)
 
 
-def test_memory_that_runs_out_later_costs_nothing(build: Build, tmp_path: Path) -> None:
+def test_memory_that_runs_out_later_loses_no_step(build: Build, tmp_path: Path) -> None:
     """The last step is saved, the micro-batch halved, and the result is that of the same rows and steps."""
     whole = build("whole", 8, 1)
     train(whole, Interrupts())
@@ -152,7 +152,7 @@ def test_a_batch_of_one_cannot_be_halved(build: Build) -> None:
     assert "micro-batch 3 instead of 6, accumulation 4" in str(step_down(trainer))
 
 
-def test_a_later_shortage_at_one_row_ends_with_the_way_on(build: Build) -> None:
+def test_a_later_memory_shortage_at_one_row_ends_with_a_hint(build: Build) -> None:
     trainer = build("single", 1, 1)
     filler = Fills(1, 8 * MIB)
     trainer.add_callback(filler)

@@ -1,4 +1,4 @@
-"""What a step is planned to need is what the same step takes, by the allocator's own account."""
+"""The planned memory of a step agrees with the allocator's measurement of the same step."""
 
 import gc
 from collections.abc import Iterator
