@@ -51,9 +51,10 @@ def run(recipe: Recipe, repositories: list[Repository], interrupts: Interrupts) 
         and not (read_manifest(recipe.output_dir) or {}).get("published")
     ):
         from blocklm.release.publish import push_run
+        from blocklm.runs.completed import open_run
 
         repo_id, private = recipe.training["hub_model_id"], bool(recipe.training["hub_private_repo"])
-        print(push_run(recipe.output_dir, repo_id, private))
+        print(push_run(open_run(recipe.output_dir), repo_id, private))
 
 
 if __name__ == "__main__":

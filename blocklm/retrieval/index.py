@@ -8,6 +8,7 @@ text.
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,10 +26,11 @@ from blocklm.mining.filters import FilterLimits
 from blocklm.mining.snapshot import files_at
 from blocklm.retrieval import documents
 from blocklm.retrieval.bm25 import WordIndex
-from blocklm.retrieval.embedder import Embedder
-from blocklm.retrieval.qdrant_store import QdrantVectors
 from blocklm.retrieval.search import Index
 from blocklm.retrieval.vector_store import FileVectors, StoreInfo, Vectors
+
+if TYPE_CHECKING:
+    from blocklm.retrieval.embedder import Embedder
 
 EMBEDDED_AT_ONCE = 512  # between two writes
 AGAIN = "`--rebuild` of scripts/search.py makes it anew"
@@ -92,10 +94,12 @@ class _Place:
         """The store that the recipe names."""
         beside = self.folder.with_name(f"{self.folder.name}-vectors")
         if self._keys.qdrant_url is not None or self._keys.vector_store == "qdrant":
+            from blocklm.retrieval.qdrant_store import QdrantVectors  # heavy
+
             return QdrantVectors(self._name, beside.with_name(f"{beside.name}-qdrant"), self._keys.qdrant_url)
         return FileVectors(beside)
 
-    def check(self, vectors: Vectors, embedder: Embedder) -> None:
+    def check(self, vectors: Vectors, embedder: "Embedder") -> None:
         """Refuse a store that was filled by another model or from another history.
 
         Raises:
@@ -122,7 +126,7 @@ class _Place:
 def _open(
     place: _Place, build: Callable[[], Iterable[pa.RecordBatch]], keys: RetrievalArguments, rebuild: bool
 ) -> Index:
-    embedder = None if keys.embedding_model == NO_MODEL else Embedder(keys.embedding_model)
+    embedder = None if keys.embedding_model == NO_MODEL else _load_embedder(keys.embedding_model)
     vectors = None if embedder is None else place.vectors()
     with cache.turn(place.folder):
         if rebuild:
@@ -137,6 +141,12 @@ def _open(
         vectors.begin(StoreInfo(embedder.name, embedder.dimension, place.head))
         _embed(found, vectors, embedder, place.kind)
     return Index(found, words, (vectors, embedder))
+
+
+def _load_embedder(name: str) -> "Embedder":
+    from blocklm.retrieval.embedder import Embedder  # torch, which a search by BM25 alone does without
+
+    return Embedder(name)
 
 
 def _documents(place: _Place, build: Callable[[], Iterable[pa.RecordBatch]]) -> tuple[Dataset, WordIndex]:
@@ -169,7 +179,7 @@ def _read(place: _Place) -> tuple[Dataset, WordIndex] | None:
         return None
 
 
-def _embed(found: Dataset, vectors: Vectors, embedder: Embedder, kind: str) -> None:
+def _embed(found: Dataset, vectors: Vectors, embedder: "Embedder", kind: str) -> None:
     """Embed the documents that the store lacks."""
     known = vectors.known()
     new = {name: at for at, name in enumerate(found["id"][:]) if name not in known}

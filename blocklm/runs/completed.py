@@ -4,12 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from accelerate import PartialState
 from datasets import Dataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from blocklm.config.recipe import Recipe, parse_recipe
 from blocklm.corpus.build import build_corpus
@@ -20,9 +17,13 @@ from blocklm.git.repository import Repository, open_repositories
 from blocklm.git.search_history import stands_in_history
 from blocklm.mining.changes import Changes
 from blocklm.mining.mine import mine
-from blocklm.models.loading import special_tokens
-from blocklm.models.source import ModelSource
 from blocklm.runs.manifest import read_complete_manifest
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from blocklm.models.source import ModelSource
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class CompletedRun:
     path: Path
     recipe: Recipe
     manifest: dict[str, Any]
-    source: ModelSource
+    source: "ModelSource"
 
     @property
     def adapted(self) -> bool:
@@ -40,28 +41,35 @@ class CompletedRun:
         return (self.path / "adapter_config.json").is_file()
 
     @cached_property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
         """As in training."""
         return self.source.tokenizer()
+
+    @cached_property
+    def special_tokens(self) -> frozenset[str]:
+        """The special tokens of its model."""
+        from blocklm.models.loading import special_tokens  # heavy
+
+        return special_tokens(self.tokenizer)
 
     @property
     def infill(self) -> InfillTokens | None:
         """How its vocabulary marks a gap."""
-        return infill_tokens(special_tokens(self.tokenizer))
+        return infill_tokens(self.special_tokens)
 
-    def tuned(self) -> PreTrainedModel:
+    def tuned(self) -> "PreTrainedModel":
         """The result, on the base as the recipe quantises it, on this machine's device."""
-        PartialState(cpu=not torch.cuda.is_available())
-        return self.source.tuned(self.path).to(PartialState().device)
+        device = _join_alone()
+        return self.source.tuned(self.path).to(device)
 
-    def base(self) -> PreTrainedModel:
+    def base(self) -> "PreTrainedModel":
         """The base as the recipe quantises it, on this machine's device."""
-        PartialState(cpu=not torch.cuda.is_available())
-        return self.source.base().to(PartialState().device)
+        device = _join_alone()
+        return self.source.base().to(device)
 
-    def plain_base(self, dtype: str) -> PreTrainedModel:
+    def plain_base(self, dtype: str) -> "PreTrainedModel":
         """The base without quantisation, in `dtype`, on the CPU."""
-        PartialState(cpu=not torch.cuda.is_available())
+        _join_alone()
         return self.source.unquantised(dtype)
 
     @cached_property
@@ -106,12 +114,18 @@ class CompletedRun:
             UserError: the repositories are not here.
         """
         prompts = {view: FAMILY[name] for view, name in self.manifest["corpus"]["prompts"].items()}
-        special = special_tokens(self.tokenizer)
-        return build_corpus(self.recipe, self.repositories, self.changes, prompts, special).splits["train"]
+        corpus = build_corpus(self.recipe, self.repositories, self.changes, prompts, self.special_tokens)
+        return corpus.splits["train"]
 
     def stands_in_history(self, text: str) -> bool:
         """Whether a text stands in some version of a file or in a message, before anything was redacted."""
         return stands_in_history(self.repositories, text)
+
+
+def _join_alone() -> "torch.device":
+    from blocklm.models.distributed import join_alone  # heavy
+
+    return join_alone()
 
 
 def open_run(run_dir: Path, keys: Sequence[str] = ()) -> CompletedRun:
@@ -127,4 +141,7 @@ def open_run(run_dir: Path, keys: Sequence[str] = ()) -> CompletedRun:
     check_spelling("run_dir", run_dir)
     manifest = read_complete_manifest(run_dir, f"`{run_dir}`")
     recipe = parse_recipe([str(run_dir / "recipe.yaml"), *keys, "--output_dir", str(run_dir)])
+
+    from blocklm.models.source import ModelSource  # heavy: a folder that holds no run is refused without it
+
     return CompletedRun(run_dir, recipe, manifest, ModelSource.from_keys(recipe.model, recipe.training))
