@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from blocklm.models.token_counts import SEED, TokenCounts
+from blocklm.models.token_counts import TokenCounts
 
+SEED = 0
 PACKED_TOGETHER = 1000  # samples; TRL packs so many at a time
 
 

@@ -1,6 +1,8 @@
 """Tokens are counted without transformers, and the counts are those of training."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,7 +60,7 @@ def test_counts_are_those_of_training(model: Path, samples: Dataset, max_length:
         kept = [sample for sample in encoded if sample is not None]
         tokens, trimmed, too_long = counts.within(view, max_length)
         assert number == len(own)
-        np.testing.assert_array_equal(tokens, [len(sample.input_ids) for sample in kept])
+        np.testing.assert_array_equal(np.sort(tokens), sorted(len(sample.input_ids) for sample in kept))
         assert trimmed == sum(sample.trimmed for sample in kept)
         assert too_long == len(encoded) - len(kept)
 
@@ -66,21 +68,39 @@ def test_counts_are_those_of_training(model: Path, samples: Dataset, max_length:
 def test_counts_are_kept_for_the_same_corpus_and_vocabulary(
     samples: Dataset, tiny_models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    llama, starcoder = (
+    llama, phi = (
         Vocabulary.of({"model_name_or_path": str(tiny_models[name])}, False, tmp_path) for name in ("llama", "phi")
     )
     first = count_tokens(samples, "corpus", llama, tmp_path)
-    monkeypatch.setattr(token_counts, "_count", None)
+    monkeypatch.setattr(token_counts, "_counts_of", None)
     again = count_tokens(samples, "corpus", llama, tmp_path)
     assert (again.rows[:], again.samples) == (first.rows[:], first.samples)
-    for key, vocabulary in (("other", llama), ("corpus", starcoder)):
-        with pytest.raises(TypeError):
-            count_tokens(samples, key, vocabulary, tmp_path)
+    with pytest.raises(TypeError):
+        count_tokens(samples, "corpus", phi, tmp_path)
+
+
+def test_after_new_commits_only_what_is_new_is_counted(
+    samples: Dataset, tiny_models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vocabulary = Vocabulary.of({"model_name_or_path": str(tiny_models["llama"])}, False, tmp_path)
+    count_tokens(samples.select(range(len(samples) - 3)), "before", vocabulary, tmp_path)
+    counted: list[str] = []
+    counts_of = token_counts._counts_of
+
+    def noting(rows: list[dict[str, Any]], *given: Any) -> Iterator[token_counts.Counts]:
+        counted.extend(row["id"] for row in rows)
+        return counts_of(rows, *given)
+
+    monkeypatch.setattr(token_counts, "_counts_of", noting)
+    grown = count_tokens(samples, "after", vocabulary, tmp_path)
+    assert sorted(counted) == sorted(samples["id"][-3:])
+    assert grown.rows[:] == count_tokens(samples, "corpus", vocabulary, tmp_path / "anew").rows[:]
 
 
 def test_at_most_five_hundred_samples_of_a_view_are_counted(tiny_models: dict[str, Path], tmp_path: Path) -> None:
     row = {"prompt": "### a\n", "context": [0, 0], "completion": "x = 1\n", "view": "edit"}
-    samples = Dataset.from_list([row] * 700 + [row | {"view": "fim"}] * 3)
+    views = ["edit"] * 700 + ["fim"] * 3
+    samples = Dataset.from_list([row | {"id": str(number), "view": view} for number, view in enumerate(views)])
     vocabulary = Vocabulary.of({"model_name_or_path": str(tiny_models["llama"])}, False, tmp_path)
     counts = count_tokens(samples, "corpus", vocabulary, tmp_path)
     assert counts.samples == {"edit": 700, "fim": 3}

@@ -14,7 +14,13 @@ from blocklm.training.length_report import length_report, packed_rows
 
 def test_a_report_tells_tokens_and_padding(tiny_models: dict[str, Path], tmp_path: Path) -> None:
     rows = [
-        {"prompt": "### a\n", "completion": f"x = {at}\n" * (20 if at % 2 else 1), "context": [0, 0], "view": view}
+        {
+            "id": f"{at}-{view}",
+            "prompt": "### a\n",
+            "completion": f"x = {at}\n" * (20 if at % 2 else 1),
+            "context": [0, 0],
+            "view": view,
+        }
         for at in range(40)
         for view in ("edit", "fim")
     ]
