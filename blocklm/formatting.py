@@ -1,11 +1,19 @@
-"""Formats numbers, sizes and times for people."""
+"""Formats numbers, sizes, times and foreign text for people."""
 
 import math
+import re
 from datetime import datetime
 from typing import Any
 
 MIB = 1 << 20
 GIB = 1 << 30
+# Control characters except line ends and tabs, characters that change the direction of text (CVE-2021-42574), line
+# separators that editors treat differently, characters without width, tags, and lone surrogates, which cannot be
+# written.
+UNSAFE = re.compile(
+    "\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
 
 
 def count(number: float) -> str:
@@ -57,6 +65,11 @@ def duration(seconds: float) -> str:
 def day(moment: str | None) -> str:
     """The day of a time in ISO 8601."""
     return f"{datetime.fromisoformat(moment):%Y-%m-%d}" if moment else "\N{EN DASH}"
+
+
+def printable(text: str) -> str:
+    r"""Replace each character that is invisible or controls the terminal by an escape such as `\x1b`."""
+    return UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def plural(number: float, noun: str) -> str:

@@ -3,6 +3,7 @@
 python scripts/benchmark.py mining --repo ~/src/project ~/src/other --rounds 5
 python scripts/benchmark.py hygiene --repo ~/src/project
 python scripts/benchmark.py rendering --repo ~/src/project
+python scripts/benchmark.py startup --repo ~/src/project
 python scripts/benchmark.py planning
 python scripts/benchmark.py training --repo ~/src/project
 python scripts/benchmark.py callbacks
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from blocklm.benchmarks.mining import exactness_table, hygiene_table, mining_table, rendering_table
+from blocklm.benchmarks.startup import startup_table
 from blocklm.console import CommandLine, console
 
 
@@ -45,6 +47,7 @@ TABLES: dict[str, Callable[[list[Path], int], Iterator[str]]] = {
     "mining": mining_table,
     "hygiene": hygiene_table,
     "rendering": rendering_table,
+    "startup": startup_table,
     "planning": lambda _, __: _planning(),
     "training": _training,
     "callbacks": lambda _, rounds: _callbacks(rounds),

@@ -18,6 +18,7 @@ from blocklm.config.exam import ARMS, ExamArguments
 from blocklm.console import CommandLine, console
 from blocklm.errors import UserError
 from blocklm.evaluation.execution.sandbox import check_isolation
+from blocklm.runs.completed import open_run
 from blocklm.runs.report.exam_table import exam_table
 
 EXAM_FLAGS = {f"--{key.name}" for keys in (ExamArguments, CheckArguments) for key in fields(keys)}
@@ -50,13 +51,15 @@ def main() -> None:
         hint = f"only {', '.join(sorted(MAY_CHANGE))} may be given"
         raise UserError(f"`{foreign[0]}` would change what was trained on", hint)
 
-    from blocklm.evaluation.exam.phase import write_result
-    from blocklm.evaluation.exam.rerun import ComparedModels, evaluate  # heavy
-    from blocklm.runs.completed import open_run
-
     run = open_run(flags.run_dir, [*(QUICK if flags.quick else FULL), *keys])
     if run.recipe.check.check_command is not None:
         check_isolation(run.recipe.check.binds)
+
+    from blocklm.evaluation.exam.phase import write_result  # heavy
+    from blocklm.evaluation.exam.rerun import ComparedModels, evaluate
+    from blocklm.models.allocator import keep_freed_memory
+
+    keep_freed_memory()
     result = evaluate(run, ComparedModels(flags.model, flags.control), flags.new_commits)
     write_result(flags.run_dir / "exam-again.json", result)
     print(exam_table(result))

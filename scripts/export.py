@@ -15,6 +15,8 @@ from pathlib import Path
 from blocklm.config.release import check_hub_name
 from blocklm.console import CommandLine, console
 from blocklm.errors import UserError
+from blocklm.runs.completed import open_run
+from blocklm.runs.report.console_tables import adapter_lines, export_lines
 
 
 def command_line() -> CommandLine:
@@ -52,19 +54,16 @@ def main() -> None:
                 "a push takes what the run saved, and neither `--out` nor `--gguf`", "give one command for each"
             )
 
-    from blocklm.runs.completed import open_run  # heavy
-    from blocklm.runs.report.console_tables import adapter_lines, export_lines
-
+    run = open_run(args.run_dir)
     if args.push_to_hub is not None:
-        from blocklm.release.publish import push_run
+        from blocklm.release.publish import push_run  # heavy
 
-        print(push_run(args.run_dir, args.push_to_hub, args.private == "true", args.force, args.hub_base_model))
+        print(push_run(run, args.push_to_hub, args.private == "true", args.force, args.hub_base_model))
         return
     from blocklm.release.gguf import adapter_to_gguf, checkout, to_gguf
     from blocklm.release.merge import MERGED, merge
 
     llama_cpp = checkout(args.gguf) if args.gguf else None
-    run = open_run(args.run_dir)
     out = args.out.expanduser().absolute() if args.out else args.run_dir / MERGED
     if run.adapted or args.out or llama_cpp is None:
         print(export_lines(out, merge(run, out, args.dtype), "adapter and base"))

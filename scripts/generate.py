@@ -19,6 +19,8 @@ from pathlib import Path
 
 from blocklm.assistant.arguments import add_flags, check_request, location_keys, read_request
 from blocklm.console import CommandLine, console
+from blocklm.formatting import printable
+from blocklm.runs.completed import open_run
 
 
 def command_line() -> CommandLine:
@@ -34,14 +36,15 @@ def main() -> None:
     args = command_line().parse_args()
     check_request(args)
 
+    run = open_run(args.run_dir, location_keys(args))
+
     from blocklm.assistant.assistant import Assistant  # heavy
     from blocklm.assistant.attribution import Attributor, describe_attribution
     from blocklm.assistant.batch import answer_lines
-    from blocklm.assistant.streaming import printable
+    from blocklm.models.allocator import keep_freed_memory
     from blocklm.models.generation import Decoding
-    from blocklm.runs.completed import open_run
 
-    run = open_run(args.run_dir, location_keys(args))
+    keep_freed_memory()
     assistant = Assistant(run, Decoding(args.max_new_tokens, args.temperature, args.seed), args.retrieve)
     request = None if args.batch else read_request(args, assistant.prompt_builder)
     origins = Attributor(run.training_samples(), run.tokenizer, run.changes.subjects) if args.why else None

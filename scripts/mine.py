@@ -7,6 +7,8 @@ python scripts/mine.py recipes/quickstart.yaml --repo ~/src/project --explain sr
 python scripts/mine.py recipes/quickstart.yaml --repo ~/src/project --probe
 """
 
+from pathlib import Path
+
 from blocklm.config.recipe import DEFAULT_BATCH_SIZE, DEFAULT_MAX_LENGTH, parse_recipe
 from blocklm.console import CommandLine, console
 from blocklm.corpus.build import build_corpus
@@ -16,7 +18,10 @@ from blocklm.corpus.prompt_templates import prompts_for
 from blocklm.corpus.rendering import held_out_hunks
 from blocklm.git.repository import open_repositories
 from blocklm.mining.mine import mine
+from blocklm.models.token_counts import count_tokens
+from blocklm.models.vocabulary import Vocabulary
 from blocklm.runs.report.console_tables import corpus_table, length_table, probe_table, repository_table
+from blocklm.training.length_report import length_report
 
 
 def command_line() -> CommandLine:
@@ -48,25 +53,25 @@ def main() -> None:
         return
     print(repository_table(changes.report["repository"]))
 
-    from blocklm.evaluation.template_probe import HUNKS, TemplateProbe, best_prompts
-    from blocklm.models.loading import special_tokens  # heavy
-    from blocklm.models.source import ModelSource
-    from blocklm.training.length_report import length_report
-
-    source = ModelSource.from_keys(recipe.model, recipe.training)
-    tokenizer, length = source.tokenizer(), recipe.training.get("max_length") or DEFAULT_MAX_LENGTH
-    special = special_tokens(tokenizer)
+    trusted = bool(recipe.training.get("trust_remote_code", False))
+    vocabulary = Vocabulary.of(recipe.model, trusted, Path(recipe.mining.corpus_dir))
+    special = frozenset(vocabulary.special_tokens)
     prompts = prompts_for(special, recipe.sampling.template)
+    length = recipe.training.get("max_length") or DEFAULT_MAX_LENGTH
     if flags.probe:
-        verdicts = curate(changes, recipe.mining).verdicts
-        hunks = held_out_hunks(changes.dataset, verdicts, HUNKS)
-        scores = TemplateProbe(source, tokenizer, recipe.views, length).ask(hunks)
+        from blocklm.evaluation.template_probe import HUNKS, TemplateProbe, best_prompts  # heavy
+        from blocklm.models.source import ModelSource
+
+        source = ModelSource.from_keys(recipe.model, recipe.training)
+        hunks = held_out_hunks(changes.dataset, curate(changes, recipe.mining).verdicts, HUNKS)
+        scores = TemplateProbe(source, source.tokenizer(), recipe.views, length).ask(hunks)
         print(probe_table(scores))
         prompts = best_prompts(prompts, scores, recipe.exam_view)
     corpus = build_corpus(recipe, repositories, changes, prompts, special)
     print(corpus_table(corpus.report))
+    counts = count_tokens(corpus.splits["train"], corpus.report["key"], vocabulary, corpus.folder)
     batch = recipe.training.get("per_device_train_batch_size") or DEFAULT_BATCH_SIZE
-    print(length_table(length_report(corpus.splits["train"], tokenizer, length, batch), length, batch))
+    print(length_table(length_report(counts, length, batch), length, batch))
     print(corpus.folder)
 
 

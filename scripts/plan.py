@@ -9,7 +9,9 @@ Only the model's config is read, not its weights.
 
 from blocklm.config.recipe import parse_recipe
 from blocklm.console import CommandLine, console
+from blocklm.models.location import checked_name
 from blocklm.runs.report.console_tables import plan_table
+from blocklm.training.planning.device import gpu_of, this_device
 
 
 def command_line() -> CommandLine:
@@ -28,21 +30,22 @@ def main() -> None:
     """Parse the recipe, plan, print the plan."""
     parser = command_line()
     flags, keys_given = parser.parse_known_args()
-    recipe, size = parse_recipe(keys_given, parser.format_help()), flags.gpu_memory
+    recipe = parse_recipe(keys_given, parser.format_help())
+    given_device = gpu_of(flags.gpu_memory) if flags.gpu_memory else None
+    checked_name(recipe.model["model_name_or_path"])
 
     import torch  # heavy
 
     from blocklm.models.precision import Precision
     from blocklm.models.source import ModelSource
-    from blocklm.training.planning.device import gpu_of, this_device
     from blocklm.training.planning.micro_batch import Steps, make_plan
     from blocklm.training.train import sft_config
 
     source = ModelSource.from_keys(recipe.model, recipe.training)
     args, precision = sft_config(recipe, source.precision), source.precision
-    if size:
+    if given_device is not None:
         precision = Precision(True, False, torch.float16, "any GPU computes in 16 bit")
-    device = gpu_of(size) if size else this_device()
+    device = given_device or this_device()
     trust = source.trust_remote_code
     steps = Steps(source.architecture(), source.config, args, precision, device.gpu, trust)
     print(plan_table(make_plan(steps, args, device).entry(), steps.by_length(device.budget)))

@@ -19,6 +19,8 @@ from pathlib import Path
 from blocklm.assistant.arguments import location_keys
 from blocklm.console import CommandLine, console
 from blocklm.errors import UserError
+from blocklm.formatting import printable
+from blocklm.runs.completed import open_run
 
 
 def command_line() -> CommandLine:
@@ -63,13 +65,14 @@ def main() -> None:
     args = command_line().parse_args()
     check_arguments(args)
 
+    run = open_run(args.run_dir, location_keys(args))
+
     from blocklm.assistant.assistant import Assistant  # heavy
     from blocklm.assistant.review.reviewer import Reviewer, find_transcript, opening_lines, read_change
-    from blocklm.assistant.streaming import printable
+    from blocklm.models.allocator import keep_freed_memory
     from blocklm.models.generation import Decoding
-    from blocklm.runs.completed import open_run
 
-    run = open_run(args.run_dir, location_keys(args))
+    keep_freed_memory()
     assistant = Assistant(run, Decoding(args.max_new_tokens, args.temperature, args.seed))
     change = read_change(assistant, None if args.staged else args.rev or "HEAD")
     transcript = find_transcript(assistant, change, base=args.base, retrieve=args.retrieve, restart=args.new)

@@ -19,8 +19,11 @@ from pathlib import Path
 from blocklm.config.recipe import parse_recipe
 from blocklm.console import CommandLine, console
 from blocklm.errors import UserError
+from blocklm.formatting import printable
 from blocklm.git.repository import open_repositories
 from blocklm.mining.mine import limits_of, mine
+from blocklm.retrieval.index import change_index, file_index, searched_commits
+from blocklm.retrieval.search import fits, hit_lines
 
 
 def command_line() -> CommandLine:
@@ -53,10 +56,6 @@ def main() -> None:
         raise UserError(
             "there is no question", 'give it right after the recipe: `scripts/search.py RECIPE "question"`'
         )
-
-    from blocklm.assistant.streaming import printable
-    from blocklm.retrieval.index import change_index, file_index, searched_commits  # heavy
-    from blocklm.retrieval.search import fits, hit_lines
 
     repositories, corpus_dir = open_repositories(recipe.mining), Path(recipe.mining.corpus_dir)
     changes = mine(repositories, recipe.mining)

@@ -40,8 +40,11 @@ def run(recipe: Recipe, repositories: list[Repository], interrupts: Interrupts) 
     else:
         if recipe.exam.exam and recipe.check.check_command is not None:
             check_isolation(recipe.check.binds)
-        from blocklm.pipeline import run_job  # loads torch, seven seconds: only for a run that can begin
+        # These load torch, seven seconds: only for a run that can begin.
+        from blocklm.models.allocator import keep_freed_memory
+        from blocklm.pipeline import run_job
 
+        keep_freed_memory()
         finished = run_job(recipe, repositories, interrupts)
         if finished is not None:
             print(finished)
@@ -51,9 +54,10 @@ def run(recipe: Recipe, repositories: list[Repository], interrupts: Interrupts) 
         and not (read_manifest(recipe.output_dir) or {}).get("published")
     ):
         from blocklm.release.publish import push_run
+        from blocklm.runs.completed import open_run
 
         repo_id, private = recipe.training["hub_model_id"], bool(recipe.training["hub_private_repo"])
-        print(push_run(recipe.output_dir, repo_id, private))
+        print(push_run(open_run(recipe.output_dir), repo_id, private))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Shows an answer on a terminal as it grows; characters that are invisible or control the terminal are escaped."""
 
-import re
 import sys
 from collections.abc import Sequence
 from typing import TextIO
@@ -8,20 +7,8 @@ from typing import TextIO
 import torch
 from transformers import PreTrainedTokenizerBase, TextStreamer
 
+from blocklm.formatting import printable
 from blocklm.models.generation import until
-
-# Control characters except line ends and tabs, characters that change the direction of text (CVE-2021-42574), line
-# separators that editors treat differently, characters without width, tags, and lone surrogates, which cannot be
-# written.
-UNSAFE = re.compile(
-    "\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
-    "\ud800-\udfff\U000e0000-\U000e007f]"
-)
-
-
-def printable(text: str) -> str:
-    r"""Replace each character that is invisible or controls the terminal by an escape such as `\x1b`."""
-    return UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 class Terminal(TextStreamer):

@@ -49,7 +49,7 @@ def mining_table(paths: list[Path], rounds: int) -> Iterator[str]:
     """Yield the lines of a table, one repository after the other."""
     for path in paths:
         repository = open_repository(path, path)
-        older, new = _older(repository)
+        older, new = older_head(repository)
         runs: dict[str, list[Measurement]] = {}
         with tempfile.TemporaryDirectory(prefix="blocklm-benchmark-") as folder:
             for number in range(rounds):
@@ -148,7 +148,7 @@ def _equal(ours: Commit, theirs: pydriller.Commit) -> bool:
     ]
 
 
-def _older(repository: Repository) -> tuple[str, int]:
+def older_head(repository: Repository) -> tuple[str, int]:
     """The newest ancestor along first parents that lacks at least `NEW_COMMITS` commits of the head, and how many."""
     with isolated_repository(repository.git_dir, repository.shallow) as environment:
         ancestors = run_git(environment, "rev-list", "--first-parent", repository.head).stdout.split()

@@ -7,11 +7,9 @@ which model is better, because a dozen steps depend on the samples they happen t
 
 import json
 import math
-import os
 import re
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -23,6 +21,7 @@ import torch
 from transformers import AutoTokenizer
 from trl import SFTConfig
 
+from blocklm.benchmarks.processes import run_process
 from blocklm.config.recipe import parse_recipe
 from blocklm.corpus.build import build_corpus
 from blocklm.corpus.prompt_templates import FAMILY
@@ -88,7 +87,7 @@ def _ours(repository: Path, folder: Path, seed: int) -> Arm:
         f"{folder / 'corpora'}",
     ]
     arguments += ["--max_train_samples", f"{SAMPLES}", "--seed", f"{seed}", *SHARED, *OURS]
-    _, mebibytes = _run([sys.executable, "scripts/train.py", RECIPE, *arguments])
+    done = run_process([sys.executable, "scripts/train.py", RECIPE, *arguments])
     manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
     training, train = manifest["training"], manifest["corpus"]["splits"]["train"]
     full = train["utilisation"] or 1.0
@@ -96,7 +95,7 @@ def _ours(repository: Path, folder: Path, seed: int) -> Arm:
         tokens=train["tokens"],  # what the trainer counts leaves out the EOS of packed samples where that pads too
         steps=training["steps"],
         seconds=training["tokens_seen"] / training["tokens_per_second"],
-        mebibytes=mebibytes,
+        mebibytes=done.mebibytes,
         padding_percent=100 * (1 - full),
         bits=manifest["exam"]["tuned"]["bits_per_byte"],
     )
@@ -128,20 +127,20 @@ def _plain(run: Path, folder: Path) -> tuple[Arm, dict[str, Any]]:
     rows = math.ceil(len(lengths) / manifest["training"]["steps"])
     command += ["--per_device_train_batch_size", f"{rows}", "--gradient_accumulation_steps", "1"]
     command += ["--output_dir", f"{folder / 'out'}", "--num_train_epochs", "1", "--report_to", "none"]
-    output_text, mebibytes = _run(command)
-    found = RUNTIME.search(output_text)
-    assert found is not None, output_text
+    done = run_process(command)
+    found = RUNTIME.search(done.output)
+    assert found is not None, done.output
     shutil.copytree(run, folder / "run")
     for path in (folder / "out").glob("adapter_*"):
         shutil.copy(path, folder / "run")
     exam = [sys.executable, "scripts/evaluate.py", f"{run}", "--control", f"{folder / 'run'}"]
-    _run([*exam, "--exam_arms", "base", "tuned", "--exam_task_items", "0"])
+    run_process([*exam, "--exam_arms", "base", "tuned", "--exam_task_items", "0"])
     theirs: dict[str, Any] = json.loads((run / "exam-again.json").read_text(encoding="utf-8"))["arms"]["control"]
     arm = Arm(
         tokens=sum(lengths),
         steps=math.ceil(len(lengths) / rows),
         seconds=float(found[1]),
-        mebibytes=mebibytes,
+        mebibytes=done.mebibytes,
         padding_percent=padding(lengths, rows),
         bits=theirs["bits_per_byte"],
     )
@@ -178,17 +177,3 @@ def _write_rows(run: Path, folder: Path) -> list[int]:
     rows = [reading.dataset[at] for at in reading.order]
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return [len(row["input_ids"]) for row in rows]
-
-
-def _run(command: list[str]) -> tuple[str, float]:
-    """Run a command to its end; return its output and its peak memory in MiB."""
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | {"HF_HUB_OFFLINE": "1"}
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        output.seek(0)
-        output_text = output.read()
-    if status:
-        raise RuntimeError(f"`{' '.join(command[:3])}` failed: {output_text[-2000:]}")
-    return output_text, usage.ru_maxrss / 1024

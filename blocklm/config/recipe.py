@@ -134,6 +134,8 @@ def _check(recipe: Recipe) -> None:
         raise UserError("`model_name_or_path` is not set", "name a model directory or hub model in the recipe")
     if recipe.training.get("fp16") and recipe.training.get("bf16"):
         raise UserError("`fp16` and `bf16` are both true", "set at most one; with neither the device decides")
+    if recipe.model.get("load_in_4bit") and recipe.model.get("load_in_8bit"):
+        raise UserError("`load_in_4bit` and `load_in_8bit` are both true", "set at most one")
     check_run(recipe.run)
     check_mining(recipe.mining)
     check_lora(recipe.lora, recipe.model)

@@ -74,9 +74,9 @@ class LandingOrder:
 def candidate_hunks(dataset: Dataset) -> list[CandidateHunk]:
     """Collect the hunks that passed the filters, oldest first."""
     table = dataset.data.table.select(["drop_reason", "commit", "seq", "path", "weight", "diff", "hunk_reasons"])
-    rows = pc.indices_nonzero(pc.is_null(table["drop_reason"]))
+    passed = pc.is_null(table["drop_reason"])
     candidates = []
-    for row, change in zip(rows.to_pylist(), _iterate_rows(table.take(rows)), strict=True):
+    for row, change in zip(pc.indices_nonzero(passed).to_pylist(), _iterate_rows(table.filter(passed)), strict=True):
         for number, (hunk, reason) in enumerate(zip(hunks_of(change["diff"]), change["hunk_reasons"], strict=True)):
             if reason is None:
                 candidates.append(_candidate(row, number, hunk, change))

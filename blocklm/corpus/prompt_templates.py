@@ -7,6 +7,7 @@ text without special tokens: a boundary token that was never trained is the comm
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from blocklm.config.sampling import VIEWS
 from blocklm.errors import UserError
@@ -47,7 +48,7 @@ class Family:
             context: text that may be cut if the prompt is too long.
             fields: the other values that the template names.
         """
-        head, tail = self.prompts[view].split(CONTEXT)
+        head, tail = _around_context(self.prompts[view])
         before = head.format(**fields)
         return Prompt(before + context + tail.format(**fields), (len(before), len(before) + len(context)))
 
@@ -129,6 +130,12 @@ FAMILIES: tuple[Family, ...] = tuple(
     )
 )
 FAMILY = {family.name: family for family in FAMILIES}
+
+
+@cache
+def _around_context(template: str) -> tuple[str, str]:
+    head, tail = template.split(CONTEXT)
+    return head, tail
 
 
 def readable(special_tokens: frozenset[str]) -> list[Family]:

@@ -1,10 +1,12 @@
 """Renders the hunks that curation kept as weighted samples, in every view of the recipe."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ from blocklm.mining.landing_times import DAY, landing_times
 from blocklm.mining.messages import says_something
 from blocklm.mining.redaction import PLACEHOLDERS
 
+NOTHING = "(?!)"  # a pattern that no text matches
 SAMPLES = Features(
     {
         "id": Value("string"),
@@ -105,7 +108,8 @@ class SampleRenderer:
     ) -> None:
         self._changes, self._files = changes, files
         self._sampling, self._prompts = sampling, prompts
-        self._forbidden = special_tokens - set(PLACEHOLDERS)
+        forbidden = special_tokens - set(PLACEHOLDERS)
+        self._forbidden = re.compile("|".join(map(re.escape, sorted(forbidden))) or NOTHING)
         judged = verdicts.data.table
         self._kept = judged.filter(pc.is_null(judged["reason"])).to_pylist()
         self._preferences = Preferences(sampling, _first_commits(changes))
@@ -180,8 +184,7 @@ class SampleRenderer:
 
     def _has_special_token(self, text: HunkText) -> bool:
         """Whether the text contains a special token, which would break a prompt; counts such texts."""
-        full_text = "\n".join((text.path, text.message, *text.lines))
-        breaks = any(token in full_text for token in self._forbidden)
+        breaks = self._forbidden.search("\n".join((text.path, text.message, *text.lines))) is not None
         self.left_out["special_token"] += breaks
         return breaks
 
@@ -210,10 +213,12 @@ class SampleRenderer:
 
 
 def annotate_hunks(changes: Dataset, kept: Sequence[Mapping[str, Any]]) -> Iterator[AnnotatedHunk]:
-    """Yield the hunk of each verdict with the facts about its change, in the order of the verdicts."""
+    """Yield the hunk of each verdict with the facts about its change; verdicts are in the order of the history."""
     names = ("repo", "commit", "path", "message", "language", "seq", "commit_time", "author", "diff")
-    rows = [(row, list(group)) for row, group in groupby(kept, key=lambda verdict: verdict["row"])]
-    table = changes.data.table.select(names).take(pa.array([row for row, _ in rows], pa.int64()))
+    rows = [(row, list(group)) for row, group in groupby(kept, key=itemgetter("row"))]
+    chosen = np.zeros(len(changes), bool)
+    chosen[[row for row, _ in rows]] = True
+    table = changes.data.table.select(names).filter(pa.array(chosen))  # half as long as `take`
     read = (change for batch in table.to_batches(max_chunksize=1000) for change in batch.to_pylist())
     for change, (_, verdicts) in zip(read, rows, strict=True):
         source = {key: change[key] for key in ("repo", "commit", "path", "message")}

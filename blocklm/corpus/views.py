@@ -7,8 +7,10 @@ characters of it that the commit added: the exam scores those alone. A change wi
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha1
-from itertools import groupby
+from itertools import accumulate, groupby
+from operator import itemgetter
 
 from blocklm.corpus.prompt_templates import Family, Prompt
 from blocklm.corpus.windows import Line, windows
@@ -44,9 +46,9 @@ class Sample:
     added: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class HunkText:
-    """One hunk and its place in the history.
+    """One hunk and its place in the history; what several views need of it is computed once.
 
     Attributes:
         repo: name of the repository.
@@ -64,20 +66,61 @@ class HunkText:
     number: int
     lines: Sequence[str]
 
-    @property
+    @cached_property
     def subject(self) -> str:
         """The first line of the message, without the number of a pull request, which no model can know."""
         return PULL_REQUEST.sub("", self.message.partition("\n")[0]).strip()
 
-    @property
+    @cached_property
     def marked(self) -> list[Line]:
         """Mark and text of each line, without remarks on a missing newline."""
         return [(line[0], line[1:]) for line in self.lines if line and line[0] in " +-"]
 
-    @property
+    @cached_property
+    def windows(self) -> list[list[Line]]:
+        """The hunk cut into windows."""
+        return list(windows(self.marked))
+
+    @cached_property
+    def after(self) -> "NewText":
+        """The part of the new file that the hunk shows."""
+        return NewText([line for line in self.marked if line[0] != "-"])
+
+    @cached_property
     def diff(self) -> str:
         """The hunk as text, without its header."""
         return "".join(f"{line}\n" for line in self.lines)
+
+
+class NewText:
+    """Lines of a new file, some of them added, and places in their text.
+
+    Args:
+        lines: mark and text of each line.
+
+    Attributes:
+        added_runs: first line of each run of added lines that contains a letter or digit, and the line after its last.
+    """
+
+    def __init__(self, lines: list[Line]) -> None:
+        self.lines = lines
+        self._text = _text(lines)
+        self._starts = [0, *accumulate(len(text) + 1 for _, text in lines)]
+        self.added_runs = list(_added_runs(lines))
+
+    def between(self, start: int, end: int) -> str:
+        """The text of the lines from `start` up to `end`, which is not included."""
+        return self._text[self._starts[start] : self._starts[end]]
+
+    def before(self, line: int, chars: int) -> str:
+        """The last characters before a line, at most `chars`."""
+        end = self._starts[line]
+        return self._text[max(0, end - chars) : end]
+
+    def behind(self, line: int, chars: int) -> str:
+        """The first characters from a line on, at most `chars`."""
+        start = self._starts[line]
+        return self._text[start : start + chars]
 
 
 def edit(family: Family, hunk: HunkText) -> Iterator[Sample]:
@@ -85,7 +128,7 @@ def edit(family: Family, hunk: HunkText) -> Iterator[Sample]:
 
     Applying the windows in order turns the hunk's old lines into its new ones; their changes do not overlap.
     """
-    for part, window in enumerate(windows(hunk.marked)):
+    for part, window in enumerate(hunk.windows):
         if any(mark == "+" and text.strip() for mark, text in window):
             completion, added = _text_after(window)
             before = "".join(f"{text}\n" for mark, text in window if mark != "+")
@@ -95,10 +138,9 @@ def edit(family: Family, hunk: HunkText) -> Iterator[Sample]:
 
 def fim(family: Family, hunk: HunkText) -> Iterator[Sample]:
     """Yield one sample per run of added lines: the text around it, in the new file, gives the run."""
-    after = [(mark, text) for mark, text in hunk.marked if mark != "-"]
-    for part, (start, end) in enumerate(_added_runs(after)):
-        span = _text(after[start:end])
-        prefix, suffix = _text(after[:start])[-PREFIX_CHARS:], _text(after[end:])[:SUFFIX_CHARS]
+    for part, (start, end) in enumerate(hunk.after.added_runs):
+        span = hunk.after.between(start, end)
+        prefix, suffix = hunk.after.before(start, PREFIX_CHARS), hunk.after.behind(end, SUFFIX_CHARS)
         if len(span.strip()) >= MIN_SPAN_CHARS and len(span) <= SPAN_CHARS and prefix.strip():
             prompt = family.prompt("fim", repo=hunk.repo, path=hunk.path, context=prefix, suffix=suffix)
             yield _sample(hunk, "fim", part, prompt, span, (0, len(span)))
@@ -109,21 +151,21 @@ def next_line(family: Family, hunk: HunkText) -> Iterator[Sample]:
 
     The sample's id decides which line and how many, so the choice never changes.
     """
-    after = [(mark, text) for mark, text in hunk.marked if mark != "-"]
-    for part, (start, end) in enumerate(_added_runs(after)):
-        candidates = [line for line in range(start, end) if len(after[line][1].strip()) >= MIN_SPAN_CHARS and line]
+    lines = hunk.after.lines
+    for part, (start, end) in enumerate(hunk.after.added_runs):
+        candidates = [line for line in range(start, end) if len(lines[line][1].strip()) >= MIN_SPAN_CHARS and line]
         if candidates:
             number = int(_sample_id(hunk, "next_line", part), 16)
             line = candidates[number % len(candidates)]
-            prefix = _text(after[:line])[-PREFIX_CHARS:]
-            completion = _text(after[line : min(end, line + 1 + number // 1000 % NEXT_LINES)])
+            prefix = hunk.after.before(line, PREFIX_CHARS)
+            completion = hunk.after.between(line, min(end, line + 1 + number // 1000 % NEXT_LINES))
             prompt = family.prompt("next_line", repo=hunk.repo, path=hunk.path, context=prefix)
             yield _sample(hunk, "next_line", part, prompt, completion, (0, len(completion)))
 
 
 def diff(family: Family, hunk: HunkText) -> Iterator[Sample]:
     """Yield one sample per window: the commit's subject gives the lines with the marks of a unified diff."""
-    for part, window in enumerate(windows(hunk.marked)):
+    for part, window in enumerate(hunk.windows):
         if any(mark == "+" and text.strip() for mark, text in window):
             spans: list[int] = []
             completion = ""
@@ -166,7 +208,7 @@ def review(family: Family, hunk: HunkText, fix: HunkText) -> Iterator[Sample]:
 
     Of a long hunk only the first window is shown, whichever part of it was repaired.
     """
-    shown = "".join(f"{mark}{text}\n" for mark, text in next(windows(hunk.marked)))
+    shown = "".join(f"{mark}{text}\n" for mark, text in hunk.windows[0])
     changed = (f"{mark}{text}\n" for mark, text in fix.marked if mark != " ")
     repair = "".join(_take_chars(COMMENT_CHARS, changed))
     completion = f"{fix.subject}\n{repair}"
@@ -204,12 +246,12 @@ def _text_after(window: list[Line]) -> tuple[str, tuple[int, ...]]:
     return "".join(parts), tuple(spans)
 
 
-def _added_runs(after: list[Line]) -> Iterator[tuple[int, int]]:
+def _added_runs(lines: list[Line]) -> Iterator[tuple[int, int]]:
     """Yield start and end of each run of added lines that contains a letter or digit."""
     start = 0
-    for mark, run in groupby(after, key=lambda line: line[0]):
+    for mark, run in groupby(lines, key=itemgetter(0)):
         end = start + len(list(run))
-        if mark == "+" and any(LETTER.search(text) for _, text in after[start:end]):
+        if mark == "+" and any(LETTER.search(text) for _, text in lines[start:end]):
             yield start, end
         start = end
 

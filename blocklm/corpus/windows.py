@@ -25,8 +25,9 @@ def windows(hunk: list[Line]) -> Iterator[list[Line]]:
 def _find_end(hunk: list[Line], start: int) -> int:
     """Find the end of the window that begins at `start`: the last blank line in its second half, or the size limit."""
     chars, end = 0, start
-    while end < len(hunk) and end - start < WINDOW_LINES and chars < WINDOW_CHARS:
-        mark, text = hunk[end]
+    for mark, text in hunk[start : start + WINDOW_LINES]:
+        if chars >= WINDOW_CHARS:
+            break
         chars += (len(text) + 1) * (2 if mark == " " else 1)  # context stands in both prompt and completion
         end += 1
     if end == len(hunk):

@@ -1,6 +1,7 @@
 """Splits a unified diff into hunks, and compares their lines without white space."""
 
 import re
+from functools import cached_property
 
 # With the line end before it, because a fixed text is found faster than the start of a line.
 HEADER = "\n@@ "
@@ -14,14 +15,20 @@ MIN_LINE_CHARS = 3  # shorter lines are mostly closing braces, which are everywh
 
 
 class Hunk:
-    """One hunk with its header; `added` and `removed` hold its lines without their marks."""
-
-    __slots__ = ("_text", "added", "removed")
+    """One hunk with its header."""
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self.added: list[str] = ADDED.findall(text)
-        self.removed: list[str] = REMOVED.findall(text)
+
+    @cached_property
+    def added(self) -> list[str]:
+        """The added lines without their marks."""
+        return ADDED.findall(self._text)
+
+    @cached_property
+    def removed(self) -> list[str]:
+        """The removed lines without their marks."""
+        return REMOVED.findall(self._text)
 
     @property
     def lines(self) -> list[str]:

@@ -35,6 +35,12 @@ def init_distributed(training: dict[str, Any]) -> PartialState:
     return processes
 
 
+def join_alone() -> torch.device:
+    """Be the only process, as for a model that is put to use, and return its device."""
+    device: torch.device = PartialState(cpu=not torch.cuda.is_available()).device
+    return device
+
+
 def is_sharded() -> bool:
     """Whether the launcher was told to split model or optimizer over the processes, by FSDP or DeepSpeed."""
     return any(os.environ.get(f"ACCELERATE_USE_{name}") == "true" for name in ("FSDP", "DEEPSPEED"))

@@ -99,7 +99,7 @@ def _batch_bits(loaded: LoadedModel, rows: Sequence[Encoded]) -> list[float]:
         scored[number, :length] = torch.tensor(row.scored)
     ids, mask, scored = ids.to(loaded.device), mask.to(loaded.device), scored.to(loaded.device)
     places, columns = torch.nonzero(scored[:, 1:], as_tuple=True)
-    kept = columns.unique()
+    kept = torch.unique(columns)
     logits = _logits_at(loaded.model, kept, input_ids=ids, attention_mask=mask)
     picked = logits[places, torch.searchsorted(kept, columns)].float()  # only the scored positions are raised to fp32
     nats = torch.nn.functional.cross_entropy(picked, ids[places, columns + 1], reduction="none")

@@ -23,6 +23,7 @@ from trl import ModelConfig, get_quantization_config
 
 from blocklm.errors import UserError
 from blocklm.models.distributed import is_sharded
+from blocklm.models.location import checked_name
 from blocklm.models.precision import Precision
 from blocklm.models.quantization import compute_in, keys_as_stored
 from blocklm.models.savable import make_savable
@@ -45,7 +46,7 @@ def load_tokenizer(config: ModelConfig, trust_remote_code: bool = False) -> PreT
     Raises:
         UserError: the model is neither a directory, nor cached, nor reachable; or its tokenizer has no EOS.
     """
-    name = _checked_name(config)
+    name = checked_name(str(config.model_name_or_path))
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             name, revision=config.model_revision, trust_remote_code=trust_remote_code
@@ -92,7 +93,7 @@ def load_config(config: ModelConfig, trust_remote_code: bool = False) -> Pretrai
     Raises:
         UserError: the model is neither a directory, nor cached, nor reachable.
     """
-    name = _checked_name(config)
+    name = checked_name(str(config.model_name_or_path))
     try:
         loaded: PretrainedConfig = AutoConfig.from_pretrained(
             name, revision=config.model_revision, trust_remote_code=trust_remote_code
@@ -131,7 +132,7 @@ def load_base(config: ModelConfig, precision: Precision, trust_remote_code: bool
     Raises:
         UserError: the model cannot be found or is of an unknown architecture.
     """
-    name, stored = _checked_name(config), load_config(config, trust_remote_code)
+    name, stored = checked_name(str(config.model_name_or_path)), load_config(config, trust_remote_code)
     keys = keys_as_stored(config, stored)
     quantization = get_quantization_config(replace(keys, dtype="float32"))  # bitsandbytes has no `auto`
     given: dict[str, Any] = {"dtype": config.dtype}
@@ -203,17 +204,6 @@ def load_tuned(
     if (run_dir / "config.json").is_file():
         return load_base(replace(config, model_name_or_path=f"{run_dir.absolute()}"), precision, trust_remote_code)
     raise UserError(f"`{run_dir}` holds no trained model", "run `scripts/train.py` to its end first")
-
-
-def _checked_name(config: ModelConfig) -> str:
-    name = str(config.model_name_or_path)
-    looks_local = name.startswith((".", "/", "~", "models/")) or name.count("/") > 1
-    if looks_local and not Path(name).expanduser().is_dir():
-        remedy = (
-            "`bash scripts/quickstart.sh` fetches the embedded model; others: `hf download ORG/NAME --local-dir DIR`"
-        )
-        raise UserError(f"the model directory `{name}` does not exist", remedy)
-    return str(Path(name).expanduser()) if looks_local else name
 
 
 def _unreachable(name: str, error: Exception) -> UserError:

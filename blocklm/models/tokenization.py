@@ -6,19 +6,22 @@ ends with EOS, and labels, not token ids, say what padding is.
 """
 
 import json
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from datasets import Dataset, Features, List, Value
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerBase
 
 from blocklm import cache
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
 MIN_CONTEXT_TOKENS = 16
@@ -47,7 +50,7 @@ class EncodedSplit:
 
 
 def encode(
-    samples: Mapping[str, Sequence[Any]], tokenizer: PreTrainedTokenizerBase, max_length: int
+    samples: Mapping[str, Sequence[Any]], tokenizer: "PreTrainedTokenizerBase", max_length: int
 ) -> list[Encoded | None]:
     """Encode samples within `max_length` tokens, None where the target leaves no room for a prompt.
 
@@ -84,17 +87,32 @@ def encode(
 
 
 def _without_context(
-    prompt: str, context: Sequence[int], excess: int, tokenizer: PreTrainedTokenizerBase
+    prompt: str, context: Sequence[int], excess: int, tokenizer: "PreTrainedTokenizerBase"
 ) -> list[int] | None:
     """The prompt without the first `excess` tokens of its context, None if it has not so many to spare."""
     encoded = tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True)
-    ends = list(accumulate((end for _, end in encoded["offset_mapping"]), max))
-    first = sum(end <= context[0] for end in ends)
-    inside = sum(end <= context[1] for end in ends) - first
-    if inside - excess < min(MIN_CONTEXT_TOKENS, inside):
+    first, inside = count_context(encoded["offset_mapping"], context)
+    if not can_spare(inside, excess):
         return None
     ids: list[int] = encoded.input_ids
     return ids[:first] + ids[first + excess :]
+
+
+def count_context(offsets: Sequence[tuple[int, int]], context: Sequence[int]) -> tuple[int, int]:
+    """Count the tokens of a prompt that end before its context, and those that end in it.
+
+    Args:
+        offsets: start and end of each token in characters.
+        context: start and end of the context in characters.
+    """
+    ends = list(accumulate((end for _, end in offsets), max))
+    first = bisect_right(ends, context[0])
+    return first, bisect_right(ends, context[1]) - first
+
+
+def can_spare(context_tokens: int, excess: int) -> bool:
+    """Whether a context can lose `excess` tokens and keep `MIN_CONTEXT_TOKENS`, or all it has if these are fewer."""
+    return context_tokens - excess >= min(MIN_CONTEXT_TOKENS, context_tokens)
 
 
 @dataclass(frozen=True)
@@ -106,7 +124,7 @@ class SampleEncoder:
         folder: folder of the cached encodings.
     """
 
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: "PreTrainedTokenizerBase"
     folder: Path
 
     def encode_split(self, samples: Dataset, max_length: int) -> EncodedSplit:
@@ -127,7 +145,7 @@ class SampleEncoder:
         return EncodedSplit(stored.dataset, **stored.report)
 
 
-def _encode(samples: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, ready: Path) -> dict[str, int]:
+def _encode(samples: Dataset, tokenizer: "PreTrainedTokenizerBase", max_length: int, ready: Path) -> dict[str, int]:
     counts = {"tokens": 0, "trimmed": 0, "too_long": 0}
 
     def batches() -> Iterator[pa.RecordBatch]:
@@ -155,7 +173,7 @@ def _within(offsets: list[tuple[int, int]], added: list[int]) -> list[bool]:
     return [any(start <= begin < end for start, end in spans) for begin in begins[: len(offsets)]]
 
 
-def fitted(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, room: int) -> list[int]:
+def fitted(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase", room: int) -> list[int]:
     """Tokens of as many whole texts as fit, the first of them last; one that does not fit is passed over."""
     chosen: list[int] = []
     for text in texts:

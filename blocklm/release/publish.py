@@ -22,7 +22,7 @@ from blocklm.models.adapter import base_arm
 from blocklm.release.gate import reasons_against
 from blocklm.release.hub import check_reachable, licence_of, upload
 from blocklm.runs.checkpoints import saved_weights
-from blocklm.runs.completed import CompletedRun, open_run
+from blocklm.runs.completed import CompletedRun
 from blocklm.runs.fingerprint import weights_of
 from blocklm.runs.manifest import add_to_manifest
 from blocklm.runs.model_card import CardContext, card_text
@@ -40,11 +40,13 @@ NOT_PUBLISHED = {"repo", "branch", "paths", "exclude", "corpus_dir", "output_dir
                  "run_name", "accelerator_config", "fsdp_config", "deepspeed", "resume_from_checkpoint"}  # fmt: skip
 
 
-def push_run(run_dir: Path, repo_id: str, private: bool, forced: bool = False, base_model: str | None = None) -> str:
+def push_run(
+    run: CompletedRun, repo_id: str, private: bool, forced: bool = False, base_model: str | None = None
+) -> str:
     """Push a run's result if it passes the gate; return its address.
 
     Args:
-        run_dir: directory of a complete run.
+        run: complete run.
         repo_id: the repository on the hub, `ORGANISATION/NAME`.
         private: whether only its owners may see the repository.
         forced: if true, pushes a run that fails the gate, and says so in its model card and manifest; False by default.
@@ -53,10 +55,9 @@ def push_run(run_dir: Path, repo_id: str, private: bool, forced: bool = False, b
     Raises:
         UserError: the run fails the gate, or the hub refuses or does not answer.
     """
-    run = open_run(run_dir)
     if run.manifest["training"].get("rolled_back"):
         previous = run.manifest["training"]["continued_from"]["path"]
-        raise UserError(f"`{run_dir}` was rolled back: its result is that of `{previous}`", "push that run instead")
+        raise UserError(f"`{run.path}` was rolled back: its result is that of `{previous}`", "push that run instead")
     base = public_base(run.source.name, base_model or run.recipe.handover.hub_base_model)
     check_reachable(repo_id)
     found = load_or_audit(run)
@@ -68,7 +69,7 @@ def push_run(run_dir: Path, repo_id: str, private: bool, forced: bool = False, b
         if reasons:
             fill_upload_folder(ready, run, merged, repo_id, base, tuple(reasons))
         address = upload(ready, repo_id, private, f"Run at {run.manifest['repository']['head'][:12]}")
-    add_to_manifest(run_dir, published={"repo_id": repo_id, "private": private, "address": address})
+    add_to_manifest(run.path, published={"repo_id": repo_id, "private": private, "address": address})
     return address
 
 

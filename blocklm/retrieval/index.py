@@ -8,6 +8,7 @@ folder.
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,10 +26,11 @@ from blocklm.mining.filters import FilterLimits
 from blocklm.mining.snapshot import files_at
 from blocklm.retrieval import documents
 from blocklm.retrieval.bm25 import WordIndex
-from blocklm.retrieval.embedder import Embedder
-from blocklm.retrieval.qdrant_store import QdrantVectors
 from blocklm.retrieval.search import Index
 from blocklm.retrieval.vector_store import FileVectors, StoreInfo, Vectors
+
+if TYPE_CHECKING:
+    from blocklm.retrieval.embedder import Embedder
 
 TEXTS_PER_WRITE = 512  # texts embedded between two writes to the store
 REBUILD_HINT = "rebuild it with `--rebuild` of scripts/search.py"
@@ -105,10 +107,12 @@ class _IndexLocation:
         """Open the store that the recipe names."""
         beside = self.folder.with_name(f"{self.folder.name}-vectors")
         if self._keys.qdrant_url is not None or self._keys.vector_store == "qdrant":
+            from blocklm.retrieval.qdrant_store import QdrantVectors  # heavy
+
             return QdrantVectors(self._name, beside.with_name(f"{beside.name}-qdrant"), self._keys.qdrant_url)
         return FileVectors(beside)
 
-    def check(self, vectors: Vectors, embedder: Embedder) -> None:
+    def check(self, vectors: Vectors, embedder: "Embedder") -> None:
         """Refuse a store that was filled by another model or from another history.
 
         Raises:
@@ -135,7 +139,7 @@ class _IndexLocation:
 def _open(
     location: _IndexLocation, build: Callable[[], Iterable[pa.RecordBatch]], keys: RetrievalArguments, rebuild: bool
 ) -> Index:
-    embedder = None if keys.embedding_model == NO_MODEL else Embedder(keys.embedding_model)
+    embedder = None if keys.embedding_model == NO_MODEL else _load_embedder(keys.embedding_model)
     vectors = None if embedder is None else location.vectors()
     with cache.turn(location.folder):
         if rebuild:
@@ -150,6 +154,12 @@ def _open(
         vectors.write_info(StoreInfo(embedder.name, embedder.dimension, location.head))
         _embed(dataset, vectors, embedder, location.kind)
     return Index(dataset, words, (vectors, embedder))
+
+
+def _load_embedder(name: str) -> "Embedder":
+    from blocklm.retrieval.embedder import Embedder  # torch, which a search by BM25 alone does without
+
+    return Embedder(name)
 
 
 def _documents(location: _IndexLocation, build: Callable[[], Iterable[pa.RecordBatch]]) -> tuple[Dataset, WordIndex]:
@@ -182,7 +192,7 @@ def _read(location: _IndexLocation) -> tuple[Dataset, WordIndex] | None:
         return None
 
 
-def _embed(dataset: Dataset, vectors: Vectors, embedder: Embedder, kind: str) -> None:
+def _embed(dataset: Dataset, vectors: Vectors, embedder: "Embedder", kind: str) -> None:
     """Embed the documents that the store lacks."""
     known = vectors.known()
     new = {name: row for row, name in enumerate(dataset["id"][:]) if name not in known}

@@ -4,12 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from accelerate import PartialState
 from datasets import Dataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from blocklm.config.recipe import Recipe, parse_recipe
 from blocklm.corpus.build import build_corpus
@@ -20,11 +17,14 @@ from blocklm.git.repository import Repository, open_repositories
 from blocklm.git.search_history import stands_in_history
 from blocklm.mining.changes import Changes
 from blocklm.mining.mine import mine
-from blocklm.models.loaded import LoadedModel
-from blocklm.models.loading import special_tokens
-from blocklm.models.precision import store_frozen_weights
-from blocklm.models.source import ModelSource
 from blocklm.runs.manifest import read_complete_manifest
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from blocklm.models.loaded import LoadedModel
+    from blocklm.models.source import ModelSource
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class CompletedRun:
     path: Path
     recipe: Recipe
     manifest: dict[str, Any]
-    source: ModelSource
+    source: "ModelSource"
 
     @property
     def adapted(self) -> bool:
@@ -49,33 +49,43 @@ class CompletedRun:
         return (self.path / "adapter_config.json").is_file()
 
     @cached_property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
         """The tokenizer of the base model, as it was used in training."""
         return self.source.tokenizer()
+
+    @cached_property
+    def special_tokens(self) -> frozenset[str]:
+        """The special tokens of its model."""
+        from blocklm.models.loading import special_tokens  # heavy
+
+        return special_tokens(self.tokenizer)
 
     @property
     def infill(self) -> InfillTokens | None:
         """The special tokens that mark a gap; None if the vocabulary has none."""
-        return infill_tokens(special_tokens(self.tokenizer))
+        return infill_tokens(self.special_tokens)
 
-    def tuned(self) -> LoadedModel:
+    def tuned(self) -> "LoadedModel":
         """Load the tuned model on this machine's device, with the base quantised as in the recipe."""
         return self._loaded(lambda: self.source.tuned(self.path))
 
-    def base(self) -> LoadedModel:
+    def base(self) -> "LoadedModel":
         """Load the base on this machine's device, quantised as in the recipe."""
         return self._loaded(self.source.base)
 
-    def _loaded(self, load: Callable[[], PreTrainedModel]) -> LoadedModel:
-        PartialState(cpu=not torch.cuda.is_available())
-        model, dtype = load().to(PartialState().device), self.source.precision.dtype
+    def _loaded(self, load: Callable[[], "PreTrainedModel"]) -> "LoadedModel":
+        from blocklm.models.loaded import LoadedModel  # heavy, as all that these methods import
+        from blocklm.models.precision import store_frozen_weights
+
+        device = _join_alone()
+        model, dtype = load().to(device), self.source.precision.dtype
         if self.adapted:
             store_frozen_weights(model.requires_grad_(False), dtype)
         return LoadedModel(model, self.tokenizer, dtype)
 
-    def plain_base(self, dtype: str) -> PreTrainedModel:
+    def plain_base(self, dtype: str) -> "PreTrainedModel":
         """Load the base without quantisation, in `dtype`, on the CPU."""
-        PartialState(cpu=not torch.cuda.is_available())
+        _join_alone()
         return self.source.unquantised(dtype)
 
     @cached_property
@@ -120,12 +130,18 @@ class CompletedRun:
             UserError: a repository cannot be opened.
         """
         prompts = {view: FAMILY[name] for view, name in self.manifest["corpus"]["prompts"].items()}
-        special = special_tokens(self.tokenizer)
-        return build_corpus(self.recipe, self.repositories, self.changes, prompts, special).splits["train"]
+        corpus = build_corpus(self.recipe, self.repositories, self.changes, prompts, self.special_tokens)
+        return corpus.splits["train"]
 
     def stands_in_history(self, text: str) -> bool:
         """Whether some version of a file, or a commit message, contains a text in its unredacted form."""
         return stands_in_history(self.repositories, text)
+
+
+def _join_alone() -> "torch.device":
+    from blocklm.models.distributed import join_alone  # heavy
+
+    return join_alone()
 
 
 def open_run(run_dir: Path, keys: Sequence[str] = ()) -> CompletedRun:
@@ -141,4 +157,7 @@ def open_run(run_dir: Path, keys: Sequence[str] = ()) -> CompletedRun:
     check_spelling("run_dir", run_dir)
     manifest = read_complete_manifest(run_dir, f"`{run_dir}`")
     recipe = parse_recipe([str(run_dir / "recipe.yaml"), *keys, "--output_dir", str(run_dir)])
+
+    from blocklm.models.source import ModelSource  # heavy: a folder that holds no run is refused without it
+
     return CompletedRun(run_dir, recipe, manifest, ModelSource.from_keys(recipe.model, recipe.training))

@@ -1,23 +1,19 @@
 """Reports the lengths of samples in tokens, and the share of padding in batches."""
 
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
-from trl import pack_dataset
 
-from blocklm.models.tokenization import encode
+from blocklm.models.token_counts import TokenCounts
 
-SAMPLES_PER_VIEW = 500
 SEED = 0
+PACKED_TOGETHER = 1000  # samples; TRL packs so many at a time
 
 
-def length_report(samples: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, batch: int) -> dict[str, Any]:
-    """Report tokens by view and the padding in batches of `batch` samples, from at most 500 samples of each view.
+def length_report(counts: TokenCounts, max_length: int, batch: int) -> dict[str, Any]:
+    """Report tokens by view and the padding in batches of `batch` samples.
 
     Returns:
         `views`: for each view its number of samples, estimated sum and percentiles of their tokens, and the percent
@@ -25,29 +21,22 @@ def length_report(samples: Dataset, tokenizer: PreTrainedTokenizerBase, max_leng
         `padding_percent`: percent of padding in random order, in batches of similar lengths, and when packed into rows
             of `max_length`.
     """
-    generator = np.random.default_rng(SEED)
-    table = samples.data.table.select(["prompt", "context", "completion", "added", "view"])
     views, lengths = {}, []
-    for view in table["view"].unique().to_pylist():
-        rows = np.flatnonzero(pc.equal(table["view"], view).to_numpy())
-        chosen = np.sort(generator.choice(rows, min(len(rows), SAMPLES_PER_VIEW), replace=False))
-        encoded = encode(table.take(pa.array(chosen)).to_pydict(), tokenizer, max_length)
-        fitting = [sample for sample in encoded if sample is not None]
-        tokens = np.array([len(sample.input_ids) for sample in fitting])
+    for view, number in counts.samples.items():
+        tokens, trimmed, too_long = counts.within(view, max_length)
         lengths.append(tokens)
         views[view] = {
-            "samples": len(rows),
-            "tokens": round(float(tokens.mean()) * len(rows)) if len(tokens) else 0,
+            "samples": number,
+            "tokens": round(float(tokens.mean()) * number) if len(tokens) else 0,
             **{f"p{rank}": int(np.percentile(tokens, rank)) if len(tokens) else 0 for rank in (50, 90, 99)},
-            "trimmed_percent": round(100 * sum(sample.trimmed for sample in fitting) / max(1, len(fitting)), 1),
-            "too_long_percent": round(100 * (1 - len(fitting) / len(encoded)), 1),
+            "trimmed_percent": round(100 * trimmed / max(1, len(tokens)), 1),
+            "too_long_percent": round(100 * too_long / (len(tokens) + too_long), 1),
         }
-    shuffled = generator.permutation(np.concatenate(lengths))
-    rows = pack_dataset(Dataset.from_dict({"input_ids": [[0] * int(size) for size in shuffled]}), max_length, "bfd")
+    shuffled = np.random.default_rng(SEED).permutation(np.concatenate(lengths))
     shares = {
         "any order": padding(shuffled, batch),
         "like lengths": padding(np.sort(shuffled), batch),
-        "packed": 100 * (1 - shuffled.sum() / (len(rows) * max_length)),
+        "packed": 100 * (1 - shuffled.sum() / (packed_rows(shuffled.tolist(), max_length) * max_length)),
     }
     return {"views": views, "padding_percent": {name: round(float(share), 1) for name, share in shares.items()}}
 
@@ -56,3 +45,16 @@ def padding(lengths: Sequence[int] | np.ndarray[Any, Any], batch: int) -> float:
     """Percent of padding in batches that are each as long as their longest sample."""
     batches = [lengths[start : start + batch] for start in range(0, len(lengths), batch)]
     return float(100 * (1 - sum(map(sum, batches)) / sum(len(samples) * max(samples) for samples in batches)))
+
+
+def packed_rows(lengths: Sequence[int], max_length: int) -> int:
+    """Count the rows of `max_length` tokens into which TRL packs samples of these lengths: best fit, longest first."""
+    rows = 0
+    for start in range(0, len(lengths), PACKED_TOGETHER):
+        free: list[int] = []  # tokens left in each row, the fewest first
+        for length in sorted(lengths[start : start + PACKED_TOGETHER], reverse=True):
+            fitting = bisect_left(free, length)
+            left = free.pop(fitting) if fitting < len(free) else max_length
+            insort(free, left - length)
+        rows += len(free)
+    return rows

@@ -21,9 +21,10 @@ from blocklm.assistant.attribution import Attributor
 from blocklm.assistant.diff_input import pasted_hunks
 from blocklm.assistant.file_region import region_of
 from blocklm.assistant.prompts import Request
-from blocklm.assistant.streaming import Terminal, printable
+from blocklm.assistant.streaming import Terminal
 from blocklm.corpus.prompt_templates import Prompt
 from blocklm.errors import UserError
+from blocklm.formatting import printable
 from blocklm.mining.filters import FilterLimits
 from blocklm.models.generation import Decoding
 from blocklm.runs.completed import CompletedRun, open_run

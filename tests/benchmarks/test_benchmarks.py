@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from blocklm.benchmarks.mining import exactness_table, rendering_table
+from tests.conftest import ROOT
 from tests.support.scripts import run_in_process, run_script
 
 
@@ -27,6 +28,14 @@ def test_hygiene_is_measured_beside_mining(project: Path, tmp_path: Path) -> Non
         "project at ", "mining alone", "with rules, secrets", "curation after it", "PyDriller loop", "hygiene / mining alone",
         "hygiene / PyDriller loop",
     ]  # fmt: skip
+    assert all(case in line for case, line in zip(cases, done.stdout.splitlines(), strict=True))
+
+
+@pytest.mark.slow
+def test_start_up_is_measured_beside_git_log(project: Path) -> None:
+    done = run_script("benchmark.py", "startup", "--repo", project, "--rounds", "1", cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    cases = ["project at ", "/ log -p", "git log -p", "mine.py cold", "mine.py warm", "new commits"]
     assert all(case in line for case, line in zip(cases, done.stdout.splitlines(), strict=True))
 
 

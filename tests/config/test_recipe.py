@@ -34,6 +34,7 @@ def read(folder: Path, text: str, *arguments: str) -> Recipe:
         ("packing_strategy: bananas", "`packing_strategy` cannot be", "correct"),
         ("hub_token: hf_secret", "`hub_token` may not stand in a recipe", "HF_TOKEN"),
         ("fp16: true\nbf16: true", "both true", "at most one"),
+        ("load_in_4bit: true\nload_in_8bit: true", "both true", "at most one"),
         ("exam_items: null", "`exam_items` may not be null", "leave it out"),
         ("repo: null", "`repo` may not be null", "leave it out"),
         ("repo: []", "`repo` names no repository", "leave `repo` out"),

@@ -75,7 +75,8 @@ def _restored() -> Iterator[None]:
         stack.enter_context(patch.object(threading, "excepthook", threading.excepthook))
         stack.enter_context(patch.object(root, "handlers", []))  # pytest's: the script's own goes to its stderr
         stack.enter_context(patch.object(silenced, "disabled", silenced.disabled))
-        stack.enter_context(patch.dict(os.environ))
+        # The allocator is told to keep freed memory for a whole process, and this one outlives the script.
+        stack.enter_context(patch.dict(os.environ, {"MALLOC_TRIM_THRESHOLD_": "131072"}))
         stack.enter_context(warnings.catch_warnings())
         for state in (PartialState, AcceleratorState, GradientState):
             stack.enter_context(patch.dict(state._shared_state, clear=True))

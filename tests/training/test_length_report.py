@@ -2,34 +2,43 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from datasets import Dataset
-from transformers import AutoTokenizer
+from trl import pack_dataset
 
-from blocklm.models.tokenization import encode
-from blocklm.training.length_report import length_report
+from blocklm.models.token_counts import count_tokens
+from blocklm.models.vocabulary import Vocabulary
+from blocklm.training.length_report import length_report, packed_rows
 
 
-def test_a_report_tells_tokens_and_padding(tiny_models: dict[str, Path]) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(tiny_models["llama"])
+def test_a_report_tells_tokens_and_padding(tiny_models: dict[str, Path], tmp_path: Path) -> None:
     rows = [
         {
+            "id": f"{at}-{view}",
             "prompt": "### a\n",
             "completion": f"x = {at}\n" * (20 if at % 2 else 1),
-            "added": [0, 3],
             "context": [0, 0],
             "view": view,
         }
         for at in range(40)
         for view in ("edit", "fim")
     ]
-    samples = Dataset.from_list(rows)
-    sizes = [len(one.input_ids) for one in encode(samples[:], tokenizer, 512) if one is not None]
-    report = length_report(samples, tokenizer, 512, batch=4)
+    vocabulary = Vocabulary.of({"model_name_or_path": str(tiny_models["llama"])}, False, tmp_path)
+    counts = count_tokens(Dataset.from_list(rows), "corpus", vocabulary, tmp_path)
+    sizes = np.concatenate([counts.within(view, 512)[0] for view in ("edit", "fim")])
+    report = length_report(counts, 512, batch=4)
     assert {view: found["samples"] for view, found in report["views"].items()} == {"edit": 40, "fim": 40}
-    assert sum(found["tokens"] for found in report["views"].values()) == pytest.approx(sum(sizes), abs=2)
+    assert sum(found["tokens"] for found in report["views"].values()) == pytest.approx(sizes.sum(), abs=2)
     padding = report["padding_percent"]
     assert padding["any order"] > 25 > 5 > padding["like lengths"]
     assert 0 <= padding["packed"] < 15
-    short = length_report(samples, tokenizer, 30, batch=4)
+    short = length_report(counts, 30, batch=4)
     assert short["views"]["edit"]["too_long_percent"] == 50
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rows_are_packed_as_trl_packs_them(seed: int) -> None:
+    lengths = np.random.default_rng(seed).integers(1, 100, 2300).tolist()
+    packed = pack_dataset(Dataset.from_dict({"input_ids": [[0] * length for length in lengths]}), 100, "bfd")
+    assert packed_rows(lengths, 100) == len(packed)

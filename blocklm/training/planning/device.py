@@ -4,7 +4,6 @@ import re
 from dataclasses import dataclass
 
 import psutil
-import torch
 
 from blocklm.errors import UserError
 from blocklm.formatting import GIB
@@ -36,6 +35,8 @@ class Device:
 
 def this_device() -> Device:
     """Describe the GPU of this process, or the CPU and its free memory."""
+    import torch  # heavy, and not needed to plan for a GPU of a given size
+
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         return Device(torch.cuda.get_device_name(), True, total, int(free * (1 - MARGIN)))

@@ -1,0 +1,121 @@
+"""Counts the tokens of samples as training does, with the library `tokenizers` alone, and keeps the counts.
+
+Counts do not depend on a length limit, so that any limit can be applied to them later. They are cached in
+`corpus_dir/NAME/token-counts-VOCABULARY-CORPUS`. After new commits only samples that were not counted before are.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset, Features, Value
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from blocklm import cache
+from blocklm.models.tokenization import can_spare, count_context
+from blocklm.models.vocabulary import Vocabulary
+
+SAMPLES_PER_VIEW = 500
+COUNTS = ("prompt", "context", "completion")
+COUNTED = Features({"view": Value("string"), "text": Value("string")} | {name: Value("int32") for name in COUNTS})
+
+Counts = tuple[int, int, int]  # tokens of a prompt, of the context in it, and of a completion
+
+
+@dataclass(frozen=True)
+class TokenCounts:
+    """The tokens of at most 500 samples of each view.
+
+    Attributes:
+        rows: a row per counted sample: its view, a digest of its text, and the tokens of its prompt, of the context in
+            it that may be cut, and of its completion, with BOS and EOS.
+        samples: number of samples of each view, counted or not.
+    """
+
+    rows: Dataset
+    samples: dict[str, int]
+
+    def within(self, view: str, max_length: int) -> tuple[NDArray[np.int64], int, int]:
+        """Apply a length limit to the counted samples of a view.
+
+        Returns:
+            Tokens of each sample that fits, the number of these that are trimmed, and the number that is too long.
+        """
+        table = self.rows.data.table
+        lengths, trimmed, too_long = [], 0, 0
+        for row in table.filter(pc.equal(table["view"], view)).to_pylist():
+            tokens = row["prompt"] + row["completion"]
+            excess = tokens - max_length
+            if excess > 0 and not can_spare(row["context"], excess):
+                too_long += 1
+            else:
+                trimmed += excess > 0
+                lengths.append(min(tokens, max_length))
+        return np.array(lengths, np.int64), trimmed, too_long
+
+
+def count_tokens(samples: Dataset, key: str, vocabulary: Vocabulary, folder: Path) -> TokenCounts:
+    """Count the tokens of samples, or read what was counted before.
+
+    Args:
+        samples: samples with the columns `id`, `view`, `prompt`, `context` and `completion`.
+        key: key of the corpus that they belong to.
+        vocabulary: vocabulary of the model.
+        folder: folder where counts are kept.
+    """
+    sources = ("models.token_counts", "models.tokenization", "cache")
+    name = f"token-counts-{cache.data_key(*sources, vocabulary=vocabulary.digest)}"
+
+    def build(ready: Path) -> dict[str, Any]:
+        batches = _count(samples, vocabulary, _counted_before(folder, name))
+        cache.write_dataset(ready / "data", batches, COUNTED, fingerprint=key)
+        counts = samples.data.table["view"].value_counts().to_pylist()
+        return {"samples": {entry["values"]: entry["counts"] for entry in counts}}
+
+    stored = cache.read_or_build(folder / f"{name}-{key}", build)
+    return TokenCounts(stored.dataset, stored.report["samples"])
+
+
+def _counted_before(folder: Path, name: str) -> dict[str, Counts]:
+    """The counts of the newest corpus with the same vocabulary, by the digest of the sample's text."""
+    earlier = max(folder.glob(f"{name}-*"), key=lambda path: path.stat().st_mtime, default=None)
+    stored = None if earlier is None else cache.read(earlier)
+    if stored is None:
+        return {}
+    columns = stored.dataset.data.table.to_pydict()
+    return dict(zip(columns["text"], zip(*(columns[count] for count in COUNTS), strict=True), strict=True))
+
+
+def _count(samples: Dataset, vocabulary: Vocabulary, known: Mapping[str, Counts]) -> Iterator[pa.RecordBatch]:
+    """Yield the counts of each view as a batch."""
+    tokenizer = vocabulary.tokenizer()
+    table = samples.data.table.select(["id", "prompt", "context", "completion", "view"])
+    for view in table["view"].unique().to_pylist():
+        # Ids are digests: the smallest are a random choice, and mostly the same one after new commits.
+        own = pc.indices_nonzero(pc.equal(table["view"], view))
+        by_id = pc.sort_indices(table["id"].take(own))
+        rows = table.take(own.take(by_id[:SAMPLES_PER_VIEW])).to_pylist()
+        texts = [_digest(row) for row in rows]
+        new = {text: row for text, row in zip(texts, rows, strict=True) if text not in known}
+        counts = {**known, **dict(zip(new, _counts_of([*new.values()], tokenizer, vocabulary), strict=True))}
+        yield cache.record_batch([(view, text, *counts[text]) for text in texts], COUNTED.arrow_schema)
+
+
+def _digest(row: Mapping[str, Any]) -> str:
+    """A digest of all of a sample that is counted."""
+    text = "\0".join((row["prompt"], row["completion"], str(row["context"])))
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+
+
+def _counts_of(rows: list[dict[str, Any]], tokenizer: Tokenizer, vocabulary: Vocabulary) -> Iterator[Counts]:
+    prompts = tokenizer.encode_batch([row["prompt"] for row in rows], add_special_tokens=False)
+    completions = tokenizer.encode_batch_fast([row["completion"] for row in rows], add_special_tokens=False)
+    for row, prompt, completion in zip(rows, prompts, completions, strict=True):
+        _, context = count_context(prompt.offsets, row["context"])
+        yield vocabulary.start_tokens + len(prompt), context, len(completion) + 1

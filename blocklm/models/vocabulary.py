@@ -1,0 +1,107 @@
+"""What a model's tokenizer says about texts, remembered so that the corpus needs neither torch nor transformers.
+
+The first use of a model loads its tokenizer with transformers and writes what the corpus needs of it to
+`corpus_dir/.tokenizers`; later uses read that file.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+from tokenizers import Tokenizer
+
+from blocklm import cache
+from blocklm.files import digest, replace_file
+from blocklm.models.location import local_folder
+
+LARGEST_FILE = 64 << 20  # bytes; larger files are weights, not a tokenizer's
+READERS = ("transformers", "tokenizers")  # libraries that decide what a tokenizer's files mean
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a model's tokenizer says about texts.
+
+    Attributes:
+        special_tokens: tokens that must not come out of repository text, and that tell the model's prompt family.
+        start_tokens: number of tokens that the tokenizer puts before every text (BOS).
+        split_special_tokens: whether special tokens in a text are read as ordinary text.
+        backend: tokenizer in the JSON format of the library `tokenizers`.
+    """
+
+    special_tokens: tuple[str, ...]
+    start_tokens: int
+    split_special_tokens: bool
+    backend: str
+
+    @classmethod
+    def of(cls, model: Mapping[str, Any], trust_remote_code: bool, corpus_dir: Path) -> Self:
+        """Read the remembered vocabulary of a model, or load its tokenizer and remember it.
+
+        Args:
+            model: recipe keys of TRL's `ModelConfig`.
+            trust_remote_code: whether code that comes with the model may run.
+            corpus_dir: folder of cached corpora.
+
+        Raises:
+            UserError: the model cannot be found, its keys contradict each other, or its tokenizer does not suit it.
+        """
+        path = _path(model, trust_remote_code, corpus_dir)
+        if path is not None and (remembered := cls._read(path)) is not None:
+            return remembered
+
+        from blocklm.models.loading import load_tokenizer, model_config, special_tokens  # heavy
+
+        tokenizer = load_tokenizer(model_config(dict(model)), trust_remote_code)
+        loaded = cls(
+            special_tokens=tuple(sorted(special_tokens(tokenizer))),
+            start_tokens=len(tokenizer("").input_ids),
+            split_special_tokens=tokenizer.split_special_tokens,
+            backend=tokenizer.backend_tokenizer.to_str(),
+        )
+        path = _path(model, trust_remote_code, corpus_dir)  # a model from the hub is in the cache only now
+        if path is not None:
+            replace_file(path, json.dumps({"digest": loaded.digest, "vocabulary": asdict(loaded)}))
+        return loaded
+
+    @classmethod
+    def _read(cls, path: Path) -> Self | None:
+        """The vocabulary in a file; None if it is missing or damaged."""
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            content = stored["vocabulary"]
+            found = cls(**content | {"special_tokens": tuple(content["special_tokens"])})
+            return found if found.digest == stored["digest"] else None
+        except (*cache.DAMAGED, TypeError):
+            return None
+
+    @property
+    def digest(self) -> str:
+        """A short hash of all that determines how texts are read."""
+        return sha256(json.dumps(asdict(self)).encode()).hexdigest()[:16]
+
+    def tokenizer(self) -> Tokenizer:
+        """Load the tokenizer; it splits texts into the same tokens as the one of transformers."""
+        tokenizer = Tokenizer.from_str(self.backend)
+        tokenizer.encode_special_tokens = self.split_special_tokens
+        return tokenizer
+
+
+def _path(model: Mapping[str, Any], trust_remote_code: bool, corpus_dir: Path) -> Path | None:
+    """Where the vocabulary of a model is remembered, by its files; None if they are not on this machine."""
+    folder = local_folder(str(model["model_name_or_path"]), model.get("model_revision") or "main")
+    if folder is None:
+        return None
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.stat().st_size <= LARGEST_FILE]
+    key = cache.data_key(
+        "models.vocabulary",
+        "models.loading",
+        files={path.name: digest(path) for path in files},
+        versions=[version(name) for name in READERS],
+        trust_remote_code=trust_remote_code,
+    )
+    return corpus_dir / ".tokenizers" / f"{key}.json"

@@ -1,0 +1,109 @@
+"""What a tokenizer says is loaded with transformers once, and read from a file of ours after that."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+from transformers import AutoTokenizer
+
+from blocklm.errors import UserError
+from blocklm.models import loading
+from blocklm.models.loading import special_tokens
+from blocklm.models.vocabulary import Vocabulary
+from tests.conftest import SIZES, function
+
+Read = Callable[[Path], Vocabulary]
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Read:
+    """Read the vocabulary of a model, with one corpus folder for all."""
+    return lambda model: Vocabulary.of({"model_name_or_path": str(model)}, False, tmp_path / "corpora")
+
+
+@pytest.fixture
+def model(tiny_models: dict[str, Path], tmp_path: Path) -> Path:
+    """A model whose files a test may change."""
+    return Path(shutil.copytree(tiny_models["starcoder2"], tmp_path / "model"))
+
+
+def remembered(tmp_path: Path) -> Path:
+    (path,) = (tmp_path / "corpora" / ".tokenizers").iterdir()
+    return path
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_it_says_what_transformers_says(name: str, tiny_models: dict[str, Path], read: Read) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_models[name])
+    for vocabulary in (read(tiny_models[name]), read(tiny_models[name])):
+        assert frozenset(vocabulary.special_tokens) == special_tokens(tokenizer)
+        assert vocabulary.start_tokens == len(tokenizer("").input_ids)
+        text = function(3) + "<file_sep> <|endoftext|>  \t\täöü 漢字"
+        ids = vocabulary.tokenizer().encode(text, add_special_tokens=False).ids
+        assert ids == tokenizer(text, add_special_tokens=False).input_ids
+
+
+def test_a_second_use_loads_no_tokenizer(model: Path, read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = read(model)
+    monkeypatch.setattr(loading, "load_tokenizer", None)
+    assert read(model) == first
+
+
+def test_a_tokenizer_whose_files_have_changed_is_loaded_again(model: Path, read: Read) -> None:
+    before = read(model)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<new>"]})
+    tokenizer.save_pretrained(model)
+    after = read(model)
+    assert set(after.special_tokens) - set(before.special_tokens) == {"<new>"}
+    assert after.digest != before.digest
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: text.replace("<file_sep>", "<file_sup>"),
+        lambda text: "[]",
+        lambda text: json.dumps({"digest": "", "vocabulary": {}}),
+    ],
+    ids=["cut", "changed", "of another kind", "without keys"],
+)
+def test_a_damaged_file_is_written_again(
+    damage: Callable[[str], str], model: Path, read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = read(model)
+    path = remembered(tmp_path)
+    path.write_text(damage(path.read_text()))
+    assert read(model) == first
+    monkeypatch.setattr(loading, "load_tokenizer", None)
+    assert read(model) == first
+
+
+def test_a_model_of_the_hub_is_known_by_its_files_in_the_cache(
+    model: Path, read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = Path("models--tiny--coder")
+    for revision in ("a" * 40, "b" * 40):
+        shutil.copytree(model, tmp_path / "hub" / name / "snapshots" / revision)
+    head = tmp_path / "hub" / name / "refs" / "main"
+    head.parent.mkdir()
+    head.write_text("a" * 40)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    first = read(Path("tiny/coder"))
+    monkeypatch.setattr(loading, "load_tokenizer", None)
+    assert read(Path("tiny/coder")) == first
+    (tmp_path / "hub" / name / "snapshots" / ("b" * 40) / "config.json").write_text("{}")
+    head.write_text("b" * 40)
+    with pytest.raises(TypeError):
+        read(Path("tiny/coder"))
+
+
+def test_a_directory_that_is_gone_is_refused(model: Path, read: Read) -> None:
+    read(model)
+    shutil.rmtree(model)
+    with pytest.raises(UserError, match="does not exist"):
+        read(model)
