@@ -4,6 +4,7 @@ python scripts/benchmark.py mining --repo ~/src/project ~/src/other --rounds 5
 python scripts/benchmark.py hygiene --repo ~/src/project
 python scripts/benchmark.py rendering --repo ~/src/project
 python scripts/benchmark.py startup --repo ~/src/project
+python scripts/benchmark.py model
 python scripts/benchmark.py planning
 python scripts/benchmark.py training --repo ~/src/project
 python scripts/benchmark.py callbacks
@@ -23,6 +24,12 @@ def _planning() -> Iterator[str]:
     from blocklm.benchmarks.planning import planning_table  # torch, which the other cases measure without
 
     return planning_table()
+
+
+def _model(rounds: int) -> Iterator[str]:
+    from blocklm.benchmarks.model import model_table
+
+    return model_table(rounds)
 
 
 def _training(paths: list[Path], rounds: int) -> Iterator[str]:
@@ -48,6 +55,7 @@ TABLES: dict[str, Callable[[list[Path], int], Iterator[str]]] = {
     "hygiene": hygiene_table,
     "rendering": rendering_table,
     "startup": startup_table,
+    "model": lambda _, rounds: _model(rounds),
     "planning": lambda _, __: _planning(),
     "training": _training,
     "callbacks": lambda _, rounds: _callbacks(rounds),
