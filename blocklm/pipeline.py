@@ -12,7 +12,7 @@ from blocklm.config.recipe import Recipe
 from blocklm.corpus.build import Corpus, build_corpus
 from blocklm.corpus.curation import Curated, curate
 from blocklm.corpus.new_samples import TopUp, teaching_commits, top_up
-from blocklm.corpus.prompt_templates import FAMILY, prompts_for
+from blocklm.corpus.prompt_templates import FAMILY, ModelPrompts, prompts_for
 from blocklm.corpus.rendering import held_out_hunks
 from blocklm.evaluation.exam.adapter_scale import set_strength
 from blocklm.evaluation.exam.phase import choose_strength_of, examine
@@ -157,7 +157,7 @@ def prepare(job: Job, plan: RunPlan) -> Prepared:
         if previous is not None:
             taught = previous.manifest["corpus"]["prompts"]
             prompts = {view: FAMILY[taught.get(view, family.name)] for view, family in prompts.items()}
-        corpus = build_corpus(recipe, job.repositories, changes, prompts, special)
+        corpus = build_corpus(recipe, job.repositories, changes, ModelPrompts(prompts, special))
         learned, topup = teaching_commits(changes.dataset, curated.verdicts), None
         if previous is not None:
             learned |= previous.learned

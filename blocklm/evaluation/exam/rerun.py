@@ -11,7 +11,7 @@ from datasets import DatasetDict
 
 from blocklm.corpus.build import build_corpus
 from blocklm.corpus.new_samples import unlearned
-from blocklm.corpus.prompt_templates import FAMILY, Family, prompts_for
+from blocklm.corpus.prompt_templates import FAMILY, Family, ModelPrompts, prompts_for
 from blocklm.errors import UserError
 from blocklm.evaluation.exam.compare import Arm
 from blocklm.evaluation.exam.items import exam_items
@@ -70,17 +70,17 @@ def _setup(
     changes: Changes,
     learned: frozenset[str],
     run: CompletedRun,
-    prompts: dict[str, Family],
-    positions_limit: int | None,
+    families: dict[str, Family],
+    positions: int | None,
 ) -> ExamSetup:
-    corpus = build_corpus(run.recipe, repositories, changes, prompts, special_tokens(run.tokenizer))
+    corpus = build_corpus(run.recipe, repositories, changes, ModelPrompts(families, special_tokens(run.tokenizer)))
     if learned:
         test = unlearned(corpus.splits["test"], learned)
         corpus = replace(corpus, splits=DatasetDict(corpus.splits | {"test": test}))
         if run.recipe.exam_view not in corpus.splits["test"]["view"][:]:
             raise UserError("there are no commits that the run did not have", "`git pull` first, or try again later")
-    length = min(run.manifest["plan"]["max_length"], positions_limit or run.manifest["plan"]["max_length"])
-    return ExamSetup(run.recipe, repositories, corpus, run.tokenizer, run.source, length, positions_limit)
+    length = min(run.manifest["plan"]["max_length"], positions or run.manifest["plan"]["max_length"])
+    return ExamSetup(run.recipe, repositories, corpus, run.tokenizer, run.source, length, positions)
 
 
 def _own_arms(run: CompletedRun, setup_of: Callable[..., ExamSetup], control: Path | None) -> dict[str, Any]:
