@@ -25,7 +25,7 @@ from blocklm.mining.changes import Changes
 from blocklm.mining.mine import mine
 from blocklm.models.distributed import init_distributed, is_sharded
 from blocklm.models.loaded import LoadedModel
-from blocklm.models.loading import positions, special_tokens
+from blocklm.models.loading import max_positions, special_tokens
 from blocklm.models.source import ModelSource
 from blocklm.release.handover import artifacts_of, hand_over
 from blocklm.runs.completed import CompletedRun
@@ -222,7 +222,7 @@ def run_exam_phase(job: Job, prepared: Prepared, trained: Trained) -> Trained:
         return trained
     setup = ExamSetup(
         job.recipe, job.repositories, prepared.corpus, prepared.tokenizer, job.source, trained.max_length,
-        positions(model.config),
+        max_positions(model.config),
     )  # fmt: skip
     if (strength := report.get("strength") or choose_strength_of(setup, model)) is not None:
         report |= {"strength": strength}

@@ -86,7 +86,7 @@ class CompletedRun:
     def plain_base(self, dtype: str) -> "PreTrainedModel":
         """Load the base without quantisation, in `dtype`, on the CPU."""
         _join_alone()
-        return self.source.unquantised(dtype)
+        return self.source.unquantised_base(dtype)
 
     @cached_property
     def repositories(self) -> list[Repository]:

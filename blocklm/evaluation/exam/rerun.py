@@ -23,7 +23,7 @@ from blocklm.mining.changes import Changes
 from blocklm.mining.mine import mine
 from blocklm.models.adapter import base_arm, check_same_model, previous_arm
 from blocklm.models.likelihood import bits_of_rows
-from blocklm.models.loading import positions, special_tokens
+from blocklm.models.loading import max_positions, special_tokens
 from blocklm.runs.completed import CompletedRun, open_run
 from blocklm.runs.fingerprint import weights_of
 from blocklm.runs.top_up import learned_commits
@@ -93,7 +93,7 @@ def _own_arms(run: CompletedRun, setup_of: Callable[..., ExamSetup], control: Pa
         opened = partial(previous_arm, tuned, theirs.path, partial(theirs.source.tuned, theirs.path))
         others.append(Arm("control", weights_of(theirs.path), opened))
     prompts = {view: FAMILY[name] for view, name in run.manifest["corpus"]["prompts"].items()}
-    setup = setup_of(run, prompts, positions(tuned.model.config))
+    setup = setup_of(run, prompts, max_positions(tuned.model.config))
     base = partial(base_arm, tuned, run.source.base)
     return setup.run(tuned.opened, base, others) | check_edits(setup, tuned.opened, base)
 
@@ -102,9 +102,9 @@ def _other(
     name: str, result: dict[str, Any], setup_of: Callable[..., ExamSetup], ours: CompletedRun
 ) -> dict[str, Any]:
     """Ask another base model the same questions in its own prompts; bits per byte do not depend on the tokenizer."""
-    theirs = replace(ours, source=ours.source.named(name))
+    theirs = replace(ours, source=ours.source.with_name(name))
     prompts = prompts_for(special_tokens(theirs.tokenizer), "auto")
-    setup = setup_of(theirs, prompts, positions(theirs.source.architecture()))
+    setup = setup_of(theirs, prompts, max_positions(theirs.source.architecture()))
     of_tuned = {item["id"]: item for item in result["per_item"]}
     test = setup.corpus.splits["test"]
     rows = test.select([row for row, sample_id in enumerate(test["id"][:]) if sample_id in of_tuned])

@@ -15,7 +15,7 @@ from trl import ModelConfig, SFTConfig
 
 from blocklm.errors import UserError
 from blocklm.formatting import gib
-from blocklm.models.loading import positions
+from blocklm.models.loading import max_positions
 from blocklm.models.precision import Precision
 from blocklm.models.quantization import keys_as_stored
 from blocklm.training.planning.device import Device
@@ -69,7 +69,7 @@ class Steps:
         gpu: bool,
         trust_remote_code: bool = False,
     ) -> None:
-        self.keys, self.positions = keys_as_stored(keys, config), positions(config)
+        self.keys, self.positions = keys_as_stored(keys, config), max_positions(config)
         self._args, self._dtype, self._gpu = args, precision.dtype, gpu
         self._layers: int = config.get_text_config().num_hidden_layers
         self._counted = tuple(layers for layers in COUNTED_DEPTHS if layers < self._layers) if _is_even(config) else ()
