@@ -53,8 +53,8 @@ def main() -> None:
         return
     print(repository_table(changes.report["repository"]))
 
-    trusted = bool(recipe.training.get("trust_remote_code", False))
-    vocabulary = Vocabulary.of(recipe.model, trusted, Path(recipe.mining.corpus_dir))
+    trust = bool(recipe.training.get("trust_remote_code", False))
+    vocabulary = Vocabulary.of(recipe.model, trust, Path(recipe.mining.corpus_dir))
     special = frozenset(vocabulary.special_tokens)
     prompts = prompts_for(special, recipe.sampling.template)
     length = recipe.training.get("max_length") or DEFAULT_MAX_LENGTH
