@@ -52,10 +52,10 @@ STARCODER2_TOKENS = [
 
 
 class GitRepository:
-    """A repository under construction: commits get fixed authors and times a minute apart."""
+    """A test repository, whose commits have fixed authors and are a minute apart."""
 
     def __init__(self, path: Path, commits: int = 0) -> None:
-        """Create a repository, or continue one that has so many commits."""
+        """Create a repository, or continue one that has `commits` commits."""
         self.path = path
         self.commits = commits
         if commits == 0:
@@ -63,7 +63,7 @@ class GitRepository:
             self.git("init", "--quiet", "--initial-branch", "main")
 
     def git(self, *arguments: str) -> str:
-        """Run git with nothing of this machine's configuration."""
+        """Run git without this machine's configuration."""
         time = f"@{1_700_000_000 + 60 * self.commits} +0000"
         environment = {
             "PATH": os.environ["PATH"],
@@ -103,7 +103,7 @@ class GitRepository:
         return self._head()
 
     def _head(self) -> str:
-        """The newest commit, read without a process of git's: the tests make thousands."""
+        """Read the newest commit without starting git, because the tests make thousands of commits."""
         name = (self.path / ".git" / "HEAD").read_text().strip().removeprefix("ref: ")
         reference = self.path / ".git" / name
         return reference.read_text().strip() if reference.is_file() else name
@@ -111,12 +111,12 @@ class GitRepository:
 
 @pytest.fixture
 def make_repository(tmp_path: Path) -> Callable[[str], GitRepository]:
-    """Build a repository under a name of its own."""
+    """Create an empty repository with a given name."""
     return lambda name: GitRepository(tmp_path / name)
 
 
 def function(number: int, body: str = "") -> str:
-    """A small function, a little different each time."""
+    """Make a small function that differs by number."""
     return f'def step_{number}(value):\n    """Return step {number} of value."""\n    {body or f"return value * {number} + {number % 3}"}\n\n\n'
 
 
@@ -204,7 +204,7 @@ def _models(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A directory per architecture, as `save_pretrained` leaves it."""
+    """A directory per architecture, written by `save_pretrained`."""
     folder = build_once(tmp_path_factory, "models", _models)
     return {name: folder / name for name in SIZES}
 

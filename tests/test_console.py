@@ -53,7 +53,7 @@ def test_files_names_and_output_are_utf8_in_every_locale(tmp_path: Path, locale:
     assert done.stdout.decode() in (expected, expected.encode("ascii", "backslashreplace").decode())
 
 
-def test_what_we_write_we_can_read_whatever_the_umask_is(tmp_path: Path) -> None:
+def test_our_files_are_readable_whatever_the_umask_is(tmp_path: Path) -> None:
     script = SCRIPT.replace("    Path(sys", "    Path('folder').mkdir()\n    Path(sys", 1)
     (tmp_path / "script.py").write_text(script, encoding="utf-8")
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -72,7 +72,7 @@ def test_a_repository_whose_path_is_no_utf8_is_mined(project: Path, tmp_path: Pa
 
 
 def test_a_corpus_whose_path_is_no_utf8_is_refused_in_two_lines(project: Path, tmp_path: Path) -> None:
-    """Arrow cannot open it, and would say so in the middle of the work."""
+    """Arrow cannot open it, and would fail only after the work."""
     mining = MiningArguments(repo=[str(project)], corpus_dir=str(tmp_path / LATIN1))
     with pytest.raises(UserError, match=r"`corpus_dir` .*caf\ufffd is not spelled in UTF-8"):
         open_repositories(mining)
@@ -88,8 +88,8 @@ def test_a_path_that_is_no_utf8_can_be_written_down_and_read_again(tmp_path: Pat
     assert "größe" in text
 
 
-def unspoken(path: Path) -> Iterator[str]:
-    """The calls that leave it to the locale how a text is read or written."""
+def calls_without_encoding(path: Path) -> Iterator[str]:
+    """Find the calls whose text encoding depends on the locale."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call):
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
@@ -102,7 +102,7 @@ def unspoken(path: Path) -> Iterator[str]:
 
 def test_every_file_and_process_sets_its_encoding() -> None:
     files = [*(ROOT / "blocklm").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]
-    assert [call for path in files for call in unspoken(path)] == []
+    assert [call for path in files for call in calls_without_encoding(path)] == []
 
 
 def test_the_flags_of_a_script_are_taken_from_between_the_keys_of_a_recipe() -> None:

@@ -23,14 +23,14 @@ def test_a_line_of_json_ends_at_a_newline_alone(tmp_path: Path, end: str) -> Non
     assert Answers(tmp_path / "answers").get("key") == end
 
 
-def test_half_a_surrogate_pair_comes_back(tmp_path: Path) -> None:
-    """As Python reads a file name that is no UTF-8; a strict encoder would end the run."""
+def test_half_a_surrogate_pair_is_read_back_unchanged(tmp_path: Path) -> None:
+    """Python reads a file name that is not UTF-8 so; a strict encoder would end the run."""
     write_json_lines(tmp_path / "rows", [{"path": "caf\udce9.py", "text": "caf\u00e9"}])
     assert read_json_lines(tmp_path / "rows") == [{"path": "caf\udce9.py", "text": "caf\u00e9"}]
     assert "caf\u00e9".encode() in (tmp_path / "rows").read_bytes(), "what a person can read stays readable"
 
 
-def test_a_torn_line_is_left_out_where_that_may_happen(tmp_path: Path) -> None:
+def test_a_torn_line_is_skipped_only_on_request(tmp_path: Path) -> None:
     (tmp_path / "rows").write_bytes(b'["a", 1]\n["b", \n\n["c", 3]\n\xff\n')
     assert read_json_lines(tmp_path / "rows", skip_torn=True) == [["a", 1], ["c", 3]]
     with pytest.raises(ValueError, match="Expecting value"):

@@ -9,7 +9,7 @@ from tests.support.odd_recipes import odd_recipes, outcome
 
 @pytest.fixture(scope="module")
 def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Mined once for all of them."""
+    """The corpus folder of all recipes, so that the history is mined once."""
     return tmp_path_factory.mktemp("odd") / "corpora"
 
 

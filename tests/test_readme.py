@@ -32,7 +32,7 @@ def test_the_readme_is_short_and_begins_with_a_command() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_names_what_exists_and_flags_that_parse(command: str, tmp_path: Path) -> None:
+def test_a_command_names_existing_files_and_valid_flags(command: str, tmp_path: Path) -> None:
     words = shlex.split(command, comments=True)
     for word in words:
         if re.match(r"^(scripts|recipes)/|^accelerate_config", word):
@@ -70,7 +70,7 @@ def read(script: str, words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if "scripts/" in command])
-def test_a_command_gives_a_script_flags_that_it_knows(command: str) -> None:
+def test_a_command_gives_a_script_only_its_own_flags(command: str) -> None:
     words = [
         inner
         for word in shlex.split(command, comments=True)
@@ -83,7 +83,7 @@ def test_a_command_gives_a_script_flags_that_it_knows(command: str) -> None:
         read(path.removeprefix("scripts/"), given_to(path, words))
 
 
-def test_a_flag_that_no_script_knows_is_found() -> None:
+def test_an_unknown_flag_is_detected() -> None:
     for script, words in {
         "plan.py": ["recipes/quickstart.yaml", "--gpu_mem", "6GiB"],
         "mine.py": ["recipes/quickstart.yaml", "--explain"],
@@ -92,7 +92,7 @@ def test_a_flag_that_no_script_knows_is_found() -> None:
         "generate.py": ["runs/two", "--lin", "40"],
         "benchmark.py": ["sorting"],
         "export.py": ["runs/two", "--dtype", "int4"],
-        "quickstart.sh": ["~/src/project", "--unheard", "of"],
+        "quickstart.sh": ["~/src/project", "--unknown", "value"],
     }.items():
         with pytest.raises(UserError):
             read(script, words)
@@ -103,7 +103,7 @@ def constants(node: ast.AST) -> list[str]:
     return [node.value] if isinstance(node, ast.Constant) and isinstance(node.value, str) else []
 
 
-def test_the_server_knows_the_flags_that_the_guide_gives_it() -> None:
+def test_the_server_accepts_the_flags_in_the_guide() -> None:
     served = [command for command in COMMANDS if command.startswith("transformers serve")]
     known = {f"--{name.replace('_', '-')}" for name in signature(Serve).parameters}
     for command in served:

@@ -39,7 +39,7 @@ def test_the_nearest_file_is_before_the_prompt_as_in_training(
     assert prompt_of(run, request, 1) == given
 
 
-def test_what_the_prompt_shows_is_not_given_again(
+def test_retrieved_pieces_do_not_repeat_the_prompt(
     run: CompletedRun, taught: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(taught.parent)
@@ -47,7 +47,7 @@ def test_what_the_prompt_shows_is_not_given_again(
     assert "### house/src/lamps.py" not in prompt_of(run, Assistant(run, Decoding(8)).prompt_builder.text(shown), 1)
 
 
-def test_what_does_not_fit_is_left_out(run: CompletedRun, taught: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pieces_that_do_not_fit_are_left_out(run: CompletedRun, taught: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(taught.parent)
     request = Assistant(run, Decoding(8)).prompt_builder.text("the lamps of the house")
     long = Assistant(run, Decoding(900), 1).tokens([request])  # of 1024 positions

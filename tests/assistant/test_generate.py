@@ -61,7 +61,7 @@ def samples(run: CompletedRun, taught: Path) -> Dataset:
 
 @pytest.fixture
 def ask(taught: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
-    """The script itself, in this process: to import torch for each question would take longer than all answers."""
+    """Run the script in this process, because importing torch for each question would take longer than all answers."""
     monkeypatch.chdir(taught.parent)
 
     def asked(*arguments: str | Path, stdin: bytes = b"", run: Path = taught) -> Result:
@@ -77,7 +77,7 @@ def answer(run: CompletedRun, request: Request, tokens: int = 200) -> str:
 
 
 def test_a_gap_is_filled_and_its_training_commit_is_named(taught: Path, lamps: GitRepository) -> None:
-    """As a user runs it: the answer alone is on stdout."""
+    """Stdout has the answer alone."""
     done = run_script("generate.py", taught, *GAP, "--why", cwd=taught.parent)
     assert done.returncode == 0, done.stderr
     assert re.search(r"(?:    (?:lantern, )+lantern,\n){3}", done.stdout), done.stdout
@@ -140,7 +140,7 @@ def test_the_last_line_of_a_request_may_lack_a_newline(run: CompletedRun) -> Non
 def test_the_prompt_of_a_message_is_that_of_training(
     run: CompletedRun, samples: Dataset, lamps: GitRepository, settings: list[str]
 ) -> None:
-    """However git is set to write diffs, and with what else `git show` says before them."""
+    """This holds for every diff setting of git, and with the header that `git show` prints."""
     builder = Assistant(run, Decoding(9)).prompt_builder
     asked = [row for row in samples if row["view"] == "message"]
     for row in asked:
@@ -177,7 +177,7 @@ def shown(text: str) -> str:
 
 
 def test_batched_answers_equal_single_answers(ask: Ask, lamps: GitRepository) -> None:
-    """In the order of the questions, whose lengths are not, and with what else their lines hold."""
+    """They come in the order of the questions, not of their lengths, and keep the other keys of their lines."""
     rows = [
         {"prompt": "lantern", "id": "first"},
         {"prefix": "def step_7(value):\n" * 20, "suffix": "\n", "path": "src/steps.py"},
@@ -314,7 +314,7 @@ def test_a_view_that_was_not_trained_is_refused(run: CompletedRun) -> None:
 
 
 def test_lines_are_counted_as_git_counts_them(tmp_path: Path) -> None:
-    """A form feed, a lone carriage return and a line separator end no line, and ends of lines stay as they are."""
+    """A form feed, a lone carriage return and a line separator end no line; line ends are not changed."""
     (tmp_path / "top" / ".git").mkdir(parents=True)
     file = tmp_path / "top" / "src" / "a.py"
     file.parent.mkdir()
@@ -434,7 +434,7 @@ def test_fifty_tokens_in_a_row_are_verbatim_unless_the_prompt_shows_them(run: Co
 
 
 class Pieces(io.StringIO):
-    """Notes what is written, piece by piece."""
+    """A stream that records each piece written to it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -446,7 +446,7 @@ class Pieces(io.StringIO):
 
 
 def streamed(run: CompletedRun, text: str, lines: int | None = None) -> list[str]:
-    """What a terminal is given of an answer whose tokens come one by one."""
+    """Return what a terminal gets of an answer whose tokens come one by one."""
     to = Pieces()
     terminal = Terminal(run.tokenizer, lines, to)
     terminal.put(torch.tensor([[1, 2, 3]]))
@@ -476,7 +476,7 @@ def test_control_characters_of_an_answer_are_escaped(run: CompletedRun) -> None:
 
 
 def in_console(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """What becomes of some code where nothing can be resumed."""
+    """Run code in a console that cannot resume, and return how it ends."""
     code = f"import os, signal, time\nfrom blocklm.console import console\nwith console(resumes=False):\n    {code}\n"
     return subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=script_environment() | environment, capture_output=True, text=True,
@@ -506,7 +506,7 @@ def test_a_closed_pipe_ends_a_script_without_a_message(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
-def test_a_plain_prompt_may_hold_special_tokens(run: CompletedRun) -> None:
-    """It goes to the model as it is: whoever asks so knows the model's tokens."""
+def test_a_plain_prompt_may_contain_special_tokens(run: CompletedRun) -> None:
+    """It goes to the model unchanged, because its author knows the model's tokens."""
     builder = Assistant(run, Decoding(9)).prompt_builder
     assert builder.text("<|endoftext|>").prompt == Prompt("<|endoftext|>", (0, 13))

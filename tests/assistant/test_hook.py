@@ -25,7 +25,7 @@ Commit = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def repository(make_repository: Callable[[str], GitRepository]) -> GitRepository:
-    """With the hook, and a change that waits to be committed."""
+    """A repository with the hook and a staged change."""
     made = make_repository("house")
     made.commit("Begin with a step", {"src/steps.py": function(1)})
     (made.path / ".git" / "hooks").mkdir(exist_ok=True)
@@ -37,7 +37,7 @@ def repository(make_repository: Callable[[str], GitRepository]) -> GitRepository
 
 @pytest.fixture
 def commit(repository: GitRepository) -> Commit:
-    """Commit with an editor that leaves what it is given, or another; returns exit code and the newest message."""
+    """Commit with an editor, by default one that changes nothing; return exit code and newest message."""
 
     def committed(*arguments: str, proposer: str | None, editor: str = "true") -> tuple[int, str]:
         if proposer is not None:
@@ -61,7 +61,7 @@ def commit(repository: GitRepository) -> Commit:
 def test_a_run_proposes_the_subject(
     commit: Commit, repository: GitRepository, taught: Path, tiny_models: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Set as in the guide, with a base that is named from BlockLM's folder, as the quickstart's is."""
+    """Configured as in the guide, with a base that is named relative to BlockLM's folder, as in the quickstart."""
     diff = repository.git("diff", "--staged")
     assistant = Assistant(open_run(taught), Decoding(40))
     (expected,) = assistant.answers([assistant.prompt_builder.subject(diff)])

@@ -32,7 +32,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def merged(taught: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `scripts/export.py` writes, in full precision so that the adapter's own answer can be expected."""
+    """A run merged in full precision, so that the adapter's own answer can be expected."""
     folder = tmp_path_factory.mktemp("served") / "merged"
     merge(open_run(taught), folder, "float32")
     return folder
@@ -40,7 +40,7 @@ def merged(taught: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def client(merged: Path) -> Iterator[OpenAI]:
-    """A client of a server that ends with the module."""
+    """A client of a server that runs until the end of the module."""
     home, port = merged.parent / "home", free_port()
     (home / "hub").mkdir(parents=True)  # else the list of models is an error 500
     command = ["transformers", "serve", merged.name, "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]

@@ -140,7 +140,7 @@ def test_a_number_where_text_belongs_is_read_as_text(tmp_path: Path) -> None:
     ["1.10", "0755", "1e3", "1_000", "0x1F", "12:30", "no", "On", "2024-01-31 10:00:00", "2024-13-45", "=", ".inf"],
 )
 def test_a_text_is_read_and_written_unchanged(tmp_path: Path, text: str) -> None:
-    """YAML 1.1 has another type in mind for each of them, and some it cannot read at all."""
+    """YAML 1.1 would read each as another type, or fail."""
     recipe = read(tmp_path, f"branch: {text}\npaths: [{text}, src]\nrepo: {text}")
     assert (recipe.mining.branch, recipe.mining.paths, recipe.mining.repo) == (text, [text, "src"], [text])
     (tmp_path / "resolved.yaml").write_text(yaml.safe_dump(recipe.resolved()))
@@ -155,7 +155,7 @@ def test_a_choice_is_read_verbatim(tmp_path: Path) -> None:
 
 
 def test_a_number_is_read_as_on_the_command_line(tmp_path: Path) -> None:
-    """YAML would take the first for eight."""
+    """YAML would read the first as eight."""
     assert read(tmp_path, "lora_r: 010\nmax_gpu_temp: .inf\nlearning_rate: 1e-3").model["lora_r"] == 10
 
 
@@ -166,7 +166,7 @@ def test_merged_keys_and_anchors_are_read(tmp_path: Path) -> None:
     assert recipe.sampling.template == "1.10"
 
 
-def test_null_leaves_out_what_no_run_can_be_without(tmp_path: Path) -> None:
+def test_null_is_the_default_of_a_key_that_every_run_needs(tmp_path: Path) -> None:
     recipe = read(tmp_path, "output_dir: null\nddp_timeout: null\nreport_to: null\nsave_total_limit: null")
     assert str(recipe.output_dir) == "runs/default"
     assert recipe.training["report_to"] == ["tensorboard"]

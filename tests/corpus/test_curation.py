@@ -26,7 +26,7 @@ Make = Callable[[str], GitRepository]
 
 
 def with_secrets(text: str) -> dict[str, str]:
-    """A file for each kind of credential, with `text` for what stands around it."""
+    """Make a file for each kind of credential, with `text` around it."""
     return {f"src/{name.replace('.', '_')}.py": text.format("".join(parts)) for name, parts in CREDENTIALS.items()}
 
 
@@ -64,7 +64,7 @@ def move_about(repository: GitRepository) -> None:
 
 
 def add_odd_files(repository: GitRepository) -> None:
-    """What is no text, or no text to learn from."""
+    """Add files that are not text, or not text to learn from."""
     odd: dict[str, str | bytes] = {
         "src/latin.py": b"x = '\xe9'\n", "src/nul.py": b"x\0y\n", "src/crlf.py": "x = 1\r\ny = 2\r\n",
         "src/end.py": "x = 1", "Cargo.lock": "a\n", "src/long.py": f"x = '{'z' * 5_000_000}'\n",
@@ -179,7 +179,7 @@ def test_redactions_are_counted_by_kind(built: Built) -> None:
 
 
 def test_the_kinds_of_a_message_count_once(built: Built) -> None:
-    """The commit changes thirty files, and each row repeats its message."""
+    """The commit changes thirty files, and each of its rows repeats the message."""
     rows = [row["redactions"] for row in built[0].dataset if row["message"].startswith("Keys, and in the message")]
     assert len(rows) > 25
     assert len(rows[0]) >= 2
@@ -216,10 +216,10 @@ def test_train_shares_no_text_with_validation_and_test(built: Built) -> None:
     assert leakage["random_split"]["verbatim_lines_percent"] > 0
 
 
-def test_what_was_taken_back_and_what_is_no_code_weighs_less(built: Built) -> None:
+def test_reverted_changes_and_documentation_weigh_less(built: Built) -> None:
     weights = {sample["path"]: sample["weight"] for sample in built[2].splits["train"]}
-    whole = weights["src/part_0.py"]
-    assert (weights["src/risky.py"] / whole, weights["docs/guide.md"] / whole) == pytest.approx((0.25, 0.3))
+    ordinary = weights["src/part_0.py"]
+    assert (weights["src/risky.py"] / ordinary, weights["docs/guide.md"] / ordinary) == pytest.approx((0.25, 0.3))
 
 
 def test_exam_items_whose_lines_are_all_in_train_are_tagged(built: Built) -> None:
@@ -263,7 +263,7 @@ def test_a_second_curation_is_read_from_the_cache(history: Path, tmp_path: Path)
 
 
 def test_placeholders_do_not_count_as_special_tokens(history: Path, tmp_path: Path) -> None:
-    """StarCoder2 has `<KEY>` in its vocabulary, and means by it what we do."""
+    """StarCoder2 has `<KEY>` in its vocabulary, with the same meaning."""
     _, _, corpus = build(history, tmp_path, frozenset({*STARCODER2_TOKENS, "<KEY>"}))
     assert corpus.report["left_out"] == {"special_token": 1}
     assert any("<KEY>" in text for text in corpus.splits["train"]["completion"])

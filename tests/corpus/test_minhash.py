@@ -39,7 +39,7 @@ def test_the_index_is_the_true_one() -> None:
             assert abs(shingled.jaccard(one, other) - jaccard(some[one], some[other])) < 1e-9
 
 
-def test_a_search_finds_what_comparing_all_finds() -> None:
+def test_a_search_finds_the_same_as_comparing_all() -> None:
     some = texts(200)
     shingled = ShingledTexts(some)
     probes, others = range(50), range(50, 200)

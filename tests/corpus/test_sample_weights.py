@@ -27,7 +27,7 @@ def weights(kept: np.ndarray[Any, Any], **settings: Any) -> SampleWeights:
 
 
 def test_the_half_life_is_the_age_at_which_half_of_the_lines_are_gone() -> None:
-    """All lines younger than 300 days stand, none older."""
+    """All lines younger than 300 days have survived, and no older ones."""
     kept = np.where(AGES < 300, LINES, 0.0)
     found = weights(kept, recency="auto", survival=False)
     assert 150 < found.report["half_life_days"] < 500
@@ -63,7 +63,7 @@ def test_at_least_half_of_the_samples_stay_effective() -> None:
     assert found.report["effective_samples"] >= 50
 
 
-def test_what_lasted_weighs_more_than_what_was_replaced() -> None:
+def test_lasting_lines_weigh_more_than_replaced_ones() -> None:
     kept = np.where(np.arange(101) % 2, LINES, 0.0)
     found = weights(kept, recency="off")
     assert found.values[1] / found.values[0] == pytest.approx(1 / 0.3)

@@ -42,7 +42,7 @@ def test_a_gap_lies_before_validation_and_before_test(count: int, seconds: int, 
         assert splits[splits.index("test") - 1] is None
 
 
-def test_what_landed_together_is_not_parted() -> None:
+def test_commits_that_landed_together_are_in_the_same_split() -> None:
     """Commits 87 to 92 of a hundred came with one merge; test would begin at 75 and at 90 with ten."""
     landings = [(92 if 87 <= at <= 92 else at, at * DAY) for at in range(100)]
     cuts = cut_by_time(landings, 10)

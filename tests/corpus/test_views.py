@@ -30,7 +30,7 @@ def edit(diff: str) -> list[Sample]:
 
 
 def every_view(family: Family) -> list[Sample]:
-    """Each view of one small history: a change, its repair, and the file as it stood at the end."""
+    """Each view of one small history: a change, its fix, and the file at the end."""
     change = text_of()
     repair = text_of("@@ -2 +2 @@\n-y = compute(x)\n+y = compute(x, 0)\n", "Fix the wrong argument")
     file = text_of("@@ -0,0 +1,3 @@\n+import os\n+x = 2\n+y = compute(x, 0)\n", "")
@@ -43,7 +43,7 @@ def every_view(family: Family) -> list[Sample]:
 
 
 @pytest.mark.parametrize("name", ["starcoder2", "plain"])
-def test_the_views_of_a_small_history_read_as_they_always_did(name: str) -> None:
+def test_the_views_of_a_small_history_match_the_golden_files(name: str) -> None:
     """A changed prompt makes every adapter trained before it worse: change the golden file on purpose or not at all."""
     made = [
         {"view": sample.view, "prompt": sample.prompt, "completion": sample.completion}
@@ -60,7 +60,7 @@ def test_families_differ_only_in_the_prompt_of_each_view(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(FAMILY))
-def test_what_may_be_cut_of_a_prompt_is_its_context(name: str) -> None:
+def test_only_the_context_of_a_prompt_may_be_cut(name: str) -> None:
     for sample in every_view(FAMILY[name]):
         start, end = sample.context
         frame = sample.prompt[:start] + sample.prompt[end:]
@@ -131,14 +131,14 @@ def real_hunks(path: Path) -> list[HunkText]:
 
 @pytest.fixture(scope="module", params=["project", "itself"])
 def hunks(request: pytest.FixtureRequest, project: Path) -> list[HunkText]:
-    """The hunks of a made history and, where this is a clone, of our own."""
+    """The hunks of an invented history and, in a clone, of our own."""
     if request.param == "itself" and not (ROOT / ".git").exists():
         pytest.skip("not a clone")
     return real_hunks(project if request.param == "project" else ROOT)
 
 
-def test_windows_put_together_are_their_hunks(hunks: list[HunkText]) -> None:
-    """Before-window plus the window's changes is the after-window, and nothing is lost between windows."""
+def test_windows_in_order_give_back_their_hunk(hunks: list[HunkText]) -> None:
+    """The old lines of a window with its changes are its new lines, and nothing is lost between windows."""
     assert len(hunks) > 30
     for text in hunks:
         cut = list(windows(text.marked))
@@ -148,8 +148,8 @@ def test_windows_put_together_are_their_hunks(hunks: list[HunkText]) -> None:
         assert joined == text.marked
 
 
-def test_what_fills_a_gap_makes_the_text_after_the_change(hunks: list[HunkText]) -> None:
-    """Prefix, completion and suffix are neighbours in the file after the change, in both views that continue it."""
+def test_prefix_completion_and_suffix_give_the_text_after_the_change(hunks: list[HunkText]) -> None:
+    """They adjoin in the file after the change, in both views that continue it."""
     bare = Family("", frozenset(), {"fim": "{context}\0{suffix}", "next_line": "{context}"})
     seen = 0
     for text in hunks:

@@ -159,7 +159,7 @@ CASES["TypeScript"] = CASES["TSX"] = CASES["JavaScript"]
 
 
 @pytest.mark.parametrize("language", sorted(GRAMMARS))
-def test_every_language_knows_functions_tests_imports_and_symbols(language: str) -> None:
+def test_every_language_has_functions_tests_imports_and_symbols(language: str) -> None:
     text, of_functions, of_imports, of_symbols = CASES[language]
     assert functions(text, language) == of_functions
     assert import_rows(text, language) == of_imports
@@ -179,7 +179,7 @@ def test_columns_are_characters() -> None:
     assert uses('x = "größe", add\n', "Python", frozenset({"add"})) == [(0, 'x = "größe", ')]
 
 
-def test_what_is_cut_or_has_no_grammar_is_not_there() -> None:
+def test_incomplete_code_and_code_without_a_grammar_give_no_definitions() -> None:
     assert functions("pub fn cut(a: u8) -> u8 {\n    let b = a;\n", "Rust") == []
     assert functions("fn torn() {\n    let = ;\n    x\n}\n", "Rust") == []
     assert functions("def add(a):\n    return a\n", None) == functions("puts 1\n", "Ruby") == []

@@ -51,7 +51,7 @@ def samples() -> Dataset:
 def by_heart(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: list[tuple[str, str]]
 ) -> PreTrainedModel:
-    """Train until each completion is known after its prompt."""
+    """Train a model until it completes each prompt from memory."""
     columns: dict[str, list[Any]] = {
         "prompt": [prompt for prompt, _ in pairs],
         "completion": [completion for _, completion in pairs],

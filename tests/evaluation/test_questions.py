@@ -25,7 +25,7 @@ def tokenizer(tiny_models: dict[str, Path]) -> PreTrainedTokenizerBase:
 
 
 def samples(family: str = "plain", commits: int = 12) -> Dataset:
-    """The views of some commits of three hunks each."""
+    """Samples of several views, from commits of three hunks each."""
     rows: list[dict[str, Any]] = []
     for commit in range(commits):
         for number in range(3):
@@ -59,7 +59,7 @@ def test_tasks_have_similar_numbers_of_items_from_many_commits(tokenizer: PreTra
     assert asked(tokenizer, samples(), behavioral_items=0) == []
 
 
-def test_a_question_is_the_beginning_of_what_is_trained_on(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_a_question_is_the_beginning_of_a_training_sample(tokenizer: PreTrainedTokenizerBase) -> None:
     rows = samples()
     of_id = {row["id"]: row for row in rows}
     for one in asked(tokenizer, rows):

@@ -30,7 +30,7 @@ def test_only_white_space_that_nobody_sees_may_differ(prediction: str, matches: 
 
 
 def test_edit_similarity_counts_substitutions_once() -> None:
-    """Kitten to sitting takes two substitutions and an insertion; `fuzz.ratio` says 0.615, difflib too."""
+    """`kitten` becomes `sitting` by two substitutions and an insertion; `fuzz.ratio` and difflib give 0.615."""
     assert edit_similarity("kitten\n", "sitting") == pytest.approx(1 - 3 / 7)
     assert edit_similarity("", "four") == 0
     assert edit_similarity("a \n", "a") == edit_similarity("", "") == 1
@@ -45,12 +45,12 @@ def test_edit_similarity_counts_substitutions_once() -> None:
         ("saturday", "sunday", 5 / 8),
     ],
 )
-def test_edit_similarity_is_what_the_package_levenshtein_counts(one: str, other: str, similarity: float) -> None:
+def test_edit_similarity_equals_that_of_the_package_levenshtein(one: str, other: str, similarity: float) -> None:
     """`1 - Levenshtein.distance(one, other) / max(len(one), len(other))` of Levenshtein 0.27.5."""
     assert edit_similarity(one, other) == pytest.approx(similarity)
 
 
-def test_a_gain_is_counted_from_what_copying_gives() -> None:
+def test_a_gain_is_relative_to_copying() -> None:
     assert gain(0.95, 0.9) == pytest.approx(0.5)
     assert gain(0.8, 0.9) == pytest.approx(-1)
     assert gain(0.4, 0.0) == 0.4
@@ -102,7 +102,7 @@ def test_a_fragment_is_parsed_within_its_window(
     assert valid == [1, 1, 0, 0]
 
 
-def test_what_has_no_grammar_is_not_counted() -> None:
+def test_text_without_a_grammar_is_not_counted() -> None:
     assert {language for language, *_ in WINDOWS} == set(GRAMMARS)
     assert parse_valid("x", "x", "COBOL") is parse_valid("x", "x", None) is None
 

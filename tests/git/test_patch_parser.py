@@ -44,7 +44,7 @@ def test_every_commit_equals_pydrillers(torture: Path) -> None:
 
 
 def test_the_objects_hold_pydrillers_own_fields(torture: Path) -> None:
-    """Whoever works with PyDriller's objects rather than with ours finds what they know."""
+    """The objects can be used as PyDriller's own."""
     repository = open_repository(torture, torture.parent / "clones")
     shas = list_commits(repository).shas
     fields = (
@@ -75,7 +75,7 @@ def test_the_objects_hold_pydrillers_own_fields(torture: Path) -> None:
                 assert [getattr(d, field) for d in ours] == [getattr(d, field) for d in theirs], (commit.msg, field)
 
 
-def test_messages_equal_pydrillers_but_for_those_in_an_encoding_of_their_own(torture: Path) -> None:
+def test_messages_equal_pydrillers_unless_they_have_their_own_encoding(torture: Path) -> None:
     """GitPython looks for the header `encoding` in ten bytes of nine, so PyDriller reads every message as UTF-8."""
     theirs = {commit.hash: commit.msg for commit in pydriller.Repository(str(torture)).traverse_commits()}
     differing = [
@@ -85,7 +85,7 @@ def test_messages_equal_pydrillers_but_for_those_in_an_encoding_of_their_own(tor
 
 
 def test_a_mode_change_that_pydriller_misreads_is_read_right(tmp_path: Path) -> None:
-    """GitPython's expression takes `a b/a` for a pair of paths.
+    """GitPython's pattern reads `a b/a` as a pair of paths.
 
     Both halves of git's line are equal, so it is split in the middle.
     """
@@ -118,7 +118,7 @@ def test_text_beyond_the_caps_is_counted_and_let_go(torture: Path) -> None:
 
 
 def test_names_that_are_not_utf8_cost_no_commit(tmp_path: Path) -> None:
-    """Plain PyDriller fails on each commit once such a name stands in the index of a work tree."""
+    """Plain PyDriller fails on each commit as soon as the index of a work tree has such a name."""
     made = Torture()
     made.commit(b"one\n", [write(b"caf\xe9.txt", b"x\n")])
     made.commit(b"two\n", [write(b"caf\xe9.txt", b"y\n")])

@@ -27,7 +27,7 @@ def long_history(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(path: Path, count: int, workers: int) -> list[bytes | None]:
-    """The patch of each of the first `count` commits, None where it cannot be read."""
+    """Read the patch of each of the first `count` commits; None for one that cannot be read."""
     repository = open_repository(path, path.parent / "clones")
     shas = list_commits(repository).shas[:count]
     patches: list[bytes | None] = []
@@ -45,7 +45,7 @@ def read(path: Path, count: int, workers: int) -> list[bytes | None]:
 
 
 def expected(path: Path) -> list[bytes]:
-    """One process for each commit, as it should never be done."""
+    """Read each patch with a process of its own, which is slow and surely right."""
     repository = open_repository(path, path.parent / "clones")
     with isolated_repository(repository.git_dir, frozenset()) as environment:
         shas = list_commits(repository).shas
@@ -59,7 +59,7 @@ def test_no_length_of_history_blocks_or_loses_a_commit(long_history: Path, count
 
 
 def test_a_long_patch_comes_in_pieces_that_end_between_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With reads of odd sizes, so that marks and headers fall across them."""
+    """Reads have odd sizes, so that marks and headers are split between them."""
     monkeypatch.setattr(patch_stream, "PIECE_BYTES", 4000)
     monkeypatch.setattr(process, "READ_BYTES", 997)
     made = Torture()
@@ -85,16 +85,16 @@ def test_a_process_that_dies_loses_one_commit_and_is_replaced(tmp_path: Path, wo
     for number in range(70):
         made.commit(b"commit %d\n" % number, [write(b"f%d" % number, b"%d\n" % number)])
     path = made.build(tmp_path / "torn.git")
-    whole = expected(path)
+    intact = expected(path)
     subprocess.run(["git", "-C", str(path), "unpack-objects", "-q"], input=_pack(path), check=True)
     for lost in (3, 4, 40, 69):
-        blob = re.search(rb"index 0{40}\.\.(\w{40})", whole[lost])
+        blob = re.search(rb"index 0{40}\.\.(\w{40})", intact[lost])
         assert blob is not None
         name = blob[1].decode()
         (path / "objects" / name[:2] / name[2:]).unlink()
     patches = read(path, 70, workers)
     assert [number for number, patch in enumerate(patches) if patch is None] == [3, 4, 40, 69]
-    assert all(patch == whole[number] for number, patch in enumerate(patches) if patch is not None)
+    assert all(patch == intact[number] for number, patch in enumerate(patches) if patch is not None)
 
 
 def _pack(path: Path) -> bytes:
@@ -120,7 +120,7 @@ def test_a_reader_that_stops_early_leaves_no_process(long_history: Path) -> None
 
 
 def test_a_killed_process_loses_no_commit(long_history: Path) -> None:
-    """A signal, from a machine short of memory or anybody, says nothing about a commit: it is read once more."""
+    """A signal, for example from the kernel when memory is short, is no fault of the commit: it is read once more."""
     repository = open_repository(long_history, long_history.parent / "clones")
     shas = list_commits(repository).shas
     patches = []

@@ -62,7 +62,7 @@ ATTRIBUTES = "*.py binary\n*.md diff=shout\n*.txt -diff eol=crlf\n"
 
 @pytest.fixture
 def villa(tmp_path: Path) -> GitRepository:
-    """A few commits with what settings of git change: a rename, a name beyond ASCII, several kinds of files."""
+    """A few commits whose diffs depend on git's settings: a rename, a name beyond ASCII, several kinds of files."""
     repository = GitRepository(tmp_path / "villa")
     text = "".join(f"line {number}\n" for number in range(30))
     repository.commit("Build the house", {"haus.py": text, "lies.md": text, "tür.txt": text})
@@ -74,7 +74,7 @@ def villa(tmp_path: Path) -> GitRepository:
 
 @pytest.fixture
 def unusual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user who has set all that can be set."""
+    """Configure everything that a user can configure."""
     home = tmp_path / "home"
     (home / ".config/git").mkdir(parents=True)
     (home / ".config/git/attributes").write_text(ATTRIBUTES, encoding="utf-8")
@@ -133,17 +133,17 @@ def test_the_users_settings_for_urls_are_used(
 
 
 def test_a_refusal_quotes_gits_reason(villa: GitRepository, tmp_path: Path) -> None:
-    """The repository is there, so a hint about zips alone would send the user astray."""
+    """The repository exists, so a hint about zips alone would mislead the user."""
     config = villa.path / ".git/config"
     kept = config.read_text(encoding="utf-8")
     config.write_text(kept + "[broken\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"bad config line \d+ in file"):
         open_repository(villa.path, tmp_path)
     config.write_text(
-        kept.replace("repositoryformatversion = 0", "repositoryformatversion = 1") + "[extensions]\n\tunheard = 1\n",
+        kept.replace("repositoryformatversion = 0", "repositoryformatversion = 1") + "[extensions]\n\timaginary = 1\n",
         encoding="utf-8",
     )
-    with pytest.raises(UserError, match="unheard"):
+    with pytest.raises(UserError, match="imaginary"):
         open_repository(villa.path, tmp_path)
     config.write_text(kept, encoding="utf-8")
     with pytest.raises(UserError, match="Needed a single revision"):

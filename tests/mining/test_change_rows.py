@@ -53,8 +53,8 @@ def test_a_scanner_that_does_not_start_ends_mining_at_once(
     assert not list((tmp_path / "corpora").rglob("*.arrow"))
 
 
-def test_secrets_that_shrink_do_not_bring_in_what_was_not_searched(make_repository: Make, tmp_path: Path) -> None:
-    """Twenty thousand characters of keys become three thousand: what follows them must have been searched too."""
+def test_text_that_was_not_searched_is_not_stored_when_secrets_shrink(make_repository: Make, tmp_path: Path) -> None:
+    """Twenty thousand characters of keys become three thousand, so the text after them must have been searched too."""
     repository = make_repository("shrinking")
     secret = CREDENTIALS["github"][1]
     repository.commit(" ".join([secret] * 600), {"a.py": "x = 1\n"})

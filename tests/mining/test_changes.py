@@ -121,7 +121,7 @@ def test_a_batch_that_outgrows_memory_ends_early_and_the_dataset_still_grows(
 
 
 def test_only_new_commits_are_read(tmp_path: Path, corpora: Path) -> None:
-    """The objects of the old ones may even be gone."""
+    """The objects of the old ones may be missing."""
     path = tmp_path / "grown.git"
     changes_of(history(BATCH_COMMITS, path), corpora)
     history(BATCH_COMMITS + 2, path)
@@ -178,9 +178,9 @@ def test_a_clone_that_was_deepened_is_read_again(project: Path, corpora: Path, t
     subprocess.run(["git", "clone", "--quiet", "--depth", "20", f"file://{project}", str(clone)], check=True)
     shallow = changes_of(clone, corpora)
     subprocess.run(["git", "-C", str(clone), "fetch", "--quiet", "--unshallow"], check=True)
-    whole = changes_of(clone, corpora)
-    assert whole.cache == "built"
-    assert whole.report["repository"]["commits"] == 35 > shallow.report["repository"]["commits"]
+    unshallowed = changes_of(clone, corpora)
+    assert unshallowed.cache == "built"
+    assert unshallowed.report["repository"]["commits"] == 35 > shallow.report["repository"]["commits"]
 
 
 def test_an_object_that_was_missing_and_came_is_mined(
@@ -209,11 +209,11 @@ def test_a_corrupt_object_that_was_restored_is_mined(
         repository.commit(f"commit {number}", {"a.py": f"x = {number}\n"})
     blob = repository.git("rev-parse", "HEAD~1:a.py").strip()
     file = repository.path / ".git" / "objects" / blob[:2] / blob[2:]
-    whole = file.read_bytes()
+    content = file.read_bytes()
     file.chmod(0o644)
-    file.write_bytes(whole[:-4])
+    file.write_bytes(content[:-4])
     assert len(changes_of(repository.path, corpora).report["repository"]["unreadable"]) == 2
-    file.write_bytes(whole)
+    file.write_bytes(content)
     assert changes_of(repository.path, corpora).report["repository"]["unreadable"] == {}
 
 
@@ -283,7 +283,7 @@ def test_a_kill_leaves_the_old_dataset_or_the_new_one(tmp_path: Path, corpora: P
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
-def test_what_was_mined_before_the_end_is_taken_over(tmp_path: Path, corpora: Path, ending: signal.Signals) -> None:
+def test_rows_of_an_interrupted_mining_are_reused(tmp_path: Path, corpora: Path, ending: signal.Signals) -> None:
     path = history(3000, tmp_path / "long.git")
     miner = start(path, corpora)
     written = "long/.building-*/ready/data/*.arrow"

@@ -126,7 +126,7 @@ def test_each_dropped_commit_has_a_reason(changed: dict[str, Any], reason: str |
         ("x", None),
     ],
 )
-def test_languages_are_what_people_call_them(path: str, language: str | None) -> None:
+def test_languages_have_their_usual_names(path: str, language: str | None) -> None:
     assert kind_of(path).language == language
 
 

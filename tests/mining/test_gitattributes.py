@@ -68,8 +68,8 @@ def test_an_extended_history_reads_the_same_attributes(make_repository: Make, tm
     assert fates(later)["later", "a.py"][0] == "generated"
 
 
-def test_lines_that_no_one_can_read_are_passed_over(make_repository: Make, tmp_path: Path) -> None:
-    """A hostile file must not end mining; tabs part a line as well as spaces."""
+def test_unreadable_lines_are_skipped(make_repository: Make, tmp_path: Path) -> None:
+    """A hostile file must not end mining; tabs separate words as spaces do."""
     repository = make_repository("odd")
     lines = b"\\ linguist-generated\n[z-a] linguist-generated\nfoo[ linguist-generated\n*.py linguist-language=\xff\n"
     repository.commit(

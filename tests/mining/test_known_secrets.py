@@ -89,8 +89,8 @@ def test_a_history_that_grew_ends_in_the_dataset_of_a_fresh_build(
     assert (again.cache, arrow(again)) == ("extended", fresh(path, tmp_path))
 
 
-def test_what_a_force_push_takes_back_is_no_secret_any_more(tmp_path: Path) -> None:
-    """The kept batch from which it was taken is read again."""
+def test_a_value_that_a_force_push_removed_is_no_longer_a_secret(tmp_path: Path) -> None:
+    """The cached batch that had it is read again."""
     path, corpora = tmp_path / "pushed.git", tmp_path / "corpora"
     taken_back = changes_of(history(path, {70: NOTED, LATER - 1: GIVEN_AWAY}, LATER), corpora)
     assert SECRET not in text_of(taken_back)
@@ -169,8 +169,8 @@ def test_it_is_found_at_every_place(size: int) -> None:
     assert known.find(text[:-1])[-1] == (size + 13, size + 25, 3)
 
 
-def test_one_after_the_other_is_all_at_once() -> None:
-    """Even of values that overlap: so a dataset may grow."""
+def test_redacting_values_one_by_one_equals_redacting_all_at_once() -> None:
+    """This holds even if values overlap, so that a dataset can be extended."""
     key = Key(bytes(32))
     values = [b"aB3dE6gH9jK2", b"E6gH9jK2mN5p", b"xY8zaB3dE6gH9jK2", b"jK2mN5pQ"]
     known = [key.known(Secret(value, "k", "<KEY>")) for value in values]

@@ -21,7 +21,7 @@ AHEAD, BEHIND = 5_757_000_000, 3_600
 
 
 def landed(wrong: dict[int, int], now: float = NOW) -> list[int]:
-    """When twenty commits landed, a day apart, some of which name a wrong time."""
+    """Return the landing times of twenty commits a day apart, some of which have a wrong time."""
     return land([wrong.get(at, time) for at, time in enumerate(RIGHT)], range(20), now)
 
 
@@ -53,7 +53,7 @@ def test_a_branch_lands_after_the_commits_before_it() -> None:
 
 
 def project(make: Make, name: str, wrong: dict[int, int], step: int = DAY) -> GitRepository:
-    """Thirty commits of one file each, `step` seconds apart, some of which name a wrong time."""
+    """Thirty commits of one file each, `step` seconds apart, some of which have a wrong time."""
     repository = make(name)
     for number in range(30):
         repository.commits = (wrong.get(number, START + step * number) - START) // 60

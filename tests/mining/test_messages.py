@@ -45,7 +45,7 @@ def test_people_are_removed_from_messages_and_the_text_stays_readable() -> None:
         "Drop support for @app.route and @pytest.mark.slow",
     ],
 )
-def test_what_is_no_person_stays_as_it_was_written(message: str) -> None:
+def test_text_that_names_no_person_is_unchanged(message: str) -> None:
     assert clean_message(message) == message
     assert clean_message(f"Say more\n\n{message.replace(':', '')}") == f"Say more\n\n{message.replace(':', '')}"
 

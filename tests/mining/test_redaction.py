@@ -91,7 +91,7 @@ def test_a_private_key_is_redacted_and_the_number_of_lines_stays(mark: str, comm
 
 @pytest.mark.parametrize("part", ["head", "tail"])
 def test_half_a_private_key_is_redacted(part: str) -> None:
-    """A diff shows three lines around a change: often only one end of a key."""
+    """A diff shows three lines around a change, so often only one end of a key."""
     lines = marked(PEM, " ").split("\n")
     shown = lines[:4] if part == "head" else lines[-4:]
     (found,) = redact(["\n".join(["@@ -1 +1 @@", *shown, "+x = 1"])])

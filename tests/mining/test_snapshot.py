@@ -86,7 +86,7 @@ LONG = "".join(f"    the_value_of_{number} = compute({number}, {number * 7})\n" 
 
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    """A history that repairs one thing, replaces another, and repeats a third where it is examined."""
+    """A history that fixes one thing, replaces another, and repeats a third in the exam's commits."""
     repository = GitRepository(tmp_path_factory.mktemp("taught") / "history")
     repository.commit("Add the old policy", {"src/policy.py": POLICY})
     repository.commit("Add a long table", {"src/old_table.py": LONG})
@@ -129,13 +129,13 @@ def test_no_snapshot_file_contains_lines_of_the_exam(taught: Corpus) -> None:
 
 def test_replaced_lines_weigh_less_than_lasting_lines(taught: Corpus) -> None:
     edits = of(taught, "edit")
-    whole = edits["src/part_0.py"]["weight"]
+    ordinary = edits["src/part_0.py"]["weight"]
     samples = [
         sample for sample in taught.splits["train"] if sample["path"] == "src/gone.py" and sample["view"] == "edit"
     ]
-    assert samples[0]["weight"] == pytest.approx(0.3 * whole)
-    assert samples[-1]["weight"] == pytest.approx(whole)
-    assert edits["src/part_3.py"]["weight"] == pytest.approx(2 * whole)
+    assert samples[0]["weight"] == pytest.approx(0.3 * ordinary)
+    assert samples[-1]["weight"] == pytest.approx(ordinary)
+    assert edits["src/part_3.py"]["weight"] == pytest.approx(2 * ordinary)
 
 
 def test_a_repair_becomes_a_review(taught: Corpus) -> None:

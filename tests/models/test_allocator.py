@@ -11,7 +11,7 @@ PROGRAM = """
 import resource, sys
 import torch
 from blocklm.models.allocator import keep_freed_memory
-if sys.argv[1] == "told":
+if sys.argv[1] == "keep":
     keep_freed_memory()
 def faults():
     torch.ones(64 << 20, dtype=torch.uint8)
@@ -21,17 +21,17 @@ print(counts[24] - counts[19])
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only glibc's allocator is told")
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc's allocator is configured")
 def test_freed_memory_is_used_again_without_page_faults() -> None:
-    """A tensor of 64 MiB takes 16,384 pages, five times over."""
+    """A tensor of 64 MiB takes 16,384 pages; five of them are counted."""
 
-    def page_faults(how: str, **environment: str) -> int:
-        command = [sys.executable, "-c", PROGRAM, how]
-        done = subprocess.run(
+    def page_faults(mode: str, **environment: str) -> int:
+        command = [sys.executable, "-c", PROGRAM, mode]
+        result = subprocess.run(
             command, env=script_environment() | environment, capture_output=True, text=True, check=True
         )
-        return int(done.stdout)
+        return int(result.stdout)
 
-    assert page_faults("told") < 1000
-    assert page_faults("untold") > 5 * 16_000 / 8, "huge pages of 2 MiB may take some"
-    assert page_faults("told", MALLOC_MMAP_THRESHOLD_="131072") > 1000, "a user's own setting is left alone"
+    assert page_faults("keep") < 1000
+    assert page_faults("default") > 5 * 16_000 / 8, "huge pages of 2 MiB may take some"
+    assert page_faults("keep", MALLOC_MMAP_THRESHOLD_="131072") > 1000, "a user's own setting is left alone"

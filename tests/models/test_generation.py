@@ -23,7 +23,7 @@ def load(folder: Path) -> tuple[LoadedModel, list[list[int]]]:
 
 
 def by_hand(model: PreTrainedModel, tokens: list[int], count: int) -> list[int]:
-    """The likeliest tokens, each computed from all text before it; the model ends at 0."""
+    """Generate the likeliest tokens, each computed from all text before it, up to token 0."""
     ids = list(tokens)
     with torch.no_grad():
         for _ in range(count):
@@ -34,8 +34,8 @@ def by_hand(model: PreTrainedModel, tokens: list[int], count: int) -> list[int]:
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "phi", "starcoder2"])
-def test_a_batch_writes_what_each_prompt_alone_would(tiny_models: dict[str, Path], family: str) -> None:
-    """With checkpointing, in training mode and with dropout, where transformers itself would write garbage."""
+def test_a_batch_gives_the_same_answers_as_single_prompts(tiny_models: dict[str, Path], family: str) -> None:
+    """With checkpointing and dropout in training mode, transformers alone would write garbage."""
     loaded, prompts = load(tiny_models[family])
     model, tokenizer = loaded.model, loaded.tokenizer
     expected = []
@@ -52,7 +52,7 @@ def test_a_batch_writes_what_each_prompt_alone_would(tiny_models: dict[str, Path
 
 @pytest.fixture
 def says(tiny_models: dict[str, Path]) -> LoadedModel:
-    """A model that repeats `a`, newline, ` `, newline, `b`, newline, end, from whichever token comes last."""
+    """Make a model repeat `a`, newline, ` `, newline, `b`, newline, end, wherever it starts."""
     loaded, _ = load(tiny_models["gpt2"])
     model, tokenizer = loaded.model, loaded.tokenizer
     for module in model.modules():
@@ -72,7 +72,7 @@ def says(tiny_models: dict[str, Path]) -> LoadedModel:
 
 
 def test_an_answer_is_cut_to_the_lines_of_the_truth(says: LoadedModel) -> None:
-    """It writes `a`, a line's end, ` b` and its end."""
+    """The model writes `a`, a newline, ` b` and EOS."""
     prompts = [says.tokenizer("x").input_ids] * 5
     found = generate(says, prompts, Decoding(9), [None, 1, 2, 3, None])
     assert found[0] == found[2] == found[3] == found[4] == Output("a\n b", True)
@@ -115,7 +115,7 @@ def test_inference_state_is_restored_even_after_an_error(tiny_models: dict[str, 
 
 
 class Widest(torch.nn.Module):
-    """Notes the largest cache that a model was left with."""
+    """Records the largest cache of a model's calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ def test_a_rehearsal_uses_as_much_cache_as_the_answers(tiny_models: dict[str, Pa
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_halved(tiny_models: dict[str, Path]) -> None:
-    """Each of its layers would take some 750 MiB for the four prompts together."""
+    """Each layer would take some 750 MiB for the four prompts together."""
     tokenizer = load(tiny_models["llama"])[0].tokenizer
     config = AutoConfig.for_model(
         "llama", hidden_size=64, intermediate_size=16384, num_hidden_layers=1, num_attention_heads=4, vocab_size=410,
@@ -149,8 +149,8 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(tiny_models: dict[str, 
     torch.manual_seed(0)
     loaded = LoadedModel(AutoModelForCausalLM.from_config(config), tokenizer, torch.float32)
     prompts = [[number + 5] * 1000 for number in range(4)]
-    whole = generate(loaded, prompts, Decoding(3))
+    expected = generate(loaded, prompts, Decoding(3))
     with memory_left(500 << 20):
-        assert generate(loaded, prompts, Decoding(3)) == whole
+        assert generate(loaded, prompts, Decoding(3)) == expected
     with memory_left(40 << 20), pytest.raises(RuntimeError):
         generate(loaded, prompts, Decoding(3))

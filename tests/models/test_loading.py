@@ -26,7 +26,7 @@ def test_a_target_of_another_architecture_is_an_error(tiny_models: dict[str, Pat
 
 
 def test_one_wrong_target_among_right_ones_is_an_error(tiny_models: dict[str, Path]) -> None:
-    """PEFT itself skips it in silence."""
+    """PEFT itself ignores it without an error."""
     config = ModelConfig(
         model_name_or_path=str(tiny_models["starcoder2"]), use_peft=True, lora_target_modules=["q_proj", "up_proj"]
     )
@@ -75,7 +75,7 @@ def test_a_missing_directory_is_named() -> None:
 
 
 def test_a_model_that_cannot_be_fetched_names_the_download_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Offline is what the hub's client takes for it, which `HF_HUB_OFFLINE=0` is not."""
+    """The hub's client decides what counts as offline; `HF_HUB_OFFLINE=0` does not."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "" if constants.HF_HUB_OFFLINE else "0")
     with pytest.raises(UserError, match="`nobody/nothing-3b` is not in the local cache") as refused:
         load_tokenizer(ModelConfig(model_name_or_path="nobody/nothing-3b"))

@@ -27,7 +27,7 @@ FP32 = Precision(False, False, torch.float32, "test")
 
 @pytest.fixture(scope="module")
 def four(tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny Llama stored in 4 bit by somebody whose card computes in fp16."""
+    """The tiny Llama, stored in 4 bit on a card that computes in fp16."""
     folder = tmp_path_factory.mktemp("stored") / "tiny-bnb-4bit"
     quantised = BitsAndBytesConfig(
         load_in_4bit=True,
@@ -50,7 +50,7 @@ def copy_of(model: Path, folder: Path) -> Path:
 
 @pytest.mark.parametrize("asked", [False, True])
 def test_a_base_stored_in_4_bit_is_loaded_as_it_is_stored(four: Path, asked: bool) -> None:
-    """Not the dtype of its maker's card, but what this device computes in."""
+    """Its products have the dtype of this device, not the one stored with it."""
     model = load_base(ModelConfig(model_name_or_path=str(four), load_in_4bit=asked), BF16)
     layer = model.model.layers[0].mlp.up_proj
     assert isinstance(layer, Linear4bit)

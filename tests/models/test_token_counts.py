@@ -32,7 +32,7 @@ def samples(project: Path, tmp_path: Path) -> Dataset:
 
 @pytest.fixture(params=["starcoder2", "phi", "llama", "begins", "embedded"])
 def model(request: pytest.FixtureRequest, tiny_models: dict[str, Path], tmp_path: Path) -> Path:
-    """A model by its tokenizer: one of them begins every text with a token."""
+    """Models by their tokenizer, one of which begins every text with BOS."""
     if request.param == "embedded":
         return ROOT / "models/smollm2-135m"
     if request.param != "begins":
@@ -79,7 +79,7 @@ def test_counts_are_kept_for_the_same_corpus_and_vocabulary(
         count_tokens(samples, "corpus", phi, tmp_path)
 
 
-def test_after_new_commits_only_what_is_new_is_counted(
+def test_after_new_commits_only_new_samples_are_counted(
     samples: Dataset, tiny_models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vocabulary = Vocabulary.of({"model_name_or_path": str(tiny_models["llama"])}, False, tmp_path)

@@ -56,22 +56,22 @@ def test_exactly_the_added_text_is_scored(tokenizer: PreTrainedTokenizerBase) ->
 
 
 def test_a_long_prompt_loses_only_the_beginning_of_its_context(tokenizer: PreTrainedTokenizerBase) -> None:
-    whole = encoded_in(tokenizer, 2048, LONG)
-    assert whole is not None
-    trimmed = encoded_in(tokenizer, len(whole.input_ids) - 40, LONG)
+    uncut = encoded_in(tokenizer, 2048, LONG)
+    assert uncut is not None
+    trimmed = encoded_in(tokenizer, len(uncut.input_ids) - 40, LONG)
     assert trimmed is not None
     assert trimmed.trimmed
-    assert len(trimmed.input_ids) == len(whole.input_ids) - 40
+    assert len(trimmed.input_ids) == len(uncut.input_ids) - 40
     text = tokenizer.decode(trimmed.input_ids)
     assert text.replace(tokenizer.bos_token, "").startswith("### demo/a.py\n### Raise x\noriginal:\n")
     assert text.endswith(f"line 19 of the context\n\nupdated:\n{COMPLETION}{tokenizer.eos_token}")
     assert "line 0 of" not in text
-    assert trimmed.labels[-30:] == whole.labels[-30:]
+    assert trimmed.labels[-30:] == uncut.labels[-30:]
 
 
 def test_a_sample_without_space_for_its_context_is_left_out(tokenizer: PreTrainedTokenizerBase) -> None:
-    whole = encoded_in(tokenizer, 2048, LONG)
-    assert whole is not None
+    uncut = encoded_in(tokenizer, 2048, LONG)
+    assert uncut is not None
     frame = encoded_in(tokenizer, 2048, "")
     assert frame is not None
     assert encoded_in(tokenizer, len(frame.input_ids) + 2, LONG) is None
@@ -81,7 +81,7 @@ def test_a_target_that_is_too_long_is_left_out(tokenizer: PreTrainedTokenizerBas
     assert encoded_in(tokenizer, 20) is None
 
 
-def test_a_split_counts_what_the_limit_cost_and_is_encoded_once(
+def test_a_split_counts_trimmed_and_long_samples_and_is_encoded_once(
     tokenizer: PreTrainedTokenizerBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = ("x = 1\n" * 500, "x = 1\n")

@@ -36,7 +36,9 @@ def remembered(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_it_says_what_transformers_says(name: str, tiny_models: dict[str, Path], read: Read) -> None:
+def test_a_vocabulary_agrees_with_the_tokenizer_of_transformers(
+    name: str, tiny_models: dict[str, Path], read: Read
+) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_models[name])
     for vocabulary in (read(tiny_models[name]), read(tiny_models[name])):
         assert frozenset(vocabulary.special_tokens) == special_tokens(tokenizer)

@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_is_clean_passes(folder: Path) -> None:
+def test_a_clean_run_passes(folder: Path) -> None:
     assert reasons_against(GOOD, CLEAN, folder) == []
     assert reasons_against(GOOD, CLEAN | {"canaries": None, "regurgitation": None}, folder) == []
 

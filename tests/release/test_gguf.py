@@ -34,7 +34,7 @@ def test_each_family_marks_a_gap_with_its_own_tokens(
 
 
 def test_a_vocabulary_without_repository_tokens_still_marks_gaps() -> None:
-    """Granite's."""
+    """Granite has such a vocabulary."""
     found = infill_tokens(frozenset({"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"}))
     assert found == InfillTokens("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", ())
     assert infill_tokens(frozenset({"<|endoftext|>", "<repo_name>", "<file_sep>"})) is None, "SmolLM2's"
@@ -64,21 +64,21 @@ def test_a_model_without_such_tokens_gets_the_prompt_as_it_is() -> None:
 
 @dataclass
 class Run:
-    """What is asked of a run."""
+    """The attributes of a run that the conversion reads."""
 
     infill: InfillTokens | None
     tokenizer: Any = field(default_factory=lambda: Numbered())
 
 
 class Numbered:
-    """A tokenizer that numbers StarCoder2's tokens as it does."""
+    """A tokenizer with the numbers of StarCoder2's tokens."""
 
     def convert_tokens_to_ids(self, tokens: list[str]) -> list[int]:
         known = {"<fim_prefix>": 1, "<fim_middle>": 2, "<fim_suffix>": 3, "<repo_name>": 5, "<file_sep>": 6}
         return [known[token] for token in tokens]
 
 
-def test_the_gguf_file_names_the_gap_tokens_and_keeps_the_rest(tmp_path: Path) -> None:
+def test_naming_the_gap_tokens_changes_nothing_else_in_the_gguf_file(tmp_path: Path) -> None:
     file = tmp_path / "model.gguf"
     writer = gguf.GGUFWriter(file, "starcoder2")
     writer.add_block_count(2)

@@ -77,7 +77,7 @@ def content(run: Path) -> dict[str, Any]:
     return dict(json.loads((run / "manifest.json").read_text()))
 
 
-def test_what_was_saved_is_what_was_trained(run: Path) -> None:
+def test_the_saved_model_computes_what_the_trained_one_did(run: Path) -> None:
     saved = content(run)["saved"]
     assert saved["differs_from_base"]
     assert saved["logit_error"] < 0.01 * saved["logit_change"]
@@ -86,7 +86,7 @@ def test_what_was_saved_is_what_was_trained(run: Path) -> None:
 
 
 def test_the_merged_model_answers_as_the_adapter(run: Path) -> None:
-    """Merged into 16 bit although it was trained on 4, and nearer to the adapter than rounding may take."""
+    """Trained on 4 bit and merged into 16 bit, it differs from the adapter by less than rounding explains."""
     merged = content(run)["merged"]
     assert merged["dtype"] == "float16"
     assert merged["share_lost_to_rounding"] < 0.1
@@ -97,7 +97,7 @@ def test_the_merged_model_answers_as_the_adapter(run: Path) -> None:
     assert "merged/model.safetensors" in {artifact["path"] for artifact in content(run)["artifacts"]}
 
 
-def test_the_hub_gets_only_what_a_user_needs(run: Path, hub: LoopbackHub) -> None:
+def test_the_hub_gets_only_the_files_that_a_user_needs(run: Path, hub: LoopbackHub) -> None:
     files = hub.files("tester/adapter")
     assert set(files) == {
         ".gitattributes", "README.md", "adapter_config.json", "adapter_model.safetensors", "generation_config.json",
@@ -130,7 +130,7 @@ def test_the_card_has_the_exam_the_base_and_its_licence(run: Path, hub: Loopback
 
 
 def test_the_cards_code_loads_the_result_from_the_hub(run: Path, hub: LoopbackHub, tmp_path: Path) -> None:
-    """On a machine that has nothing of it; what is loaded there is what was trained here."""
+    """The code runs without any local file of the run, and loads the trained weights."""
     code = hub.files("tester/adapter")["README.md"].decode().split("```python\n")[1].split("```")[0]
     code += "import torch, sys; torch.save(model(torch.tensor([[5, 6, 7]])).logits, sys.argv[1])"
     environment = script_environment() | hub.environment(tmp_path / "home")
@@ -184,7 +184,7 @@ def test_a_result_that_fails_the_gate_is_pushed_only_by_force_with_a_note(
     assert "**Pushed by force.** It did not pass" in hub.files("tester/worse")["README.md"].decode()
 
 
-def test_a_save_that_lost_what_was_trained_is_found(run: Path, tiny_models: dict[str, Path], tmp_path: Path) -> None:
+def test_a_save_that_lost_trained_weights_is_detected(run: Path, tiny_models: dict[str, Path], tmp_path: Path) -> None:
 
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -229,17 +229,19 @@ def test_a_gguf_file_answers_as_the_merged_model(run: Path, tmp_path: Path) -> N
         ("raise OSError(28, 'No space left on device')", OSError, "No space left on device", None),
     ],
 )
-def test_a_conversion_that_fails_leaves_what_was_there(
+def test_a_conversion_that_fails_leaves_the_earlier_files(
     run: Path, tmp_path: Path, fails: str, error: type[Exception], message: str, hint: str | None
 ) -> None:
     writes = "import sys\nfrom pathlib import Path\nPath(sys.argv[-1]).write_text('half')\n"
     (tmp_path / "convert_hf_to_gguf.py").write_text(writes + fails)
     (tmp_path / "gguf").mkdir()
-    (tmp_path / "gguf" / "model-f16.gguf").write_text("whole")
+    (tmp_path / "gguf" / "model-f16.gguf").write_text("complete")
     with pytest.raises(error, match=message) as failed:
         to_gguf(open_run(run), run / "merged", checkout(tmp_path), tmp_path / "gguf")
     assert hint is None or hint in getattr(failed.value, "hint", "")
-    assert [(path.name, path.read_text()) for path in (tmp_path / "gguf").iterdir()] == [("model-f16.gguf", "whole")]
+    assert [(path.name, path.read_text()) for path in (tmp_path / "gguf").iterdir()] == [
+        ("model-f16.gguf", "complete")
+    ]
 
 
 def test_an_adapter_s_gguf_holds_its_matrices(run: Path, tmp_path: Path) -> None:

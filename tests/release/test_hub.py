@@ -67,13 +67,13 @@ def test_all_files_arrive_in_one_commit_of_a_private_repository(hub: LoopbackHub
     assert [commit["title"] for commit in repo["commits"]] == ["initial commit", "A message"]
     arrived = {name: content for name, content in hub.files("tester/adapter").items() if name != ".gitattributes"}
     assert arrived == {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert hub.asked("lfs_object") == 4, "two large files, each sent and verified"
+    assert hub.requests("lfs_object") == 4, "two large files, each sent and verified"
     assert push(hub, folder).returncode == 0, "it exists already (409), which is no error"
-    assert hub.asked("lfs_object") == 4, "nothing is sent twice"
+    assert hub.requests("lfs_object") == 4, "nothing is sent twice"
 
 
 def test_a_killed_upload_resumes(hub: LoopbackHub, folder: Path) -> None:
-    """The first large file is there, the second on its way when the process is killed: only that one is sent again."""
+    """The process is killed after the first large file and during the second, and only the second is sent again."""
     environment = script_environment() | {"PYTHONPATH": str(ROOT)} | hub.environment(folder.parent / "home")
     seen: list[str] = []
     sent_again: list[str] = []
@@ -132,15 +132,15 @@ def test_a_refusal_is_one_clear_line(
     assert all(len(repo["commits"]) == 1 for repo in hub.repos.values())
 
 
-def test_what_is_to_be_private_is_not_pushed_where_all_can_see(hub: LoopbackHub, folder: Path) -> None:
+def test_a_private_push_to_a_public_repository_is_refused(hub: LoopbackHub, folder: Path) -> None:
     hub.add("tester/adapter", {})
     assert "exists and is public" in refused(push(hub, folder))
-    assert hub.asked("preupload") == 0
+    assert hub.requests("preupload") == 0
     assert push(hub, folder, "public").returncode == 0
 
 
 def test_large_files_go_through_xet_where_the_hub_has_it(tmp_path: Path, folder: Path) -> None:
-    """The real hf_xet writes to a store that is a folder, and reads back from it to the same bytes."""
+    """The real hf_xet writes to a store in a folder and reads the same bytes back."""
     import hf_xet
 
     (tmp_path / "store").mkdir()
@@ -149,8 +149,8 @@ def test_large_files_go_through_xet_where_the_hub_has_it(tmp_path: Path, folder:
     with LoopbackHub(tmp_path / "store") as hub:
         done = push(hub, folder)
         assert done.returncode == 0, done.stderr
-        assert hub.asked("xet") >= 1
-        assert hub.asked("lfs_object") == 0
+        assert hub.requests("xet") >= 1
+        assert hub.requests("lfs_object") == 0
         assert hub.files("tester/adapter")[pushed.name] == b"xet " + oid.encode()
         hub.xet[oid] = (str(hf_xet.hash_files([str(pushed)])[0].hash), pushed.stat().st_size)
         code = (

@@ -50,5 +50,5 @@ def test_an_identifier_with_letters_beyond_ascii_is_one_term() -> None:
 
 @pytest.mark.parametrize("text", ["größe", "がぎぐ", "연결"])
 def test_a_character_and_its_parts_are_the_same(text: str) -> None:
-    """Names from macOS come in parts."""
+    """File names from macOS have decomposed characters."""
     assert terms(unicodedata.normalize("NFD", text)) == terms(unicodedata.normalize("NFC", text))

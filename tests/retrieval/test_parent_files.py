@@ -48,7 +48,7 @@ def test_only_files_of_the_parent_commit_are_found(make_repository: Callable[[st
     assert found[1][0].repository == "server"
 
 
-def test_what_the_question_shows_is_not_given_again(make_repository: Callable[[str], GitRepository]) -> None:
+def test_retrieved_pieces_do_not_repeat_the_question(make_repository: Callable[[str], GitRepository]) -> None:
     repository = make_repository("server")
     repository.commit("Handle", {"server.rs": HANDLER})
     later = repository.commit("Later", {"x.rs": "x\n"})
@@ -58,7 +58,7 @@ def test_what_the_question_shows_is_not_given_again(make_repository: Callable[[s
     )
 
 
-def test_secrets_of_old_files_are_taken_out_and_what_is_no_text_is_passed_over(
+def test_secrets_of_old_files_are_redacted_and_binary_files_are_skipped(
     make_repository: Callable[[str], GitRepository],
 ) -> None:
     repository = make_repository("server")
@@ -87,8 +87,8 @@ def test_each_commit_is_looked_for_in_every_repository(make_repository: Callable
     assert Path(found[0][0].path).name == "steps.py"
 
 
-def test_embeddings_rank_again_what_words_find(make_repository: Callable[[str], GitRepository]) -> None:
-    """Of four pieces, the one that words rank third and meaning first wins: 1/13 + 1/11 is more than 1/11 + 1/14."""
+def test_embeddings_rerank_the_hits_of_words(make_repository: Callable[[str], GitRepository]) -> None:
+    """Of four pieces, the one ranked third by words and first by embeddings wins: 1/13 + 1/11 > 1/11 + 1/14."""
     repository = make_repository("server")
     files = {
         f"{name}.rs": f"fn {name}() {{ {'request ' * times}}}\n"

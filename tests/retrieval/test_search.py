@@ -198,7 +198,7 @@ def test_the_same_answers_from_files_a_folder_and_a_server(
     changes = changes_of(project, corpora)
     monkeypatch.setenv("QDRANT_API_KEY", KEY)
     questions = ("return step five", "side door", "rework", "a picture of a cat")
-    with qdrant_server() as (url, asked):
+    with qdrant_server() as (url, requests):
         stores = (RetrievalArguments(), RetrievalArguments(vector_store="qdrant"), RetrievalArguments(qdrant_url=url))
         found = [
             [
@@ -207,7 +207,7 @@ def test_the_same_answers_from_files_a_folder_and_a_server(
             ]
             for index in (change_index(changes, keys, corpora) for keys in stores)
         ]
-        assert "POST /points/query" in asked
+        assert "POST /points/query" in requests
     assert found[0] == found[1] == found[2]
     assert all(found[0])
 

@@ -22,7 +22,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def search(project: Path, place: Path) -> Search:
-    """The script itself, in this process: to import torch for each question would take longer than all answers."""
+    """Run the script in this process, because importing torch for each question would take longer than all answers."""
 
     def searched(*arguments: str) -> Done:
         where = ("--repo", project, "--corpus_dir", "corpora")

@@ -58,7 +58,7 @@ def test_a_copy_of_embeddings_is_not_read(tmp_path: Path) -> None:
 
 
 def test_a_copy_of_a_corpus_outlives_the_next_mining(tmp_path: Path, project: Path) -> None:
-    """The dataset that a longer history has outgrown is deleted; a copy of it is not ours."""
+    """The dataset of a shorter history is deleted, but not a user's copy of it."""
     corpora = tmp_path / "corpora"
     changes_of(project, corpora)
     (mined,) = (corpora / project.name).glob("changes-*")

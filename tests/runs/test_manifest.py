@@ -48,8 +48,8 @@ def test_a_failed_phase_records_its_status_and_reason(
     assert manifest.content["phases"][0].get("reason") == reason
 
 
-def test_a_new_start_keeps_what_would_be_lost_with_it(tmp_path: Path) -> None:
-    """A second kill before the training phase must not make the third start forget that all was trained."""
+def test_a_new_start_keeps_the_results_of_earlier_phases(tmp_path: Path) -> None:
+    """After a second kill before the training phase, the third start still knows that training had ended."""
     Manifest(tmp_path / "manifest.json", {}, kept={"plan": None, "training": {"steps": 4}})
     assert on_disk(tmp_path)["training"] == {"steps": 4}
 

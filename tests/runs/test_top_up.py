@@ -38,7 +38,7 @@ def copy_of(project: Path, folder: Path) -> GitRepository:
 
 
 def grow(repository: GitRepository, numbers: range) -> list[str]:
-    """What others commit in the meantime: a function each, into a file of their own."""
+    """Add the commits that others make meanwhile, each with a function in a new file."""
     module, found = "", []
     for number in numbers:
         module += function(number, f"return sorted([value, {number}])[{number % 2}]")
@@ -47,7 +47,7 @@ def grow(repository: GitRepository, numbers: range) -> list[str]:
 
 
 class Place:
-    """A user's folder with a repository that grows."""
+    """A user's folder with a repository that gets new commits."""
 
     def __init__(self, folder: Path, recipe: Path, model: Path, project: Path) -> None:
         self.folder, self.recipe, self.model = folder, recipe, model
@@ -81,7 +81,7 @@ class Place:
 def place(
     tmp_path_factory: pytest.TempPathFactory, project: Path, tiny_models: dict[str, Path], tiny_recipe: Path
 ) -> Place:
-    """Where a first run was made, and 24 commits were pulled since."""
+    """A folder with a first run, and 24 commits that were pulled afterwards."""
     place = Place(tmp_path_factory.mktemp("place"), tiny_recipe, tiny_models["starcoder2"], project)
     place.train("a")
     grow(place.repository, range(200, 224))
@@ -116,7 +116,7 @@ def test_a_top_up_that_is_worse_leaves_the_previous_adapter(place: Place, worse:
     assert "rolled back: this top-up is worse than `runs/a`" in again.stdout
 
 
-def test_a_top_up_reads_what_is_new_and_its_part_of_replay(place: Place, worse: Path) -> None:
+def test_a_top_up_reads_the_new_samples_and_its_share_of_replay(place: Place, worse: Path) -> None:
     content = manifest(worse)
     earlier = learned_commits(place.folder / "runs" / "a")
     onward = content["training"]["continued_from"]
@@ -148,7 +148,7 @@ def test_a_killed_top_up_resumes_to_the_same_adapter_and_the_same_verdict(place:
 
 
 def test_the_next_top_up_starts_from_the_exact_result_of_the_last(place: Place, worse: Path) -> None:
-    """Also from one that was rolled back, and from a quantised base: the trainer would round its adapter to bf16."""
+    """This holds after a rollback, and on a quantised base, whose adapter the trainer would round to bf16."""
     run, shown = place.train("c", "--continue_from", "runs/worse", "--learning_rate", "0", "--replay_share", "0")
     assert weights(run) == weights(place.folder / "runs" / "a")
     content = manifest(run)
@@ -224,7 +224,7 @@ def past(project: Path, tmp_path: Path, tiny_recipe: Path) -> Past:
     return Past(copy_of(project, tmp_path / "project"), tmp_path, recipe)
 
 
-def test_what_was_held_out_then_is_new_now(past: Past) -> None:
+def test_samples_that_the_previous_run_held_out_are_new(past: Past) -> None:
     held_out = set(past.now()[1].splits["test"]["commit"][:])
     pulled = grow(past.repository, range(300, 340))
     found, corpus = past.top_up()

@@ -12,13 +12,13 @@ from tests.support.shared import build_once
 
 @pytest.fixture(scope="session")
 def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where all these runs keep what they mined and rendered: a history that one has mined the others read."""
+    """The corpus folder of all these runs, so that each history is mined once."""
     return build_once(tmp_path_factory, "corpora", lambda folder: None)
 
 
 @pytest.fixture
 def workplace(tmp_path: Path, corpora: Path) -> Path:
-    """A folder of the user's own, in which runs appear."""
+    """A user's folder, in which runs are written."""
     (tmp_path / "corpora").symlink_to(corpora)
     return tmp_path
 
@@ -31,12 +31,12 @@ def trained(
     tiny_models: dict[str, Path],
     tiny_recipe: Path,
 ) -> Path:
-    """A run of the tiny Llama that went through without a stop; `run` is a copy that may be changed."""
+    """An uninterrupted run of the tiny Llama; `run` is a copy that may be changed."""
 
     def train(folder: Path) -> None:
         (folder / "corpora").symlink_to(corpora)
         done = run_in_process(
-            "train.py", tiny_recipe, "--repo", project, "--model_name_or_path", tiny_models["llama"], "--output_dir", "runs/whole",
+            "train.py", tiny_recipe, "--repo", project, "--model_name_or_path", tiny_models["llama"], "--output_dir", "runs/uninterrupted",
             cwd=folder,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -48,13 +48,13 @@ def trained(
         assert [line.split(":")[0] for line in lines if "evaluation loss" in line] == ["step 4", "step 8", "step 12"]
         assert "{'" not in done.stdout + done.stderr, "no printed dictionaries"
 
-    return build_once(tmp_path_factory, "trained", train) / "runs" / "whole"
+    return build_once(tmp_path_factory, "trained", train) / "runs" / "uninterrupted"
 
 
 @pytest.fixture
 def run(trained: Path, workplace: Path) -> Path:
     """The trained run, in this test's own folder."""
-    return Path(shutil.copytree(trained, workplace / "runs" / "whole"))
+    return Path(shutil.copytree(trained, workplace / "runs" / "uninterrupted"))
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def train(workplace: Path, project: Path, tiny_models: dict[str, Path], tiny_rec
 
 @pytest.fixture
 def start(workplace: Path) -> Iterator[Callable[[list[str]], Running]]:
-    """Start training processes and leave none behind."""
+    """Start training processes, and end them after the test."""
     started: list[Running] = []
 
     def begin(arguments: list[str]) -> Running:

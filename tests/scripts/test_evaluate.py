@@ -12,7 +12,7 @@ from tests.support.scripts import refused, run_in_process
 
 
 def test_the_exam_can_be_repeated_with_the_same_result(run: Path, workplace: Path) -> None:
-    """Once from the answers that are there, once from the model that was saved."""
+    """It is repeated from the stored answers, and from the saved model."""
     before = json.loads((run / "exam.json").read_text())
     kept = run / "exam-answers.jsonl"
     for answers in (True, False):
@@ -41,7 +41,7 @@ def test_the_exam_can_be_repeated_with_the_same_result(run: Path, workplace: Pat
 def test_another_model_and_another_adapter_answer_the_same_questions(
     run: Path, workplace: Path, tiny_models: dict[str, Path]
 ) -> None:
-    """The run as a control of itself changes nothing, and what one control answered is not taken for another's."""
+    """A run as its own control changes nothing, and answers of one control are not reused for another."""
     weaker = workplace / "runs" / "weaker"
     shutil.copytree(run, weaker)
     adapter = json.loads((weaker / "adapter_config.json").read_text())

@@ -32,7 +32,7 @@ def test_help_shows_an_example_command(name: str, tmp_path: Path) -> None:
     ],
 )
 def test_a_script_refuses_bad_input_with_two_lines_and_exit_code_2(command: str, message: str, tmp_path: Path) -> None:
-    """What else is refused, and in which words, is tested in this process."""
+    """Other refusals and their messages are tested in this process."""
     name, *arguments = command.split()
     done = run_script(name, *arguments, cwd=tmp_path)
     assert message in refused(done)

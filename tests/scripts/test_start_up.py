@@ -36,7 +36,7 @@ def run_light(name: str, *arguments: str | Path, cwd: Path) -> subprocess.Comple
     return subprocess.CompletedProcess(done.args, done.returncode, shown, done.stderr)
 
 
-def test_mining_what_is_cached_loads_no_torch_and_shows_the_same(
+def test_mining_from_the_cache_loads_no_torch_and_prints_the_same(
     workplace: Path, project: Path, tiny_models: dict[str, Path], tiny_recipe: Path
 ) -> None:
     given = (tiny_recipe, "--repo", project, "--model_name_or_path", tiny_models["starcoder2"])
@@ -63,7 +63,7 @@ def test_the_report_is_written_without_torch(run: Path, workplace: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "message"),
     [
         ("evaluate.py nowhere", "is not a complete run"),
         ("export.py nowhere", "is not a complete run"),
@@ -76,6 +76,6 @@ def test_the_report_is_written_without_torch(run: Path, workplace: Path) -> None
         ("mine.py {recipe} --load_in_4bit --load_in_8bit", "`load_in_4bit` and `load_in_8bit` are both true"),
     ],
 )
-def test_what_cannot_be_done_is_refused_without_torch(command: str, said: str, tmp_path: Path) -> None:
+def test_an_invalid_command_is_refused_without_torch(command: str, message: str, tmp_path: Path) -> None:
     name, *arguments = command.format(recipe=QUICKSTART).split()
-    assert said in refused(run_light(name, *arguments, cwd=tmp_path))
+    assert message in refused(run_light(name, *arguments, cwd=tmp_path))

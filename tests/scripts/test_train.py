@@ -16,7 +16,7 @@ from tests.support.scripts import refused, run_in_process, script_environment
 Train = Callable[..., Path]
 
 
-def test_a_run_leaves_what_the_design_promises(trained: Path) -> None:
+def test_a_complete_run_has_all_its_phases_and_files(trained: Path) -> None:
     content = manifest(trained)
     assert content["status"] == "complete"
     assert [phase["name"] for phase in content["phases"]] == [
@@ -58,7 +58,7 @@ def test_a_run_leaves_what_the_design_promises(trained: Path) -> None:
 
 
 def test_the_cards_code_loads_the_adapter_which_changes_the_logits(trained: Path) -> None:
-    """In a fresh process."""
+    """The code runs in a new process."""
     card = (trained / "README.md").read_text()
     assert "library_name: peft" in card
     assert "95 % interval" in card
@@ -144,7 +144,7 @@ def test_bad_input_ends_in_one_line_and_a_hint(
 
 
 def test_a_run_directory_is_not_shared(run: Path, workplace: Path, project: Path) -> None:
-    """Neither by another recipe nor by a later state of the repository."""
+    """Neither another recipe nor a later state of the repository may use it."""
     recipe = run / "recipe.yaml"
     other = run_in_process("train.py", recipe, "--seed", "9", cwd=workplace)
     assert "`seed` was 7, now 9" in refused(other)

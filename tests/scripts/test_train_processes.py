@@ -29,7 +29,7 @@ def test_several_processes_give_one_manifest_and_one_adapter(
     flags: list[str],
     processes: int,
 ) -> None:
-    """Without a GPU accelerate's DDP means gloo; its `--cpu` starts one process whatever the number."""
+    """Without a GPU, accelerate's DDP uses gloo; its `--cpu` would always start one process."""
     command = [
         str(Path(sys.executable).with_name("accelerate")), "launch", *flags, "--num_processes", "2",
         str(ROOT / "scripts" / "train.py"), str(tiny_recipe), "--repo", str(project), "--output_dir", "runs/two",
@@ -60,7 +60,7 @@ def alone(
     tiny_models: dict[str, Path],
     tiny_recipe: Path,
 ) -> Path:
-    """One process that does what the tests below let two do: its steps have two parts, theirs one each."""
+    """Train in one process, with accumulation 2, what the tests below train in two with accumulation 1."""
     given: list[str | Path] = [tiny_recipe, "--repo", project, "--model_name_or_path", tiny_models["llama"], *EPOCHS]
 
     def train(folder: Path) -> None:
@@ -103,7 +103,7 @@ def launched(
 def test_two_processes_train_as_one_does_and_resume_in_the_second_epoch_where_they_were(
     tmp_path: Path, project: Path, tiny_models: dict[str, Path], tiny_recipe: Path, alone: Path
 ) -> None:
-    """Accelerate's wrapping hides the sampler's epoch from the trainer then: epoch 1 would be read again."""
+    """Accelerate's wrapper hides the sampler from `set_epoch`, so that epoch 1 could be read again."""
     run = tmp_path / "run"
     arguments = (DDP, ROOT / "scripts" / "train.py", tiny_recipe, project, tiny_models["llama"], run)
     launched(*arguments)
@@ -119,7 +119,7 @@ def test_two_processes_train_as_one_does_and_resume_in_the_second_epoch_where_th
 def test_a_model_split_over_two_processes_trains_as_an_unsplit_one(
     tmp_path: Path, project: Path, tiny_models: dict[str, Path], tiny_recipe: Path, alone: Path
 ) -> None:
-    """FSDP2 of a 4-bit model, its quantised weights too, and an exam that needs it whole."""
+    """FSDP2 splits a 4-bit model with its quantised weights; the exam needs the unsplit model."""
     run = tmp_path / "run"
     script = ROOT / "tests" / "support" / "sharded_on_cpu.py"
     done = launched(FSDP2, script, tiny_recipe, project, tiny_models["llama"], run)

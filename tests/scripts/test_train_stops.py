@@ -37,11 +37,11 @@ def test_a_shipped_recipe_trains_stops_and_resumes_to_the_same_adapter(
     workplace: Path, project: Path, tiny_models: dict[str, Path], start: Callable[[list[str]], Running],
     recipe: str, family: str, stop: signal.Signals, code: int, more: list[str],
 ) -> None:  # fmt: skip
-    """Quantised where the recipe says so, with the real bitsandbytes on the CPU; all views, in phases, or packed."""
+    """Quantised with the real bitsandbytes if the recipe says so; with all views, in phases, or packed."""
     common = [str(ROOT / "recipes" / f"{recipe}.yaml"), "--repo", str(project), *SHORT, *more]
     common += ["--model_name_or_path", str(tiny_models[family])]
-    whole, stopped = workplace / "runs" / recipe, workplace / "runs" / f"{recipe}-stopped"
-    done = run_in_process("train.py", *common, "--output_dir", whole, cwd=workplace)
+    uninterrupted, stopped = workplace / "runs" / recipe, workplace / "runs" / f"{recipe}-stopped"
+    done = run_in_process("train.py", *common, "--output_dir", uninterrupted, cwd=workplace)
     assert done.returncode == 0, done.stderr
 
     arguments = [*common, "--output_dir", str(stopped)]
@@ -63,18 +63,20 @@ def test_a_shipped_recipe_trains_stops_and_resumes_to_the_same_adapter(
     assert content["training"]["steps"] == 12
     assert content["training"]["optim"].startswith("adamw_torch"), "there is no GPU whose memory 8 bit would save"
     assert any("instead of paged_adamw_8bit" in why for why in content["plan"]["reasons"]) == (recipe != "gpt2")
-    assert weights(stopped) == weights(whole)
-    assert (stopped / "samples.jsonl").read_bytes() == (whole / "samples.jsonl").read_bytes()
-    assert any(value for name, tensor in weights(whole).items() if "lora_B" in name for row in tensor for value in row)
+    assert weights(stopped) == weights(uninterrupted)
+    assert (stopped / "samples.jsonl").read_bytes() == (uninterrupted / "samples.jsonl").read_bytes()
+    assert any(
+        value for name, tensor in weights(uninterrupted).items() if "lora_B" in name for row in tensor for value in row
+    )
 
 
 @pytest.mark.parametrize(
     ("signum", "config"), [(signal.SIGINT, str(ROOT / "accelerate_config.yaml")), (signal.SIGTERM, DDP)]
 )
-def test_a_signal_to_launcher_and_training_alike_ends_in_a_checkpoint(
+def test_a_signal_to_both_launcher_and_training_ends_in_a_checkpoint(
     tmp_path: Path, project: Path, tiny_models: dict[str, Path], tiny_recipe: Path, signum: int, config: str
 ) -> None:
-    """As Ctrl-C at the terminal does, and Slurm: the launcher ends, the training it started still saves and says so."""
+    """Ctrl-C and Slurm signal both: the launcher ends, and the training still saves and reports it."""
     run = tmp_path / "run"
     command = [
         str(Path(sys.executable).with_name("accelerate")), "launch", "--quiet", "--config_file",
@@ -111,7 +113,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_intact(
     tiny_recipe: Path,
     start: Callable[[list[str]], Running],
 ) -> None:
-    """The kernel refuses larger files from the second checkpoint on, as a full disk does."""
+    """From the second checkpoint on, the kernel refuses larger files, as on a full disk."""
     run = workplace / "runs" / "disk"
     arguments = [str(tiny_recipe), "--repo", str(project), "--model_name_or_path", str(tiny_models["llama"])]
     arguments += ["--output_dir", str(run), "--max_steps", "40", "--exam", "false"]

@@ -21,5 +21,5 @@ def fake_nvml(folder: Path, *flags: str) -> Path:
 def gpu(
     util: int = 87, used: int = 3 * GIB, celsius: int = 71, reasons: int = 0, millijoules: int = 0, mode: str = "ok"
 ) -> str:
-    """Say what one GPU reads."""
+    """Describe the readings of one GPU."""
     return f"{util} {used} {6 * GIB} {celsius} 160500 {reasons} {millijoules} {mode}\n"

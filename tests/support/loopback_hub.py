@@ -69,7 +69,7 @@ class LoopbackHub(ThreadingHTTPServer):
         self.server_close()
 
     def add(self, repo: str, files: dict[str, bytes], private: bool = False) -> None:
-        """Put a repository there."""
+        """Add a repository."""
         commit = {"oid": hashlib.sha1(repo.encode()).hexdigest(), "title": "initial commit", "files": files}
         self.repos[repo] = {"private": private, "commits": [commit]}
 
@@ -78,12 +78,12 @@ class LoopbackHub(ThreadingHTTPServer):
         found: dict[str, bytes] = self.repos[repo]["commits"][-1]["files"]
         return found
 
-    def asked(self, route: str) -> int:
-        """How often a route was asked for."""
+    def requests(self, route: str) -> int:
+        """Count the requests for a route."""
         return sum(name == route for _, name, _ in self.log)
 
     def environment(self, home: Path, **more: str) -> dict[str, str]:
-        """What a process needs to take this for the hub."""
+        """The variables with which a process uses this server as the hub."""
         return {
             "HF_ENDPOINT": self.url, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "0",
             "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1" if self.store is None else "0",
@@ -95,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: LoopbackHub
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def _go(self) -> None:
         path = unquote(urlsplit(self.path).path)
@@ -157,12 +157,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(200, {"errors": [], "warnings": []})
 
     def _create(self, body: bytes) -> None:
-        asked = json.loads(body)
-        repo = f"{asked.get('organization') or 'tester'}/{asked['name']}"
+        created = json.loads(body)
+        repo = f"{created.get('organization') or 'tester'}/{created['name']}"
         if repo in self.server.repos:
             self._answer(409, {"error": "You already created this model repo", "url": f"{self.server.url}/{repo}"})
             return
-        self.server.add(repo, {".gitattributes": b""}, asked.get("visibility") == "private")
+        self.server.add(repo, {".gitattributes": b""}, created.get("visibility") == "private")
         self._answer(200, {"url": f"{self.server.url}/{repo}", "name": repo, "id": "0"})
 
     def _preupload(self, body: bytes, repo: str) -> None:
@@ -218,8 +218,8 @@ class _Handler(BaseHTTPRequestHandler):
             href = f"{self.server.url}/_lfs/{oid}"
             return {"actions": {"upload": {"href": href}, "verify": {"href": f"{href}/verify"}}}
 
-        asked = json.loads(body)["objects"]
-        objects = [one | ({} if one["oid"] in self.server.objects else actions(one["oid"])) for one in asked]
+        wanted = json.loads(body)["objects"]
+        objects = [one | ({} if one["oid"] in self.server.objects else actions(one["oid"])) for one in wanted]
         self._answer(200, {"transfer": "basic", "objects": objects})
 
     def _lfs_object(self, body: bytes, oid: str, verify: str | None) -> None:

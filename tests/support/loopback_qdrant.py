@@ -16,13 +16,13 @@ PATH = re.compile(r"/collections/([^/?]+)(/[^?]*)?")
 
 class _Handler(BaseHTTPRequestHandler):
     collections: QdrantClient
-    asked: list[str]
+    requests: list[str]
 
     def _answer(self) -> None:
         found = PATH.match(self.path)
         assert found is not None, self.path
         name, rest = found[1], found[2] or ""
-        self.asked.append(f"{self.command} {rest or '/'}")
+        self.requests.append(f"{self.command} {rest or '/'}")
         length = int(self.headers.get("Content-Length") or 0)
         body = json.loads(self.rfile.read(length)) if length else {}
         if self.headers.get("api-key") != KEY:
@@ -71,18 +71,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
 def qdrant_server() -> Iterator[tuple[str, list[str]]]:
-    """Yield its address, and what it is asked."""
-    asked: list[str] = []
-    handler = type("Handler", (_Handler,), {"collections": QdrantClient(":memory:"), "asked": asked})
+    """Start a server; yield its address and the list of requests."""
+    requests: list[str] = []
+    handler = type("Handler", (_Handler,), {"collections": QdrantClient(":memory:"), "requests": requests})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        yield f"http://127.0.0.1:{server.server_address[1]}", requests
     finally:
         server.shutdown()
         server.server_close()

@@ -33,7 +33,7 @@ def _limit(extra: int) -> None:
 
 @contextmanager
 def memory_left(extra: int) -> Iterator[None]:
-    """Do with so many more bytes."""
+    """Limit the memory of this process within this context."""
     held = leave(extra)
     try:
         yield

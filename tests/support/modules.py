@@ -15,7 +15,7 @@ class RetryPolicy:
 
 
 def module(number: int, text: str = "") -> str:
-    """A file like no other."""
+    """Make a file that resembles no other."""
     names = [f"{word}_{number * 7 + at}" for at, word in enumerate(("load", "store", "merge", "split", "check"))]
     body = "".join(
         f"def {name}(value_{number}):\n    return {names[at - 1]}({number + at} * value_{number})\n\n"

@@ -50,7 +50,7 @@ TEXTS = [
 
 
 def keys() -> dict[str, Any]:
-    """Type by name of the keys that are tried."""
+    """Return the types of the tried keys by name."""
     kinds = (*OWN.values(), model_schema("model"), training_schema("training"))
     found = {field.name: field.type for kind in kinds for field in dataclasses.fields(kind)}
     return {name: kind for name, kind in found.items() if name not in LEFT_ALONE and not name.startswith("hub_")}
@@ -108,7 +108,7 @@ def outcome(recipe: dict[str, Any], place: Path) -> str:
 
 
 def main(model: str, repository: str, folder: str, count: str) -> None:
-    """Run them all and show what was refused and what broke."""
+    """Run all recipes, and print which were refused and which failed."""
     ends: Counter[str] = Counter()
     for at, recipe in enumerate(odd_recipes(2026, int(count))):
         place = Path(folder) / f"{at}"

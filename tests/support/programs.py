@@ -8,7 +8,7 @@ import pytest
 
 
 def do_without(program: str, package: str) -> NoReturn:
-    """Skip the test that needs a program, or fail it in CI.
+    """Skip a test that needs a missing program; fail it in CI.
 
     Args:
         program: name of the program, for people.
@@ -21,6 +21,6 @@ def do_without(program: str, package: str) -> NoReturn:
 
 
 def need(program: str, package: str) -> None:
-    """Do without unless the program is on the path."""
+    """Skip the test unless the program is on the path."""
     if shutil.which(program) is None:
         do_without(program, package)

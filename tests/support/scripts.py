@@ -60,7 +60,7 @@ def run_in_process(name: str, *arguments: str | Path, cwd: Path, stdin: bytes = 
 
 @contextmanager
 def _restored() -> Iterator[None]:
-    """Give a script what a new process has, and take back all that it sets beyond its own modules."""
+    """Give a script the state of a new process, and restore all that it changes beyond its own modules."""
     import torch
     import transformers  # noqa: F401  its log handler keeps the stderr of its first import
     from accelerate.state import AcceleratorState, GradientState, PartialState
@@ -75,7 +75,7 @@ def _restored() -> Iterator[None]:
         stack.enter_context(patch.object(threading, "excepthook", threading.excepthook))
         stack.enter_context(patch.object(root, "handlers", []))  # pytest's: the script's own goes to its stderr
         stack.enter_context(patch.object(silenced, "disabled", silenced.disabled))
-        # The allocator is told to keep freed memory for a whole process, and this one outlives the script.
+        # A script sets the allocator to keep freed memory until its process ends, and this process outlives the script.
         stack.enter_context(patch.dict(os.environ, {"MALLOC_TRIM_THRESHOLD_": "131072"}))
         stack.enter_context(warnings.catch_warnings())
         for state in (PartialState, AcceleratorState, GradientState):

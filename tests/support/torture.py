@@ -63,7 +63,7 @@ def delete(path: bytes) -> Change:
 
 
 def rename(old: bytes, new: bytes) -> Change:
-    """Move a file as it is."""
+    """Rename a file without changing it."""
     return (b"R", old, new)
 
 

@@ -37,7 +37,7 @@ def test_keys_that_no_library_takes_are_refused(tmp_path: Path, keys: dict[str, 
 @pytest.mark.parametrize(
     "optim", ["adamw_torch", "paged_adamw_8bit", "adafactor", "sgd", "lion_32bit", "rmsprop_bnb_8bit"]
 )
-def test_what_works_is_taken(tmp_path: Path, optim: str) -> None:
+def test_a_valid_optimizer_is_accepted(tmp_path: Path, optim: str) -> None:
     args = build_arguments(CPU | {"output_dir": str(tmp_path), "optim": optim})
     assert args.optim.value == optim
 

@@ -65,10 +65,10 @@ def test_replay_has_its_share_in_the_same_views() -> None:
     assert rates.shares == {"edit": 0.5, "fim": 0.3, "message": 0.2}
     for seed in range(20):
         drawn = draw(rates.parts, rates.size, np.random.default_rng(seed))
-        assert (len(drawn), int(new[drawn].sum())) == (29, 20), "each part is drawn whole, not by chance"
+        assert (len(drawn), int(new[drawn].sum())) == (29, 20), "the size of each part is exact"
 
 
-def test_of_little_that_is_known_there_is_one_pass() -> None:
+def test_few_old_samples_are_replayed_at_most_once_per_pass() -> None:
     new = np.arange(300) >= 30
     rates = rates_with_replay(VIEWS, WEIGHTS, new, 0.5, PassLimits({"edit": 0.5, "fim": 0.3, "message": 0.2}))
     assert (rates.values[~new] <= 1).all()

@@ -60,7 +60,7 @@ def build(folder: Path, tiny_models: dict[str, Path]) -> Build:
 
 @pytest.fixture(scope="module")
 def trained(build: Build, folder: Path) -> dict[str, dict[str, Any]]:
-    """Train every variant once; what of each is looked at."""
+    """Train every variant once, and return what the tests compare."""
     seen: dict[str, dict[str, Any]] = {}
     for name in VARIANTS:
         trainer = build(name)
@@ -76,13 +76,13 @@ def trained(build: Build, folder: Path) -> dict[str, dict[str, Any]]:
 def test_a_run_that_resumes_ends_in_the_same_adapter(
     trained: dict[str, Any], build: Build, folder: Path, name: str
 ) -> None:
-    whole = load_file(folder / name / "adapter_model.safetensors")
+    uninterrupted = load_file(folder / name / "adapter_model.safetensors")
     (folder / name / "adapter_model.safetensors").rename(folder / f"{name}.safetensors")
     shutil.rmtree(folder / name / "checkpoint-4")
     assert train(build(name), Interrupts())["resumed_from"] == 2
     again = load_file(folder / name / "adapter_model.safetensors")
-    assert whole.keys() == again.keys()
-    assert all(torch.equal(whole[key], again[key]) for key in whole)
+    assert uninterrupted.keys() == again.keys()
+    assert all(torch.equal(uninterrupted[key], again[key]) for key in uninterrupted)
 
 
 @pytest.mark.parametrize("name", VARIANTS)

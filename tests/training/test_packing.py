@@ -50,7 +50,7 @@ def test_architectures_without_positions_do_not(architecture: str, size: dict[st
 
 
 def documents() -> Dataset:
-    """Of lengths with a long tail, two thirds of each a prompt."""
+    """Make documents with a long tail of lengths, two thirds of each a prompt."""
     generator = torch.Generator().manual_seed(0)
     rows = []
     for tokens in (60, 45, 31, 22, 17, 13, 11, 9, 8, 6, 5, 4):

@@ -28,7 +28,7 @@ STOPS_EARLY = {
 
 
 def trained(model: Path, run: Path, keys: dict[str, Any]) -> dict[str, Any]:
-    """Train or resume, and return what the manifest would say, less what depends on where it began."""
+    """Train or resume; return the manifest's entry without the keys that differ after a resume."""
     training = train(tiny_trainer(model, run, keys), Interrupts())
     return {key: value for key, value in training.items() if key not in ("resumed_from", "tokens_per_second")}
 
@@ -50,7 +50,7 @@ def stopped_early(
 def test_early_stopping_leaves_the_best_adapter(
     stopped_early: tuple[Path, dict[str, Any]], tiny_models: dict[str, Path]
 ) -> None:
-    """In the run directory and under `best/`, from where it loads."""
+    """It is in the run directory and in `best/`, and both can be loaded."""
     run, _ = stopped_early
     assert weights(run) == weights(run / "best") == weights(run / "checkpoint-12") != weights(run / "checkpoint-16")
     assert {path.name for path in (run / "best").iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
@@ -71,10 +71,10 @@ def test_early_stopping_leaves_the_best_adapter(
 def test_early_stopping_resumes_to_the_same_end(
     stopped_early: tuple[Path, dict[str, Any]], tiny_models: dict[str, Path], tmp_path: Path, last: int
 ) -> None:
-    """In a directory that was moved, and whose adapter and `best/` a kill has torn."""
-    whole, training = stopped_early
+    """The directory was moved, and a kill has damaged its adapter and `best/`."""
+    finished, training = stopped_early
     run = tmp_path / "moved"
-    shutil.copytree(whole, run)
+    shutil.copytree(finished, run)
     shutil.rmtree(run / "best")
     adapter = run / "adapter_model.safetensors"
     adapter.write_bytes(adapter.read_bytes()[:1000])
@@ -85,11 +85,11 @@ def test_early_stopping_resumes_to_the_same_end(
         if step > last:
             shutil.rmtree(run / f"checkpoint-{step}")
     assert trained(tiny_models["llama"], run, STOPS_EARLY) == training
-    assert weights(run) == weights(run / "best") == weights(whole)
+    assert weights(run) == weights(run / "best") == weights(finished)
 
 
 def test_the_best_checkpoint_outlives_the_limit(tiny_models: dict[str, Path], tmp_path: Path) -> None:
-    """Also where nothing else is saved at its step, across a resume, and where the run is not to return to it."""
+    """This holds if only the evaluation saves at its step, after a resume, and without `load_best_model_at_end`."""
     keys = STOPS_EARLY | {"save_steps": 8, "save_total_limit": 1, "load_best_model_at_end": False}
     run = tmp_path / "run"
     trained(tiny_models["llama"], run, keys | {"max_steps": 14})
@@ -111,13 +111,13 @@ def test_the_best_of_full_fine_tuning_is_a_full_model(tiny_models: dict[str, Pat
 def test_no_sample_is_read_beyond_a_schedule_that_ends_within_an_epoch(
     tiny_models: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Killed between the last checkpoint and the manifest, whose state then reads as if an epoch was to be ended."""
+    """After a kill between the last checkpoint and the manifest, the state looks as if the epoch had steps left."""
     run, keys = tmp_path / "run", {"max_steps": -1, "num_train_epochs": 1.5, "eval_strategy": "no", "save_steps": 8}
-    whole = trained(tiny_models["llama"], run, keys)
-    assert whole["steps"] == 24
+    uninterrupted = trained(tiny_models["llama"], run, keys)
+    assert uninterrupted["steps"] == 24
     expected = weights(run)
     (run / "adapter_model.safetensors").unlink()
-    assert trained(tiny_models["llama"], run, keys) == whole
+    assert trained(tiny_models["llama"], run, keys) == uninterrupted
     assert weights(run) == expected
 
 
@@ -134,7 +134,7 @@ class Killed:
         self.start, self.run, self.random = start, run, random.Random(seed)
 
     def once(self) -> str:
-        """Kill it while it starts, trains or saves; says when that was and what it left."""
+        """Kill the training while it starts, trains or saves; return the moment and what it left."""
         moment = self.random.choice(("starting", "training", "training", "saving", "saving"))
         goal = max(steps(self.run), default=0) + 4 * self.random.randint(0, 4)
         running = self.start()
@@ -148,8 +148,8 @@ class Killed:
         running.process.kill()
         code, output = running.end()
         assert code == -9, output
-        whole, newest = latest_checkpoint(self.run), max(steps(self.run), default=0)
-        torn = whole is None or whole.name != f"checkpoint-{newest}"
+        complete, newest = latest_checkpoint(self.run), max(steps(self.run), default=0)
+        torn = complete is None or complete.name != f"checkpoint-{newest}"
         return f"while {moment}: step {newest}{' torn' if torn and newest else ''}"
 
 
@@ -165,7 +165,7 @@ def test_twenty_random_kills_do_not_change_the_result(
         str(tiny_recipe), "--repo", str(project), "--model_name_or_path", str(tiny_models["llama"]), "--exam", "false",
         "--max_steps", "300", "--packing", "true", "--gradient_accumulation_steps", "2", "--load_best_model_at_end",
     ]  # fmt: skip
-    done = run_in_process("train.py", *arguments, "--output_dir", tmp_path / "whole", cwd=tmp_path)
+    done = run_in_process("train.py", *arguments, "--output_dir", tmp_path / "uninterrupted", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     run, began = tmp_path / "killed", time.monotonic()
     killed = Killed(lambda: Running([*arguments, "--output_dir", str(run)], tmp_path), run, seed=20)
@@ -174,12 +174,12 @@ def test_twenty_random_kills_do_not_change_the_result(
     done = run_in_process("train.py", *arguments, "--output_dir", run, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     print(f"resumed from {manifest(run)['training']['resumed_from']}, {time.monotonic() - began:.0f} s in all")
-    expected = manifest(tmp_path / "whole")["training"]
+    expected = manifest(tmp_path / "uninterrupted")["training"]
     assert {**manifest(run)["training"], "resumed_from": None} == {**expected, "resumed_from": None} | {
         "tokens_per_second": None
     }
     assert (run / "adapter_model.safetensors").read_bytes() == (
-        tmp_path / "whole" / "adapter_model.safetensors"
+        tmp_path / "uninterrupted" / "adapter_model.safetensors"
     ).read_bytes()
     assert (run / "best" / "adapter_model.safetensors").read_bytes() == (
         run / "adapter_model.safetensors"

@@ -68,14 +68,14 @@ def test_a_commit_a_merge_a_range_and_the_first_commit(house: GitRepository) -> 
 
 
 @pytest.mark.parametrize("rev", ["main~1..side", "main~1...side"])
-def test_of_a_branch_what_it_did_since_it_left(house: GitRepository, rev: str) -> None:
-    """Not what happened elsewhere meanwhile, taken back."""
+def test_a_branch_is_the_changes_since_it_left(house: GitRepository, rev: str) -> None:
+    """Changes made on the main line meanwhile do not appear as reverted."""
     change = of(house, rev)
     assert lines(change) == {"src/side.py": ["+side = 1"]}
     assert change.commits == (house.git("rev-parse", "side").strip(),)
 
 
-def test_what_is_staged_is_read_and_what_is_not_is_not(house: GitRepository) -> None:
+def test_only_staged_changes_are_read(house: GitRepository) -> None:
     (house.path / "src/door.py").write_text("door = 1\nlock = 4\n")
     house.git("add", "--all")
     (house.path / "src/door.py").write_text("door = 1\nlock = 5\n")
@@ -145,7 +145,7 @@ def test_a_picture_and_an_empty_commit_change_no_text(house: GitRepository) -> N
 
 @pytest.mark.parametrize("how", ["--bare", "--no-checkout"])
 def test_without_an_index_nothing_is_staged(house: GitRepository, tmp_path: Path, how: str) -> None:
-    """Compared with an index that is not there every file would be deleted."""
+    """Compared with a missing index, every file would look deleted."""
     house.git("clone", "--quiet", how, str(house.path), str(tmp_path / "clone"))
     with pytest.raises(UserError, match="has no index"):
         read_staged_change([open_repository(tmp_path / "clone", tmp_path)], LIMITS, 3)

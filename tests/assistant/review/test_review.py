@@ -44,7 +44,7 @@ Review = Callable[..., Result]
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> GitRepository:
-    """Steps, each with a fix that follows; one more is taken back. What a test stages it takes out again."""
+    """Steps, each fixed by the next commit, and one reverted step. What a test stages is unstaged afterwards."""
     repository = GitRepository(tmp_path_factory.mktemp("shop") / "shop")
     module = ""
     for number in range(24):
@@ -94,13 +94,13 @@ def with_keys(run: Path, copy: Path, **keys: str) -> Path:
 
 @pytest.fixture(scope="module")
 def plain(chatty: Path, tiny_models: dict[str, Path]) -> Path:
-    """The same on a model without a chat template."""
+    """A run on a model without a chat template."""
     return with_keys(chatty, chatty.parent / "plain", model_name_or_path=str(tiny_models["llama"]))
 
 
 @pytest.fixture
 def review(chatty: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Review]:
-    """The script itself, in this process; conversations that it kept are gone after each test."""
+    """Run `scripts/review.py` in this process; stored conversations are deleted after each test."""
     monkeypatch.chdir(chatty.parent)
     prompts: list[str] = []
     stream = Assistant.stream_continuation
@@ -190,7 +190,9 @@ def test_without_a_system_role_the_instructions_are_in_the_first_question(
     assert "+LAMP = 'lamp of the guests'" in prompt and prompt.endswith("Why so?<|endoftext|>\n<|assistant|>")
 
 
-def test_the_nearest_past_changes_come_with_what_followed(review: Review, chatty: Path, shop: GitRepository) -> None:
+def test_similar_past_changes_are_shown_with_their_later_reverts(
+    review: Review, chatty: Path, shop: GitRepository
+) -> None:
     result = review("--ask", "Why so?")
     assert result.code == 0, result.err
     names = [sha[:12] for sha in shop.git("log", "--format=%H", "--grep", "Light a lamp").split()]
@@ -206,7 +208,7 @@ def test_the_nearest_past_changes_come_with_what_followed(review: Review, chatty
     assert session(chatty)[:3] == kept
 
 
-def test_of_a_commit_in_the_history_only_what_came_before_is_known(review: Review, shop: GitRepository) -> None:
+def test_a_review_of_an_old_commit_uses_only_earlier_commits(review: Review, shop: GitRepository) -> None:
     """Each step is fixed by the commit after it."""
     tenth = shop.git("log", "--format=%H", "--grep", "Add step 10 ").strip()
     result = review(tenth, "--retrieve", "30", "--ask", "Why so?")
@@ -319,7 +321,7 @@ def test_text_that_does_not_fit_is_left_out_with_a_message(
 def test_ctrl_c_during_an_answer_loses_no_earlier_turn(
     review: Review, chatty: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The signal comes when the first words of the second answer are on the terminal."""
+    """The signal arrives while the second answer is being printed."""
     shown = Terminal.on_finalized_text
 
     def interrupted(self: Terminal, text: str, stream_end: bool = False) -> None:

@@ -73,14 +73,14 @@ def house(place: Path) -> GitRepository:
 
 @pytest.fixture(scope="module")
 def base(place: Path, tiny_models: dict[str, Path]) -> Path:
-    """A model that knows how such functions and questions look, and expects no word more than another."""
+    """A model that has learned the form of such functions and questions, but no word of them."""
     speech = grown(place / "speech", 1, 60, None)
     return trained(place, "base", speech, tiny_models["llama"], use_peft=False, max_steps=300, learning_rate=3e-3)
 
 
 @pytest.fixture(scope="module")
 def own(place: Path, house: GitRepository, base: Path) -> Path:
-    """The run that is examined.
+    """The run under exam.
 
     It was trained on the house as it was on the branch `early`, without that branch's last commits.
     """
@@ -88,7 +88,7 @@ def own(place: Path, house: GitRepository, base: Path) -> Path:
 
 
 def controlled(run: Path, control: Path) -> dict[str, Any]:
-    """The control's part of an exam."""
+    """Return the control's part of an exam."""
     result = evaluate(open_run(run), ComparedModels((), control), new_commits=False)
     assert result["verdict"] == "better"
     found: dict[str, Any] = result["arms"]["control"]

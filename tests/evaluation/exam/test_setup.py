@@ -72,7 +72,7 @@ def test_items_are_sliced_by_language_folder_length_kind_and_lines(items: list[E
     assert (slices[2]["folder"], slices[2]["lines"]) == (".", "all seen in training")
 
 
-def test_what_is_given_before_a_question_is_read_and_not_scored(items: list[ExamItem], tuned: PeftModel) -> None:
+def test_context_before_a_question_is_read_and_not_scored(items: list[ExamItem], tuned: PeftModel) -> None:
     longer, ids, start = items[0].after([5, 6, 7]), items[0].encoded.input_ids, items[0].start
     assert longer.encoded.input_ids == [*ids[:start], 5, 6, 7, *ids[start:]]
     assert sum(longer.encoded.scored) == sum(items[0].encoded.scored)
@@ -80,8 +80,10 @@ def test_what_is_given_before_a_question_is_read_and_not_scored(items: list[Exam
     assert bits_of(tuned, [items[0].after([])]) == bits_of(tuned, [items[0]])
 
 
-def test_an_interrupted_exam_asks_only_what_is_left(items: list[ExamItem], tuned: PeftModel, tmp_path: Path) -> None:
-    """A resumed exam may open only the unfinished arm, and gives the result of an uninterrupted one."""
+def test_an_interrupted_exam_asks_only_the_remaining_questions(
+    items: list[ExamItem], tuned: PeftModel, tmp_path: Path
+) -> None:
+    """It opens only the unfinished arm, and gives the result of an uninterrupted exam."""
     weights = weights_of(tmp_path / "run")
 
     def arms(open_tuned: Any) -> list[Arm]:
@@ -90,14 +92,14 @@ def test_an_interrupted_exam_asks_only_what_is_left(items: list[ExamItem], tuned
             Arm("base", "base", lambda: nullcontext(loaded(tuned))),
         ]
 
-    with Answers(tmp_path / "whole.jsonl") as answers:
-        whole = run_exam(items, arms(lambda: nullcontext(loaded(tuned))), answers)
-    lines = (tmp_path / "whole.jsonl").read_text().splitlines(keepends=True)
+    with Answers(tmp_path / "uninterrupted.jsonl") as answers:
+        uninterrupted = run_exam(items, arms(lambda: nullcontext(loaded(tuned))), answers)
+    lines = (tmp_path / "uninterrupted.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "torn.jsonl").write_text("".join(lines[:5]) + lines[5][:9])
     with Answers(tmp_path / "torn.jsonl") as answers:
         again = run_exam(items, arms(lambda: pytest.fail("it has answered")), answers)
-    assert again == whole
-    assert {"arms", "slices", "per_item"} <= whole.keys()
+    assert again == uninterrupted
+    assert {"arms", "slices", "per_item"} <= uninterrupted.keys()
     with Answers(tmp_path / "torn.jsonl") as answers, pytest.raises(pytest.fail.Exception):
         run_exam(
             items,
@@ -139,7 +141,7 @@ def test_pieces_read_as_files_do_and_none_breaks_the_prompt(
 def test_the_strength_with_the_fewest_bits_is_chosen_and_kept(
     items: list[ExamItem], tuned: PeftModel, tmp_path: Path
 ) -> None:
-    """A random adapter does harm: the weakest is best. What is saved acts as what was chosen."""
+    """A random adapter does harm, so the smallest scale is best. The saved adapter acts with the chosen scale."""
     before = bits_of(tuned, items)
     found = choose_strength(loaded(tuned), items, [1.0, 0.25])
     assert found["chosen"] == 0.25

@@ -12,13 +12,13 @@ def test_holm_raises_each_chance_by_how_many_are_left() -> None:
     assert found == pytest.approx({"d": 0.9, "b": 0.06, "a": 0.04, "c": 0.06})
 
 
-def test_holm_is_what_statsmodels_makes_of_it() -> None:
+def test_holm_equals_that_of_statsmodels() -> None:
     """`multipletests(method="holm")` of statsmodels 0.15.0."""
     found = holm(dict(zip("abcdefg", [0.011, 0.6, 0.004, 0.03, 0.2, 0.049, 0.0005], strict=True)))
     assert list(found.values()) == pytest.approx([0.055, 0.6, 0.024, 0.12, 0.4, 0.147, 0.0035])
 
 
-def test_the_interval_is_the_one_that_scipy_draws() -> None:
+def test_the_interval_equals_that_of_scipy() -> None:
     """`bootstrap(paired=True, method="percentile")` of scipy 1.17.1 with a million draws; ours are 2,000."""
     before = [127.0, 140, 62, 140, 106, 111, 123, 88, 157, 65, 87, 98]
     after = [112.0, 121, 61, 148, 100, 92, 104, 93, 148, 51, 80, 82]
@@ -45,7 +45,7 @@ def test_a_mean_is_compared_over_items_and_drawn_by_commits() -> None:
 
 
 def test_a_few_agreeing_commits_are_not_significant() -> None:
-    """Five coins that fall alike do so once in sixteen times."""
+    """Five fair coins fall alike once in sixteen times."""
     for commits, verdict in ((2, "no detectable change"), (5, "no detectable change"), (6, "better")):
         found = difference(np.array([[1.0, 0.0, 1.0]] * commits))
         assert (found["p"], found["verdict"]) == (2.0 ** (1 - commits), verdict)

@@ -7,5 +7,5 @@ from tests.support.programs import need
 
 @pytest.fixture(scope="session")
 def bubblewrap() -> None:
-    """There, or the test is skipped."""
+    """Skip the test unless bubblewrap is installed."""
     need("bwrap", "bubblewrap")

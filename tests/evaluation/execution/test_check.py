@@ -82,7 +82,7 @@ def trial(opened: Repository, tmp_path: Path) -> Iterator[Trial]:
 def test_right_edits_pass_and_wrong_ones_fail(
     trial: Trial, opened: Repository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The test of the same commit stands, so leaving the function out fails; what was tried once is not run again."""
+    """The commit's test is kept, so an edit without the function fails; an edit is never run twice."""
     truth = 'def price_39(count):\n    """Price of so many of kind 39."""\n    return 39 * count\n'
     asked = question(opened.head, truth)
     written = {
@@ -283,7 +283,7 @@ EXAM: dict[str, Any] = {
 }  # fmt: skip
 
 
-def test_the_table_shows_what_passes() -> None:
+def test_the_table_shows_pass_rates() -> None:
     check = {
         "command": "pytest -q", "items": 20, "commits": 14, "samples": 5, "left_out": {"failed": 3, "no place": 1},
         "unchanged": {"pass_rate": 0.25}, "base": {"pass_at": {"1": 0.3, "5": 0.5}}, "tuned": {"pass_at": {"1": 0.45, "5": 0.7}},

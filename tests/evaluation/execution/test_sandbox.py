@@ -95,7 +95,7 @@ def shell(by: Callable[[Callable[[], Any]], Any], place: Path) -> Runs:
 
 
 def running(*words: str) -> list[int]:
-    """Processes whose command line holds all the words."""
+    """Find the processes whose command line contains all the words."""
     found = psutil.process_iter(["cmdline"])
     return [one.pid for one in found if all(word in (one.info["cmdline"] or []) for word in words)]
 

@@ -160,7 +160,7 @@ def test_items_have_unique_names_and_do_not_show_the_truth(exam_tasks: tuple[lis
 
 
 def test_later_commits_do_not_change_the_tasks(exam_tasks: tuple[list[str], Items], tmp_path: Path) -> None:
-    """Later a removed symbol comes back, files of the exam are deleted, and partners are changed together."""
+    """Later commits restore a removed symbol, delete files of the exam, and change partner files together."""
     repository = training_history(tmp_path / "engine")
     commits = add_exam_commits(repository)
     later = {
@@ -198,7 +198,7 @@ def test_many_items_of_a_commit_are_spread_over_its_files_and_folders() -> None:
         ("same", "same", ((), ())),
     ],
 )
-def test_a_substitution_is_what_differs_between_the_ends(old: str, new: str, found: object) -> None:
+def test_a_substitution_is_the_difference_between_common_ends(old: str, new: str, found: object) -> None:
     assert substitution(old, new) == found
 
 

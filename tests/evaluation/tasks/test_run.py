@@ -66,7 +66,7 @@ def test_candidates_score_the_same_whether_the_prompt_is_cached_or_not(model: An
 
 
 def test_candidates_score_the_same_in_smaller_batches(tokenizer: Any) -> None:
-    """With forty of them the prompt's cache takes some 160 MiB, one alone 4."""
+    """With forty candidates the prompt's cache takes some 160 MiB, with one 4 MiB."""
     config = AutoConfig.for_model(
         "llama", hidden_size=512, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4, vocab_size=410,
         max_position_embeddings=2048, bos_token_id=0, eos_token_id=0, pad_token_id=0,
@@ -74,9 +74,9 @@ def test_candidates_score_the_same_in_smaller_batches(tokenizer: Any) -> None:
     torch.manual_seed(0)
     loaded = LoadedModel(AutoModelForCausalLM.from_config(config).eval(), tokenizer, torch.float32)
     prompt, endings = [5] * 1024, tokenizer(list(PATHS)).input_ids
-    whole = continuation_nll(loaded, prompt, endings)
+    expected = continuation_nll(loaded, prompt, endings)
     with memory_left(90 << 20):
-        assert continuation_nll(loaded, prompt, endings) == pytest.approx(whole, rel=1e-4)
+        assert continuation_nll(loaded, prompt, endings) == pytest.approx(expected, rel=1e-4)
 
 
 def test_each_task_is_compared_by_its_own_score(problems: list[Problem], tokenizer: Any, tmp_path: Path) -> None:

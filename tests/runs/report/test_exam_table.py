@@ -6,7 +6,7 @@ SURE = {"delta_percent": -5.0, "ci95": [-7.0, -3.0], "verdict": "better"}
 UNSURE = {"delta_percent": -2.0, "ci95": [-6.0, 2.0], "verdict": "no detectable change"}
 
 
-def test_the_text_says_how_wide_the_interval_is() -> None:
+def test_the_text_gives_the_interval() -> None:
     result = {
         "commits": 7, "items": 20, "added_bytes": 900, "base": {"bits_per_byte": 1.0}, "tuned": {"bits_per_byte": 0.9},
         "delta_percent": -10.0, "ci95": [-25.0, 5.0], "verdict": "no detectable change", "commits_needed": 60,

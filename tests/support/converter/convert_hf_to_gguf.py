@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def paired(weight: Tensor, heads: int) -> Tensor:
-    """llama.cpp turns neighbours by the same angle, transformers halves."""
+    """Reorder rows for rotary positions: llama.cpp rotates neighbouring rows, transformers the rows of two halves."""
     return weight.view(heads, 2, weight.shape[0] // heads // 2, -1).swapaxes(1, 2).reshape(weight.shape)
 
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 
 def main() -> None:
-    """Write each pair of matrices under llama.cpp's name, rows where they stood."""
+    """Write each pair of matrices under llama.cpp's name, without reordering rows."""
     parser = argparse.ArgumentParser()
     parser.add_argument("adapter", type=Path)
     parser.add_argument("--base", type=Path, required=True)

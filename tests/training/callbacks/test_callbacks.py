@@ -30,7 +30,7 @@ def test_training_begins_in_the_chosen_precision(four_bit: Callable[[], SFTTrain
 
 
 def test_weights_in_another_precision_are_refused(four_bit: Callable[[], SFTTrainer]) -> None:
-    """As SFTTrainer leaves them on a quantised base, which fp16's GradScaler cannot unscale."""
+    """SFTTrainer leaves them so on a quantised base, and fp16's GradScaler cannot unscale them."""
     trainer = four_bit()
     for parameter in trainer.model.parameters():
         if parameter.requires_grad:

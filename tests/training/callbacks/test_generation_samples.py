@@ -80,10 +80,10 @@ def alone(tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_questions_leave_the_training_bit_for_bit_as_it_is(
+def test_questions_do_not_change_the_training_by_a_bit(
     build_trainer: Build, alone: tuple[Any, Any], tmp_path: Path, temperature: float
 ) -> None:
-    """In 4 bits, with dropout and checkpointing."""
+    """The training is in 4 bit, with dropout and checkpointing."""
     trainer, _ = build_trainer("run", temperature)
     train(trainer, Interrupts())
     assert (result(tmp_path / "run"), logged(trainer)) == alone
@@ -100,18 +100,18 @@ def test_a_resumed_training_keeps_each_step_once(build_trainer: Build, tmp_path:
     """If steps are repeated after a damaged checkpoint, the answers of the last repetition are kept."""
     trainer, _ = build_trainer("run")
     train(trainer, Interrupts())
-    whole = (tmp_path / "run" / SAMPLES).read_bytes()
+    complete = (tmp_path / "run" / SAMPLES).read_bytes()
     rows = read_rows(tmp_path / "run")
     write_rows(tmp_path / "run", [*rows[:6], *(row | {"output": "of an earlier step 4"} for row in rows[6:])])
     shutil.rmtree(tmp_path / "run" / "checkpoint-4")
     trainer, _ = build_trainer("run")
     train(trainer, Interrupts())
-    assert (tmp_path / "run" / SAMPLES).read_bytes() == whole
+    assert (tmp_path / "run" / SAMPLES).read_bytes() == complete
     shutil.rmtree(tmp_path / "run" / "checkpoint-4")
     shutil.rmtree(tmp_path / "run" / "checkpoint-2")
     trainer, _ = build_trainer("run")
     train(trainer, Interrupts())
-    assert (tmp_path / "run" / SAMPLES).read_bytes() == whole
+    assert (tmp_path / "run" / SAMPLES).read_bytes() == complete
 
 
 def test_answers_have_their_own_interval_and_include_the_last_step(build_trainer: Build, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_each_task_has_its_scores() -> None:
     }  # fmt: skip
 
 
-def test_means_are_of_what_was_counted() -> None:
+def test_a_mean_is_over_the_answers_that_have_the_score() -> None:
     edits = [
         {"edit_similarity": 0.5, "copy_floor": 0.5},
         {"edit_similarity": 1.0, "copy_floor": 0.75, "parse_valid": 0.0},

@@ -91,7 +91,7 @@ except UserError as error:
 
 @pytest.fixture(scope="module")
 def beside_gpus(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, Path]) -> tuple[Path, str, Any]:
-    """The folder of that training, what its terminal showed, and what it printed."""
+    """The folder of a training beside GPUs, what its terminal showed, and what it printed."""
     folder = tmp_path_factory.mktemp("beside-gpus")
     environment = script_environment() | {
         "LD_LIBRARY_PATH": str(fake_nvml(folder)), "FAKE_NVML_STATE": str(folder / "state"), "PYTHONPATH": str(ROOT),
@@ -198,7 +198,7 @@ def _boards(trainer: SFTTrainer) -> list[Any]:
 def test_full_memory_ends_the_run_with_a_checkpoint_that_resumes_exactly(
     tiny_models: dict[str, Path], tmp_path: Path
 ) -> None:
-    train(tiny_trainer(tiny_models["llama"], tmp_path / "whole", {}), Interrupts())
+    train(tiny_trainer(tiny_models["llama"], tmp_path / "uninterrupted", {}), Interrupts())
 
     run, interrupts = tmp_path / "full", Interrupts()
     manifest = Manifest(run / "manifest.json", {})
@@ -213,8 +213,10 @@ def test_full_memory_ends_the_run_with_a_checkpoint_that_resumes_exactly(
     assert not (run / "adapter_model.safetensors").exists()
 
     train(tiny_trainer(tiny_models["llama"], run, {}), Interrupts())
-    whole, resumed = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("whole", "full"))
-    assert all(whole[name].equal(weight) for name, weight in resumed.items())
+    uninterrupted, resumed = (
+        load_file(tmp_path / name / "adapter_model.safetensors") for name in ("uninterrupted", "full")
+    )
+    assert all(uninterrupted[name].equal(weight) for name, weight in resumed.items())
 
 
 def test_high_memory_is_warned_of_once_and_normal_memory_never(

@@ -31,7 +31,7 @@ USUAL = [2.0] * USUAL_LOSSES
         ([9.0] * 6, IN_A_ROW),
     ],
 )
-def test_spikes_are_counted_against_what_was_usual_before_them(last: list[float], spikes: int) -> None:
+def test_spikes_are_counted_against_the_losses_before_them(last: list[float], spikes: int) -> None:
     assert count_spikes(USUAL + last) == spikes
     assert count_spikes(last) == 0, "too young to know what is usual"
 

@@ -34,8 +34,8 @@ def is_finite(checkpoint: Path) -> bool:
 
 
 @pytest.mark.parametrize("logging_steps", [1, 100])
-def test_what_diverges_is_never_saved(tiny_models: dict[str, Path], tmp_path: Path, logging_steps: int) -> None:
-    """However rarely the loss is logged; steps that the trainer logs nothing of count too."""
+def test_a_diverged_model_is_never_saved(tiny_models: dict[str, Path], tmp_path: Path, logging_steps: int) -> None:
+    """This holds however rarely the loss is logged, also for steps between two logs."""
     run = tmp_path / "run"
     trainer = tiny_trainer(tiny_models["llama"], run, DIVERGES | {"max_steps": 60, "logging_steps": logging_steps})
     with pytest.raises(UserError, match=r"training diverged: .* at step") as raised:
@@ -51,7 +51,7 @@ def test_what_diverges_is_never_saved(tiny_models: dict[str, Path], tmp_path: Pa
 
 
 def test_weights_that_the_last_step_broke_are_not_saved(tiny_models: dict[str, Path], tmp_path: Path) -> None:
-    """No loss has seen them yet."""
+    """No loss has been computed with them yet."""
     keys = {"learning_rate": 10.0, "weight_decay": 1e38, "lr_scheduler_type": "constant", "eval_strategy": "no"}
     trainer = tiny_trainer(tiny_models["llama"], tmp_path / "run", keys | {"save_steps": 1, "logging_steps": 1})
     with pytest.raises(UserError, match="a trained weight is not finite at step 1;"):
@@ -61,7 +61,7 @@ def test_weights_that_the_last_step_broke_are_not_saved(tiny_models: dict[str, P
 
 
 def test_a_loss_between_two_entries_of_the_log_is_not_forgotten(tiny_models: dict[str, Path], tmp_path: Path) -> None:
-    """Transformers' filter would put the mean of the others in its place; the weights here stay finite throughout."""
+    """Transformers' filter would replace it by the mean of the others; the weights here stay finite."""
     trainer = tiny_trainer(
         tiny_models["llama"], tmp_path / "run", {"learning_rate": 0.0, "logging_steps": 100, "save_steps": 4}
     )
@@ -95,7 +95,7 @@ def test_under_fp16_a_gradient_may_overflow_and_a_loss_may_not(
 
 
 def test_fp16_may_skip_some_steps_and_not_all(tmp_path: Path) -> None:
-    """With the real scaler, which also runs on a CPU."""
+    """The real scaler also runs on a CPU."""
     args = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, bf16=False)
     args.fp16 = True
     Accelerator(cpu=True)

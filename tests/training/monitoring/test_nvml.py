@@ -30,7 +30,7 @@ print(json.dumps({"samples": samples, "entry": gpus.entry() if "gpus" in globals
 
 
 def read(library: Path | None, folder: Path, *states: str, uuids: list[str] | None = None) -> tuple[Any, str]:
-    """Sample once for each state, in a process that finds the library as it would find the driver's."""
+    """Sample each state once, in a process that loads the library in place of the driver's."""
     environment = os.environ | {"FAKE_NVML_STATE": str(folder / "state"), "LD_LIBRARY_PATH": str(library or folder)}
     command = [sys.executable, "-c", READ, json.dumps(uuids), json.dumps(states)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -55,7 +55,7 @@ def test_every_value_arrives_with_its_unit(tmp_path: Path) -> None:
     assert not warnings
 
 
-def test_a_lost_gpu_is_left_out_and_the_others_are_read_on(tmp_path: Path) -> None:
+def test_a_lost_gpu_is_left_out_while_the_others_are_read(tmp_path: Path) -> None:
     both, one = gpu(celsius=60) + gpu(celsius=61), gpu(celsius=62) + gpu(mode="lost")
     found, warnings = read(fake_nvml(tmp_path), tmp_path, both, one, both)
     temperatures = [{name: value for name, value in sample.items() if "temp" in name} for sample in found["samples"]]
@@ -63,7 +63,7 @@ def test_a_lost_gpu_is_left_out_and_the_others_are_read_on(tmp_path: Path) -> No
     assert warnings == "gpu1 (Fake 1) is no longer read: GPU is lost\n"
 
 
-def test_what_a_gpu_does_not_tell_is_left_out_until_it_does(tmp_path: Path) -> None:
+def test_a_reading_that_a_gpu_lacks_is_left_out_until_it_appears(tmp_path: Path) -> None:
     found, warnings = read(fake_nvml(tmp_path), tmp_path, gpu(mode="no-utilisation"), gpu())
     silent, telling = found["samples"]
     assert set(telling) - set(silent) == {"gpu_util_percent", "gpu_memory_util_percent"}

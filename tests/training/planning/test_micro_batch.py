@@ -88,12 +88,12 @@ def test_starcoder2_at_2048_tokens_fits_a_card_of_6_gib() -> None:
 
 
 def test_memory_of_all_layers_follows_from_two_depths() -> None:
-    """Counting a part of the layers gives the bytes of counting all."""
+    """Two depths give the same bytes as all layers."""
     steps, _ = steps_of("gpt2-medium")
-    whole, _ = steps_of("gpt2-medium")
-    whole._counted = ()
+    all_layers, _ = steps_of("gpt2-medium")
+    all_layers._counted = ()
     assert steps._counted
-    assert steps.memory(3, 384) == whole.memory(3, 384)
+    assert steps.memory(3, 384) == all_layers.memory(3, 384)
 
 
 def test_an_invalid_size_is_refused() -> None:
@@ -126,7 +126,7 @@ def test_plan_shows_parts_and_choice(tiny_models: dict[str, Path], tiny_recipe: 
     ("recipe", "name"), [("starcoder2", "starcoder2-3b"), ("phi2", "phi-2"), ("gpt2", "gpt2-medium")]
 )
 def test_a_shipped_recipe_fits_6_gib_at_its_length(recipe: str, name: str) -> None:
-    """With the sizes of the model it names; the micro-batch grows, the effective batch stays."""
+    """The real sizes of its model are counted; the micro-batch grows, and the effective batch does not change."""
     parsed = parse_recipe([str(ROOT / "recipes" / f"{recipe}.yaml")])
     args = sft_config(parsed, choose_precision(None, None))
     steps = Steps(known_config(name), model_config(parsed.model), args, HALF, gpu=True)

@@ -33,7 +33,7 @@ M_MMAP_THRESHOLD = -3
 
 @pytest.fixture(autouse=True, scope="module")
 def freed_memory_goes_back() -> Iterator[None]:
-    """Each tensor is a mapping of its own, as on a device; glibc would keep freed ones for later."""
+    """Return each freed tensor to the system at once, as a device does; by default glibc keeps some."""
     glibc = ctypes.CDLL(None)
     glibc.mallopt(M_MMAP_THRESHOLD, 1 << 16)
     glibc.malloc_trim(0)
@@ -80,7 +80,7 @@ def drawn() -> tuple[Any, ...]:
     return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # type: ignore[index]
 
 
-def test_a_run_that_fits_is_left_as_it_was(build: Build) -> None:
+def test_a_run_that_fits_is_not_changed(build: Build) -> None:
     trainer = build("fits", 4, 2)
     before = drawn()
     assert fit(trainer, 1000, 512) == []
@@ -107,15 +107,15 @@ def test_a_row_too_long_for_memory_ends_with_a_hint(build: Build) -> None:
         fit(trainer, 0, 0)
 
 
-def test_the_optimizer_has_its_place(build: Build) -> None:
-    """Its state comes with the first step, after everything else has been found to fit."""
+def test_memory_for_the_optimizer_is_reserved(build: Build) -> None:
+    """Its state is allocated in the first step, after everything else has been found to fit."""
     trainer = build("state", 1, 1)
     with memory_left(400 * MIB), pytest.raises(DoesNotFit):
         fit(trainer, 500 * MIB, 0)
 
 
 class Fills(TrainerCallback):
-    """Leaves the process too little memory for the next step, once."""
+    """Leaves the process too little memory for one step."""
 
     def __init__(self, at: int, extra: int) -> None:
         self.at, self.extra = at, extra
@@ -128,8 +128,8 @@ class Fills(TrainerCallback):
 
 def test_memory_that_runs_out_later_loses_no_step(build: Build, tmp_path: Path) -> None:
     """The last step is saved, the micro-batch halved, and the result is that of the same rows and steps."""
-    whole = build("whole", 8, 1)
-    train(whole, Interrupts())
+    uninterrupted = build("uninterrupted", 8, 1)
+    train(uninterrupted, Interrupts())
     trainer = build("filled", 8, 1)
     filler = Fills(2, 350 * MIB)
     trainer.add_callback(filler)
@@ -141,7 +141,7 @@ def test_memory_that_runs_out_later_loses_no_step(build: Build, tmp_path: Path) 
     assert summary["micro_batch"] * summary["gradient_accumulation"] == 8
     assert summary["micro_batch"] < 8
     assert (tmp_path / "filled" / "checkpoint-2").is_dir()
-    ours, theirs = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("filled", "whole"))
+    ours, theirs = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("filled", "uninterrupted"))
     assert all(torch.allclose(ours[key], theirs[key], atol=2e-4) for key in theirs)
 
 
@@ -163,7 +163,7 @@ def test_a_later_memory_shortage_at_one_row_ends_with_a_hint(build: Build) -> No
         resource.setrlimit(resource.RLIMIT_AS, UNLIMITED)
 
 
-def test_what_cannot_be_saved_is_found_before_the_first_step(build: Build, tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_saved_is_refused_before_the_first_step(build: Build, tmp_path: Path) -> None:
     trainer = build("unsavable", 1, 1)
     trainer.model.get_base_model().generation_config.temperature = 0.5
     with pytest.raises(UserError, match=r"what is trained could not be saved: .*temperature") as refused:

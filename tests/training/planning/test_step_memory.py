@@ -34,7 +34,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, Path]) -> dict[str, Path]:
-    """Models large enough for their tensors to outweigh what every step has."""
+    """Models whose tensors are large beside the fixed cost of a step."""
     root = tmp_path_factory.mktemp("sized")
     for name, size in SIZES.items():
         config = AutoConfig.for_model(name, vocab_size=8192, bos_token_id=0, eos_token_id=0, pad_token_id=0, **size)
@@ -55,7 +55,7 @@ def storages(model: torch.nn.Module) -> Iterator[torch.UntypedStorage]:
 
 
 def measured(model: Path, keys: ModelConfig, args: SFTConfig, precision: Precision, batch: int, length: int) -> int:
-    """Peak of a step of the trainer itself: what is there before it, and what the allocator gave out during it."""
+    """Measure the peak of a real step: memory before it, and allocations during it."""
     base = load_base(keys, precision)
     rows = Dataset.from_dict({"input_ids": [[7] * length] * batch, "labels": [[7] * length] * batch})
     tokenizer = AutoTokenizer.from_pretrained(model)
