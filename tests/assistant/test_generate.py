@@ -283,7 +283,7 @@ def test_an_invalid_request_is_refused_in_two_lines(
     assert refusal and error in refusal[1], result.err
 
 
-def test_the_corpus_may_be_elsewhere(
+def test_the_corpus_may_have_been_moved(
     ask: Ask, lamps: GitRepository, taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -347,7 +347,7 @@ def test_more_lines_than_in_training_cause_a_warning(tmp_path: Path, caplog: pyt
 STEP = "--- a/src/a.py\n+++ b/src/a.py\n@@ -1,2 +1,3 @@ def a():\n one = 1\n+two = 2\n three = 3\n"
 
 
-def test_text_that_looks_like_a_header_is_none() -> None:
+def test_text_that_looks_like_a_header_is_text() -> None:
     diff = "--- a/q.sql\n+++ b/q.sql\n@@ -1,2 +1,2 @@\n--- a/old\n+++ b/new = 1\n select\n@@ -9 +9 @@\n-x1\n+y1\n"
     assert [(hunk.path, list(hunk.lines)) for hunk in pasted_hunks(diff, "house", LIMITS)] == [
         ("q.sql", ["--- a/old", "+++ b/new = 1", " select"]),

@@ -92,7 +92,7 @@ def test_a_given_message_is_not_changed(commit: Commit, repository: GitRepositor
 @pytest.mark.parametrize(
     "proposer", [None, "false", "/nowhere/python generate.py", "kill -9 $$", "echo; true", "sleep 600; true"]
 )  # fmt: skip
-def test_a_model_that_fails_or_dawdles_stops_no_commit(
+def test_a_model_that_fails_or_is_slow_stops_no_commit(
     commit: Commit, repository: GitRepository, proposer: str | None
 ) -> None:
     repository.git("config", "blocklm.seconds", "1")

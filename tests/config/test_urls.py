@@ -24,7 +24,7 @@ from blocklm.errors import UserError
         ("https://host/x?sig=t0", "https://host/x?sig=..."),
     ],
 )
-def test_a_secret_is_refused_and_taken_out(url: str, clean: str) -> None:
+def test_a_url_with_a_secret_is_refused_and_shown_without_it(url: str, clean: str) -> None:
     assert without_secrets(url) == clean
     with pytest.raises(UserError, match="may not hold a password or token") as refused:
         check_repository_url(url)

@@ -150,7 +150,9 @@ def fate(built: Built, path: str) -> list[tuple[str | None, str | None]]:
         ("data.json", [None]),
     ],
 )
-def test_each_thing_meets_its_rule(built: Built, path: str, reasons: list[str | None]) -> None:
+def test_each_kind_of_change_is_kept_or_dropped_by_its_rule(
+    built: Built, path: str, reasons: list[str | None]
+) -> None:
     assert [reason for reason, _ in fate(built, path)] == reasons
 
 
@@ -227,7 +229,7 @@ def test_exam_items_whose_lines_are_all_in_train_are_tagged(built: Built) -> Non
     assert (seen["src/seen.py"], seen["src/newest.py"]) == (True, False)
 
 
-def test_a_gap_parts_the_splits(built: Built) -> None:
+def test_the_splits_are_separated_by_a_gap(built: Built) -> None:
     split_of = [verdict["split"] for verdict in built[1].verdicts]
     reasons = [verdict["reason"] for verdict in built[1].verdicts]
     assert reasons.count("purge_gap") == split_of.count(None) > 0

@@ -16,7 +16,7 @@ def origin(
     return repairs.origin(1, commit, day, path, message, FIXED)
 
 
-def test_a_fix_of_recent_lines_is_a_repair() -> None:
+def test_a_fix_of_recent_lines_is_linked_to_the_commit_that_added_them() -> None:
     assert origin() == 0
 
 

@@ -19,6 +19,6 @@ def test_a_long_branch_is_not_moved_to_its_merge() -> None:
     assert landing_positions(history) == list(range(33))
 
 
-def test_several_histories_and_absent_parents_do_no_harm() -> None:
+def test_several_roots_and_absent_parents_are_accepted() -> None:
     assert landing_positions([("a", ["gone"]), ("z", []), ("b", ["a"])]) == [0, 1, 2]
     assert landing_positions([]) == []

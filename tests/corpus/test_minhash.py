@@ -31,7 +31,7 @@ def texts(count: int) -> list[str]:
     return made
 
 
-def test_the_index_is_the_true_one() -> None:
+def test_the_similarity_is_the_exact_jaccard_index() -> None:
     some = [*texts(60), function(1), function(1, "return 2"), "a b", "", "\n"]
     shingled = ShingledTexts(some)
     for one in range(len(some)):
@@ -60,6 +60,6 @@ def test_the_newest_of_similar_texts_stays() -> None:
     assert not any(jaccard(some[one], some[other]) >= MIN_JACCARD for one in kept for other in kept if one < other)
 
 
-def test_short_texts_are_alike_to_none() -> None:
+def test_short_texts_are_similar_to_none() -> None:
     assert ShingledTexts(["a b", "a b", "", ""]).newer_duplicates() == {}
     assert len(ShingledTexts([])) == 0

@@ -26,7 +26,7 @@ def weights(kept: np.ndarray[Any, Any], **settings: Any) -> SampleWeights:
     return weight_samples(AGES, kept, LINES, np.ones(101), SamplingArguments(**settings))
 
 
-def test_the_half_life_is_the_age_at_which_half_of_the_lines_are_gone() -> None:
+def test_the_half_life_is_the_age_at_which_half_of_the_lines_have_been_replaced() -> None:
     """All lines younger than 300 days have survived, and no older ones."""
     kept = np.where(AGES < 300, LINES, 0.0)
     found = weights(kept, recency="auto", survival=False)

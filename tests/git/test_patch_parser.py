@@ -107,7 +107,7 @@ def test_context_lines_can_be_chosen(torture: Path, context_lines: int) -> None:
     assert change.diff.count("\n ") == before + context_lines
 
 
-def test_text_beyond_the_caps_is_counted_and_let_go(torture: Path) -> None:
+def test_text_beyond_the_caps_is_counted_and_not_kept(torture: Path) -> None:
     ours = {commit.message: commit for commit in read(torture, caps=Caps(file_bytes=2000, commit_bytes=5000))}
     (wide,) = ours["5 MB lines edited"].files
     assert (wide.diff, wide.capped, wide.added, wide.deleted) == ("", True, 1, 1)

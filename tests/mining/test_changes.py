@@ -142,7 +142,7 @@ def test_only_new_commits_are_read(tmp_path: Path, corpora: Path) -> None:
     assert grown.report["repository"]["unreadable"] == {}
 
 
-def test_the_dataset_it_grew_out_of_goes(tmp_path: Path, corpora: Path) -> None:
+def test_the_dataset_that_was_extended_is_deleted(tmp_path: Path, corpora: Path) -> None:
     path = tmp_path / "growing.git"
     changes_of(history(BATCH_COMMITS, path), corpora)
     changes_of(history(BATCH_COMMITS + 1, path), corpora)

@@ -68,7 +68,7 @@ EXAMPLES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("rule", [rule.name for rule in FILE_RULES])
-def test_each_rule_drops_its_case_and_keeps_the_like(rule: str) -> None:
+def test_each_rule_drops_its_case_and_keeps_similar_ones(rule: str) -> None:
     dropped, kept = EXAMPLES[rule]
     assert reason_of(**dropped) == rule
     assert reason_of(**kept) is None

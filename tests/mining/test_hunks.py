@@ -15,7 +15,7 @@ def verdicts(diff: str, *others: str, limits: FilterLimits = LIMITS) -> list[str
     return screen_hunks(hunks_of(diff), removed_lines([diff, *others]), limits)
 
 
-def test_a_diff_falls_into_its_hunks() -> None:
+def test_a_diff_is_split_into_its_hunks() -> None:
     first, second = hunks_of(
         "@@ -1,2 +1,2 @@ def f():\n a\n-b\n+@@ c\n@@ -9 +9 @@\n-++d\n+--e\n\\ No newline at end of file\n"
     )

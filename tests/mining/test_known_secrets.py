@@ -158,7 +158,7 @@ def test_another_key_gives_other_digests_and_the_same_rows(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, (1 << 20) - 5, (1 << 20) - 1, 1 << 20, (1 << 20) + 1])
-def test_it_is_found_at_every_place(size: int) -> None:
+def test_a_known_secret_is_found_at_every_place(size: int) -> None:
     key = Key(os.urandom(32))
     values = [os.urandom(6).hex().encode() for _ in range(50)]
     known = KnownSecrets.of(key, [key.known(Secret(value, "k", "<KEY>")) for value in values])

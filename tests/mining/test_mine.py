@@ -32,7 +32,7 @@ def arguments(tmp_path: Path, *repositories: GitRepository | str) -> MiningArgum
     return MiningArguments(repo=paths, corpus_dir=str(tmp_path / "corpora"))
 
 
-def test_their_commits_come_in_the_order_in_which_they_landed(
+def test_commits_of_two_repositories_are_in_landing_order(
     tmp_path: Path, pair: tuple[GitRepository, GitRepository]
 ) -> None:
     mining = arguments(tmp_path, *pair)

@@ -138,7 +138,7 @@ def test_replaced_lines_weigh_less_than_lasting_lines(taught: Corpus) -> None:
     assert edits["src/part_3.py"]["weight"] == pytest.approx(2 * ordinary)
 
 
-def test_a_repair_becomes_a_review(taught: Corpus) -> None:
+def test_a_fix_becomes_a_review_sample(taught: Corpus) -> None:
     reviews = of(taught, "review")
     assert set(reviews) == {"src/shop.py"}
     assert "+    return sum(items) * the_discount_of_today" in reviews["src/shop.py"]["prompt"]

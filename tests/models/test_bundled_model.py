@@ -17,7 +17,7 @@ def model() -> PreTrainedModel:
 
 
 @pytest.mark.parametrize("text", ["The capital of France is Paris.", "def add(a, b):\n    return a + b\n"])
-def test_it_predicts_text_far_better_than_chance(model: PreTrainedModel, text: str) -> None:
+def test_the_embedded_model_predicts_text_far_better_than_chance(model: PreTrainedModel, text: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(FOLDER)
     ids = tokenizer(text, return_tensors="pt").input_ids
     with torch.no_grad():
@@ -25,7 +25,7 @@ def test_it_predicts_text_far_better_than_chance(model: PreTrainedModel, text: s
     assert loss < math.log(len(tokenizer)) / 2
 
 
-def test_it_is_plain_safetensors_that_can_be_trained(model: PreTrainedModel) -> None:
+def test_the_embedded_model_is_plain_safetensors_that_can_be_trained(model: PreTrainedModel) -> None:
     assert model.num_parameters() == 134_515_008
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
     assert not getattr(model, "is_quantized", False)

@@ -21,7 +21,7 @@ except UserError as error:
 """
 
 
-def test_processes_join_with_the_patience_of_the_recipe_and_refuse_to_shard_on_cpus() -> None:
+def test_processes_join_with_the_recipes_timeout_and_refuse_to_shard_on_cpus() -> None:
     one = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     done = subprocess.run(
         [sys.executable, "-c", JOIN], env=script_environment() | one, capture_output=True, text=True, check=True

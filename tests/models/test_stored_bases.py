@@ -66,7 +66,7 @@ def test_a_base_stored_in_4_bit_is_trained(four: Path, tmp_path: Path) -> None:
     assert any(not torch.equal(after[name], weight) for name, weight in before.items())
 
 
-def test_it_is_planned_as_it_is_stored(four: Path) -> None:
+def test_a_base_stored_in_4_bit_is_planned_in_4_bit(four: Path) -> None:
     keys = ModelConfig(model_name_or_path=str(four), use_peft=True)
     config = load_config(keys)
     stored = keys_as_stored(keys, config)

@@ -85,7 +85,7 @@ def test_a_damaged_file_is_written_again(
     assert read(model) == first
 
 
-def test_a_model_of_the_hub_is_known_by_its_files_in_the_cache(
+def test_a_hub_model_is_identified_by_its_cached_files(
     model: Path, read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = Path("models--tiny--coder")
@@ -104,7 +104,7 @@ def test_a_model_of_the_hub_is_known_by_its_files_in_the_cache(
         read(Path("tiny/coder"))
 
 
-def test_a_directory_that_is_gone_is_refused(model: Path, read: Read) -> None:
+def test_a_missing_directory_is_refused(model: Path, read: Read) -> None:
     read(model)
     shutil.rmtree(model)
     with pytest.raises(UserError, match="does not exist"):

@@ -47,7 +47,9 @@ def test_a_clean_run_passes(folder: Path) -> None:
         ({}, {"redacted": {"in_history": 1}}, "gives 1 secrets that stand in the history"),
     ],
 )
-def test_each_reason_is_enough(manifest: dict[str, Any], audit: dict[str, Any], expected: str, folder: Path) -> None:
+def test_each_reason_alone_fails_the_gate(
+    manifest: dict[str, Any], audit: dict[str, Any], expected: str, folder: Path
+) -> None:
     (reason,) = reasons_against(GOOD | manifest, CLEAN | audit, folder)
     assert expected in reason
 
@@ -66,7 +68,7 @@ def test_each_reason_is_enough(manifest: dict[str, Any], audit: dict[str, Any], 
         ("README.md", "trained on enigma-host-7.", "README.md names a folder of this machine, or the machine"),
     ],
 )
-def test_files_with_secrets_or_traces_do_not_leave(
+def test_files_with_secrets_or_traces_of_the_machine_fail_the_gate(
     name: str, text: str, expected: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_" + "t" * 34)

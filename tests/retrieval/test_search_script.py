@@ -43,7 +43,7 @@ def test_commits_are_found_with_score_date_and_path(search: Search) -> None:
     assert "--search_history all" in done.stderr
 
 
-def test_json_lines_hold_the_same(search: Search) -> None:
+def test_json_lines_have_the_same_hits(search: Search) -> None:
     done = search("the side door", "--json", "--embedding_model", "none", "--search_history", "all")
     first = json.loads(done.stdout.splitlines()[0])
     assert (first["path"], first["subject"], first["cosine"]) == (

@@ -67,7 +67,7 @@ def test_a_checkpoint_without_one_of_its_files_is_skipped(run: Path, name: str, 
 
 
 @pytest.mark.parametrize("state", ["", "[]", "{}", "{"])
-def test_a_checkpoint_without_the_trainers_state_is_passed_over(run: Path, state: str) -> None:
+def test_a_checkpoint_without_the_trainers_state_is_skipped(run: Path, state: str) -> None:
     (run / "checkpoint-8" / "trainer_state.json").write_text(state)
     assert latest_checkpoint(run) == run / "checkpoint-6"
 

@@ -29,7 +29,7 @@ def test_a_directory_without_work_is_free_for_any_recipe(recipe: Recipe) -> None
     assert parse_recipe([str(recipe.output_dir / "recipe.yaml")]).training["seed"] == 9
 
 
-def test_a_directory_with_a_checkpoint_is_not(recipe: Recipe) -> None:
+def test_a_directory_with_a_checkpoint_is_kept_for_its_recipe(recipe: Recipe) -> None:
     claim_run_directory(recipe, "a" * 40)
     (recipe.output_dir / "checkpoint-4").mkdir()
     before = (recipe.output_dir / "recipe.yaml").read_text()

@@ -16,7 +16,7 @@ from blocklm.runs.top_up import roll_back
 from tests.conftest import changes_of
 
 
-def test_a_run_that_is_rolled_back_leaves_them(tmp_path: Path) -> None:
+def test_a_rollback_keeps_the_users_files(tmp_path: Path) -> None:
     run, previous = tmp_path / "run", tmp_path / "previous"
     for folder, weights in ((run, b"worse"), (previous, b"better")):
         folder.mkdir()

@@ -21,7 +21,7 @@ def on_disk(folder: Path) -> dict[str, object]:
     return content
 
 
-def test_it_reads_interrupted_until_the_end(manifest: Manifest, tmp_path: Path) -> None:
+def test_the_status_is_interrupted_until_the_end(manifest: Manifest, tmp_path: Path) -> None:
     assert on_disk(tmp_path)["status"] == "interrupted"
     with manifest.phase("mine"):
         assert on_disk(tmp_path)["phases"] == [{"name": "mine", "status": "running", "seconds": None}]

@@ -25,7 +25,7 @@ def test_views_have_their_shares() -> None:
     assert rates.values[:3] == pytest.approx([1.0, 0.6, 0.4])
 
 
-def test_a_rare_view_is_not_learned_by_heart() -> None:
+def test_a_rare_view_is_read_at_most_twice_per_pass() -> None:
     views = ["edit"] * 98 + ["message"] * 2
     rates = rates_of(views, [1.0] * 100, PassLimits({"edit": 0.5, "message": 0.5}))
     assert rates.values[-1] == 2.0

@@ -117,7 +117,7 @@ def test_the_order_is_as_long_as_the_steps_need(tokenizer: PreTrainedTokenizerBa
 
 
 @pytest.mark.parametrize("steps", [1, 3, 20])
-def test_enough_is_drawn_however_much_is_packed_or_too_long(
+def test_enough_samples_are_drawn_despite_packing_and_long_samples(
     tokenizer: PreTrainedTokenizerBase, tmp_path: Path, steps: int
 ) -> None:
     args = SFTConfig(
@@ -130,7 +130,7 @@ def test_enough_is_drawn_however_much_is_packed_or_too_long(
     assert reading.report["too_long"] > 0
 
 
-def test_like_lengths_are_read_together(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+def test_samples_of_similar_length_are_read_together(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     def spread(**keys: Any) -> int:
         reading = read(tokenizer, tmp_path, num_train_epochs=1, **keys)
         sizes = [len(reading.dataset[row]["input_ids"]) for row in reading.order]

@@ -12,7 +12,7 @@ from blocklm.models.vocabulary import Vocabulary
 from blocklm.training.length_report import length_report, packed_rows
 
 
-def test_a_report_tells_tokens_and_padding(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+def test_a_report_has_tokens_and_padding(tiny_models: dict[str, Path], tmp_path: Path) -> None:
     rows = [
         {
             "id": f"{at}-{view}",

@@ -156,7 +156,7 @@ def test_the_strength_with_the_fewest_bits_is_chosen_and_kept(
     assert bits_of(reloaded, items) == pytest.approx(after)
 
 
-def test_an_adapter_is_taken_up_at_the_strength_that_was_chosen_for_it(
+def test_an_adapter_is_continued_at_its_chosen_strength(
     items: list[ExamItem], tuned: PeftModel, tmp_path: Path
 ) -> None:
     set_strength(tuned, tmp_path / "run", 2.0)

@@ -176,7 +176,7 @@ def test_a_fork_bomb_is_stopped_and_leaves_no_process(shell: Runs) -> None:
 
 
 @installed
-def test_memory_is_bounded_for_one_and_for_all(shell: Runs) -> None:
+def test_memory_is_bounded_for_each_process_and_for_all_together(shell: Runs) -> None:
     alone = shell("set -o pipefail; head -c 1G /dev/zero | tail")  # which keeps what it reads
     assert alone.ended == "memory" or "memory exhausted" in alone.tail
     assert not alone.passed
@@ -254,7 +254,7 @@ def test_a_toolchain_is_seen_without_its_tokens(shell: Runs, place: Path) -> Non
 
 
 @installed
-def test_it_proves_itself(by: Callable[[Callable[[], Any]], Any], place: Path) -> None:
+def test_the_sandbox_checks_its_own_isolation(by: Callable[[Callable[[], Any]], Any], place: Path) -> None:
     by(check_isolation)
     with pytest.raises(UserError, match="show generated code all of"):
         check_isolation([Path.home()])

@@ -171,7 +171,7 @@ def test_progress_is_one_live_line_and_messages_have_their_own(beside_gpus: tupl
     assert "{'loss'" not in shown
 
 
-def test_training_is_the_same_with_and_without_all_that_watches(
+def test_monitoring_does_not_change_the_training(
     tiny_models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights, losses = [], []

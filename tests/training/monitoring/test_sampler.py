@@ -35,7 +35,7 @@ def test_samples_become_means_and_a_summary() -> None:
     assert usage["interval_seconds"] == 0.01
 
 
-def test_a_source_that_fails_is_given_up_and_the_others_are_not(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_source_that_fails_is_dropped_while_the_others_are_sampled(caplog: pytest.LogCaptureFixture) -> None:
     seen = threading.Semaphore(0)
 
     def works() -> dict[str, float]:
@@ -56,7 +56,7 @@ def test_a_source_that_fails_is_given_up_and_the_others_are_not(caplog: pytest.L
     ]
 
 
-def test_the_machine_is_read_as_it_is(tmp_path: Path) -> None:
+def test_readings_of_the_machine_are_right(tmp_path: Path) -> None:
     machine = Machine(tmp_path / "not" / "there" / "yet")
     first = machine.sample()
     assert "process_cpu_percent" not in first, "a rate needs two looks"
