@@ -108,7 +108,10 @@ def _batch_bits(loaded: LoadedModel, rows: Sequence[Encoded]) -> list[float]:
 
 
 def _logits_at(model: PreTrainedModel, columns: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
-    """Compute the logits of a batch at some columns; the vocabulary makes those of all columns the costliest product."""
+    """Compute the logits of a batch at some columns.
+
+    The vocabulary makes those of all columns the costliest product.
+    """
     base = model.get_base_model() if isinstance(model, PeftModel) else model
     if "logits_to_keep" in inspect.signature(base.forward).parameters:
         logits: torch.Tensor = model(**inputs, use_cache=False, logits_to_keep=columns).logits

@@ -1,4 +1,4 @@
-"""A causal language model in memory, with what every question to it needs: its tokenizer and the dtype it computes in."""
+"""A causal language model in memory, with what every question to it needs: its tokenizer and its compute dtype."""
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
