@@ -93,4 +93,4 @@ def test_a_hanging_step_is_logged_once_with_its_stack(
         watch.on_step_end(args, state, control)
     watch.stop()
     assert [record.getMessage()[:28] for record in caplog.records] == ["a step has not ended after 0"]
-    assert "test_a_step_that_hangs" in capfd.readouterr().err
+    assert "test_a_hanging_step" in capfd.readouterr().err
