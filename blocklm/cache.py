@@ -1,6 +1,6 @@
 """Stores datasets in folders by key: a key covers everything that shaped the data, and a folder is complete or absent.
 
-A folder is never changed once it is there, so readers need no lock; builders take turns.
+A complete folder is never changed, so readers need no lock. Builders take turns.
 """
 
 import gc
@@ -30,12 +30,12 @@ ROWS_PER_BATCH = 1000
 
 @dataclass(frozen=True)
 class Stored:
-    """What stands in a folder of the cache.
+    """The content of a folder of the cache.
 
     Attributes:
         dataset: a Dataset or DatasetDict.
         report: the report of the build.
-        cache: `built` if this call built it, `hit` if it stood there.
+        cache: `built` if this call built the folder, `hit` if it was there.
     """
 
     dataset: Any
@@ -44,9 +44,9 @@ class Stored:
 
 
 def data_key(*sources: str, **settings: Any) -> str:
-    """A short hash of the settings and of the source code that turns them into data.
+    """Hash the settings and the source code that turns them into data.
 
-    Hashing the code costs a rebuild after an upgrade and can never serve rows of older rules.
+    Because the code is hashed, data is built again after an upgrade, and rows of older rules are never read.
 
     Args:
         sources: dotted names of BlockLM's packages (with all their files) or modules, such as `mining`.
@@ -57,14 +57,14 @@ def data_key(*sources: str, **settings: Any) -> str:
 
 @lru_cache
 def _code(source: str) -> str:
-    """The source code of a package or module."""
-    place = Path(__file__).parent / source.replace(".", "/")
-    files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+    """Read the source code of a package or module."""
+    path = Path(__file__).parent / source.replace(".", "/")
+    files = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
     return "".join(file.read_text(encoding="utf-8") for file in files)
 
 
 def read(folder: Path) -> Stored | None:
-    """The dataset and report in `folder`; None if it is absent, or damaged and therefore to be built again."""
+    """Read the dataset and report in `folder`; return None if it is absent or damaged."""
     if not folder.is_dir():
         return None
     try:
@@ -76,8 +76,8 @@ def read(folder: Path) -> Stored | None:
 
 
 @contextmanager
-def turn(folder: Path) -> Iterator[None]:
-    """Be the only builder beside `folder`."""
+def builder_lock(folder: Path) -> Iterator[None]:
+    """Wait until no other process builds a folder beside `folder`, and keep others from it within this context."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.parent / ".lock")
     try:
@@ -93,14 +93,14 @@ def turn(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def publish(folder: Path) -> Iterator[Path]:
-    """A folder to fill; at the end of the block it becomes `folder` by renaming.
+    """Yield a new folder to fill, and rename it to `folder` at the end of the context.
 
-    After an error it is gone; after Ctrl-C or a kill it stays for `find_unfinished`, until something is published.
+    After an error it is deleted. After Ctrl-C or a kill it stays for `find_unfinished`, until the next publication.
     """
     building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{BUILDING}{folder.name}-"))
     ready = building / "ready"
     ready.mkdir()
-    gc.freeze()  # the modules and all else that is there already: searching it for garbage takes a tenth of the time
+    gc.freeze()  # present objects, such as modules: searching them for garbage would take a tenth of the time
     try:
         yield ready
     except Exception:
@@ -108,7 +108,7 @@ def publish(folder: Path) -> Iterator[Path]:
         raise
     finally:
         gc.unfreeze()
-    if folder.exists():  # damaged, or older than an object that was missing
+    if folder.exists():  # it is damaged, or was built while an object of the repository was missing
         folder.rename(building / "replaced")
     ready.rename(folder)
     for left in folder.parent.glob(f"{BUILDING}*"):
@@ -120,11 +120,11 @@ def read_or_build(folder: Path, build: Callable[[Path], dict[str, Any]]) -> Stor
 
     Args:
         folder: folder of the dataset.
-        build: function that fills the `data` folder below the one it is given, and returns the report.
+        build: function that writes the dataset to `data` in the folder that it is given, and returns the report.
     """
     stored = read(folder)
     if stored is None:
-        with turn(folder):
+        with builder_lock(folder):
             stored = read(folder)  # another process may have built it while this one waited
             if stored is None:
                 with publish(folder) as ready:
@@ -136,17 +136,17 @@ def read_or_build(folder: Path, build: Callable[[Path], dict[str, Any]]) -> Stor
 
 
 def find_unfinished(folder: Path) -> list[Path]:
-    """What interrupted builds of folders with the same name as `folder`, up to the last dash, have written so far."""
+    """Find what interrupted builds have written for folders named like `folder`, up to the last dash of the name."""
     return sorted(folder.parent.glob(f"{BUILDING}{folder.name.rpartition('-')[0]}-*/ready"))
 
 
 def remove(folder: Path) -> None:
-    """Delete a folder; a process that has a dataset of it open keeps what it has mapped."""
+    """Delete a folder; a process that has a dataset in it open keeps its mapped files."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_report(folder: Path, report: dict[str, Any]) -> None:
-    """Put the readable description beside the data."""
+    """Write the report as `corpus.json` beside the data."""
     (folder / "corpus.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -194,13 +194,13 @@ def write_splits(
 
 
 def record_batch(rows: Sequence[Sequence[Any]], schema: pa.Schema) -> pa.RecordBatch:
-    """Rows, each with the values of its columns, as a batch."""
+    """Build a batch from rows, each with the values of its columns."""
     columns = zip(*rows, strict=True)
     return pa.record_batch([pa.array(c, field.type) for c, field in zip(columns, schema, strict=True)], schema=schema)
 
 
 def _describe(folder: Path, features: Features, fingerprint: str, split: str = str(Split.TRAIN)) -> None:
-    """What `load_from_disk` reads beside the data."""
+    """Write the files that `load_from_disk` reads beside the data."""
     state: dict[str, Any] = {
         "_data_files": [{"filename": ARROW_FILE}],
         "_fingerprint": fingerprint,
@@ -215,10 +215,10 @@ def _describe(folder: Path, features: Features, fingerprint: str, split: str = s
 
 
 def read_batches(folder: Path) -> Iterator[pa.RecordBatch]:
-    """The batches of a folder that `write_dataset` filled, memory-mapped.
+    """Yield the memory-mapped batches of a folder that `write_dataset` filled.
 
     Raises:
-        OSError, pyarrow.ArrowInvalid: the file is unfinished or damaged; all complete batches come first.
+        OSError, pyarrow.ArrowInvalid: the file is unfinished or damaged; raised after all complete batches.
     """
     with pa.memory_map(str(folder / ARROW_FILE)) as source, pa.ipc.open_stream(source) as reader:
         yield from reader

@@ -1,4 +1,4 @@
-"""What a person at the terminal sees: our own messages, errors in two lines, exit codes a shell understands."""
+"""Runs scripts in a terminal: shows our messages, errors in two lines, and sets the exit code."""
 
 import argparse
 import errno
@@ -19,7 +19,7 @@ from blocklm.errors import UserError
 from blocklm.interrupts import Interrupted, Interrupts
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-# safetensors and torch write through Rust and C++ and say the same in words of their own.
+# safetensors and torch write through Rust and C++, whose errors have no errno.
 DISK_FULL_WORDS = ("No space left on device", "File too large", "Disk quota exceeded", "file write failed")
 
 
@@ -28,8 +28,8 @@ class CommandLine(argparse.ArgumentParser):
 
     Args:
         description: what the script does, with examples.
-        beside_recipe: whether a recipe and its keys are read after it: `parse_known_args` leaves them, and
-            `format_help` goes before their help.
+        beside_recipe: whether a recipe and its keys are parsed afterwards, from what `parse_known_args` leaves; their
+            help then follows this one's.
     """
 
     def __init__(self, description: str | None, beside_recipe: bool = False) -> None:
@@ -48,28 +48,28 @@ class CommandLine(argparse.ArgumentParser):
 
 @contextmanager
 def console(resumes: bool = True) -> Iterator[Interrupts]:
-    """Run a script's `main`: logs go to stderr, and a user's error is shown as `error:` and `hint:`, with exit code 2.
+    """Run a script's `main` in this context: log to stderr, and show a `UserError` in two lines with exit code 2.
 
-    With `--quiet` on the command line only results, warnings and errors are seen, no progress.
-    Anything else is a fault of ours and keeps its traceback. Signals end in 128 plus their number.
+    With `--quiet` on the command line, only results, warnings and errors are shown. Any other error is a bug of ours
+    and keeps its traceback. After a signal the exit code is 128 plus its number.
 
     Args:
         resumes: whether the same command, run again, resumes the interrupted work.
     """
     speak_utf8()
-    os.umask(os.umask(0o077) & 0o077)  # what we write we must be able to read, whatever the user's mask is
+    os.umask(os.umask(0o077) & 0o077)  # files that we write must be readable for us
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     quiet = "--quiet" in sys.argv
-    if quiet:  # of every script, and no key of a recipe: a run may be resumed in silence
+    if quiet:  # not a key of a recipe, so that an interrupted run can be resumed with or without it
         sys.argv.remove("--quiet")
         os.environ["TQDM_DISABLE"] = "1"  # read when the first of the libraries imports tqdm
     logging.getLogger("blocklm").setLevel(logging.WARNING if quiet else logging.INFO)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of an optional kernel at every import
     logging.getLogger("bm25s").disabled = True  # it sets itself to DEBUG when it is imported
-    # The pinned stack warns of renames to come (`gradient_checkpointing`); they are ours to follow, not the user's.
+    # The pinned libraries warn of coming renames (`gradient_checkpointing`), about which a user can do nothing.
     warnings.simplefilter("ignore", FutureWarning)
-    threading.excepthook = _in_thread
-    if isinstance(sys.stdout, io.TextIOWrapper):  # as stderr does: a locale may lack a character that a model wrote
+    threading.excepthook = _report_thread_error
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a locale may lack a character that a model wrote
         sys.stdout.reconfigure(errors="backslashreplace")
     interrupts = Interrupts()
     interrupts.install()
@@ -82,8 +82,8 @@ def console(resumes: bool = True) -> Iterator[Interrupts]:
             "interrupted: the same command again takes up where this left off\n" if resumes else "\ninterrupted\n"
         )
         raise SystemExit(interrupted.exit_code) from None
-    except BrokenPipeError:  # whoever read our output wants no more of it: `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at the end
+    except BrokenPipeError:  # the reader of our output has ended, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes the rest at exit
         raise SystemExit(128 + signal.SIGPIPE) from None
     except (PermissionError, FileExistsError, NotADirectoryError) as error:
         _end(str(error), "check `output_dir` and `corpus_dir`: both must be folders that you may write to")
@@ -100,7 +100,7 @@ def console(resumes: bool = True) -> Iterator[Interrupts]:
 def speak_utf8() -> None:
     """Restart this process in Python's UTF-8 mode if the locale has another encoding.
 
-    Paths, standard streams and every file that a library opens without an encoding would be read as the locale says.
+    Otherwise paths, standard streams and files that a library opens without an encoding would use the locale's.
     """
     if sys.flags.utf8_mode or locale.getencoding().lower() in ("utf-8", "utf8"):
         return
@@ -109,10 +109,10 @@ def speak_utf8() -> None:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-def _in_thread(failed: threading.ExceptHookArgs) -> None:
-    """TensorBoard writes in a thread of its own; of a full disk the main one says enough."""
-    if not _disk_full(failed.exc_value):
-        threading.__excepthook__(failed)
+def _report_thread_error(failure: threading.ExceptHookArgs) -> None:
+    """Show an error in a thread, except that of a full disk, which the main thread reports."""
+    if not _disk_full(failure.exc_value):
+        threading.__excepthook__(failure)
 
 
 def _end(message: str, hint: str) -> None:

@@ -1,7 +1,7 @@
-"""Files written in one step, JSON, JSON lines, digests, and names that every library can open.
+"""Reads and writes files: replacement in one step, JSON, JSON lines, digests, and a check of paths.
 
-A file that is replaced is on the disk before it takes its name. JSON text may hold what no UTF-8 file can, such as
-half of a surrogate pair out of a file name: it is escaped, and read back as it was.
+A new file is on the disk before it replaces the old one. A text that UTF-8 cannot encode, such as half of a surrogate
+pair from a file name, is escaped in JSON and read back unchanged.
 """
 
 import json
@@ -16,31 +16,33 @@ from blocklm.errors import UserError
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Replace `path` by `content` as JSON, in one step."""
+    """Write `content` as JSON to `path`, in one step."""
     replace_file(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def json_line(row: Any) -> str:
-    r"""`row` as one line of JSON; its only line end is the `\n` that closes it."""
+    r"""Format `row` as one line of JSON, which contains no line end but the final `\n`."""
     return json.dumps(row, ensure_ascii=False, default=str) + "\n"
 
 
 def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
-    """Replace `path` by one line of JSON for each row, in one step."""
+    """Write one line of JSON for each row to `path`, in one step."""
     replace_file(path, "".join(map(json_line, rows)))
 
 
 def read_json_lines(path: Path, skip_torn: bool = False) -> list[Any]:
-    r"""The rows of a file of JSON lines; none if there is no such file.
+    r"""Read the rows of a file of JSON lines; return none if the file does not exist.
 
-    A line ends at `\n` alone: `str.splitlines` also cuts at U+2028, U+2029 and U+0085, which JSON strings may hold.
+    A line ends only at `\n`; `str.splitlines` would also split at U+2028, U+2029 and U+0085, which JSON strings may
+    contain.
 
     Args:
         path: the file.
-        skip_torn: leave out what is no JSON, as a kill leaves it in a file that is appended to; default: raise.
+        skip_torn: if true, skip lines that are not JSON, as a kill may leave one in a file that is appended to; by
+            default they raise an error.
 
     Raises:
-        ValueError: a line is no JSON.
+        ValueError: a line is not JSON.
     """
     rows = []
     for line in path.read_bytes().split(b"\n") if path.is_file() else ():
@@ -61,7 +63,7 @@ def replace_file(path: Path, text: str) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` when the block ends, and is gone when it raises."""
+    """Yield a file that replaces `path` at the end of this context; after an error it is deleted."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -75,10 +77,14 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def check_spelling(key: str, path: Path) -> None:
-    """Refuse a path that Arrow and safetensors cannot open, before there is anything to lose.
+    """Check that Arrow and safetensors can open a path, before any work is done.
+
+    Args:
+        key: recipe key or argument that names the path, for the message.
+        path: the path.
 
     Raises:
-        UserError: it is not spelled in UTF-8.
+        UserError: the path is not spelled in UTF-8.
     """
     try:
         str(path.absolute()).encode()
@@ -91,7 +97,7 @@ def check_spelling(key: str, path: Path) -> None:
 
 
 def digest(path: Path) -> str:
-    """The SHA-256 of a file."""
+    """Compute the SHA-256 of a file."""
     with path.open("rb") as file:
         digest = sha256()
         while block := file.read(1 << 20):

@@ -17,17 +17,17 @@ UNSAFE = re.compile(
 
 
 def count(number: float) -> str:
-    """Thousands apart: 12,345."""
+    """Format a number without decimals, with separators between thousands: 12,345."""
     return f"{number:,.0f}"
 
 
 def signed(percent: float) -> str:
-    """A change in percent, with a true minus sign."""
+    """Format a change in percent, with its sign."""
     return f"{percent:+.1f}\N{NO-BREAK SPACE}%".replace("-", "\N{MINUS SIGN}")
 
 
 def figure(value: Any) -> str:
-    """A measured number with four digits that count, thousands apart; anything else as it is; a dash for None."""
+    """Format a measured number with four significant digits, None as a dash, and any other value unchanged."""
     if value is None:
         return "\N{EN DASH}"
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -42,7 +42,7 @@ def figure(value: Any) -> str:
 
 
 def size(number: float) -> str:
-    """Bytes as GiB, MiB or KiB."""
+    """Format a number of bytes in GiB, MiB or KiB."""
     for unit, factor in (("GiB", GIB), ("MiB", MIB), ("KiB", 1 << 10)):
         if number >= factor:
             return f"{number / factor:.4g} {unit}"
@@ -50,20 +50,20 @@ def size(number: float) -> str:
 
 
 def gib(number: float) -> str:
-    """Bytes as GiB with two decimals, for numbers that are compared with each other."""
+    """Format a number of bytes in GiB with two decimals, for comparison with others."""
     return f"{number / GIB:.2f} GiB"
 
 
 def duration(seconds: float) -> str:
-    """Seconds, minutes or hours, whichever says it."""
+    """Format seconds as seconds, minutes or hours, by their size."""
     if seconds < 60:
         return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+    minutes, left = divmod(round(seconds), 60)
+    return f"{minutes} min {left:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def day(moment: str | None) -> str:
-    """The day of a time in ISO 8601."""
+    """Format a time in ISO 8601 as its day, and None as a dash."""
     return f"{datetime.fromisoformat(moment):%Y-%m-%d}" if moment else "\N{EN DASH}"
 
 
@@ -73,5 +73,5 @@ def printable(text: str) -> str:
 
 
 def plural(number: float, noun: str) -> str:
-    """`1 commit`, `2 commits`."""
+    """Format a number with its noun: `1 commit`, `2 commits`."""
     return f"{count(number)} {noun}" if number == 1 else f"{count(number)} {noun}s"

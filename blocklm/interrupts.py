@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM lose nothing: outside training they end the phase, during training they ask for a checkpoint."""
+"""Handles Ctrl-C and SIGTERM: outside training they end the program, during training after the next checkpoint."""
 
 import ctypes
 import os
@@ -18,7 +18,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interrupts:
-    """Turns a signal into `Interrupted`, or into `requested` while `deferred`; a second Ctrl-C always ends at once."""
+    """Raises `Interrupted` at a signal, or only sets `requested` while `deferred`; a second Ctrl-C always raises it."""
 
     def __init__(self) -> None:
         self.deferred = False
@@ -26,25 +26,25 @@ class Interrupts:
         self._why: Exception | None = None
 
     def install(self) -> None:
-        """Listen for both signals, and for the end of `accelerate launch`, which would leave us running alone."""
+        """Handle both signals; when `accelerate launch` ends, this process gets SIGTERM, because it would run on alone."""
         signal.signal(signal.SIGINT, self._receive)
         signal.signal(signal.SIGTERM, self._receive)
         launched = {"ACCELERATE_MIXED_PRECISION", "LOCAL_RANK"} & set(os.environ)
-        if launched and sys.platform == "linux":  # a run of its own outlives the shell that started it
+        if launched and sys.platform == "linux":  # a run without a launcher may outlive its shell
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
     def request(self, why: Exception) -> None:
-        """Stop as at a signal, for a reason of our own, which `raise_if_requested` raises; an earlier signal wins."""
+        """Request a stop, as a signal does; `raise_if_requested` raises `why`, unless a signal came before."""
         if self.requested is None:
             self.requested, self._why = signal.SIGTERM, why
 
     def raise_if_requested(self) -> None:
-        """Raise what was put off while `deferred`."""
+        """Raise the error of a request that came while `deferred`."""
         if self.requested is not None:
             raise self._why or Interrupted(self.requested)
 
     def _receive(self, signum: int, _: FrameType | None) -> None:
-        # Ctrl-C reaches the launcher too, and its end sends us SIGTERM, which is not a second request to stop.
+        # Ctrl-C ends the launcher too, at whose end we get SIGTERM: that is no second request to stop.
         if self.requested is not None and signum == signal.SIGTERM:
             return
         first, self.requested = self.requested is None, signum

@@ -12,7 +12,7 @@ from blocklm.config.recipe import Recipe
 from blocklm.corpus.build import Corpus, build_corpus
 from blocklm.corpus.curation import Curated, curate
 from blocklm.corpus.new_samples import TopUp, teaching_commits, top_up
-from blocklm.corpus.prompt_templates import FAMILY, prompts_for
+from blocklm.corpus.prompt_templates import FAMILY, ModelPrompts, prompts_for
 from blocklm.corpus.rendering import held_out_hunks
 from blocklm.evaluation.exam.adapter_scale import set_strength
 from blocklm.evaluation.exam.phase import choose_strength_of, examine
@@ -25,7 +25,7 @@ from blocklm.mining.changes import Changes
 from blocklm.mining.mine import mine
 from blocklm.models.distributed import init_distributed, is_sharded
 from blocklm.models.loaded import LoadedModel
-from blocklm.models.loading import positions, special_tokens
+from blocklm.models.loading import max_positions, special_tokens
 from blocklm.models.source import ModelSource
 from blocklm.release.handover import artifacts_of, hand_over
 from blocklm.runs.completed import CompletedRun
@@ -43,17 +43,17 @@ from blocklm.training.train import sft_config, train
 
 @dataclass(frozen=True)
 class Job:
-    """What every phase reads; each process of a distributed run holds its own.
+    """The inputs of every phase; each process of a distributed run has its own.
 
     Attributes:
-        recipe: the run.
-        repositories: what it learns from.
+        recipe: the run's recipe.
+        repositories: the repositories to train on.
         interrupts: requests to stop, from signals and from monitoring.
         processes: the processes that share the run.
         source: the base model.
         previous: the run that this one continues; None for a run that starts from the base model.
         earlier: the manifest of an earlier start in the same run directory; empty at the first.
-        manifest: record of what each phase did; no phase reads it.
+        manifest: the record of what each phase did, which no phase reads.
     """
 
     recipe: Recipe
@@ -77,7 +77,7 @@ class Job:
         named = recipe.run.continue_from
         previous = None if named is None else previous_run(named, source.config)
         earlier = read_manifest(recipe.output_dir) or {}
-        processes.wait_for_everyone()  # all must have read it before the main process writes a new one
+        processes.wait_for_everyone()  # before the main process replaces the manifest
         manifest = Manifest(
             recipe.output_dir / "manifest.json",
             recipe.resolved(),
@@ -89,13 +89,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is trained on and asked.
+    """The samples of training and exam.
 
     Attributes:
-        tokenizer: the model's.
-        corpus: the samples; in a top-up without those of the later splits that the previous run learned.
-        learned: ids of the commits that the result may have learned, those of the previous runs included.
-        topup: what is new since the previous run; None for a run that starts from the base model.
+        tokenizer: the base model's tokenizer.
+        corpus: the samples of all splits; in a top-up, validation and test lack what the previous run learned.
+        learned: ids of the commits that this run and the previous ones may have learned.
+        topup: the samples that are new since the previous run; None for a run that starts from the base model.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -106,7 +106,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Trained:
-    """The model that came out of training, the tokens that its rows may have, and the manifest's `training`."""
+    """The trained model, the maximum tokens of its rows, and the manifest's `training` entry."""
 
     model: PreTrainedModel
     max_length: int
@@ -114,11 +114,11 @@ class Trained:
 
 
 def run_job(recipe: Recipe, repositories: list[Repository], interrupts: Interrupts) -> str | None:
-    """Go through all phases; returns the summary on the main process, None on the others.
+    """Run all phases; return the summary on the main process and None on the others.
 
     Raises:
-        UserError: the corpus, the model or the recipe cannot be worked with.
-        Interrupted: a signal asked to stop; the checkpoint is saved and the manifest says so.
+        UserError: the recipe, the repositories or the model do not allow the run.
+        Interrupted: a signal asked to stop; a checkpoint is saved, and the manifest records the interruption.
     """
     job = Job.begin(recipe, repositories, interrupts)
     manifest = job.manifest
@@ -142,7 +142,7 @@ def run_job(recipe: Recipe, repositories: list[Repository], interrupts: Interrup
 
 
 def prepare(job: Job, plan: RunPlan) -> Prepared:
-    """Build the corpus on the main process; the others wait and then read it."""
+    """Build the corpus on the main process, while the others wait to read it from the cache."""
     recipe, manifest, previous = job.recipe, job.manifest, job.previous
     with manifest.phase("mine"):
         tokenizer = job.source.tokenizer()
@@ -157,7 +157,7 @@ def prepare(job: Job, plan: RunPlan) -> Prepared:
         if previous is not None:
             taught = previous.manifest["corpus"]["prompts"]
             prompts = {view: FAMILY[taught.get(view, family.name)] for view, family in prompts.items()}
-        corpus = build_corpus(recipe, job.repositories, changes, prompts, special)
+        corpus = build_corpus(recipe, job.repositories, changes, ModelPrompts(prompts, special))
         learned, topup = teaching_commits(changes.dataset, curated.verdicts), None
         if previous is not None:
             learned |= previous.learned
@@ -171,27 +171,27 @@ def prepare(job: Job, plan: RunPlan) -> Prepared:
 def probe_templates(
     job: Job, plan: RunPlan, tokenizer: PreTrainedTokenizerBase, changes: Changes, curated: Curated
 ) -> Scores:
-    """Bits per byte of the base model by view and family, where the recipe or the run's size asks for them."""
+    """Measure the base model's bits per byte by view and prompt family, if the recipe or the run's size asks for it."""
     recipe, args = job.recipe, sft_config(job.recipe, job.source.precision)
     samples = recipe.run.max_train_samples or curated.verdicts["split"][:].count("train")
     special = special_tokens(tokenizer)
     if not is_asked(recipe.sampling.template, special, recipe.views, samples_read(args, job.processes, samples)):
         return {}
-    asker = TemplateProbe(job.source, tokenizer, recipe.views, plan.max_length)
+    probe = TemplateProbe(job.source, tokenizer, recipe.views, plan.max_length)
     question = {"corpus": curated.report["key"], "model": recipe.model}
     hunks = partial(held_out_hunks, changes.dataset, curated.verdicts, HUNKS)
-    return asker.load_or_ask(recipe.output_dir / "probe.json", question, hunks)
+    return probe.load_or_ask(recipe.output_dir / "probe.json", question, hunks)
 
 
 def train_or_load(job: Job, plan: RunPlan, prepared: Prepared) -> Trained:
-    """Train or resume; of a run that was interrupted after its training, load what it saved."""
+    """Train or resume; if an earlier start had finished training, load what it saved."""
     recipe, manifest = job.recipe, job.manifest
     if report := job.earlier.get("training"):
         manifest.update(corpus=job.earlier["corpus"], training=report)
         return Trained(job.source.tuned(recipe.output_dir), plan.max_length, report)
     new = None if prepared.topup is None else prepared.topup.new
     if job.processes.is_main_process:
-        write_learned(recipe.output_dir, prepared.learned)  # before the first of them is
+        write_learned(recipe.output_dir, prepared.learned)  # before the first is learned
     fitted = fit_trainer(
         TrainingTask(
             recipe, job.source, prepared.tokenizer, prepared.corpus, new, job.previous, job.processes, job.interrupts
@@ -207,7 +207,7 @@ def train_or_load(job: Job, plan: RunPlan, prepared: Prepared) -> Trained:
         manifest.update(training=report)
     if not is_sharded():
         return Trained(trainer.accelerator.unwrap_model(trainer.model), length, report)
-    # In the exam the main process is alone and cannot ask the others' shards: it loads what was saved.
+    # The main process runs the exam alone, without the shards of the others, so it loads the saved model.
     del trainer, fitted
     release_memory()
     job.processes.wait_for_everyone()
@@ -215,18 +215,18 @@ def train_or_load(job: Job, plan: RunPlan, prepared: Prepared) -> Trained:
 
 
 def run_exam_phase(job: Job, prepared: Prepared, trained: Trained) -> Trained:
-    """Choose the adapter's scale and run the exam; returns the trained model with the outcome in its report."""
+    """Choose the adapter's scale and run the exam; return the trained model with the outcome in its report."""
     report, model, previous = dict(trained.report), trained.model, job.previous
-    if report.get("rolled_back"):  # decided before a kill, after which the previous result may stand here already
+    if report.get("rolled_back"):  # decided before a kill; the previous result may be in this directory already
         job.manifest.update(exam=job.earlier["exam"])
         return trained
     setup = ExamSetup(
         job.recipe, job.repositories, prepared.corpus, prepared.tokenizer, job.source, trained.max_length,
-        positions(model.config),
+        max_positions(model.config),
     )  # fmt: skip
     if (strength := report.get("strength") or choose_strength_of(setup, model)) is not None:
         report |= {"strength": strength}
-        job.manifest.update(training=report)  # first: after a kill nobody chooses of what was chosen
+        job.manifest.update(training=report)  # before the scale is set: a resumed run must not choose again
         set_strength(model, job.recipe.output_dir, job.source.config.lora_alpha * strength["chosen"])
     outcome = examine(setup, model, None if previous is None else previous.path)
     report |= {"rolled_back": outcome.rolled_back}
@@ -235,7 +235,7 @@ def run_exam_phase(job: Job, prepared: Prepared, trained: Trained) -> Trained:
 
 
 def save(job: Job, tokenizer: PreTrainedTokenizerBase, trained: Trained) -> None:
-    """Hand over the better result, checked by a reload, and record what was written."""
+    """Save the better of the new and the previous result, check it by a reload, and record the files."""
     recipe, report = job.recipe, trained.report
     best = sft_config(recipe, job.source.precision).load_best_model_at_end and report["best_step"]
     job.manifest.update(generation=history(read_rows(recipe.output_dir), best or report["steps"]))

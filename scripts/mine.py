@@ -14,7 +14,7 @@ from blocklm.console import CommandLine, console
 from blocklm.corpus.build import build_corpus
 from blocklm.corpus.curation import curate
 from blocklm.corpus.explain import explain
-from blocklm.corpus.prompt_templates import prompts_for
+from blocklm.corpus.prompt_templates import ModelPrompts, prompts_for
 from blocklm.corpus.rendering import held_out_hunks
 from blocklm.git.repository import open_repositories
 from blocklm.mining.mine import mine
@@ -53,8 +53,8 @@ def main() -> None:
         return
     print(repository_table(changes.report["repository"]))
 
-    trusted = bool(recipe.training.get("trust_remote_code", False))
-    vocabulary = Vocabulary.of(recipe.model, trusted, Path(recipe.mining.corpus_dir))
+    trust = bool(recipe.training.get("trust_remote_code", False))
+    vocabulary = Vocabulary.of(recipe.model, trust, Path(recipe.mining.corpus_dir))
     special = frozenset(vocabulary.special_tokens)
     prompts = prompts_for(special, recipe.sampling.template)
     length = recipe.training.get("max_length") or DEFAULT_MAX_LENGTH
@@ -67,7 +67,7 @@ def main() -> None:
         scores = TemplateProbe(source, source.tokenizer(), recipe.views, length).ask(hunks)
         print(probe_table(scores))
         prompts = best_prompts(prompts, scores, recipe.exam_view)
-    corpus = build_corpus(recipe, repositories, changes, prompts, special)
+    corpus = build_corpus(recipe, repositories, changes, ModelPrompts(prompts, special))
     print(corpus_table(corpus.report))
     counts = count_tokens(corpus.splits["train"], corpus.report["key"], vocabulary, corpus.folder)
     batch = recipe.training.get("per_device_train_batch_size") or DEFAULT_BATCH_SIZE

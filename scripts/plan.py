@@ -9,7 +9,7 @@ Only the model's config is read, not its weights.
 
 from blocklm.config.recipe import parse_recipe
 from blocklm.console import CommandLine, console
-from blocklm.models.location import checked_name
+from blocklm.models.location import resolve_name
 from blocklm.runs.report.console_tables import plan_table
 from blocklm.training.planning.device import gpu_of, this_device
 
@@ -32,7 +32,7 @@ def main() -> None:
     flags, keys_given = parser.parse_known_args()
     recipe = parse_recipe(keys_given, parser.format_help())
     given_device = gpu_of(flags.gpu_memory) if flags.gpu_memory else None
-    checked_name(recipe.model["model_name_or_path"])
+    resolve_name(recipe.model["model_name_or_path"])
 
     import torch  # heavy
 

@@ -74,8 +74,8 @@ def main() -> None:
     elif shown:
         print(printable("\n".join(hit_lines(shown, question))))
     if not shown:
-        more = f"; --all_hits shows the {len(hits)} that come nearest" if hits else ""
-        print(f"nothing fits{more}", file=sys.stderr)
+        more = f"; --all_hits shows the {len(hits)} nearest" if hits else ""
+        print(f"nothing matches{more}", file=sys.stderr)
     if within is not None:
         print("the newest commits, kept for the exam, were not searched: --search_history all does", file=sys.stderr)
 

@@ -24,7 +24,7 @@ def main(interrupts: Interrupts) -> None:
     """Parse the recipe and check what can be checked, before the libraries are loaded."""
     recipe = parse_recipe(sys.argv[1:], __doc__)
     if recipe.training["push_to_hub"]:
-        # Only here: the hub's client brings tqdm, which reads what `--quiet` set when it is first imported.
+        # Imported only now: the hub's client imports tqdm, which at its first import reads what `--quiet` set.
         from blocklm.release.hub import check_reachable
 
         check_reachable(recipe.training["hub_model_id"])
@@ -35,21 +35,21 @@ def main(interrupts: Interrupts) -> None:
 
 def run(recipe: Recipe, repositories: list[Repository], interrupts: Interrupts) -> None:
     """Train and run the exam, or show the summary of a complete run; then push it if the recipe asks for that."""
-    if finished := claim_run_directory(recipe, joint_head(repositories)):
-        print(f"already complete: {recipe.output_dir}\n{finished}")
+    if summary := claim_run_directory(recipe, joint_head(repositories)):
+        print(f"already complete: {recipe.output_dir}\n{summary}")
     else:
         if recipe.exam.exam and recipe.check.check_command is not None:
             check_isolation(recipe.check.binds)
-        # These load torch, seven seconds: only for a run that can begin.
+        # Imported only for a run that can begin: these load torch, which takes seven seconds.
         from blocklm.models.allocator import keep_freed_memory
         from blocklm.pipeline import run_job
 
         keep_freed_memory()
-        finished = run_job(recipe, repositories, interrupts)
-        if finished is not None:
-            print(finished)
+        summary = run_job(recipe, repositories, interrupts)
+        if summary is not None:
+            print(summary)
     if (
-        finished is not None
+        summary is not None
         and recipe.training["push_to_hub"]
         and not (read_manifest(recipe.output_dir) or {}).get("published")
     ):

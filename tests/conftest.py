@@ -11,7 +11,7 @@ import pytest
 from blocklm.config.sampling import SamplingArguments, parse_sampling
 from blocklm.corpus.build import Corpus, load_samples
 from blocklm.corpus.curation import Curated
-from blocklm.corpus.prompt_templates import prompts_for
+from blocklm.corpus.prompt_templates import ModelPrompts, prompts_for
 from blocklm.git.commits import Commit, read_commits
 from blocklm.git.repository import open_repository
 from blocklm.git.rev_list import list_commits
@@ -139,8 +139,8 @@ def rendered(
     given: dict[str, Any] = {"views": {"edit": 1}, "survival": False, "recency": "off"} | sampling
     settings = parse_sampling(SamplingArguments(**given))
     families = prompts_for(special, settings.template)
-    prompts = {view: families[view] for view in settings.shares}
-    return load_samples(changes, curated, None, settings, prompts, special, corpora)
+    prompts = ModelPrompts({view: families[view] for view in settings.shares}, special)
+    return load_samples(changes, curated, None, settings, prompts, corpora)
 
 
 def _project(folder: Path) -> None:

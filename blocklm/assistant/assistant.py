@@ -19,7 +19,7 @@ from blocklm.mining.redaction import PLACEHOLDERS
 from blocklm.models.adapter import base_arm
 from blocklm.models.generation import Decoding, Output, generate
 from blocklm.models.loaded import LoadedModel
-from blocklm.models.loading import positions, special_tokens
+from blocklm.models.loading import max_positions, special_tokens
 from blocklm.models.tokenization import encode
 from blocklm.runs.completed import CompletedRun
 
@@ -88,7 +88,7 @@ class Assistant:
         Raises:
             UserError: the longest answer fills the context.
         """
-        context_length = positions(self.tuned.model.config) or int(self.run.manifest["plan"]["max_length"])
+        context_length = max_positions(self.tuned.model.config) or int(self.run.manifest["plan"]["max_length"])
         if self.decoding.max_new_tokens >= context_length:
             raise UserError(
                 f"`--max_new_tokens` {self.decoding.max_new_tokens} leaves no space for a prompt: "

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from blocklm.assistant.prompts import PromptBuilder
 from blocklm.mining.mine import limits_of
-from blocklm.models.tokenization import fitted
+from blocklm.models.tokenization import fit_texts
 from blocklm.retrieval.index import file_index
 from blocklm.retrieval.parent_files import is_shown, lines_of
 from blocklm.retrieval.search import Hit, Index
@@ -46,4 +46,6 @@ class FileContext:
         """Encode the nearest pieces of files, the nearest last, as many as fit into `limit` tokens."""
         near = [hit for hit in self.pieces(prompt) if not self._builder.broken_by(hit.text)]
         logger.info("given before it: %s", ", ".join(f"{hit.path}:{hit.line}" for hit in near) or "nothing fits")
-        return fitted([self._builder.file(hit.repo, hit.path, hit.text) for hit in near], self._run.tokenizer, limit)
+        return fit_texts(
+            [self._builder.file(hit.repo, hit.path, hit.text) for hit in near], self._run.tokenizer, limit
+        )

@@ -21,7 +21,7 @@ from datasets import Dataset
 from blocklm.config.mining import MiningArguments
 from blocklm.config.sampling import VIEWS, SamplingArguments
 from blocklm.corpus.curation import Curated, curate
-from blocklm.corpus.prompt_templates import FAMILY
+from blocklm.corpus.prompt_templates import FAMILY, ModelPrompts
 from blocklm.corpus.rendering import SampleRenderer
 from blocklm.git.commits import Caps, Commit, read_commits
 from blocklm.git.isolation import isolated_repository, run_git
@@ -98,10 +98,8 @@ def rendering_table(paths: list[Path], rounds: int) -> Iterator[str]:
             runs = []
             for _ in range(rounds):
                 started = time.perf_counter()
-                prompts = dict.fromkeys(VIEWS, FAMILY["plain"])
-                renderer = SampleRenderer(
-                    changes.dataset, curated.verdicts, files, SamplingArguments(), prompts, frozenset()
-                )
+                prompts = ModelPrompts(dict.fromkeys(VIEWS, FAMILY["plain"]), frozenset())
+                renderer = SampleRenderer(changes.dataset, curated.verdicts, files, SamplingArguments(), prompts)
                 count = sum(1 for _ in renderer.samples())
                 runs.append(count / (time.perf_counter() - started))
         yield f"{repository.name} at {repository.head[:12]}, median of {rounds} rounds"

@@ -168,7 +168,7 @@ def _answers(loaded: LoadedModel, _: bool) -> Callable[[], None]:
 
 @torch.no_grad()
 def _product_seconds(loaded: LoadedModel) -> float:
-    """Seconds of the large products of a step: of all layers, forwards and backwards, and of the head where labelled."""
+    """Time the large products of a step: of each layer, forwards and backwards, and of the head where labelled."""
     model, head = loaded.model, loaded.model.get_output_embeddings()
     shapes = [
         (tuple(module.weight.shape), ROWS * (LENGTH - int(LENGTH * PROMPT_SHARE)) if module is head else ROWS * LENGTH)

@@ -24,7 +24,7 @@ from trl import SFTConfig
 from blocklm.benchmarks.processes import run_process
 from blocklm.config.recipe import parse_recipe
 from blocklm.corpus.build import build_corpus
-from blocklm.corpus.prompt_templates import FAMILY
+from blocklm.corpus.prompt_templates import FAMILY, ModelPrompts
 from blocklm.git.repository import open_repositories
 from blocklm.mining.mine import mine
 from blocklm.models.loading import special_tokens
@@ -159,9 +159,9 @@ def _write_rows(run: Path, folder: Path) -> list[int]:
     )
     repositories = open_repositories(recipe.mining)
     tokenizer = AutoTokenizer.from_pretrained(recipe.model["model_name_or_path"])
-    prompts = {view: FAMILY[name] for view, name in manifest["corpus"]["prompts"].items()}
+    families = {view: FAMILY[name] for view, name in manifest["corpus"]["prompts"].items()}
     changes = mine(repositories, recipe.mining)
-    corpus = build_corpus(recipe, repositories, changes, prompts, special_tokens(tokenizer))
+    corpus = build_corpus(recipe, repositories, changes, ModelPrompts(families, special_tokens(tokenizer)))
     args = SFTConfig(
         output_dir=str(run),
         max_length=LENGTH,

@@ -4,7 +4,7 @@ A corpus is cached in `corpus_dir/NAME/samples-KEY` with a readable `corpus.json
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from blocklm.config.recipe import Recipe
 from blocklm.config.sampling import SamplingArguments
 from blocklm.corpus import splits
 from blocklm.corpus.curation import Curated, curate, describe_funnel
-from blocklm.corpus.prompt_templates import Family
+from blocklm.corpus.prompt_templates import ModelPrompts
 from blocklm.corpus.rendering import SAMPLES, SampleRenderer
 from blocklm.errors import UserError
 from blocklm.git.repository import Repository
@@ -47,11 +47,7 @@ class Corpus:
 
 
 def build_corpus(
-    recipe: Recipe,
-    repositories: Sequence[Repository],
-    changes: Changes,
-    prompts: Mapping[str, Family],
-    special_tokens: frozenset[str],
+    recipe: Recipe, repositories: Sequence[Repository], changes: Changes, prompts: ModelPrompts
 ) -> Corpus:
     """Turn mined changes into the samples that a recipe asks for.
 
@@ -61,8 +57,7 @@ def build_corpus(
         recipe: recipe of the run.
         repositories: repositories that were mined.
         changes: changes mined from them.
-        prompts: prompt family of every view.
-        special_tokens: special tokens of the model.
+        prompts: prompts of the model, for every view.
 
     Raises:
         UserError: a split is empty, or the files at the end of training cannot be read.
@@ -70,11 +65,11 @@ def build_corpus(
     mining, sampling = recipe.mining, recipe.sampling
     corpus_dir = Path(mining.corpus_dir)
     curated = curate(changes, mining)
-    wanted = {view: prompts[view] for view in recipe.views}
+    families = {view: prompts.families[view] for view in recipe.views}
     files = None
-    if "snapshot" in wanted or sampling.survival or sampling.recency == "auto":
+    if "snapshot" in families or sampling.survival or sampling.recency == "auto":
         files = files_at(repositories, curated.report["cut"], limits_of(mining), corpus_dir, changes.known)
-    corpus = load_samples(changes, curated, files, sampling, wanted, special_tokens, corpus_dir)
+    corpus = load_samples(changes, curated, files, sampling, replace(prompts, families=families), corpus_dir)
     for name in splits.NAMES[1:]:
         if recipe.exam_view not in corpus.report["splits"][name]["views"]:
             raise UserError(
@@ -89,8 +84,7 @@ def load_samples(
     curated: Curated,
     files: Dataset | None,
     sampling: SamplingArguments,
-    prompts: Mapping[str, Family],
-    special_tokens: frozenset[str],
+    prompts: ModelPrompts,
     corpus_dir: Path,
 ) -> Corpus:
     """Render the hunks that curation kept, or read the cached result.
@@ -101,8 +95,7 @@ def load_samples(
         files: files as they were at the end of training, for the snapshot view, survival and the half-life; None if
             none of these is used.
         sampling: sampling keys of the recipe: views and weights.
-        prompts: prompt family of each view; a view without one is not rendered.
-        special_tokens: special tokens of the model; text that contains one is left out.
+        prompts: prompts of the model; a view without a family is not rendered.
         corpus_dir: folder where corpora are cached.
 
     Raises:
@@ -110,8 +103,8 @@ def load_samples(
     """
     settings: dict[str, Any] = {
         "curated": curated.report["key"],
-        "tokens": sorted(special_tokens),
-        "prompts": {view: family.name for view, family in prompts.items()},
+        "tokens": sorted(prompts.special_tokens),
+        "prompts": {view: family.name for view, family in prompts.families.items()},
         "sampling": [getattr(sampling, key) for key in RENDERED],
         "files": None if files is None else files._fingerprint,
     }
@@ -119,7 +112,7 @@ def load_samples(
     folder = corpus_dir / changes.report["repository"]["name"][:100] / f"samples-{key}"
 
     def build(ready: Path) -> dict[str, Any]:
-        rendered = SampleRenderer(changes.dataset, curated.verdicts, files, sampling, prompts, special_tokens)
+        rendered = SampleRenderer(changes.dataset, curated.verdicts, files, sampling, prompts)
         splits_built = cache.write_splits(ready / "data", rendered.samples(), SAMPLES, splits.NAMES, fingerprint=key)
         left_out = {rule: count for rule, count in rendered.left_out.items() if count}
         empty = [name for name, split in splits_built.items() if not len(split)]

@@ -172,6 +172,19 @@ def infill_tokens(special_tokens: frozenset[str]) -> InfillTokens | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class ModelPrompts:
+    """The prompts of one model.
+
+    Attributes:
+        families: prompt family of each view.
+        special_tokens: special tokens of the model; a text that contains one is not rendered.
+    """
+
+    families: Mapping[str, Family]
+    special_tokens: frozenset[str]
+
+
 def prompts_for(special_tokens: frozenset[str], template: str) -> dict[str, Family]:
     """Choose the family of each view: the one that is named, or the first that the vocabulary has.
 

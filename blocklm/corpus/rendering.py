@@ -19,7 +19,7 @@ from blocklm.config.sampling import SamplingArguments
 from blocklm.corpus import views
 from blocklm.corpus.decontamination import HeldOutLines, gives_away
 from blocklm.corpus.fix_links import FixLinker, reason_of_revert
-from blocklm.corpus.prompt_templates import Family
+from blocklm.corpus.prompt_templates import ModelPrompts
 from blocklm.corpus.sample_weights import Preferences, SampleWeights, lines_at_cut, long_lines, weight_samples
 from blocklm.corpus.splits import spread_over_commits
 from blocklm.corpus.views import OF_HUNK, HunkText, Sample
@@ -89,8 +89,7 @@ class SampleRenderer:
         verdicts: verdicts on its hunks.
         files: files as they were at the end of training; None if no key needs them.
         sampling: sampling keys of the recipe: views and weights.
-        prompts: prompt family of each view.
-        special_tokens: special tokens of the model; a text that contains one is left out, except our own placeholders.
+        prompts: prompts of the model. Of its special tokens, the placeholders of redacted values may be in a text.
 
     Attributes:
         left_out: number of texts that were left out, by reason; complete once all samples are rendered.
@@ -103,17 +102,16 @@ class SampleRenderer:
         verdicts: Dataset,
         files: Dataset | None,
         sampling: SamplingArguments,
-        prompts: Mapping[str, Family],
-        special_tokens: frozenset[str],
+        prompts: ModelPrompts,
     ) -> None:
         self._changes, self._files = changes, files
-        self._sampling, self._prompts = sampling, prompts
-        forbidden = special_tokens - set(PLACEHOLDERS)
+        self._sampling, self._prompts = sampling, prompts.families
+        forbidden = prompts.special_tokens - set(PLACEHOLDERS)
         self._forbidden = re.compile("|".join(map(re.escape, sorted(forbidden))) or NOTHING)
         judged = verdicts.data.table
         self._kept = judged.filter(pc.is_null(judged["reason"])).to_pylist()
         self._preferences = Preferences(sampling, _first_commits(changes))
-        self._hunk_views = [(view, render) for view, render in OF_HUNK.items() if view in prompts]
+        self._hunk_views = [(view, render) for view, render in OF_HUNK.items() if view in prompts.families]
         self.left_out: Counter[str] = Counter()
         self._repairs: dict[int, HunkText] = {}
         self.weights = self._weigh()
@@ -241,10 +239,7 @@ def _first_commits(changes: Dataset) -> dict[str, str]:
     """Find the first commit of each repository."""
     table = changes.data.table.select(["repo", "commit"])
     first = table.append_column("row", pa.array(range(len(table)))).group_by("repo").aggregate([("row", "min")])
-    return {
-        repo: changes[row]["commit"]
-        for repo, row in zip(first["repo"].to_pylist(), first["row_min"].to_pylist(), strict=True)
-    }
+    return {row["repo"]: changes[row["row_min"]]["commit"] for row in first.to_pylist()}
 
 
 def _revert_reasons(table: pa.Table) -> dict[str, str]:

@@ -8,7 +8,7 @@ import io
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import git
@@ -124,12 +124,10 @@ def read_commits(
             commit = source.get_commit_from_gitpython(git.Commit(source.repo, bytes.fromhex(sha)))
             error, files = _files(source.repo, stream.patch(), caps)
             try:
-                if sha in history.boundary:  # git takes all files for its patch
-                    error, files = (
-                        f"shallow boundary: not in this clone are its parents {' '.join(commit.parents)}",
-                        (),
-                    )
-                result = _commit(commit, _message(commit, text), repository.name, seq, salt, files, error)
+                if sha in history.boundary:  # its patch would add all files
+                    parents = " ".join(commit.parents)
+                    error, files = f"shallow boundary: not in this clone are its parents {parents}", ()
+                result = replace(_metadata(commit, text, repository.name, seq, salt), files=files, error=error)
                 latest = result.commit_time
             except ValueError as failure:  # an object that git itself never writes, such as one without a time
                 why = f"{MALFORMED}: {' '.join(str(failure).split())[:200]}"
@@ -169,15 +167,12 @@ class _CommitTexts(GitCmdObjectDB):
         return super().stream(binsha)
 
 
-def _commit(
-    commit: pydriller.Commit,
-    message: str,
-    repo: str,
-    seq: int,
-    salt: bytes,
-    files: tuple[FileChange, ...],
-    error: str | None,
-) -> Commit:
+def _metadata(commit: pydriller.Commit, text: bytes, repo: str, seq: int, salt: bytes) -> Commit:
+    """The commit without its files.
+
+    Raises:
+        ValueError: its raw text is malformed.
+    """
     name, mail = str(commit.author.name or ""), str(commit.author.email or "")
     return Commit(
         repo=repo,
@@ -187,9 +182,8 @@ def _commit(
         author=pseudonym(name, mail, salt),
         author_time=_time(commit._c_object.authored_date),
         commit_time=_time(commit._c_object.committed_date),
-        message=message,
-        files=files,
-        error=error,
+        message=_message(commit, text),
+        files=(),
         author_name=name,
         by_bot=is_bot(name, mail),
     )

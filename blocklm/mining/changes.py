@@ -90,7 +90,7 @@ def load_changes(repository: Repository, rules: Rules, corpus_dir: Path) -> Chan
     stored = _read(folder, repository, key)
     if stored is not None:
         return stored
-    with cache.turn(folder):
+    with cache.builder_lock(folder):
         stored = _read(folder, repository, key)  # another process may have built it while this one waited
         return stored if stored is not None else _build(folder, key, repository, rules)
 

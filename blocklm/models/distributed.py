@@ -1,4 +1,4 @@
-"""The processes that share a run: how they join, and whether each holds the whole model."""
+"""Joins the processes that share a run, and tells whether the model is split over them."""
 
 import os
 from datetime import timedelta
@@ -12,35 +12,37 @@ from blocklm.errors import UserError
 
 
 def init_distributed(training: dict[str, Any]) -> PartialState:
-    """Join the processes that `accelerate launch` started, or be the only one.
+    """Join the processes that `accelerate launch` started, or start as the only one.
+
+    Timeout and backend are set here, because the trainer, which also sets them, comes too late: with the default
+    timeout the other processes would give up after half an hour, while the main process still mines.
 
     Args:
-        training: keys of the recipe; `ddp_timeout` and `ddp_backend` count here, because the first to join sets them:
-            the trainer comes too late, and its patience of half an hour would end while the main process mines.
+        training: the recipe's keys of TRL's `SFTConfig`, of which `ddp_timeout` (seconds) and `ddp_backend` are read.
 
     Raises:
-        UserError: the launcher's configuration asks for what accelerate does only on GPUs.
+        UserError: the launcher asks for FSDP or DeepSpeed on a machine without GPUs.
     """
     gpu = torch.cuda.is_available()
-    patience = timedelta(seconds=training["ddp_timeout"])
-    processes = PartialState(cpu=not gpu, timeout=patience, backend=training.get("ddp_backend"))
+    timeout = timedelta(seconds=training["ddp_timeout"])
+    processes = PartialState(cpu=not gpu, timeout=timeout, backend=training.get("ddp_backend"))
     if is_sharded() and processes.distributed_type == DistributedType.MULTI_CPU:
         raise UserError(
-            "FSDP and DeepSpeed need GPUs: on CPUs accelerate would train with plain DDP and not say so",
+            "FSDP and DeepSpeed need GPUs: on CPUs accelerate would train with plain DDP without a warning",
             "use `--config_file recipes/accelerate/ddp.yaml`",
         )
     if not gpu:
-        # `accelerate launch` leaves a process one thread; on a CPU each should have its share of the machine's cores.
+        # `accelerate launch` gives each process one thread; on CPUs each gets its share of the machine's cores.
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     return processes
 
 
 def join_alone() -> torch.device:
-    """Be the only process, as for a model that is put to use, and return its device."""
+    """Start as the only process, which suffices to use a trained model, and return its device."""
     device: torch.device = PartialState(cpu=not torch.cuda.is_available()).device
     return device
 
 
 def is_sharded() -> bool:
-    """Whether the launcher was told to split model or optimizer over the processes, by FSDP or DeepSpeed."""
+    """Tell whether FSDP or DeepSpeed splits the model or the optimizer over the processes."""
     return any(os.environ.get(f"ACCELERATE_USE_{name}") == "true" for name in ("FSDP", "DEEPSPEED"))

@@ -15,7 +15,6 @@ from transformers import (
 )
 from transformers.generation.streamers import BaseStreamer
 
-from blocklm.models.inference_state import at_rest
 from blocklm.models.loaded import LoadedModel
 
 REHEARSED = 2  # tokens written: one from the prompt, one from the cache
@@ -93,7 +92,7 @@ def generate_stream(
     read = [None] * len(prompts) if lines is None else lines
     waiting = list(_batches(prompts, decoding.max_new_tokens))
     with (
-        at_rest(loaded.model),
+        loaded.evaluation_mode(),
         torch.no_grad(),
         loaded.autocast(),
         tqdm(total=len(prompts), desc=name, unit=" answers", disable=None if name else True) as progress,

@@ -1,9 +1,12 @@
 """A causal language model in memory, with its tokenizer and the dtype of its matrix products."""
 
-from contextlib import AbstractContextManager, nullcontext
+import random
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -38,6 +41,32 @@ class LoadedModel:
     def opened(self) -> AbstractContextManager[Self]:
         """Return a context manager that yields this model, for code that opens and closes the models it compares."""
         return nullcontext(self)
+
+    @contextmanager
+    def evaluation_mode(self) -> Iterator[None]:
+        """Put the model into evaluation mode within this context, as answers in the middle of a training need it.
+
+        Afterwards the mode of every module, `use_cache` and the states of all random generators are restored.
+
+        In training mode with gradient checkpointing, `generate` writes garbage without an error (transformers 5.23).
+        Random numbers drawn for answers would otherwise change the dropout of the training.
+        """
+        states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        gpu_states = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        modes = [(module, module.training) for module in self.model.modules()]
+        use_cache = self.model.config.use_cache
+        try:
+            self.model.eval()
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
+            self.model.config.use_cache = use_cache
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+            torch.set_rng_state(states[2])
+            if gpu_states:
+                torch.cuda.set_rng_state_all(gpu_states)
 
     def autocast(self) -> torch.autocast:
         """Compute matrix products in `dtype` within this context."""

@@ -1,8 +1,8 @@
-"""What this device can compute in.
+"""Chooses the precision in which this device computes.
 
-bf16 only where the hardware has it: `torch.cuda.is_bf16_supported()` answers True on Turing by emulation, which is
-slower than fp32 and fails in kernels that need sm_80, so compute capability decides. TRL turns bf16 on whenever fp16
-is unset; both flags are therefore always set.
+bf16 is chosen only where the hardware has it. Compute capability decides this, because
+`torch.cuda.is_bf16_supported()` returns True on Turing too, where bf16 is emulated: it is slower than fp32 and fails in
+kernels that need sm_80. Both flags are always set, because TRL turns bf16 on if fp16 is unset.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,14 @@ NATIVE_BF16 = (8, 0)  # Ampere
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """Mixed-precision flags for the trainer, the dtype of matrix products, and why."""
+    """The precision of a run.
+
+    Attributes:
+        fp16: the trainer's flag for mixed precision in fp16.
+        bf16: the trainer's flag for mixed precision in bf16.
+        dtype: dtype of the matrix products.
+        reason: why this precision was chosen, as a clause.
+    """
 
     fp16: bool
     bf16: bool
@@ -26,21 +33,25 @@ class Precision:
     reason: str
 
     def entry(self) -> dict[str, object]:
-        """The manifest's `plan.precision`."""
+        """Return the manifest's `plan.precision`."""
         return {"fp16": self.fp16, "bf16": self.bf16, "dtype": str(self.dtype), "reason": self.reason}
 
 
 def choose_precision(fp16: bool | None, bf16: bool | None) -> Precision:
-    """Pick the fastest precision the device has natively, or check the one the recipe asks for.
+    """Choose the fastest precision that the device has natively, or check the one that the recipe sets.
+
+    Args:
+        fp16: the recipe's flag; None to let the device decide.
+        bf16: the recipe's flag; None to let the device decide.
 
     Raises:
-        UserError: the recipe asks for what this device lacks.
+        UserError: the recipe sets a precision that this device lacks.
     """
     has_bf16, device = _native_bf16()
     if fp16 and not torch.cuda.is_available():
-        raise UserError("`fp16` needs a GPU, and none is visible", "leave `fp16` out: the device then decides")
+        raise UserError("`fp16` needs a GPU, and none is visible", "leave `fp16` out to let the device decide")
     if bf16 and not has_bf16 and torch.cuda.is_available():
-        raise UserError(f"`bf16` is only emulated on {device}", "leave `bf16` out: the device then decides")
+        raise UserError(f"`bf16` is only emulated on {device}", "leave `bf16` out to let the device decide")
     if fp16 or bf16:
         return Precision(bool(fp16), bool(bf16), torch.float16 if fp16 else torch.bfloat16, "set in the recipe")
     if has_bf16 and bf16 is None:
@@ -52,6 +63,7 @@ def choose_precision(fp16: bool | None, bf16: bool | None) -> Precision:
 
 
 def _native_bf16() -> tuple[bool, str]:
+    """Tell whether the device computes bf16 natively; return the device's name too."""
     if torch.cuda.is_available():
         capability = torch.cuda.get_device_capability()
         return capability >= NATIVE_BF16, f"{torch.cuda.get_device_name()} (sm_{capability[0]}{capability[1]})"
@@ -62,7 +74,7 @@ def _native_bf16() -> tuple[bool, str]:
 def store_frozen_weights(model: PreTrainedModel, dtype: torch.dtype) -> None:
     """Store the frozen fp32 weights of all linear layers but the head in the dtype of the matrix products.
 
-    Autocast would convert them to it at every call. Its products are the same to the bit; a model that is changed here
+    Otherwise autocast converts them at every call; the products are the same to the bit. A model changed in this way
     must be called under autocast. Quantised and trained weights stay as they are.
     """
     head = model.get_output_embeddings()

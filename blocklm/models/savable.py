@@ -1,4 +1,4 @@
-"""What transformers loads but does not save: mended once when a model is loaded, and tried before it is trained."""
+"""Makes sure that a model can be saved: corrects what transformers loads but refuses to save, and saves once to try."""
 
 from peft import PeftModel
 from transformers import GenerationConfig, PreTrainedModel
@@ -8,10 +8,10 @@ TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 def make_savable(model: PreTrainedModel) -> None:
-    """Mend a generation configuration that transformers reads with a warning and refuses to write.
+    """Correct a generation configuration that transformers loads with a warning but refuses to save.
 
-    Many models of the hub have a `temperature` without `do_sample`. Whoever loads them decodes greedily: that stays,
-    and what has no effect goes. Where that is not enough, all goes but the ids of tokens.
+    Many models on the hub have a `temperature` without `do_sample`. They decode greedily, so the keys of sampling have
+    no effect and are removed. If the configuration is still invalid, only its token ids are kept.
     """
     config = getattr(model, "generation_config", None)
     if config is None or _is_valid(config):
@@ -22,8 +22,8 @@ def make_savable(model: PreTrainedModel) -> None:
             setattr(config, name, getattr(plain, name, None))
     if not _is_valid(config):
         ids = {name: getattr(config, name, None) for name in TOKENS}
-        known = {name: given for name, given in ids.items() if not (isinstance(given, int) and given < 0)}
-        model.generation_config = GenerationConfig(**known)
+        valid = {name: value for name, value in ids.items() if not (isinstance(value, int) and value < 0)}
+        model.generation_config = GenerationConfig(**valid)
 
 
 def _is_valid(config: GenerationConfig) -> bool:
@@ -35,14 +35,14 @@ def _is_valid(config: GenerationConfig) -> bool:
 
 
 def rehearse_saving(model: PreTrainedModel | PeftModel, folder: str) -> None:
-    """Save an adapter into `folder`, and of a base what it writes beside its weights.
+    """Save an adapter and the base's configuration into `folder`, and raise the error that saving after training would.
 
-    It raises what saving would raise.
+    The base's weights are not saved.
     """
-    whole = model
+    base = model
     if isinstance(model, PeftModel):
         model.save_pretrained(folder)
-        whole = model.get_base_model()
-    whole.config.save_pretrained(folder)
-    if whole.can_generate():
-        whole.generation_config.save_pretrained(folder)
+        base = model.get_base_model()
+    base.config.save_pretrained(folder)
+    if base.can_generate():
+        base.generation_config.save_pretrained(folder)

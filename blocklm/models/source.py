@@ -1,4 +1,4 @@
-"""A base model as a recipe loads it, and what a run made of it."""
+"""The base model of a recipe as a value, which loads the base and what a run made of it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,12 +22,12 @@ from blocklm.models.precision import Precision, choose_precision
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a base model is, how it is quantised and adapted, and what it computes in on this device.
+    """A base model: where it is, how it is quantised and adapted, and its precision on this device.
 
     Attributes:
         config: the recipe's keys of TRL's ModelConfig.
         precision: mixed precision on this device.
-        trust_remote_code: whether code that comes with the model may run.
+        trust_remote_code: if true, code that comes with the model may run.
     """
 
     config: ModelConfig
@@ -36,10 +36,14 @@ class ModelSource:
 
     @classmethod
     def from_keys(cls, model: Mapping[str, Any], training: Mapping[str, Any]) -> Self:
-        """Read a recipe's keys of the model and, for precision and trust, of the training.
+        """Read a recipe's keys.
+
+        Args:
+            model: keys of TRL's `ModelConfig`.
+            training: keys of TRL's `SFTConfig`, of which `fp16`, `bf16` and `trust_remote_code` are read.
 
         Raises:
-            UserError: keys that contradict each other, or a precision that this device lacks.
+            UserError: the keys contradict each other, or this device lacks the precision that they set.
         """
         precision = choose_precision(training.get("fp16"), training.get("bf16"))
         return cls(model_config(dict(model)), precision, bool(training.get("trust_remote_code", False)))
@@ -50,33 +54,34 @@ class ModelSource:
         return str(self.config.model_name_or_path)
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """Load the tokenizer; raises `UserError` where the model cannot be found."""
+        """Load the tokenizer; raise `UserError` if the model cannot be found."""
         return load_tokenizer(self.config, self.trust_remote_code)
 
     def architecture(self) -> PretrainedConfig:
-        """Load the model's configuration; raises `UserError` where the model cannot be found."""
+        """Load the model's configuration; raise `UserError` if the model cannot be found."""
         return load_config(self.config, self.trust_remote_code)
 
     def check_length(self, max_length: int) -> None:
-        """Raise `UserError` for a length in tokens beyond the model's positions."""
+        """Raise `UserError` if the model cannot read `max_length` tokens."""
         check_length(self.config, max_length, self.trust_remote_code)
 
     def base(self) -> PreTrainedModel:
-        """Load the base as the recipe quantises it; raises `UserError` where it cannot be found."""
+        """Load the base, quantised as the recipe says; raise `UserError` if it cannot be found."""
         return load_base(self.config, self.precision, self.trust_remote_code)
 
-    def unquantised(self, dtype: str) -> PreTrainedModel:
-        """Load the base without quantisation, in `dtype`."""
+    def unquantised_base(self, dtype: str) -> PreTrainedModel:
+        """Load the base without quantisation, with weights in `dtype`, on the CPU."""
         return load_plain_base(self.config, self.precision, dtype, self.trust_remote_code)
 
     def tuned(self, run_dir: Path) -> PreTrainedModel:
-        """Load what a run saved: its adapter on the base, or its whole model.
+        """Load what a run saved: its adapter on the base, or its fully tuned model.
 
-        It raises `UserError` if the run saved neither.
+        Raises:
+            UserError: the run saved neither.
         """
         return load_tuned(self.config, self.precision, run_dir, self.trust_remote_code)
 
-    def named(self, name: str) -> "ModelSource":
-        """The same keys for another base model."""
+    def with_name(self, name: str) -> "ModelSource":
+        """Return the source of another base model with the same keys."""
         config = replace(self.config, model_name_or_path=name, model_revision="main")
         return replace(self, config=config)

@@ -1,7 +1,7 @@
-"""Counts the tokens of samples as training does, with the library `tokenizers` alone, and keeps the counts.
+"""Counts the tokens of samples as training does, with the library `tokenizers` alone, and caches the counts.
 
-Counts do not depend on a length limit, so that any limit can be applied to them later. They are cached in
-`corpus_dir/NAME/token-counts-VOCABULARY-CORPUS`. After new commits only samples that were not counted before are.
+The counts do not depend on a length limit, so any limit can be applied to them later. They are cached in
+`corpus_dir/NAME/token-counts-VOCABULARY-CORPUS`. After new commits only new samples are counted.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,29 +23,31 @@ from blocklm.models.vocabulary import Vocabulary
 
 SAMPLES_PER_VIEW = 500
 COUNTS = ("prompt", "context", "completion")
-COUNTED = Features({"view": Value("string"), "text": Value("string")} | {name: Value("int32") for name in COUNTS})
+COUNT_FEATURES = Features(
+    {"view": Value("string"), "text": Value("string")} | {name: Value("int32") for name in COUNTS}
+)
 
 Counts = tuple[int, int, int]  # tokens of a prompt, of the context in it, and of a completion
 
 
 @dataclass(frozen=True)
 class TokenCounts:
-    """The tokens of at most 500 samples of each view.
+    """The token counts of at most 500 samples of each view.
 
     Attributes:
-        rows: a row per counted sample: its view, a digest of its text, and the tokens of its prompt, of the context in
-            it that may be cut, and of its completion, with BOS and EOS.
+        rows: one row per counted sample: its view, a digest of its text, and the number of tokens in its prompt with
+            BOS, in the part of the prompt that may be cut, and in its completion with EOS.
         samples: number of samples of each view, counted or not.
     """
 
     rows: Dataset
     samples: dict[str, int]
 
-    def within(self, view: str, max_length: int) -> tuple[NDArray[np.int64], int, int]:
+    def lengths_within(self, view: str, max_length: int) -> tuple[NDArray[np.int64], int, int]:
         """Apply a length limit to the counted samples of a view.
 
         Returns:
-            Tokens of each sample that fits, the number of these that are trimmed, and the number that is too long.
+            The tokens of each sample that fits, how many of these are trimmed, and how many samples are too long.
         """
         table = self.rows.data.table
         lengths, trimmed, too_long = [], 0, 0
@@ -61,20 +63,20 @@ class TokenCounts:
 
 
 def count_tokens(samples: Dataset, key: str, vocabulary: Vocabulary, folder: Path) -> TokenCounts:
-    """Count the tokens of samples, or read what was counted before.
+    """Count the tokens of samples, or read the cached counts.
 
     Args:
         samples: samples with the columns `id`, `view`, `prompt`, `context` and `completion`.
         key: key of the corpus that they belong to.
         vocabulary: vocabulary of the model.
-        folder: folder where counts are kept.
+        folder: folder of the cache.
     """
     sources = ("models.token_counts", "models.tokenization", "cache")
     name = f"token-counts-{cache.data_key(*sources, vocabulary=vocabulary.digest)}"
 
     def build(ready: Path) -> dict[str, Any]:
-        batches = _count(samples, vocabulary, _counted_before(folder, name))
-        cache.write_dataset(ready / "data", batches, COUNTED, fingerprint=key)
+        batches = _count(samples, vocabulary, _earlier_counts(folder, name))
+        cache.write_dataset(ready / "data", batches, COUNT_FEATURES, fingerprint=key)
         counts = samples.data.table["view"].value_counts().to_pylist()
         return {"samples": {entry["values"]: entry["counts"] for entry in counts}}
 
@@ -82,8 +84,8 @@ def count_tokens(samples: Dataset, key: str, vocabulary: Vocabulary, folder: Pat
     return TokenCounts(stored.dataset, stored.report["samples"])
 
 
-def _counted_before(folder: Path, name: str) -> dict[str, Counts]:
-    """The counts of the newest corpus with the same vocabulary, by the digest of the sample's text."""
+def _earlier_counts(folder: Path, name: str) -> dict[str, Counts]:
+    """Read the counts of the newest corpus with the same vocabulary, by digest of the sample's text."""
     earlier = max(folder.glob(f"{name}-*"), key=lambda path: path.stat().st_mtime, default=None)
     stored = None if earlier is None else cache.read(earlier)
     if stored is None:
@@ -97,23 +99,23 @@ def _count(samples: Dataset, vocabulary: Vocabulary, known: Mapping[str, Counts]
     tokenizer = vocabulary.tokenizer()
     table = samples.data.table.select(["id", "prompt", "context", "completion", "view"])
     for view in table["view"].unique().to_pylist():
-        # Ids are digests: the smallest are a random choice, and mostly the same one after new commits.
+        # Ids are digests, so the smallest are a random choice that changes little with new commits.
         own = pc.indices_nonzero(pc.equal(table["view"], view))
         by_id = pc.sort_indices(table["id"].take(own))
         rows = table.take(own.take(by_id[:SAMPLES_PER_VIEW])).to_pylist()
         texts = [_digest(row) for row in rows]
         new = {text: row for text, row in zip(texts, rows, strict=True) if text not in known}
-        counts = {**known, **dict(zip(new, _counts_of([*new.values()], tokenizer, vocabulary), strict=True))}
-        yield cache.record_batch([(view, text, *counts[text]) for text in texts], COUNTED.arrow_schema)
+        counts = {**known, **dict(zip(new, _count_rows([*new.values()], tokenizer, vocabulary), strict=True))}
+        yield cache.record_batch([(view, text, *counts[text]) for text in texts], COUNT_FEATURES.arrow_schema)
 
 
 def _digest(row: Mapping[str, Any]) -> str:
-    """A digest of all of a sample that is counted."""
+    """Hash the texts of a sample, on which its counts depend."""
     text = "\0".join((row["prompt"], row["completion"], str(row["context"])))
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
-def _counts_of(rows: list[dict[str, Any]], tokenizer: Tokenizer, vocabulary: Vocabulary) -> Iterator[Counts]:
+def _count_rows(rows: list[dict[str, Any]], tokenizer: Tokenizer, vocabulary: Vocabulary) -> Iterator[Counts]:
     prompts = tokenizer.encode_batch([row["prompt"] for row in rows], add_special_tokens=False)
     completions = tokenizer.encode_batch_fast([row["completion"] for row in rows], add_special_tokens=False)
     for row, prompt, completion in zip(rows, prompts, completions, strict=True):

@@ -1,8 +1,8 @@
-"""Samples become token ids: the same way for training, validation and exam.
+"""Encodes samples as token ids, in the same way for training, validation and exam.
 
-The target is never cut. A prompt that is too long loses the beginning of its context, which is farthest from the
-target, and never what makes it a prompt; a target that does not fit at all is left out and counted. Every completion
-ends with EOS, and labels, not token ids, say what padding is.
+A completion is never cut. A prompt that is too long loses the beginning of its context, which is farthest from the
+completion, and no other part. A sample that is still too long is left out and counted. Every completion ends with EOS.
+Labels, not token ids, mark padding.
 """
 
 import json
@@ -31,7 +31,14 @@ ENCODED = Features({"input_ids": List(Value("int32")), "labels": List(Value("int
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Token ids, their labels (`IGNORED` on the prompt) and which of them the commit added."""
+    """An encoded sample.
+
+    Attributes:
+        input_ids: ids of the prompt, the completion and EOS.
+        labels: the same ids, with `IGNORED` in place of the prompt's.
+        scored: mask of the tokens that the commit added.
+        trimmed: whether the context was cut.
+    """
 
     input_ids: list[int]
     labels: list[int]
@@ -41,7 +48,14 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class EncodedSplit:
-    """Rows of `input_ids`, `labels` and `sample` (its place in what was encoded), and what the length limit cost."""
+    """The encoded samples of a split.
+
+    Attributes:
+        dataset: rows of `input_ids`, `labels` and `sample`, the number of the sample in the split.
+        tokens: number of tokens of all rows.
+        trimmed: number of samples whose context was cut.
+        too_long: number of samples that were left out.
+    """
 
     dataset: Dataset
     tokens: int
@@ -52,44 +66,45 @@ class EncodedSplit:
 def encode(
     samples: Mapping[str, Sequence[Any]], tokenizer: "PreTrainedTokenizerBase", max_length: int
 ) -> list[Encoded | None]:
-    """Encode samples within `max_length` tokens, None where the target leaves no room for a prompt.
+    """Encode samples within `max_length` tokens; None takes the place of each sample that is too long.
 
     Args:
         samples: columns `prompt`, `context`, `completion` and `added`.
-        tokenizer: a fast one.
-        max_length: of prompt and target together.
+        tokenizer: a fast tokenizer.
+        max_length: maximum tokens of prompt and completion together.
     """
     if not len(samples["prompt"]):
         return []
-    start = tokenizer("").input_ids  # BOS where the model expects one
+    start = tokenizer("").input_ids  # BOS, if the model expects one
     prompts = tokenizer(list(samples["prompt"]), add_special_tokens=False).input_ids
-    targets = tokenizer(list(samples["completion"]), add_special_tokens=False, return_offsets_mapping=True)
-    found: list[Encoded | None] = []
-    for at, (prompt, target) in enumerate(zip(prompts, targets.input_ids, strict=True)):
-        target_ids = [*target, tokenizer.eos_token_id]
+    completions = tokenizer(list(samples["completion"]), add_special_tokens=False, return_offsets_mapping=True)
+    encoded: list[Encoded | None] = []
+    for row, (prompt, completion) in enumerate(zip(prompts, completions.input_ids, strict=True)):
+        target_ids = [*completion, tokenizer.eos_token_id]
         excess = len(start) + len(prompt) + len(target_ids) - max_length
         if excess > 0:
-            cut = _without_context(samples["prompt"][at], samples["context"][at], excess, tokenizer)
-            if cut is None:
-                found.append(None)
+            trimmed = _trim_context(samples["prompt"][row], samples["context"][row], excess, tokenizer)
+            if trimmed is None:
+                encoded.append(None)
                 continue
-            prompt = cut
+            prompt = trimmed
         context = start + prompt
-        found.append(
+        added = _begins_within(completions["offset_mapping"][row], samples["added"][row])
+        encoded.append(
             Encoded(
                 input_ids=context + target_ids,
                 labels=[IGNORED] * len(context) + target_ids,
-                scored=[False] * len(context) + _within(targets["offset_mapping"][at], samples["added"][at]) + [False],
+                scored=[False] * len(context) + added + [False],
                 trimmed=excess > 0,
             )
         )
-    return found
+    return encoded
 
 
-def _without_context(
+def _trim_context(
     prompt: str, context: Sequence[int], excess: int, tokenizer: "PreTrainedTokenizerBase"
 ) -> list[int] | None:
-    """The prompt without the first `excess` tokens of its context, None if it has not so many to spare."""
+    """Encode a prompt without the first `excess` tokens of its context; return None if too few tokens would be left."""
     encoded = tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True)
     first, inside = count_context(encoded["offset_mapping"], context)
     if not can_spare(inside, excess):
@@ -111,13 +126,13 @@ def count_context(offsets: Sequence[tuple[int, int]], context: Sequence[int]) ->
 
 
 def can_spare(context_tokens: int, excess: int) -> bool:
-    """Whether a context can lose `excess` tokens and keep `MIN_CONTEXT_TOKENS`, or all it has if these are fewer."""
+    """Tell whether a context that loses `excess` tokens keeps `MIN_CONTEXT_TOKENS`; a shorter context may lose none."""
     return context_tokens - excess >= min(MIN_CONTEXT_TOKENS, context_tokens)
 
 
 @dataclass(frozen=True)
 class SampleEncoder:
-    """Encodes splits for the trainer, and keeps them on disk.
+    """Encodes splits for the trainer, and caches them on disk.
 
     Attributes:
         tokenizer: a fast tokenizer.
@@ -132,7 +147,7 @@ class SampleEncoder:
 
         Args:
             samples: samples with their prompts, completions and ids.
-            max_length: maximum tokens of prompt and target together.
+            max_length: maximum tokens of prompt and completion together.
         """
         content = sha256(json.dumps([samples[name][:] for name in ("prompt", "context", "completion")]).encode())
         tokenizer = self.tokenizer
@@ -151,33 +166,43 @@ def _encode(samples: Dataset, tokenizer: "PreTrainedTokenizerBase", max_length: 
     def batches() -> Iterator[pa.RecordBatch]:
         starts = range(0, len(samples), SAMPLES_PER_BATCH)
         for start in tqdm(starts, "encoding", unit=" thousand samples", disable=None if len(starts) > 1 else True):
-            some = samples[start : start + SAMPLES_PER_BATCH]
-            found = [(at, one) for at, one in enumerate(encode(some, tokenizer, max_length), start) if one is not None]
-            counts["too_long"] += len(some["id"]) - len(found)
-            counts["tokens"] += sum(len(one.input_ids) for _, one in found)
-            counts["trimmed"] += sum(one.trimmed for _, one in found)
-            rows = [{"input_ids": one.input_ids, "labels": one.labels, "sample": at} for at, one in found]
+            batch = encode(samples[start : start + SAMPLES_PER_BATCH], tokenizer, max_length)
+            fitting = [(number, sample) for number, sample in enumerate(batch, start) if sample is not None]
+            counts["too_long"] += len(batch) - len(fitting)
+            counts["tokens"] += sum(len(sample.input_ids) for _, sample in fitting)
+            counts["trimmed"] += sum(sample.trimmed for _, sample in fitting)
+            rows = [
+                {"input_ids": sample.input_ids, "labels": sample.labels, "sample": number}
+                for number, sample in fitting
+            ]
             yield pa.RecordBatch.from_pylist(rows, ENCODED.arrow_schema)
 
     cache.write_dataset(ready / "data", batches(), ENCODED, fingerprint=f"{len(samples)}-{max_length}")
     return counts
 
 
-def _within(offsets: list[tuple[int, int]], added: list[int]) -> list[bool]:
-    """Whether each token begins inside one of the added spans.
+def _begins_within(offsets: list[tuple[int, int]], added: list[int]) -> list[bool]:
+    """Tell of each token whether it begins inside one of the added spans.
 
-    A token begins where the one before it ends: byte-level tokenizers trim whitespace from the offsets they report.
+    A token begins where the one before it ends, because byte-level tokenizers report offsets without whitespace.
+
+    Args:
+        offsets: start and end of each token in characters.
+        added: start and end of each span in characters, one after the other.
     """
     spans = list(zip(added[::2], added[1::2], strict=True))
     begins = [0, *accumulate((end for _, end in offsets), max)]
     return [any(start <= begin < end for start, end in spans) for begin in begins[: len(offsets)]]
 
 
-def fitted(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase", room: int) -> list[int]:
-    """Tokens of as many whole texts as fit, the first of them last; one that does not fit is passed over."""
+def fit_texts(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase", budget: int) -> list[int]:
+    """Encode the texts that fit in a budget of tokens, each completely, in reverse order.
+
+    Texts are taken in their order; one that does not fit is skipped.
+    """
     chosen: list[int] = []
     for text in texts:
         ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
-        if len(chosen) + len(ids) <= room:
+        if len(chosen) + len(ids) <= budget:
             chosen = ids + chosen
     return chosen

@@ -1,7 +1,7 @@
-"""What a model's tokenizer says about texts, remembered so that the corpus needs neither torch nor transformers.
+"""Stores what the corpus needs of a model's tokenizer, so that mining loads neither torch nor transformers.
 
-The first use of a model loads its tokenizer with transformers and writes what the corpus needs of it to
-`corpus_dir/.tokenizers`; later uses read that file.
+The first use of a model loads its tokenizer with transformers and writes a file in `corpus_dir/.tokenizers`. Later uses
+read that file.
 """
 
 import json
@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from blocklm import cache
 from blocklm.files import digest, replace_file
-from blocklm.models.location import local_folder
+from blocklm.models.location import find_folder
 
 LARGEST_FILE = 64 << 20  # bytes; larger files are weights, not a tokenizer's
 READERS = ("transformers", "tokenizers")  # libraries that decide what a tokenizer's files mean
@@ -24,10 +24,10 @@ READERS = ("transformers", "tokenizers")  # libraries that decide what a tokeniz
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a model's tokenizer says about texts.
+    """What the corpus needs of a model's tokenizer.
 
     Attributes:
-        special_tokens: tokens that must not come out of repository text, and that tell the model's prompt family.
+        special_tokens: tokens that may not be read out of repository text, and that identify the model's prompt family.
         start_tokens: number of tokens that the tokenizer puts before every text (BOS).
         split_special_tokens: whether special tokens in a text are read as ordinary text.
         backend: tokenizer in the JSON format of the library `tokenizers`.
@@ -40,7 +40,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, model: Mapping[str, Any], trust_remote_code: bool, corpus_dir: Path) -> Self:
-        """Read the remembered vocabulary of a model, or load its tokenizer and remember it.
+        """Read the stored vocabulary of a model, or load its tokenizer and store it.
 
         Args:
             model: recipe keys of TRL's `ModelConfig`.
@@ -51,8 +51,8 @@ class Vocabulary:
             UserError: the model cannot be found, its keys contradict each other, or its tokenizer does not suit it.
         """
         path = _path(model, trust_remote_code, corpus_dir)
-        if path is not None and (remembered := cls._read(path)) is not None:
-            return remembered
+        if path is not None and (stored := cls._read(path)) is not None:
+            return stored
 
         from blocklm.models.loading import load_tokenizer, model_config, special_tokens  # heavy
 
@@ -63,37 +63,37 @@ class Vocabulary:
             split_special_tokens=tokenizer.split_special_tokens,
             backend=tokenizer.backend_tokenizer.to_str(),
         )
-        path = _path(model, trust_remote_code, corpus_dir)  # a model from the hub is in the cache only now
+        path = _path(model, trust_remote_code, corpus_dir)  # only now a model from the hub is in the cache
         if path is not None:
             replace_file(path, json.dumps({"digest": loaded.digest, "vocabulary": asdict(loaded)}))
         return loaded
 
     @classmethod
     def _read(cls, path: Path) -> Self | None:
-        """The vocabulary in a file; None if it is missing or damaged."""
+        """Read the vocabulary in a file; return None if it is missing or damaged."""
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
             content = stored["vocabulary"]
-            found = cls(**content | {"special_tokens": tuple(content["special_tokens"])})
-            return found if found.digest == stored["digest"] else None
+            vocabulary = cls(**content | {"special_tokens": tuple(content["special_tokens"])})
+            return vocabulary if vocabulary.digest == stored["digest"] else None
         except (*cache.DAMAGED, TypeError):
             return None
 
     @property
     def digest(self) -> str:
-        """A short hash of all that determines how texts are read."""
+        """A short hash of all fields."""
         return sha256(json.dumps(asdict(self)).encode()).hexdigest()[:16]
 
     def tokenizer(self) -> Tokenizer:
-        """Load the tokenizer; it splits texts into the same tokens as the one of transformers."""
+        """Build the tokenizer, which splits texts into the same tokens as that of transformers."""
         tokenizer = Tokenizer.from_str(self.backend)
         tokenizer.encode_special_tokens = self.split_special_tokens
         return tokenizer
 
 
 def _path(model: Mapping[str, Any], trust_remote_code: bool, corpus_dir: Path) -> Path | None:
-    """Where the vocabulary of a model is remembered, by its files; None if they are not on this machine."""
-    folder = local_folder(str(model["model_name_or_path"]), model.get("model_revision") or "main")
+    """Name the file for the vocabulary of a model after a hash of the model's files; None if these are not here."""
+    folder = find_folder(str(model["model_name_or_path"]), model.get("model_revision") or "main")
     if folder is None:
         return None
     files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.stat().st_size <= LARGEST_FILE]

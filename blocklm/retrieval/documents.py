@@ -6,8 +6,9 @@ or run it belongs to.
 """
 
 from collections.abc import Iterator
+from datetime import datetime
 from hashlib import sha256
-from typing import Any
+from typing import NamedTuple
 
 import pyarrow as pa
 from datasets import Dataset, Features, Value
@@ -35,7 +36,44 @@ SEARCHED_CHARS = 6000  # of changed lines: a longer text matches every question 
 SHOWN_CHARS = 2000
 PIECE_LINES = 20
 ROWS_AT_ONCE = 500
-COLUMNS = ["repo", "commit", "seq", "commit_time", "message", "path", "diff", "drop_reason"]
+
+
+class Change(NamedTuple):
+    """The columns of the changes dataset from which documents are made."""
+
+    repo: str
+    commit: str
+    seq: int
+    commit_time: datetime
+    message: str
+    path: str
+    diff: str
+    drop_reason: str | None
+
+
+class Document(NamedTuple):
+    """A row with the columns `FEATURES`.
+
+    Attributes:
+        id: hash of `searched`.
+        group: commit or file that a search ranks.
+        subject: first line of the commit message; empty for a file.
+        line: number of the first line in its file; 0 for a change.
+        searched: text that a search reads.
+        text: text that a hit shows.
+    """
+
+    id: str
+    group: str
+    repo: str
+    commit: str
+    seq: int
+    commit_time: datetime
+    subject: str
+    path: str
+    line: int
+    searched: str
+    text: str
 
 
 def change_documents(changes: Dataset, messages: bool = True) -> Iterator[pa.RecordBatch]:
@@ -45,33 +83,30 @@ def change_documents(changes: Dataset, messages: bool = True) -> Iterator[pa.Rec
         changes: the changes dataset.
         messages: whether commit messages are searched; without them a search can be judged by the commits' subjects.
     """
-    for batch in changes.select_columns(COLUMNS).iter(ROWS_AT_ONCE):
-        rows = zip(*(batch[name] for name in COLUMNS), strict=True)
-        found = [_change_document(*row, messages=messages) for *row, reason in rows if reason is None and row[-1]]
-        if found:
-            yield record_batch(found, FEATURES.arrow_schema)
+    for kept in _kept_changes(changes):
+        documents = [_change_document(change, messages) for change in kept]
+        if documents:
+            yield record_batch(documents, FEATURES.arrow_schema)
 
 
-def _change_document(
-    repo: str, commit: str, seq: int, time: Any, message: str, path: str, diff: str, *, messages: bool
-) -> tuple[Any, ...]:
-    hunks = hunks_of(diff)
+def _change_document(change: Change, messages: bool) -> Document:
+    hunks = hunks_of(change.diff)
     changed = "\n".join(line for hunk in hunks for line in (*hunk.added, *hunk.removed))
-    heading = f"{message[:MESSAGE_CHARS]}\n" if messages else ""
-    searched = f"{heading}{path}\n{changed[:SEARCHED_CHARS]}"
+    heading = f"{change.message[:MESSAGE_CHARS]}\n" if messages else ""
+    searched = f"{heading}{change.path}\n{changed[:SEARCHED_CHARS]}"
     shown = "\n".join("\n".join(hunk.lines) for hunk in hunks)
-    return (
-        _document_id(searched),
-        commit,
-        repo,
-        commit,
-        seq,
-        time,
-        message.partition("\n")[0],
-        path,
-        0,
-        searched,
-        _clip(shown),
+    return Document(
+        id=_document_id(searched),
+        group=change.commit,
+        repo=change.repo,
+        commit=change.commit,
+        seq=change.seq,
+        commit_time=change.commit_time,
+        subject=change.message.partition("\n")[0],
+        path=change.path,
+        line=0,
+        searched=searched,
+        text=_clip(shown),
     )
 
 
@@ -81,34 +116,38 @@ def file_documents(files: Dataset) -> Iterator[pa.RecordBatch]:
     Args:
         files: dataset with the columns of changes, in which each row adds a file with all its lines.
     """
-    for batch in files.select_columns(COLUMNS).iter(ROWS_AT_ONCE):
-        rows = zip(*(batch[name] for name in COLUMNS), strict=True)
-        found = [piece for *row, reason in rows if reason is None and row[-1] for piece in _piece_documents(*row)]
-        if found:
-            yield record_batch(found, FEATURES.arrow_schema)
+    for kept in _kept_changes(files):
+        documents = [piece for file in kept for piece in _piece_documents(file)]
+        if documents:
+            yield record_batch(documents, FEATURES.arrow_schema)
 
 
-def _piece_documents(
-    repo: str, commit: str, seq: int, time: Any, _: str, path: str, diff: str
-) -> Iterator[tuple[Any, ...]]:
-    lines = [line for hunk in hunks_of(diff) for line in hunk.added]
+def _piece_documents(file: Change) -> Iterator[Document]:
+    lines = [line for hunk in hunks_of(file.diff) for line in hunk.added]
     for start in range(0, len(lines), PIECE_LINES):
         text = "\n".join(lines[start : start + PIECE_LINES])
         if text.strip():
-            searched = f"{path}\n{text[:SEARCHED_CHARS]}"
-            yield (
-                _document_id(searched),
-                f"{repo}/{path}",
-                repo,
-                commit,
-                seq,
-                time,
-                "",
-                path,
-                start + 1,
-                searched,
-                _clip(text),
+            searched = f"{file.path}\n{text[:SEARCHED_CHARS]}"
+            yield Document(
+                id=_document_id(searched),
+                group=f"{file.repo}/{file.path}",
+                repo=file.repo,
+                commit=file.commit,
+                seq=file.seq,
+                commit_time=file.commit_time,
+                subject="",
+                path=file.path,
+                line=start + 1,
+                searched=searched,
+                text=_clip(text),
             )
+
+
+def _kept_changes(changes: Dataset) -> Iterator[list[Change]]:
+    """Yield the changes of each batch that are kept and have a diff."""
+    for batch in changes.select_columns([*Change._fields]).iter(ROWS_AT_ONCE):
+        rows = map(Change._make, zip(*(batch[name] for name in Change._fields), strict=True))
+        yield [change for change in rows if change.drop_reason is None and change.diff]
 
 
 def _document_id(searched: str) -> str:

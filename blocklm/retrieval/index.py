@@ -141,7 +141,7 @@ def _open(
 ) -> Index:
     embedder = None if keys.embedding_model == NO_MODEL else _load_embedder(keys.embedding_model)
     vectors = None if embedder is None else location.vectors()
-    with cache.turn(location.folder):
+    with cache.builder_lock(location.folder):
         if rebuild:
             cache.remove(location.folder)
             if vectors is not None:

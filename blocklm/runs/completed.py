@@ -10,7 +10,7 @@ from datasets import Dataset
 
 from blocklm.config.recipe import Recipe, parse_recipe
 from blocklm.corpus.build import build_corpus
-from blocklm.corpus.prompt_templates import FAMILY, InfillTokens, infill_tokens
+from blocklm.corpus.prompt_templates import FAMILY, InfillTokens, ModelPrompts, infill_tokens
 from blocklm.errors import UserError
 from blocklm.files import check_spelling
 from blocklm.git.repository import Repository, open_repositories
@@ -86,7 +86,7 @@ class CompletedRun:
     def plain_base(self, dtype: str) -> "PreTrainedModel":
         """Load the base without quantisation, in `dtype`, on the CPU."""
         _join_alone()
-        return self.source.unquantised(dtype)
+        return self.source.unquantised_base(dtype)
 
     @cached_property
     def repositories(self) -> list[Repository]:
@@ -129,8 +129,9 @@ class CompletedRun:
         Raises:
             UserError: a repository cannot be opened.
         """
-        prompts = {view: FAMILY[name] for view, name in self.manifest["corpus"]["prompts"].items()}
-        corpus = build_corpus(self.recipe, self.repositories, self.changes, prompts, self.special_tokens)
+        families = {view: FAMILY[name] for view, name in self.manifest["corpus"]["prompts"].items()}
+        prompts = ModelPrompts(families, self.special_tokens)
+        corpus = build_corpus(self.recipe, self.repositories, self.changes, prompts)
         return corpus.splits["train"]
 
     def stands_in_history(self, text: str) -> bool:

@@ -33,7 +33,7 @@ def build_arguments(given: Mapping[str, Any]) -> SFTConfig:
     defaults = {field.name: field.default for field in dataclasses.fields(SFTConfig)}
     kept = {key: value for key, value in given.items() if value is not None or defaults.get(key) is None}
     with _explain_errors("these keys do not go together", "correct these keys in the recipe"):
-        args = _without_deepspeed_left(kept)
+        args = _sft_config(kept)
     with _explain_errors("`report_to` names what cannot be reported to", "leave `report_to` out for TensorBoard"):
         get_reporting_integration_callbacks(args.report_to)
     with _explain_errors(
@@ -55,10 +55,10 @@ def build_arguments(given: Mapping[str, Any]) -> SFTConfig:
     return args
 
 
-def _without_deepspeed_left(keys: Mapping[str, Any]) -> SFTConfig:
-    """The arguments.
+def _sft_config(keys: Mapping[str, Any]) -> SFTConfig:
+    """Build the arguments; if the library refuses them, make transformers forget the DeepSpeed file that they name.
 
-    Where they are refused, transformers would keep the half-read DeepSpeed file for every later model.
+    Otherwise transformers would apply the half-read file to every later model.
     """
     try:
         return SFTConfig(**keys)

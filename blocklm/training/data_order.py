@@ -109,7 +109,7 @@ def training_order(
     else:
         rates = rates_with_replay(views, weights, new, run.replay_share, limits)
     assert not isinstance(sampling.phases, str), "the recipe's parser has read the phases"
-    chosen = _epochs(samples, rates, encoder.tokenizer, run, args) if run.target_tokens else None
+    chosen = _estimate_epochs(samples, rates, encoder.tokenizer, run, args) if run.target_tokens else None
     per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     builder = _OrderBuilder(samples, encoder, args, per_step)
     steps, epochs = max(0, args.max_steps), float(args.num_train_epochs if chosen is None else chosen)
@@ -122,11 +122,11 @@ def training_order(
         while steps and len(rows) < needed:  # packing joined some samples, and some were too long
             count = int(1.1 * count * needed / len(rows)) + 1
             rows = builder.draw_rows(phase, phase_rates, count, seed)
-        builder.read(rows[:needed] if steps else rows)
+        builder.append(rows[:needed] if steps else rows)
     return replace(builder.finish(1.0 if steps else epochs, rates), epochs=chosen)
 
 
-def _epochs(
+def _estimate_epochs(
     samples: Dataset, rates: Rates, tokenizer: PreTrainedTokenizerBase, run: RunArguments, args: SFTConfig
 ) -> float:
     """Estimate the number of epochs that reads `target_tokens`, within the recipe's bounds.
@@ -195,7 +195,7 @@ class _OrderBuilder:
         arranged = [self._arrange(order, lengths, seed + number) for number, order in enumerate(orders)]
         return _Rows(split, rows, [row for order in arranged for row in order], length)
 
-    def read(self, rows: "_Rows") -> None:
+    def append(self, rows: "_Rows") -> None:
         """Append the rows of a phase to the order."""
         start = sum(map(len, self.parts))
         self.encoded.append(rows.split)

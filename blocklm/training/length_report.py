@@ -23,7 +23,7 @@ def length_report(counts: TokenCounts, max_length: int, batch: int) -> dict[str,
     """
     views, lengths = {}, []
     for view, number in counts.samples.items():
-        tokens, trimmed, too_long = counts.within(view, max_length)
+        tokens, trimmed, too_long = counts.lengths_within(view, max_length)
         lengths.append(tokens)
         views[view] = {
             "samples": number,

@@ -18,7 +18,7 @@ from blocklm.models.tokenization import SampleEncoder
 from blocklm.runs.top_up import Previous
 from blocklm.training.callbacks.generation_samples import add_samples
 from blocklm.training.data import TrainingData, training_data
-from blocklm.training.planning.planner import decide_packing, prove_plan, shorter_plan, unpack, with_length
+from blocklm.training.planning.planner import decide_packing, prove_plan, shorter_plan, turn_packing_off, with_steps
 from blocklm.training.planning.preflight import DoesNotFit, release_memory
 from blocklm.training.planning.run_plan import RunPlan
 from blocklm.training.train import build_trainer, sft_config
@@ -54,7 +54,7 @@ class TrainingTask:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedTrainer:
     """A trainer that is ready to start, the plan it follows and the data it reads."""
 
     trainer: OrderedTrainer
@@ -62,7 +62,7 @@ class Fitted:
     data: TrainingData
 
 
-def fit_trainer(task: TrainingTask, plan: RunPlan) -> Fitted:
+def fit_trainer(task: TrainingTask, plan: RunPlan) -> FittedTrainer:
     """Build the trainer and run its largest steps once, with shorter rows until they fit.
 
     Raises:
@@ -78,7 +78,7 @@ def fit_trainer(task: TrainingTask, plan: RunPlan) -> Fitted:
         release_memory()
 
 
-def _build(task: TrainingTask, plan: RunPlan) -> Fitted:
+def _build(task: TrainingTask, plan: RunPlan) -> FittedTrainer:
     recipe, previous, precision = task.recipe, task.previous, task.source.precision
     uses_adapter = task.source.config.use_peft
     # Without an adapter, training starts from the previous run's model. With one, from the base: the previous
@@ -94,7 +94,7 @@ def _build(task: TrainingTask, plan: RunPlan) -> Fitted:
         put_adapter(trainer.model, previous.path)
     samples, prompts = task.corpus.splits["validation"], task.corpus.report["prompts"]
     add_samples(trainer, samples, prompts, recipe, precision.dtype)
-    return Fitted(trainer, plan, data)
+    return FittedTrainer(trainer, plan, data)
 
 
 def _read(task: TrainingTask, plan: RunPlan) -> tuple[TrainingData, RunPlan]:
@@ -106,7 +106,7 @@ def _read(task: TrainingTask, plan: RunPlan) -> tuple[TrainingData, RunPlan]:
         return training_data(task.corpus, encoder, task.recipe, args, task.new), args
 
     data, args = encode_data(plan)
-    if (unpacked := unpack(plan, task.recipe, data.reading.report["utilisation"])) is not None:
+    if (unpacked := turn_packing_off(plan, task.recipe, data.reading.report["utilisation"])) is not None:
         plan = unpacked
         data, args = encode_data(plan)
-    return data, with_length(plan, data.reading, args, task.processes.num_processes)
+    return data, with_steps(plan, data.reading, args, task.processes.num_processes)

@@ -12,7 +12,7 @@ from blocklm.config.sampling import SamplingArguments
 from blocklm.corpus import views
 from blocklm.corpus.build import Corpus, build_corpus, load_samples
 from blocklm.corpus.curation import curate
-from blocklm.corpus.prompt_templates import FAMILY, Family
+from blocklm.corpus.prompt_templates import FAMILY, Family, ModelPrompts
 from blocklm.corpus.views import HunkText
 from blocklm.errors import UserError
 from blocklm.git.repository import open_repositories, open_repository
@@ -107,12 +107,11 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     opened = open_repository(repository.path, corpora)
     changes = mine([opened], mining)
     curated = curate(changes, mining)
-    found = files_at([opened], curated.report["cut"], FilterLimits(1000), corpora)
-    wanted = ("edit", "snapshot", "review", "message")
-    sampling = SamplingArguments(views=dict.fromkeys(wanted, 1), recency="off", boost={"src/part_3.py": 2})
-    return load_samples(
-        changes, curated, found, sampling, dict.fromkeys(wanted, FAMILY["plain"]), frozenset(), corpora
-    )
+    files = files_at([opened], curated.report["cut"], FilterLimits(1000), corpora)
+    views_rendered = ("edit", "snapshot", "review", "message")
+    sampling = SamplingArguments(views=dict.fromkeys(views_rendered, 1), recency="off", boost={"src/part_3.py": 2})
+    prompts = ModelPrompts(dict.fromkeys(views_rendered, FAMILY["plain"]), frozenset())
+    return load_samples(changes, curated, files, sampling, prompts, corpora)
 
 
 def of(corpus: Corpus, view: str) -> dict[str, dict[str, Any]]:
@@ -199,6 +198,6 @@ def test_the_half_life_is_measured_whether_or_not_survival_counts(tmp_path: Path
     recipe = parse_recipe([str(tmp_path / "recipe.yaml")])
     opened = open_repositories(recipe.mining)
     changes = mine(opened, recipe.mining)
-    corpus = build_corpus(recipe, opened, changes, {"edit": FAMILY["plain"]}, frozenset())
+    corpus = build_corpus(recipe, opened, changes, ModelPrompts({"edit": FAMILY["plain"]}, frozenset()))
     assert corpus.report["weights"]["survival"], "it was counted"
     assert corpus.report["weights"]["half_life_days"] == 30

@@ -9,7 +9,6 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from blocklm.models.generation import Decoding, Output, generate, rehearse
-from blocklm.models.inference_state import at_rest
 from blocklm.models.loaded import LoadedModel
 from tests.support.memory import memory_left
 
@@ -96,7 +95,8 @@ def numbers() -> tuple[float, float, float]:
 
 
 def test_inference_state_is_restored_even_after_an_error(tiny_models: dict[str, Path]) -> None:
-    model = load(tiny_models["gpt2"])[0].model
+    loaded = load(tiny_models["gpt2"])[0]
+    model = loaded.model
     model.train()
     model.transformer.h[0].eval()
     model.config.use_cache = False
@@ -104,7 +104,7 @@ def test_inference_state_is_restored_even_after_an_error(tiny_models: dict[str, 
     torch.manual_seed(1), random.seed(1), np.random.seed(1)
     expected = numbers()
     torch.manual_seed(1), random.seed(1), np.random.seed(1)
-    with pytest.raises(KeyError), at_rest(model):
+    with pytest.raises(KeyError), loaded.evaluation_mode():
         assert not model.training
         model.config.use_cache = True
         numbers()

@@ -58,7 +58,7 @@ def test_counts_are_those_of_training(model: Path, samples: Dataset, max_length:
         own = samples.filter(lambda sample, view=view: sample["view"] == view)
         encoded = encode(own[:], tokenizer, max_length)
         kept = [sample for sample in encoded if sample is not None]
-        tokens, trimmed, too_long = counts.within(view, max_length)
+        tokens, trimmed, too_long = counts.lengths_within(view, max_length)
         assert number == len(own)
         np.testing.assert_array_equal(np.sort(tokens), sorted(len(sample.input_ids) for sample in kept))
         assert trimmed == sum(sample.trimmed for sample in kept)
@@ -72,7 +72,7 @@ def test_counts_are_kept_for_the_same_corpus_and_vocabulary(
         Vocabulary.of({"model_name_or_path": str(tiny_models[name])}, False, tmp_path) for name in ("llama", "phi")
     )
     first = count_tokens(samples, "corpus", llama, tmp_path)
-    monkeypatch.setattr(token_counts, "_counts_of", None)
+    monkeypatch.setattr(token_counts, "_count_rows", None)
     again = count_tokens(samples, "corpus", llama, tmp_path)
     assert (again.rows[:], again.samples) == (first.rows[:], first.samples)
     with pytest.raises(TypeError):
@@ -85,16 +85,16 @@ def test_after_new_commits_only_what_is_new_is_counted(
     vocabulary = Vocabulary.of({"model_name_or_path": str(tiny_models["llama"])}, False, tmp_path)
     count_tokens(samples.select(range(len(samples) - 3)), "before", vocabulary, tmp_path)
     counted: list[str] = []
-    counts_of = token_counts._counts_of
+    count_rows = token_counts._count_rows
 
-    def noting(rows: list[dict[str, Any]], *given: Any) -> Iterator[token_counts.Counts]:
+    def recording(rows: list[dict[str, Any]], *given: Any) -> Iterator[token_counts.Counts]:
         counted.extend(row["id"] for row in rows)
-        return counts_of(rows, *given)
+        return count_rows(rows, *given)
 
-    monkeypatch.setattr(token_counts, "_counts_of", noting)
+    monkeypatch.setattr(token_counts, "_count_rows", recording)
     grown = count_tokens(samples, "after", vocabulary, tmp_path)
     assert sorted(counted) == sorted(samples["id"][-3:])
-    assert grown.rows[:] == count_tokens(samples, "corpus", vocabulary, tmp_path / "anew").rows[:]
+    assert grown.rows[:] == count_tokens(samples, "corpus", vocabulary, tmp_path / "from-scratch").rows[:]
 
 
 def test_at_most_five_hundred_samples_of_a_view_are_counted(tiny_models: dict[str, Path], tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_poor_hits_are_hidden_unless_all_hits_is_given(search: Search) -> None:
     question = "quantum chromodynamics lattice"
     done = search(question)
     assert (done.returncode, done.stdout) == (0, "")
-    assert "nothing fits; --all_hits shows the 10 that come nearest" in done.stderr
+    assert "nothing matches; --all_hits shows the 10 nearest" in done.stderr
     assert search(question, "--all_hits", "--count", "3").stdout.count("% of the words") == 3
 
 

@@ -26,7 +26,7 @@ def test_a_report_tells_tokens_and_padding(tiny_models: dict[str, Path], tmp_pat
     ]
     vocabulary = Vocabulary.of({"model_name_or_path": str(tiny_models["llama"])}, False, tmp_path)
     counts = count_tokens(Dataset.from_list(rows), "corpus", vocabulary, tmp_path)
-    sizes = np.concatenate([counts.within(view, 512)[0] for view in ("edit", "fim")])
+    sizes = np.concatenate([counts.lengths_within(view, 512)[0] for view in ("edit", "fim")])
     report = length_report(counts, 512, batch=4)
     assert {view: found["samples"] for view, found in report["views"].items()} == {"edit": 40, "fim": 40}
     assert sum(found["tokens"] for found in report["views"].values()) == pytest.approx(sizes.sum(), abs=2)

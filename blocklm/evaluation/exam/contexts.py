@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from blocklm.corpus.prompt_templates import Family
 from blocklm.evaluation.exam.items import ExamItem
-from blocklm.models.tokenization import fitted
+from blocklm.models.tokenization import fit_texts
 from blocklm.retrieval.bm25 import WordIndex
 from blocklm.retrieval.parent_files import Piece
 
@@ -40,7 +40,7 @@ def example_contexts(
     for item in items:
         scores = index.scores(item.text)
         best = [row for row in np.argsort(-scores, kind="stable")[:EXAMPLES] if scores[row] > 0]
-        contexts[item.id] = fitted([texts[row] for row in best], tokenizer, budget(item))
+        contexts[item.id] = fit_texts([texts[row] for row in best], tokenizer, budget(item))
     return contexts
 
 
@@ -69,5 +69,5 @@ def piece_contexts(
             for piece in pieces
             if not any(token in piece.text for token in breaking)
         ]
-        contexts[item.id] = fitted(texts, tokenizer, budget(item))
+        contexts[item.id] = fit_texts(texts, tokenizer, budget(item))
     return contexts

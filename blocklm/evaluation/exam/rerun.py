@@ -11,7 +11,7 @@ from datasets import DatasetDict
 
 from blocklm.corpus.build import build_corpus
 from blocklm.corpus.new_samples import unlearned
-from blocklm.corpus.prompt_templates import FAMILY, Family, prompts_for
+from blocklm.corpus.prompt_templates import FAMILY, Family, ModelPrompts, prompts_for
 from blocklm.errors import UserError
 from blocklm.evaluation.exam.compare import Arm
 from blocklm.evaluation.exam.items import exam_items
@@ -23,7 +23,7 @@ from blocklm.mining.changes import Changes
 from blocklm.mining.mine import mine
 from blocklm.models.adapter import base_arm, check_same_model, previous_arm
 from blocklm.models.likelihood import bits_of_rows
-from blocklm.models.loading import positions, special_tokens
+from blocklm.models.loading import max_positions, special_tokens
 from blocklm.runs.completed import CompletedRun, open_run
 from blocklm.runs.fingerprint import weights_of
 from blocklm.runs.top_up import learned_commits
@@ -70,17 +70,17 @@ def _setup(
     changes: Changes,
     learned: frozenset[str],
     run: CompletedRun,
-    prompts: dict[str, Family],
-    positions_limit: int | None,
+    families: dict[str, Family],
+    positions: int | None,
 ) -> ExamSetup:
-    corpus = build_corpus(run.recipe, repositories, changes, prompts, special_tokens(run.tokenizer))
+    corpus = build_corpus(run.recipe, repositories, changes, ModelPrompts(families, special_tokens(run.tokenizer)))
     if learned:
         test = unlearned(corpus.splits["test"], learned)
         corpus = replace(corpus, splits=DatasetDict(corpus.splits | {"test": test}))
         if run.recipe.exam_view not in corpus.splits["test"]["view"][:]:
             raise UserError("there are no commits that the run did not have", "`git pull` first, or try again later")
-    length = min(run.manifest["plan"]["max_length"], positions_limit or run.manifest["plan"]["max_length"])
-    return ExamSetup(run.recipe, repositories, corpus, run.tokenizer, run.source, length, positions_limit)
+    length = min(run.manifest["plan"]["max_length"], positions or run.manifest["plan"]["max_length"])
+    return ExamSetup(run.recipe, repositories, corpus, run.tokenizer, run.source, length, positions)
 
 
 def _own_arms(run: CompletedRun, setup_of: Callable[..., ExamSetup], control: Path | None) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def _own_arms(run: CompletedRun, setup_of: Callable[..., ExamSetup], control: Pa
         opened = partial(previous_arm, tuned, theirs.path, partial(theirs.source.tuned, theirs.path))
         others.append(Arm("control", weights_of(theirs.path), opened))
     prompts = {view: FAMILY[name] for view, name in run.manifest["corpus"]["prompts"].items()}
-    setup = setup_of(run, prompts, positions(tuned.model.config))
+    setup = setup_of(run, prompts, max_positions(tuned.model.config))
     base = partial(base_arm, tuned, run.source.base)
     return setup.run(tuned.opened, base, others) | check_edits(setup, tuned.opened, base)
 
@@ -102,9 +102,9 @@ def _other(
     name: str, result: dict[str, Any], setup_of: Callable[..., ExamSetup], ours: CompletedRun
 ) -> dict[str, Any]:
     """Ask another base model the same questions in its own prompts; bits per byte do not depend on the tokenizer."""
-    theirs = replace(ours, source=ours.source.named(name))
+    theirs = replace(ours, source=ours.source.with_name(name))
     prompts = prompts_for(special_tokens(theirs.tokenizer), "auto")
-    setup = setup_of(theirs, prompts, positions(theirs.source.architecture()))
+    setup = setup_of(theirs, prompts, max_positions(theirs.source.architecture()))
     of_tuned = {item["id"]: item for item in result["per_item"]}
     test = setup.corpus.splits["test"]
     rows = test.select([row for row, sample_id in enumerate(test["id"][:]) if sample_id in of_tuned])

@@ -22,7 +22,6 @@ from blocklm.evaluation.tasks.problems import MAX_NEW_TOKENS, Problem
 from blocklm.evaluation.tasks.task_scores import choice_scores, dead_api_scores, import_scores
 from blocklm.evaluation.tasks.which_file import WHICH_FILE
 from blocklm.models.generation import Decoding, Output, generate_stream
-from blocklm.models.inference_state import at_rest
 from blocklm.models.likelihood import continuation_nll
 from blocklm.models.loaded import LoadedModel
 
@@ -99,7 +98,7 @@ def _answer_stream(name: str, loaded: LoadedModel, problems: Sequence[Problem]) 
     for number, output in generate_stream(loaded, prompts, Decoding(MAX_NEW_TOKENS), lines, f"exam: {name} writes"):
         yield to_write[number], [output.text, output.ended]
     to_choose = [place for place, problem in enumerate(problems) if problem.endings]
-    with at_rest(loaded.model):
+    with loaded.evaluation_mode():
         for place in tqdm(to_choose, f"exam: {name} chooses", unit=" items", disable=None):
             nats = continuation_nll(loaded, problems[place].question.tokens, problems[place].endings)
             yield place, [cost / log(2) for cost in nats]

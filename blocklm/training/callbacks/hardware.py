@@ -69,11 +69,11 @@ class HardwareCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Compare the newest sample with the limits."""
-        now = self.latest
-        self._warn(memory_in_use(now))
-        if now.get("ram_percent", 0.0) > self._watch.memory_stop_percent:
-            self._stop(f"{now['ram_percent']:.0f} % of this machine's RAM is taken", state, "free some memory")
-        if hottest(now) > self._watch.max_gpu_temp:
+        sample = self.latest
+        self._warn(memory_in_use(sample))
+        if sample.get("ram_percent", 0.0) > self._watch.memory_stop_percent:
+            self._stop(f"{sample['ram_percent']:.0f} % of this machine's RAM is taken", state, "free some memory")
+        if hottest(sample) > self._watch.max_gpu_temp:
             self._cool(state)
 
     def on_train_end(
@@ -143,10 +143,10 @@ class HardwareCallback(TrainerCallback):
         while hottest(self.latest) > limit - HYSTERESIS and self._interrupts.requested is None:
             time.sleep(min(1.0, self._watch.hardware_interval))
             if time.monotonic() - started > COOLING_SECONDS:
-                hot = (
+                cause = (
                     f"a GPU stayed at {hottest(self.latest):.0f} °C while nothing ran on it for {COOLING_SECONDS:g} s"
                 )
-                self._stop(hot, state, "see to its cooling")
+                self._stop(cause, state, "check its cooling")
         self._paused += time.monotonic() - started
         logger.warning("paused for %.0f s, now at %.0f °C", time.monotonic() - started, hottest(self.latest))
 

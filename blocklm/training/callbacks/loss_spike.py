@@ -44,7 +44,7 @@ class SpikeCallback(TrainerCallback):
         if "loss" not in (logs or {}):
             return
         losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
-        spikes = high_at_the_end(losses)
+        spikes = count_spikes(losses)
         if spikes == IN_A_ROW and state.global_step < state.max_steps:  # after the last step there is nothing to stop
             why = f"the loss has been far above its median for {spikes} logs, {losses[-1]:.2f} at step {state.global_step}"
             self._interrupts.request(UserError(f"{why}; a checkpoint is saved", REMEDY))
@@ -52,7 +52,7 @@ class SpikeCallback(TrainerCallback):
             logger.warning("the loss jumped to %.2f at step %d; it may come back", losses[-1], state.global_step)
 
 
-def high_at_the_end(losses: list[float]) -> int:
+def count_spikes(losses: list[float]) -> int:
     """Count the last losses in a row that are spikes against the usual losses before them."""
     for count in range(min(IN_A_ROW, len(losses) - USUAL_LOSSES), 0, -1):
         usual = median(losses[-count - USUAL_LOSSES : -count])

@@ -57,7 +57,7 @@ class ProgressCallback(TrainerCallback):
     ) -> None:
         """Update the line."""
         if self._bar is not None:
-            self._bar.set_postfix_str(", ".join(self._words()), refresh=False)
+            self._bar.set_postfix_str(", ".join(self._figures()), refresh=False)
             self._bar.update(state.global_step - self._bar.n)
 
     def on_log(
@@ -80,8 +80,8 @@ class ProgressCallback(TrainerCallback):
         self._latest_logs = logs
         if self._bar is None and time.monotonic() - self._logged_at >= LOG_SECONDS:
             self._logged_at = time.monotonic()
-            words = ", ".join([*self._words(), *self._left(state)])
-            logger.info("step %d of %d: %s", state.global_step, state.max_steps, words)
+            figures = ", ".join([*self._figures(), *self._time_left(state)])
+            logger.info("step %d of %d: %s", state.global_step, state.max_steps, figures)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -96,22 +96,22 @@ class ProgressCallback(TrainerCallback):
             self._bar = None
         self._redirect.close()
 
-    def _words(self) -> list[str]:
-        words, now = [], self._hardware.latest
+    def _figures(self) -> list[str]:
+        figures, sample = [], self._hardware.latest
         if "loss" in self._latest_logs:
-            words.append(f"loss {self._latest_logs['loss']:.3f}")
+            figures.append(f"loss {self._latest_logs['loss']:.3f}")
         if "tokens_per_second" in self._latest_logs:
-            words.append(f"{self._latest_logs['tokens_per_second']:,.0f} tokens/s")
-        gpus = [name for name in now if name.endswith("_memory_used_mib")]
+            figures.append(f"{self._latest_logs['tokens_per_second']:,.0f} tokens/s")
+        gpus = [name for name in sample if name.endswith("_memory_used_mib")]
         if gpus:
-            words.append(f"GPU {max(now[name] for name in gpus) / 1024:.1f} GiB")
-        elif "process_ram_mib" in now:
-            words.append(f"RAM {now['process_ram_mib'] / 1024:.1f} GiB")
-        if hot := [value for name, value in now.items() if name.endswith("_temp_c")]:
-            words.append(f"{max(hot):.0f} °C")
-        return words
+            figures.append(f"GPU {max(sample[name] for name in gpus) / 1024:.1f} GiB")
+        elif "process_ram_mib" in sample:
+            figures.append(f"RAM {sample['process_ram_mib'] / 1024:.1f} GiB")
+        if temperatures := [value for name, value in sample.items() if name.endswith("_temp_c")]:
+            figures.append(f"{max(temperatures):.0f} °C")
+        return figures
 
-    def _left(self, state: TrainerState) -> list[str]:
+    def _time_left(self, state: TrainerState) -> list[str]:
         done = state.global_step - self._first_step
         if done <= 0 or state.global_step >= state.max_steps:
             return []

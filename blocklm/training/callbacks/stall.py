@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 logger = logging.getLogger(__name__)
 
-LEAST_SECONDS = 600.0
+MIN_SECONDS = 600.0
 STALL_FACTOR = 20.0  # times the median step
 TIMED_STEPS = 32  # newest steps whose median counts
 CHECK_SECONDS = 5.0
@@ -25,11 +25,11 @@ class StallCallback(TrainerCallback):
     time of evaluations and checkpoints does not count. Logs no metrics.
 
     Args:
-        least: minimum seconds before a step counts as stalled.
+        min_seconds: minimum seconds before a step counts as stalled.
     """
 
-    def __init__(self, least: float = LEAST_SECONDS) -> None:
-        self._least = least
+    def __init__(self, min_seconds: float = MIN_SECONDS) -> None:
+        self._min_seconds = min_seconds
         self._seconds: list[float] = []
         self._started: float | None = None
         self._end = threading.Event()
@@ -66,12 +66,14 @@ class StallCallback(TrainerCallback):
 
     def _watch(self) -> None:
         reported: float | None = None
-        while not self._end.wait(min(CHECK_SECONDS, self._least)):
+        while not self._end.wait(min(CHECK_SECONDS, self._min_seconds)):
             started = self._started
             if started is None or started == reported:
                 continue
             limit = (
-                max(self._least, STALL_FACTOR * median(self._seconds)) if self._seconds else STALL_FACTOR * self._least
+                max(self._min_seconds, STALL_FACTOR * median(self._seconds))
+                if self._seconds
+                else STALL_FACTOR * self._min_seconds
             )
             if time.monotonic() - started > limit:
                 reported = started

@@ -45,8 +45,8 @@ class BoardCallback(TensorBoardCallback):
     ) -> None:
         """Write names with a group unchanged, and other names as transformers does."""
         grouped = {name: value for name, value in (logs or {}).items() if "/" in name}
-        rest = {name: value for name, value in (logs or {}).items() if name not in grouped}
-        super().on_log(args, state, control, logs=rest, **kwargs)
+        ungrouped = {name: value for name, value in (logs or {}).items() if name not in grouped}
+        super().on_log(args, state, control, logs=ungrouped, **kwargs)
         if state.is_world_process_zero and self.tb_writer is not None:
             for name, value in grouped.items():
                 self.tb_writer.add_scalar(name, value, state.global_step)

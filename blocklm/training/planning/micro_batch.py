@@ -15,7 +15,7 @@ from trl import ModelConfig, SFTConfig
 
 from blocklm.errors import UserError
 from blocklm.formatting import gib
-from blocklm.models.loading import positions
+from blocklm.models.loading import max_positions
 from blocklm.models.precision import Precision
 from blocklm.models.quantization import keys_as_stored
 from blocklm.training.planning.device import Device
@@ -69,10 +69,12 @@ class Steps:
         gpu: bool,
         trust_remote_code: bool = False,
     ) -> None:
-        self.keys, self.positions = keys_as_stored(keys, config), positions(config)
+        self.keys, self.positions = keys_as_stored(keys, config), max_positions(config)
         self._args, self._dtype, self._gpu = args, precision.dtype, gpu
         self._layers: int = config.get_text_config().num_hidden_layers
-        self._counted = tuple(layers for layers in COUNTED_DEPTHS if layers < self._layers) if _is_even(config) else ()
+        self._counted = (
+            tuple(layers for layers in COUNTED_DEPTHS if layers < self._layers) if _has_equal_layers(config) else ()
+        )
 
         @cache
         def shallow_model(layers: int) -> Any:
@@ -124,8 +126,8 @@ class Steps:
         return {length: self.largest_batch(length, BATCHES, budget) for length in progress}
 
 
-def _is_even(config: PretrainedConfig) -> bool:
-    """Tell from the configuration whether all layers are alike."""
+def _has_equal_layers(config: PretrainedConfig) -> bool:
+    """Tell from the configuration whether all layers have the same size."""
     text = config.get_text_config()
     kinds = getattr(text, "layer_types", None) or ["same"]
     local = getattr(text, "num_local_experts", None)  # Mixtral's name
@@ -157,14 +159,14 @@ def make_plan(steps: Steps, args: SFTConfig, device: Device) -> Plan:
     Raises:
         UserError: not even one short row fits.
     """
-    asked, accumulation = args.per_device_train_batch_size, args.gradient_accumulation_steps
-    effective = asked * accumulation
+    recipe_batch, accumulation = args.per_device_train_batch_size, args.gradient_accumulation_steps
+    effective = recipe_batch * accumulation
     batches = [batch for batch in range(1, effective + 1) if effective % batch == 0]
     if not args.auto_find_batch_size:
-        batches = [batch for batch in batches if batch <= asked]
+        batches = [batch for batch in batches if batch <= recipe_batch]
     for length in (args.max_length, *shorter_lengths(args.max_length)):
-        kept = not args.auto_find_batch_size and steps.memory(asked, length).total <= device.budget
-        micro = asked if kept else steps.largest_batch(length, batches, device.budget)
+        fits = not args.auto_find_batch_size and steps.memory(recipe_batch, length).total <= device.budget
+        micro = recipe_batch if fits else steps.largest_batch(length, batches, device.budget)
         if micro is not None:
             memory = steps.memory(micro, length)
             reasons = tuple(_reasons(micro, length, args, memory, device))
@@ -173,21 +175,21 @@ def make_plan(steps: Steps, args: SFTConfig, device: Device) -> Plan:
 
 
 def _reasons(micro: int, length: int, args: SFTConfig, memory: StepMemory, device: Device) -> Iterator[str]:
-    asked = args.per_device_train_batch_size
+    recipe_batch = args.per_device_train_batch_size
     need = f"a step needs {gib(memory.total)} of the {gib(device.budget)} that {device.name} has for it"
-    if micro == asked:
+    if micro == recipe_batch:
         yield f"micro-batch {micro} as the recipe says: {need}"
-    elif micro < asked:
-        yield f"micro-batch {micro} instead of {asked}, with more accumulation: {need}"
+    elif micro < recipe_batch:
+        yield f"micro-batch {micro} instead of {recipe_batch}, with more accumulation: {need}"
     else:
         yield f"micro-batch {micro}, the largest part of the effective batch that fits: {need}"
     if length != args.max_length:
-        yield f"length {length} instead of {args.max_length}: not one row of that fits"
+        yield f"length {length} instead of {args.max_length}: not even one row of that length fits"
 
 
 def _too_large(steps: Steps, args: SFTConfig, device: Device) -> UserError:
     *_, shortest = args.max_length, *shorter_lengths(args.max_length)
-    least = steps.memory(1, shortest)
+    smallest = steps.memory(1, shortest)
     remedy = "take a smaller `model_name_or_path`"
     if not args.gradient_checkpointing:
         remedy = "set `gradient_checkpointing: true`"
@@ -196,7 +198,7 @@ def _too_large(steps: Steps, args: SFTConfig, device: Device) -> UserError:
     elif not steps.keys.load_in_4bit:
         remedy = "set `load_in_4bit: true` and `use_peft: true`"
     return UserError(
-        f"this model needs {gib(least.total)} for one row of {shortest} tokens ({gib(least.weights)} of it weights), "
+        f"this model needs {gib(smallest.total)} for one row of {shortest} tokens ({gib(smallest.weights)} of it weights), "
         f"and {device.name} has {gib(device.budget)} for it",
         remedy,
     )

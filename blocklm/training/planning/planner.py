@@ -47,7 +47,7 @@ def plan_run(recipe: Recipe, source: ModelSource, args: SFTConfig, earlier: Mapp
     if earlier is not None and latest_checkpoint(recipe.output_dir) is not None:
         return RunPlan.from_entry(earlier)
     source.check_length(args.max_length)
-    plan = _unplanned(args, source) if is_sharded() else _plan_for_device(args, source)
+    plan = _recipe_plan(args, source) if is_sharded() else _plan_for_device(args, source)
     if (optimizer := suitable_optimizer(args)) != args.optim:
         why = f"optim {optimizer.value} instead of {args.optim.value}, which saves memory on a GPU only"
         plan = replace(plan, reasons=(*plan.reasons, why))
@@ -77,7 +77,7 @@ def samples_read(args: SFTConfig, processes: PartialState, samples: int) -> int:
 
 
 def decide_packing(plan: RunPlan, recipe: Recipe, base: PreTrainedModel) -> RunPlan:
-    """Decide on `packing: auto` by testing the model; `unpack` may revise it once the samples are encoded."""
+    """Decide on `packing: auto` by testing the model; `turn_packing_off` may revise it once the samples are encoded."""
     if recipe.training.get("packing") != "auto":
         return plan
     apart = keeps_documents_apart(base)
@@ -85,7 +85,7 @@ def decide_packing(plan: RunPlan, recipe: Recipe, base: PreTrainedModel) -> RunP
     return replace(plan, packing=_packing(apart, why, recipe))
 
 
-def unpack(plan: RunPlan, recipe: Recipe, utilisation: float | None) -> RunPlan | None:
+def turn_packing_off(plan: RunPlan, recipe: Recipe, utilisation: float | None) -> RunPlan | None:
     """Turn packing off if the packed rows would be too empty; return None if nothing changes.
 
     Args:
@@ -99,7 +99,7 @@ def unpack(plan: RunPlan, recipe: Recipe, utilisation: float | None) -> RunPlan 
     return replace(plan, packing=_packing(False, why, recipe))
 
 
-def with_length(plan: RunPlan, order: TrainingOrder, args: SFTConfig, processes: int) -> RunPlan:
+def with_steps(plan: RunPlan, order: TrainingOrder, args: SFTConfig, processes: int) -> RunPlan:
     """Put the number of epochs and steps into the plan.
 
     Args:
@@ -155,8 +155,9 @@ def _packing(packing: bool, why: str, recipe: Recipe) -> Packing:
 
 
 def _plan_for_device(args: SFTConfig, source: ModelSource) -> RunPlan:
+    """Plan for this device; take the recipe's sizes if the architecture cannot be planned."""
     device = this_device()
-    device = replace(device, budget=min(gather_object([device.budget])))  # all processes must choose alike
+    device = replace(device, budget=min(gather_object([device.budget])))  # all processes must choose the same
     suitable = copy.copy(args)
     suitable.optim = suitable_optimizer(args)
     keys, precision = source.config, source.precision
@@ -165,12 +166,13 @@ def _plan_for_device(args: SFTConfig, source: ModelSource) -> RunPlan:
         return RunPlan.from_entry(make_plan(steps, suitable, device).entry() | {"precision": precision.entry()})
     except RuntimeError as error:  # an architecture whose steps depend on the values of its tensors
         message = " ".join(str(error).split())[:200]
-        return _unplanned(args, source, f"this architecture cannot be planned ({message})")
+        return _recipe_plan(args, source, f"this architecture cannot be planned ({message})")
 
 
-def _unplanned(
+def _recipe_plan(
     args: SFTConfig, source: ModelSource, why: str = "FSDP and DeepSpeed split what is planned for one device"
 ) -> RunPlan:
+    """Take the recipe's sizes, for a reason given as a clause."""
     return RunPlan(
         args.per_device_train_batch_size,
         args.gradient_accumulation_steps,

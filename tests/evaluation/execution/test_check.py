@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from blocklm.config.check import CheckArguments, check_checks
 from blocklm.config.recipe import parse_recipe
 from blocklm.corpus.build import build_corpus
-from blocklm.corpus.prompt_templates import prompts_for
+from blocklm.corpus.prompt_templates import ModelPrompts, prompts_for
 from blocklm.errors import UserError
 from blocklm.evaluation.exam.answer_cache import Answers
 from blocklm.evaluation.exam.setup import ExamSetup
@@ -232,9 +232,8 @@ def exam_setup(model: Path, repo: Path, workplace: Path, **keys: Any) -> ExamSet
     tokenizer = source.tokenizer()
     repositories = [open_repository(repo, workplace)]
     special = special_tokens(tokenizer)
-    corpus = build_corpus(
-        recipe, repositories, mine(repositories, recipe.mining), prompts_for(special, "auto"), special
-    )
+    prompts = ModelPrompts(prompts_for(special, "auto"), special)
+    corpus = build_corpus(recipe, repositories, mine(repositories, recipe.mining), prompts)
     return ExamSetup(recipe, repositories, corpus, tokenizer, source, 300, 1024)
 
 

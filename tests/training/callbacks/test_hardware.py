@@ -155,7 +155,7 @@ def test_a_gpu_that_stays_hot_ends_the_run_with_a_checkpoint(beside_gpus: tuple[
     folder, _, ended = beside_gpus
     assert ended == {
         "error": "a GPU stayed at 95 °C while nothing ran on it for 0.2 s: stopped at step 1, which is saved",
-        "hint": "see to its cooling and run the same command again: it resumes",
+        "hint": "check its cooling and run the same command again: it resumes",
     }
     assert (folder / "hot" / "checkpoint-1" / "trainer_state.json").exists()
     assert not (folder / "hot" / "adapter_model.safetensors").exists()

@@ -11,7 +11,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from blocklm.errors import UserError
 from blocklm.interrupts import Interrupts
 from blocklm.runs.checkpoints import latest_checkpoint
-from blocklm.training.callbacks.loss_spike import IN_A_ROW, USUAL_LOSSES, high_at_the_end
+from blocklm.training.callbacks.loss_spike import IN_A_ROW, USUAL_LOSSES, count_spikes
 from blocklm.training.callbacks.stall import StallCallback
 from blocklm.training.train import train
 from tests.support.trainers import tiny_trainer
@@ -32,8 +32,8 @@ USUAL = [2.0] * USUAL_LOSSES
     ],
 )
 def test_spikes_are_counted_against_what_was_usual_before_them(last: list[float], spikes: int) -> None:
-    assert high_at_the_end(USUAL + last) == spikes
-    assert high_at_the_end(last) == 0, "too young to know what is usual"
+    assert count_spikes(USUAL + last) == spikes
+    assert count_spikes(last) == 0, "too young to know what is usual"
 
 
 def test_a_loss_that_does_not_come_back_stops_the_run_with_a_checkpoint(
@@ -71,13 +71,13 @@ def test_a_spike_at_the_last_step_loses_no_result(tiny_models: dict[str, Path], 
 
     trainer.compute_loss = spoiled
     assert train(trainer, interrupts)["steps"] == 24
-    assert high_at_the_end([entry["loss"] for entry in trainer.state.log_history if "loss" in entry]) == IN_A_ROW
+    assert count_spikes([entry["loss"] for entry in trainer.state.log_history if "loss" in entry]) == IN_A_ROW
 
 
 def test_a_hanging_step_is_logged_once_with_its_stack(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    watch = StallCallback(least=0.05)
+    watch = StallCallback(min_seconds=0.05)
     args, state, control = TrainingArguments(output_dir=str(tmp_path)), TrainerState(), TrainerControl()
     before = threading.active_count()
     for _ in range(2):  # the second time after a shortage of memory
