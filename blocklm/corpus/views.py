@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha1
-from itertools import accumulate, groupby
-from operator import itemgetter
+from itertools import groupby
 
+from blocklm.corpus.new_text import LETTER, NewText, text_of
 from blocklm.corpus.prompt_templates import Family, Prompt
 from blocklm.corpus.windows import Line, windows
 
@@ -22,7 +22,6 @@ NEXT_LINES = 3
 MESSAGE_DIFF_CHARS = 1400
 COMMENT_CHARS = 400
 PULL_REQUEST = re.compile(r"\s*\(#\d+\)\s*$")
-LETTER = re.compile(r"[^\W_]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ class HunkText:
         return list(windows(self.marked))
 
     @cached_property
-    def after(self) -> "NewText":
+    def after(self) -> NewText:
         """The part of the new file that the hunk shows."""
         return NewText([line for line in self.marked if line[0] != "-"])
 
@@ -90,37 +89,6 @@ class HunkText:
     def diff(self) -> str:
         """The hunk as text, without its header."""
         return "".join(f"{line}\n" for line in self.lines)
-
-
-class NewText:
-    """Lines of a new file, some of them added, and places in their text.
-
-    Args:
-        lines: mark and text of each line.
-
-    Attributes:
-        added_runs: first line of each run of added lines that contains a letter or digit, and the line after its last.
-    """
-
-    def __init__(self, lines: list[Line]) -> None:
-        self.lines = lines
-        self._text = _text(lines)
-        self._starts = [0, *accumulate(len(text) + 1 for _, text in lines)]
-        self.added_runs = list(_added_runs(lines))
-
-    def between(self, start: int, end: int) -> str:
-        """The text of the lines from `start` up to `end`, which is not included."""
-        return self._text[self._starts[start] : self._starts[end]]
-
-    def before(self, line: int, chars: int) -> str:
-        """The last characters before a line, at most `chars`."""
-        end = self._starts[line]
-        return self._text[max(0, end - chars) : end]
-
-    def behind(self, line: int, chars: int) -> str:
-        """The first characters from a line on, at most `chars`."""
-        start = self._starts[line]
-        return self._text[start : start + chars]
 
 
 def edit(family: Family, hunk: HunkText) -> Iterator[Sample]:
@@ -221,7 +189,7 @@ def snapshot(family: Family, file: HunkText) -> Iterator[Sample]:
     lines = [(mark, text) for mark, text in file.marked if mark == "+"]
     prefix = ""
     for part, window in enumerate(windows(lines)):
-        completion = _text([line for line in window if line[0] == "+"])  # carried lines count as context
+        completion = text_of([line for line in window if line[0] == "+"])  # carried lines count as context
         if LETTER.search(completion):
             prompt = family.prompt("snapshot", repo=file.repo, path=file.path, context=prefix)
             yield _sample(file, "snapshot", part, prompt, completion, (0, len(completion)))
@@ -246,16 +214,6 @@ def _text_after(window: list[Line]) -> tuple[str, tuple[int, ...]]:
     return "".join(parts), tuple(spans)
 
 
-def _added_runs(lines: list[Line]) -> Iterator[tuple[int, int]]:
-    """Yield start and end of each run of added lines that contains a letter or digit."""
-    start = 0
-    for mark, run in groupby(lines, key=itemgetter(0)):
-        end = start + len(list(run))
-        if mark == "+" and any(LETTER.search(text) for _, text in lines[start:end]):
-            yield start, end
-        start = end
-
-
 def _take_chars(chars: int, lines: Iterator[str]) -> Iterator[str]:
     """Yield the first lines, as many as fit into `chars` characters."""
     for line in lines:
@@ -263,10 +221,6 @@ def _take_chars(chars: int, lines: Iterator[str]) -> Iterator[str]:
         if chars < 0:
             return
         yield line
-
-
-def _text(lines: Sequence[Line]) -> str:
-    return "".join(f"{text}\n" for _, text in lines)
 
 
 def _sample_id(hunk: HunkText, view: str, part: int) -> str:

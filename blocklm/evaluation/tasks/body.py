@@ -6,8 +6,9 @@ the function are in the prompt too, so that the answer ends where the body does.
 
 from collections.abc import Iterator, Sequence
 
+from blocklm.corpus.new_text import LETTER
 from blocklm.corpus.rendering import AnnotatedHunk
-from blocklm.corpus.views import LETTER, MIN_SPAN_CHARS, SPAN_CHARS
+from blocklm.corpus.views import MIN_SPAN_CHARS, SPAN_CHARS
 from blocklm.evaluation.definitions import Function, functions
 from blocklm.evaluation.tasks.item import Prompts, TaskItem, after, text_of, to_fill
 

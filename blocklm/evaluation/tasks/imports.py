@@ -7,8 +7,9 @@ a third of the gaps of tokio and the-block, and in two thirds if the file's othe
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+from blocklm.corpus.new_text import LETTER
 from blocklm.corpus.rendering import AnnotatedHunk
-from blocklm.corpus.views import LETTER, PREFIX_CHARS, SPAN_CHARS
+from blocklm.corpus.views import PREFIX_CHARS, SPAN_CHARS
 from blocklm.corpus.windows import Line
 from blocklm.evaluation.definitions import import_rows
 from blocklm.evaluation.tasks.item import Prompts, TaskItem, after, text_of, to_fill
