@@ -1,6 +1,5 @@
-"""Tokenizer, configuration and base model as the recipe quantises it, or what a run made of it."""
+"""Loads a base model as the recipe quantises it, or what a run made of it."""
 
-import dataclasses
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,119 +7,17 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from bitsandbytes.nn import Linear4bit
-from huggingface_hub import constants
 from peft import PeftModel
 from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoModelForCausalLM, PreTrainedModel
 from trl import ModelConfig, get_quantization_config
 
 from blocklm.errors import UserError
 from blocklm.models.distributed import is_sharded
-from blocklm.models.location import checked_name
 from blocklm.models.precision import Precision
+from blocklm.models.pretrained import checked_name, load_config, unreachable
 from blocklm.models.quantization import compute_in, keys_as_stored
 from blocklm.models.savable import make_savable
-
-
-def model_config(keys: dict[str, Any]) -> ModelConfig:
-    """TRL's model arguments from a recipe's keys; raises `UserError` in the library's words if they contradict."""
-    defaults = {field.name: field.default for field in dataclasses.fields(ModelConfig)}
-    # A key that is null counts as left out where the library's default is another.
-    kept = {key: value for key, value in keys.items() if value is not None or defaults[key] is None}
-    try:
-        return ModelConfig(**kept)
-    except ValueError as error:
-        raise UserError(" ".join(str(error).split()), "correct these keys in the recipe") from error
-
-
-def load_tokenizer(config: ModelConfig, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """Load the model's tokenizer; a missing pad token becomes EOS, whose own labels stay trained.
-
-    Raises:
-        UserError: the model is neither a directory, nor cached, nor reachable; or its tokenizer has no EOS.
-    """
-    name = checked_name(str(config.model_name_or_path))
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            name, revision=config.model_revision, trust_remote_code=trust_remote_code
-        )
-    except (OSError, ValueError) as error:
-        raise _unreachable(name, error) from error
-    if tokenizer.eos_token_id is None:
-        raise UserError(
-            f"the tokenizer of `{name}` has no EOS token", "a completion could never end: use another model"
-        )
-    _check_ids(tokenizer, load_config(config, trust_remote_code), name)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
-
-
-def _check_ids(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, name: str) -> None:
-    """Refuse tokens for which the model has no row; padding is never read, so that a pad token alone is left out."""
-    rows = getattr(config.get_text_config(), "vocab_size", None)
-    beyond = [] if rows is None else sorted((at, word) for word, at in tokenizer.get_vocab().items() if at >= rows)
-    if beyond and tokenizer.pad_token_id is not None and tokenizer.pad_token_id >= rows:
-        beyond = [(at, word) for at, word in beyond if at != tokenizer.pad_token_id]
-        tokenizer.pad_token = None
-    if beyond:
-        word = beyond[0][1]
-        raise UserError(
-            f"the tokenizer of `{name}` has {len(beyond)} tokens beyond the {rows} rows of its model, the first `{word}`",
-            "take the tokenizer that the model was published with, or resize the model's embeddings and save it again",
-        )
-
-
-def special_tokens(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
-    """The tokens that must not come out of repository text, and that tell the model's family.
-
-    Runs of whitespace that a tokenizer adds (Phi-2 does) are ordinary text.
-    """
-    added = frozenset(tokenizer.get_added_vocab()) | frozenset(tokenizer.all_special_tokens)
-    return frozenset(token for token in added if token.strip())
-
-
-def load_config(config: ModelConfig, trust_remote_code: bool = False) -> PretrainedConfig:
-    """Load the model's configuration, and of a hub model nothing else.
-
-    Raises:
-        UserError: the model is neither a directory, nor cached, nor reachable.
-    """
-    name = checked_name(str(config.model_name_or_path))
-    try:
-        loaded: PretrainedConfig = AutoConfig.from_pretrained(
-            name, revision=config.model_revision, trust_remote_code=trust_remote_code
-        )
-    except (OSError, ValueError) as error:
-        raise _unreachable(name, error) from error
-    return loaded
-
-
-def positions(config: PretrainedConfig) -> int | None:
-    """How many tokens a model can read, where its configuration says so."""
-    limit: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return limit
-
-
-def check_length(config: ModelConfig, max_length: int, trust_remote_code: bool = False) -> None:
-    """Refuse a `max_length` beyond the model's position embeddings.
-
-    Raises:
-        UserError: the model cannot read that far.
-    """
-    limit = positions(load_config(config, trust_remote_code))
-    if limit is not None and max_length > limit:
-        raise UserError(
-            f"`max_length` {max_length} is more than the {limit} positions of `{config.model_name_or_path}`",
-            f"set it to {limit}",
-        )
 
 
 def load_base(config: ModelConfig, precision: Precision, trust_remote_code: bool = False) -> PreTrainedModel:
@@ -157,7 +54,7 @@ def load_base(config: ModelConfig, precision: Precision, trust_remote_code: bool
             **given,
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
-        raise _unreachable(name, error) from error
+        raise unreachable(name, error) from error
     make_savable(model)
     for module in model.modules():
         if isinstance(module, Linear4bit):
@@ -204,18 +101,3 @@ def load_tuned(
     if (run_dir / "config.json").is_file():
         return load_base(replace(config, model_name_or_path=f"{run_dir.absolute()}"), precision, trust_remote_code)
     raise UserError(f"`{run_dir}` holds no trained model", "run `scripts/train.py` to its end first")
-
-
-def _unreachable(name: str, error: Exception) -> UserError:
-    said = " ".join(str(error).split())[:200]
-    if Path(name).is_dir():
-        return UserError(
-            f"`{name}` is not a causal language model that transformers can load: {said}", "download it again"
-        )
-    offline = " (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else ""
-    folder = f"models/{name.rpartition('/')[2]}"
-    return UserError(
-        f"`{name}` is not in the local cache and could not be fetched{offline}: {said}",
-        f"on a connected machine run `hf download {name} --local-dir {folder}`, copy the folder here and set "
-        f"`model_name_or_path: {folder}`",
-    )
