@@ -10,8 +10,8 @@ from huggingface_hub import constants
 from transformers import AutoTokenizer
 
 from blocklm.errors import UserError
-from blocklm.models import loading
-from blocklm.models.loading import special_tokens
+from blocklm.models import vocabulary as vocabulary_module
+from blocklm.models.pretrained import special_tokens
 from blocklm.models.vocabulary import Vocabulary
 from tests.conftest import SIZES, function
 
@@ -48,7 +48,7 @@ def test_it_says_what_transformers_says(name: str, tiny_models: dict[str, Path],
 
 def test_a_second_use_loads_no_tokenizer(model: Path, read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     first = read(model)
-    monkeypatch.setattr(loading, "load_tokenizer", None)
+    monkeypatch.setattr(vocabulary_module, "load_tokenizer", None)
     assert read(model) == first
 
 
@@ -79,7 +79,7 @@ def test_a_damaged_file_is_written_again(
     path = remembered(tmp_path)
     path.write_text(damage(path.read_text()))
     assert read(model) == first
-    monkeypatch.setattr(loading, "load_tokenizer", None)
+    monkeypatch.setattr(vocabulary_module, "load_tokenizer", None)
     assert read(model) == first
 
 
@@ -94,7 +94,7 @@ def test_a_model_of_the_hub_is_known_by_its_files_in_the_cache(
     head.write_text("a" * 40)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     first = read(Path("tiny/coder"))
-    monkeypatch.setattr(loading, "load_tokenizer", None)
+    monkeypatch.setattr(vocabulary_module, "load_tokenizer", None)
     assert read(Path("tiny/coder")) == first
     (tmp_path / "hub" / name / "snapshots" / ("b" * 40) / "config.json").write_text("{}")
     head.write_text("b" * 40)
