@@ -26,7 +26,7 @@ class Interrupts:
         self._why: Exception | None = None
 
     def install(self) -> None:
-        """Handle both signals, and ask for SIGTERM when `accelerate launch` ends, or this process would stay alone."""
+        """Handle both signals; if `accelerate launch` ends, this process gets SIGTERM, or it would run on alone."""
         signal.signal(signal.SIGINT, self._receive)
         signal.signal(signal.SIGTERM, self._receive)
         launched = {"ACCELERATE_MIXED_PRECISION", "LOCAL_RANK"} & set(os.environ)

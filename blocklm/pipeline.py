@@ -25,7 +25,7 @@ from blocklm.mining.changes import Changes
 from blocklm.mining.mine import mine
 from blocklm.models.distributed import init_distributed, is_sharded
 from blocklm.models.loaded import LoadedModel
-from blocklm.models.loading import max_positions, special_tokens
+from blocklm.models.pretrained import max_positions, special_tokens
 from blocklm.models.source import ModelSource
 from blocklm.release.handover import artifacts_of, hand_over
 from blocklm.runs.completed import CompletedRun

@@ -18,10 +18,10 @@ from blocklm.corpus.prompt_templates import ModelPrompts, prompts_for
 from blocklm.corpus.rendering import held_out_hunks
 from blocklm.git.repository import open_repositories
 from blocklm.mining.mine import mine
-from blocklm.models.token_counts import count_tokens
 from blocklm.models.vocabulary import Vocabulary
 from blocklm.runs.report.console_tables import corpus_table, length_table, probe_table, repository_table
 from blocklm.training.length_report import length_report
+from blocklm.training.token_counts import count_tokens
 
 
 def command_line() -> CommandLine:

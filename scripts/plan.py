@@ -9,7 +9,7 @@ Only the model's config is read, not its weights.
 
 from blocklm.config.recipe import parse_recipe
 from blocklm.console import CommandLine, console
-from blocklm.models.location import resolve_name
+from blocklm.models.pretrained import resolve_name
 from blocklm.runs.report.console_tables import plan_table
 from blocklm.training.planning.device import gpu_of, this_device
 

@@ -19,7 +19,7 @@ from blocklm.mining.redaction import PLACEHOLDERS
 from blocklm.models.adapter import base_arm
 from blocklm.models.generation import Decoding, Output, generate
 from blocklm.models.loaded import LoadedModel
-from blocklm.models.loading import max_positions, special_tokens
+from blocklm.models.pretrained import max_positions, special_tokens
 from blocklm.models.tokenization import encode
 from blocklm.runs.completed import CompletedRun
 

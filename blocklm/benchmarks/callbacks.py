@@ -20,8 +20,8 @@ from trl import SFTTrainer
 from blocklm.config.recipe import parse_recipe
 from blocklm.interrupts import Interrupts
 from blocklm.models.loaded import LoadedModel
-from blocklm.models.loading import load_config, load_tokenizer, model_config
 from blocklm.models.precision import choose_precision
+from blocklm.models.pretrained import load_config, load_tokenizer, model_config
 from blocklm.training.data_order import TrainingOrder
 from blocklm.training.monitoring.nvml import Gpus, NoGpus
 from blocklm.training.monitoring.system import Machine

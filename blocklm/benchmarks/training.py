@@ -27,7 +27,7 @@ from blocklm.corpus.build import build_corpus
 from blocklm.corpus.prompt_templates import FAMILY, ModelPrompts
 from blocklm.git.repository import open_repositories
 from blocklm.mining.mine import mine
-from blocklm.models.loading import special_tokens
+from blocklm.models.pretrained import special_tokens
 from blocklm.models.tokenization import SampleEncoder
 from blocklm.training.data_order import training_order
 from blocklm.training.length_report import padding

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,6 @@ from blocklm.mining.landing_times import DAY, landing_times
 from blocklm.mining.messages import says_something
 from blocklm.mining.redaction import PLACEHOLDERS
 
-NOTHING = "(?!)"  # a pattern that no text matches
 SAMPLES = Features(
     {
         "id": Value("string"),
@@ -107,7 +105,9 @@ class SampleRenderer:
         self._changes, self._files = changes, files
         self._sampling, self._prompts = sampling, prompts.families
         forbidden = prompts.special_tokens - set(PLACEHOLDERS)
-        self._forbidden = re.compile("|".join(map(re.escape, sorted(forbidden))) or NOTHING)
+        self._forbidden = re.compile(
+            "|".join(map(re.escape, sorted(forbidden))) or "(?!)"
+        )  # without any, a pattern that matches nothing
         judged = verdicts.data.table
         self._kept = judged.filter(pc.is_null(judged["reason"])).to_pylist()
         self._preferences = Preferences(sampling, _first_commits(changes))
@@ -213,10 +213,9 @@ class SampleRenderer:
 def annotate_hunks(changes: Dataset, kept: Sequence[Mapping[str, Any]]) -> Iterator[AnnotatedHunk]:
     """Yield the hunk of each verdict with the facts about its change; verdicts are in the order of the history."""
     names = ("repo", "commit", "path", "message", "language", "seq", "commit_time", "author", "diff")
-    rows = [(row, list(group)) for row, group in groupby(kept, key=itemgetter("row"))]
-    chosen = np.zeros(len(changes), bool)
-    chosen[[row for row, _ in rows]] = True
-    table = changes.data.table.select(names).filter(pa.array(chosen))  # half as long as `take`
+    rows = [(row, list(group)) for row, group in groupby(kept, key=lambda verdict: verdict["row"])]
+    chosen = np.isin(np.arange(len(changes)), [row for row, _ in rows])
+    table = changes.data.table.select(names).filter(pa.array(chosen))  # in half the time of `take`
     read = (change for batch in table.to_batches(max_chunksize=1000) for change in batch.to_pylist())
     for change, (_, verdicts) in zip(read, rows, strict=True):
         source = {key: change[key] for key in ("repo", "commit", "path", "message")}

@@ -20,7 +20,7 @@ from blocklm.evaluation.exam.items import exam_items
 from blocklm.files import write_json
 from blocklm.models.likelihood import bits_of_rows
 from blocklm.models.loaded import LoadedModel
-from blocklm.models.loading import special_tokens
+from blocklm.models.pretrained import special_tokens
 from blocklm.models.source import ModelSource
 
 HUNKS = 64

@@ -8,16 +8,9 @@ from typing import Any, Self
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from trl import ModelConfig
 
-from blocklm.models.loading import (
-    check_length,
-    load_base,
-    load_config,
-    load_plain_base,
-    load_tokenizer,
-    load_tuned,
-    model_config,
-)
+from blocklm.models.loading import load_base, load_plain_base, load_tuned
 from blocklm.models.precision import Precision, choose_precision
+from blocklm.models.pretrained import check_length, load_config, load_tokenizer, model_config
 
 
 @dataclass(frozen=True)

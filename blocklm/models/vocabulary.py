@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from blocklm import cache
 from blocklm.files import digest, replace_file
-from blocklm.models.location import find_folder
+from blocklm.models.pretrained import find_folder, load_tokenizer, model_config, special_tokens
 
 LARGEST_FILE = 64 << 20  # bytes; larger files are weights, not a tokenizer's
 READERS = ("transformers", "tokenizers")  # libraries that decide what a tokenizer's files mean
@@ -53,8 +53,6 @@ class Vocabulary:
         path = _path(model, trust_remote_code, corpus_dir)
         if path is not None and (stored := cls._read(path)) is not None:
             return stored
-
-        from blocklm.models.loading import load_tokenizer, model_config, special_tokens  # heavy
 
         tokenizer = load_tokenizer(model_config(dict(model)), trust_remote_code)
         loaded = cls(
@@ -99,7 +97,7 @@ def _path(model: Mapping[str, Any], trust_remote_code: bool, corpus_dir: Path) -
     files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.stat().st_size <= LARGEST_FILE]
     key = cache.data_key(
         "models.vocabulary",
-        "models.loading",
+        "models.pretrained",
         files={path.name: digest(path) for path in files},
         versions=[version(name) for name in READERS],
         trust_remote_code=trust_remote_code,

@@ -17,6 +17,7 @@ from blocklm.git.repository import Repository, open_repositories
 from blocklm.git.search_history import stands_in_history
 from blocklm.mining.changes import Changes
 from blocklm.mining.mine import mine
+from blocklm.models.pretrained import special_tokens
 from blocklm.runs.manifest import read_complete_manifest
 
 if TYPE_CHECKING:
@@ -56,8 +57,6 @@ class CompletedRun:
     @cached_property
     def special_tokens(self) -> frozenset[str]:
         """The special tokens of its model."""
-        from blocklm.models.loading import special_tokens  # heavy
-
         return special_tokens(self.tokenizer)
 
     @property

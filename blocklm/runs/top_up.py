@@ -17,7 +17,7 @@ from blocklm.corpus.new_samples import Learned
 from blocklm.errors import UserError
 from blocklm.files import replace_file
 from blocklm.models.adapter import check_same_model
-from blocklm.models.loading import model_config
+from blocklm.models.pretrained import model_config
 from blocklm.runs.checkpoints import saved_weights
 from blocklm.runs.manifest import read_complete_manifest
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from blocklm.models.token_counts import TokenCounts
+from blocklm.training.token_counts import TokenCounts
 
 SEED = 0
 PACKED_TOGETHER = 1000  # samples; TRL packs so many at a time

@@ -18,8 +18,8 @@ from blocklm.interrupts import Interrupts
 from blocklm.models.adapter import lora_config
 from blocklm.models.distributed import is_sharded
 from blocklm.models.loaded import LoadedModel
-from blocklm.models.loading import model_config
 from blocklm.models.precision import Precision, store_frozen_weights
+from blocklm.models.pretrained import model_config
 from blocklm.runs.checkpoints import latest_checkpoint
 from blocklm.training.arguments import build_arguments
 from blocklm.training.callbacks.best_checkpoint import BestCallback

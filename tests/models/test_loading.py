@@ -9,8 +9,9 @@ from trl import ModelConfig
 
 from blocklm.errors import UserError
 from blocklm.models.adapter import check_targets, lora_config
-from blocklm.models.loading import check_length, load_base, load_tokenizer, special_tokens
+from blocklm.models.loading import load_base
 from blocklm.models.precision import Precision, choose_precision
+from blocklm.models.pretrained import check_length, load_tokenizer, special_tokens
 
 FP32 = Precision(False, False, torch.float32, "test")
 

@@ -14,8 +14,9 @@ from trl import ModelConfig
 
 from blocklm.errors import UserError
 from blocklm.models.adapter import check_targets, lora_config
-from blocklm.models.loading import load_base, load_config, load_plain_base, load_tokenizer, special_tokens
+from blocklm.models.loading import load_base, load_plain_base
 from blocklm.models.precision import Precision
+from blocklm.models.pretrained import load_config, load_tokenizer, special_tokens
 from blocklm.models.quantization import keys_as_stored
 from blocklm.models.savable import rehearse_saving
 from blocklm.training.planning.fake_model import fake_model

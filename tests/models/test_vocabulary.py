@@ -10,8 +10,8 @@ from huggingface_hub import constants
 from transformers import AutoTokenizer
 
 from blocklm.errors import UserError
-from blocklm.models import loading
-from blocklm.models.loading import special_tokens
+from blocklm.models import vocabulary as vocabulary_module
+from blocklm.models.pretrained import special_tokens
 from blocklm.models.vocabulary import Vocabulary
 from tests.conftest import SIZES, function
 
@@ -50,7 +50,7 @@ def test_a_vocabulary_agrees_with_the_tokenizer_of_transformers(
 
 def test_a_second_use_loads_no_tokenizer(model: Path, read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     first = read(model)
-    monkeypatch.setattr(loading, "load_tokenizer", None)
+    monkeypatch.setattr(vocabulary_module, "load_tokenizer", None)
     assert read(model) == first
 
 
@@ -81,7 +81,7 @@ def test_a_damaged_file_is_written_again(
     path = remembered(tmp_path)
     path.write_text(damage(path.read_text()))
     assert read(model) == first
-    monkeypatch.setattr(loading, "load_tokenizer", None)
+    monkeypatch.setattr(vocabulary_module, "load_tokenizer", None)
     assert read(model) == first
 
 
@@ -96,7 +96,7 @@ def test_a_hub_model_is_identified_by_its_cached_files(
     head.write_text("a" * 40)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     first = read(Path("tiny/coder"))
-    monkeypatch.setattr(loading, "load_tokenizer", None)
+    monkeypatch.setattr(vocabulary_module, "load_tokenizer", None)
     assert read(Path("tiny/coder")) == first
     (tmp_path / "hub" / name / "snapshots" / ("b" * 40) / "config.json").write_text("{}")
     head.write_text("b" * 40)

@@ -23,8 +23,9 @@ from blocklm.errors import UserError
 from blocklm.mining.changes import Changes
 from blocklm.models.adapter import check_same_model, previous_arm
 from blocklm.models.loaded import LoadedModel
-from blocklm.models.loading import load_base, load_tokenizer, load_tuned, model_config
+from blocklm.models.loading import load_base, load_tuned
 from blocklm.models.precision import choose_precision
+from blocklm.models.pretrained import load_tokenizer, model_config
 from blocklm.runs import top_up as top_up_files
 from blocklm.runs.top_up import Previous, learned_commits, previous_run, roll_back
 from tests.conftest import GitRepository, changes_of, function, rendered

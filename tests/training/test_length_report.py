@@ -7,9 +7,9 @@ import pytest
 from datasets import Dataset
 from trl import pack_dataset
 
-from blocklm.models.token_counts import count_tokens
 from blocklm.models.vocabulary import Vocabulary
 from blocklm.training.length_report import length_report, packed_rows
+from blocklm.training.token_counts import count_tokens
 
 
 def test_a_report_has_tokens_and_padding(tiny_models: dict[str, Path], tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from transformers import AutoModelForCausalLM
 from trl import SFTTrainer
 
 from blocklm.interrupts import Interrupts
-from blocklm.models.loading import load_base, model_config
+from blocklm.models.loading import load_base
 from blocklm.models.precision import choose_precision
+from blocklm.models.pretrained import model_config
 from blocklm.training.train import train
 from tests.support.trainers import rows_of, trainer_of
 

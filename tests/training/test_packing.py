@@ -13,8 +13,9 @@ from trl import ModelConfig, SFTTrainer, pack_dataset
 from blocklm.config.recipe import parse_recipe
 from blocklm.interrupts import Interrupts
 from blocklm.models.loaded import LoadedModel
-from blocklm.models.loading import load_base, load_tokenizer, model_config
+from blocklm.models.loading import load_base
 from blocklm.models.precision import Precision
+from blocklm.models.pretrained import load_tokenizer, model_config
 from blocklm.training.data_order import TrainingOrder
 from blocklm.training.packing import RowsApart, keeps_documents_apart, padding_mask
 from blocklm.training.train import build_trainer, sft_config

@@ -23,7 +23,7 @@ from blocklm.mining.changes import Changes
 from blocklm.mining.mine import mine
 from blocklm.models.adapter import base_arm, check_same_model, previous_arm
 from blocklm.models.likelihood import bits_of_rows
-from blocklm.models.loading import max_positions, special_tokens
+from blocklm.models.pretrained import max_positions, special_tokens
 from blocklm.runs.completed import CompletedRun, open_run
 from blocklm.runs.fingerprint import weights_of
 from blocklm.runs.top_up import learned_commits

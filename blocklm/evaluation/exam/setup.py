@@ -23,7 +23,7 @@ from blocklm.evaluation.tasks.run import run_tasks
 from blocklm.git.repository import Repository
 from blocklm.mining.redaction import PLACEHOLDERS
 from blocklm.models.loaded import LoadedModel
-from blocklm.models.loading import special_tokens
+from blocklm.models.pretrained import special_tokens
 from blocklm.models.source import ModelSource
 from blocklm.retrieval.parent_files import Embed, RetrievalQuery, nearest_before
 from blocklm.runs.fingerprint import weights_of

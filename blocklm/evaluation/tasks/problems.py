@@ -15,7 +15,7 @@ from blocklm.evaluation.tasks.build import task_items
 from blocklm.evaluation.tasks.item import TaskItem
 from blocklm.git.repository import Repository
 from blocklm.mining.mine import mine
-from blocklm.models.loading import special_tokens
+from blocklm.models.pretrained import special_tokens
 from blocklm.models.tokenization import IGNORED, encode
 
 SEED = 0

@@ -15,8 +15,8 @@ from trl import ModelConfig, SFTConfig
 
 from blocklm.errors import UserError
 from blocklm.formatting import gib
-from blocklm.models.loading import max_positions
 from blocklm.models.precision import Precision
+from blocklm.models.pretrained import max_positions
 from blocklm.models.quantization import keys_as_stored
 from blocklm.training.planning.device import Device
 from blocklm.training.planning.fake_model import fake_model

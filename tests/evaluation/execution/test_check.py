@@ -27,7 +27,7 @@ from blocklm.evaluation.execution.worktree import Tree, tree_of
 from blocklm.evaluation.questions import GenerationTask
 from blocklm.git.repository import Repository, open_repository
 from blocklm.mining.mine import mine
-from blocklm.models.loading import special_tokens
+from blocklm.models.pretrained import special_tokens
 from blocklm.models.source import ModelSource
 from blocklm.runs.report.exam_table import exam_table
 from tests.conftest import GitRepository

@@ -17,7 +17,7 @@ from blocklm.evaluation.tasks.problems import Problem
 from blocklm.evaluation.tasks.run import run_tasks
 from blocklm.models.likelihood import continuation_nll
 from blocklm.models.loaded import LoadedModel
-from blocklm.models.loading import load_tokenizer
+from blocklm.models.pretrained import load_tokenizer
 from tests.support.memory import memory_left
 
 PATHS = tuple(f"src/{'step_' * (1 + at % 3)}{at}.py\n" for at in range(40))

@@ -31,7 +31,7 @@ USUAL = [2.0] * USUAL_LOSSES
         ([9.0] * 6, IN_A_ROW),
     ],
 )
-def test_spikes_are_counted_against_the_losses_before_them(last: list[float], spikes: int) -> None:
+def test_spikes_are_counted_against_what_was_usual_before_them(last: list[float], spikes: int) -> None:
     assert count_spikes(USUAL + last) == spikes
     assert count_spikes(last) == 0, "too young to know what is usual"
 
@@ -93,4 +93,4 @@ def test_a_hanging_step_is_logged_once_with_its_stack(
         watch.on_step_end(args, state, control)
     watch.stop()
     assert [record.getMessage()[:28] for record in caplog.records] == ["a step has not ended after 0"]
-    assert "in test_a_hanging_step_is_logged" in capfd.readouterr().err
+    assert "test_a_hanging_step" in capfd.readouterr().err

@@ -9,8 +9,8 @@ from trl import ModelConfig, SFTConfig
 from blocklm.benchmarks.planning import known_config
 from blocklm.config.recipe import parse_recipe
 from blocklm.errors import UserError
-from blocklm.models.loading import model_config
 from blocklm.models.precision import Precision, choose_precision
+from blocklm.models.pretrained import model_config
 from blocklm.training.planning.device import Device, gpu_of
 from blocklm.training.planning.micro_batch import Steps, make_plan
 from blocklm.training.train import sft_config

@@ -13,10 +13,10 @@ from transformers import AutoTokenizer
 
 from blocklm.config.mining import MiningArguments
 from blocklm.corpus.curation import curate
-from blocklm.models import token_counts
-from blocklm.models.token_counts import count_tokens
 from blocklm.models.tokenization import encode
 from blocklm.models.vocabulary import Vocabulary
+from blocklm.training import token_counts
+from blocklm.training.token_counts import count_tokens
 from tests.conftest import ROOT, changes_of, rendered
 
 VIEWS = {"edit": 1, "fim": 1, "next_line": 1, "diff": 1, "message": 1}

@@ -71,7 +71,7 @@ def count_tokens(samples: Dataset, key: str, vocabulary: Vocabulary, folder: Pat
         vocabulary: vocabulary of the model.
         folder: folder of the cache.
     """
-    sources = ("models.token_counts", "models.tokenization", "cache")
+    sources = ("training.token_counts", "models.tokenization", "cache")
     name = f"token-counts-{cache.data_key(*sources, vocabulary=vocabulary.digest)}"
 
     def build(ready: Path) -> dict[str, Any]:
