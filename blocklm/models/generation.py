@@ -143,10 +143,10 @@ def _batches(prompts: Sequence[Sequence[int]], max_new_tokens: int) -> Iterator[
 
     No prompt is less than half as long as the first of its batch, because padding takes as long as text.
     """
-    order = sorted(range(len(prompts)), key=lambda at: -len(prompts[at]))
+    order = sorted(range(len(prompts)), key=lambda place: -len(prompts[place]))
     while order:
         longest = len(prompts[order[0]])
-        alike = sum(2 * len(prompts[at]) >= longest for at in order)
+        alike = sum(2 * len(prompts[place]) >= longest for place in order)
         count = min(alike, max(1, BATCH_TOKENS // (longest + max_new_tokens)))
         yield order[:count]
         order = order[count:]
@@ -193,7 +193,7 @@ def _config(tokenizer: PreTrainedTokenizerBase, decoding: Decoding) -> Generatio
 
 def until(text: str, stops: Sequence[str]) -> str:
     """Cut a text before the first of `stops`."""
-    return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))]
+    return text[: min((start for stop in stops if (start := text.find(stop)) >= 0), default=len(text))]
 
 
 class _Reader(StoppingCriteria):
@@ -211,9 +211,9 @@ class _Reader(StoppingCriteria):
     def output(self, row: list[int], limit: int | None) -> Output:
         """Read the answer from a row of token ids, without EOS and without the lines that are not read."""
         read, ended = self._read(row)
-        whole, ids = self._text(read), tuple(read)
-        text = until(whole, self._stops)
-        ended = ended or len(text) < len(whole)
+        answer, ids = self._text(read), tuple(read)
+        text = until(answer, self._stops)
+        ended = ended or len(text) < len(answer)
         if limit is None:
             return Output(text, ended, ids)
         lines = text.split("\n", limit)

@@ -80,7 +80,7 @@ def _batch(loaded: LoadedModel, prompt: Sequence[int], endings: Sequence[Sequenc
 
 def _batches(rows: Sequence[Encoded]) -> Iterator[list[int]]:
     """Yield the places of rows of similar length, longest first: one row, or at most `BATCH_TOKENS` padded tokens."""
-    order = sorted(range(len(rows)), key=lambda at: -len(rows[at].input_ids))
+    order = sorted(range(len(rows)), key=lambda place: -len(rows[place].input_ids))
     while order:
         longest = len(rows[order[0]].input_ids)
         count = max(1, BATCH_TOKENS // longest)
