@@ -1,7 +1,7 @@
 """Measures a training step, a batch of the exam and answers of the quickstart's model, each against a plain way.
 
-Each arm runs in a process of its own, because the allocator is configured once per process, and rounds are interleaved. A
-training step is also compared with the plain matrix products of its layers, in the same process and dtype: what it
+Each arm runs in a process of its own, because the allocator is configured once per process, and rounds are interleaved.
+A training step is also compared with the plain matrix products of its layers, in the same process and dtype: what it
 would take if nothing but these products cost time.
 """
 
