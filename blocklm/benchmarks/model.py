@@ -28,7 +28,7 @@ from blocklm.models.allocator import keep_freed_memory
 from blocklm.models.generation import Decoding, generate
 from blocklm.models.likelihood import bits_of_rows
 from blocklm.models.loaded import LoadedModel
-from blocklm.models.precision import store_frozen_weights
+from blocklm.models.precision import spare_conversions
 from blocklm.models.source import ModelSource
 from blocklm.models.tokenization import Encoded
 from blocklm.training.labelled_positions import labelled_positions_only
@@ -41,11 +41,11 @@ REPEATS = 3  # of the measured work, after one to warm up
 SEED = 0
 
 # What an arm does, each over the one before it.
-ALLOCATOR, POSITIONS, STORED = "freed memory kept", "logits where there is loss", "frozen weights in 16 bit"
+ALLOCATOR, POSITIONS, CONVERTED = "freed memory kept", "logits where there is loss", "no needless conversions"
 CASES = {
-    "training step": ("plain", ALLOCATOR, POSITIONS, STORED),
-    "exam batch": ("plain", ALLOCATOR, POSITIONS, STORED),
-    "answers": ("plain", ALLOCATOR, STORED),
+    "training step": ("plain", ALLOCATOR, POSITIONS, CONVERTED),
+    "exam batch": ("plain", ALLOCATOR, POSITIONS, CONVERTED),
+    "answers": ("plain", ALLOCATOR, CONVERTED),
 }
 
 
@@ -88,8 +88,8 @@ def measure(case: str, arm: str) -> Cost:
     if ALLOCATOR in taken:
         keep_freed_memory()
     loaded = _adapted()
-    if STORED in taken:
-        store_frozen_weights(loaded.model, loaded.dtype)
+    if CONVERTED in taken:
+        spare_conversions(loaded.model, loaded.dtype)
     work = {"training step": _training_step, "exam batch": _exam_batch, "answers": _answers}[case]
     run = work(loaded, POSITIONS in taken)
     run()

@@ -8,6 +8,7 @@ kernels that need sm_80. Both flags are always set, because TRL turns bf16 on if
 from dataclasses import dataclass
 
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -71,15 +72,20 @@ def _native_bf16() -> tuple[bool, str]:
     return bool(features.get("avx512_bf16") or features.get("amx_bf16")), "the CPU"
 
 
-def store_frozen_weights(model: PreTrainedModel, dtype: torch.dtype) -> None:
-    """Store the frozen fp32 weights of all linear layers but the head in the dtype of the matrix products.
+def spare_conversions(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Spare the conversions of weights and inputs that give autocast the same products to the bit.
 
-    Otherwise autocast converts them at every call; the products are the same to the bit. A model changed in this way
-    must be called under autocast. Quantised and trained weights stay as they are.
+    Frozen fp32 weights of linear layers, but for the head, are stored in the dtype of the matrix products; otherwise
+    autocast converts them at every call. LoRA layers no longer convert their inputs to fp32, which autocast converts
+    back. The model must be called under autocast afterwards. Quantised weights and those of adapters stay as they are.
     """
+    if dtype == torch.float32:
+        return
     head = model.get_output_embeddings()
-    for module in model.modules():
-        if isinstance(module, torch.nn.Linear | Conv1D) and module is not head:
+    for name, module in model.named_modules():
+        if isinstance(module, BaseTunerLayer):
+            module.cast_input_dtype_enabled = False
+        if isinstance(module, torch.nn.Linear | Conv1D) and module is not head and ".lora_" not in name:
             for parameter in module.parameters(recurse=False):
                 if parameter.dtype == torch.float32 and not parameter.requires_grad:
                     parameter.data = parameter.data.to(dtype)

@@ -74,12 +74,12 @@ class CompletedRun:
 
     def _loaded(self, load: Callable[[], "PreTrainedModel"]) -> "LoadedModel":
         from blocklm.models.loaded import LoadedModel  # heavy, as all that these methods import
-        from blocklm.models.precision import store_frozen_weights
+        from blocklm.models.precision import spare_conversions
 
         device = _join_alone()
         model, dtype = load().to(device), self.source.precision.dtype
         if self.adapted:
-            store_frozen_weights(model.requires_grad_(False), dtype)
+            spare_conversions(model.requires_grad_(False), dtype)
         return LoadedModel(model, self.tokenizer, dtype)
 
     def plain_base(self, dtype: str) -> "PreTrainedModel":

@@ -18,7 +18,7 @@ from blocklm.interrupts import Interrupts
 from blocklm.models.adapter import lora_config
 from blocklm.models.distributed import is_sharded
 from blocklm.models.loaded import LoadedModel
-from blocklm.models.precision import Precision, store_frozen_weights
+from blocklm.models.precision import Precision, spare_conversions
 from blocklm.models.pretrained import model_config
 from blocklm.runs.checkpoints import latest_checkpoint
 from blocklm.training.arguments import build_arguments
@@ -147,7 +147,7 @@ def build_trainer(
     if recipe.lora.init_lora_weights == "eva" and latest_checkpoint(recipe.output_dir) is None:
         initialise_with_eva(trainer, reading.order)
     if not is_sharded():  # FSDP flattens weights of one dtype only
-        store_frozen_weights(trainer.model, base.dtype)
+        spare_conversions(trainer.model, base.dtype)
     return trainer
 
 

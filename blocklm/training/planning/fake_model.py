@@ -18,7 +18,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from blocklm.errors import UserError
 from blocklm.models.adapter import lora_config
-from blocklm.models.precision import Precision, store_frozen_weights
+from blocklm.models.precision import Precision, spare_conversions
 
 BLOCK_WEIGHTS = 64  # weights that share a scale in 4 bit
 BLOCK_SCALES = 256  # scales that share a second scale if they are quantised too
@@ -84,7 +84,7 @@ def _build(
             for parameter in model.parameters():
                 if parameter.requires_grad:
                     parameter.data = parameter.data.float()
-            store_frozen_weights(model, precision.dtype)
+            spare_conversions(model, precision.dtype)
     # The same outputs as SFTTrainer asks for.
     add_fused_lm_head(
         model.get_base_model() if lora is not None else model, outputs=("log_probs", "entropy", "is_top1")

@@ -1,0 +1,48 @@
+"""Conversions that are spared change nothing that is computed under autocast."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+
+from blocklm.models.precision import spare_conversions
+
+
+def adapted(folder: Path) -> Any:
+    torch.manual_seed(0)
+    base = AutoModelForCausalLM.from_pretrained(folder)
+    return get_peft_model(base, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False))
+
+
+def loss_and_gradients(model: Any) -> list[torch.Tensor]:
+    ids = torch.arange(5, 45).reshape(2, 20)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(input_ids=ids, labels=ids).loss
+    loss.backward()
+    return [loss, *(weight.grad for weight in model.parameters() if weight.requires_grad)]
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "phi", "starcoder2"])
+def test_products_and_gradients_stay_the_same_to_the_bit(tiny_models: dict[str, Path], family: str) -> None:
+    plain, spared = adapted(tiny_models[family]), adapted(tiny_models[family])
+    spare_conversions(spared, torch.bfloat16)
+    for expected, found in zip(loss_and_gradients(plain), loss_and_gradients(spared), strict=True):
+        assert torch.equal(expected, found)
+
+
+def test_only_frozen_weights_of_the_base_are_stored_in_16_bit(tiny_models: dict[str, Path]) -> None:
+    model = adapted(tiny_models["llama"]).requires_grad_(False)
+    spare_conversions(model, torch.bfloat16)
+    layer = model.get_base_model().model.layers[0].self_attn.q_proj
+    assert layer.base_layer.weight.dtype == torch.bfloat16
+    assert layer.lora_A["default"].weight.dtype == layer.lora_B["default"].weight.dtype == torch.float32
+    assert model.get_output_embeddings().weight.dtype == torch.float32
+
+
+def test_products_in_32_bit_are_left_alone(tiny_models: dict[str, Path]) -> None:
+    model = adapted(tiny_models["llama"])
+    spare_conversions(model, torch.float32)
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
