@@ -57,9 +57,7 @@ def main() -> None:
 
     from blocklm.evaluation.exam.phase import write_result  # heavy
     from blocklm.evaluation.exam.rerun import ComparedModels, evaluate
-    from blocklm.models.allocator import keep_freed_memory
 
-    keep_freed_memory()
     result = evaluate(run, ComparedModels(flags.model, flags.control), flags.new_commits)
     write_result(flags.run_dir / "exam-again.json", result)
     print(exam_table(result))

@@ -41,10 +41,8 @@ def main() -> None:
     from blocklm.assistant.assistant import Assistant  # heavy
     from blocklm.assistant.attribution import Attributor, describe_attribution
     from blocklm.assistant.batch import answer_lines
-    from blocklm.models.allocator import keep_freed_memory
     from blocklm.models.generation import Decoding
 
-    keep_freed_memory()
     assistant = Assistant(run, Decoding(args.max_new_tokens, args.temperature, args.seed), args.retrieve)
     request = None if args.batch else read_request(args, assistant.prompt_builder)
     origins = Attributor(run.training_samples(), run.tokenizer, run.changes.subjects) if args.why else None

@@ -69,10 +69,8 @@ def main() -> None:
 
     from blocklm.assistant.assistant import Assistant  # heavy
     from blocklm.assistant.review.reviewer import Reviewer, find_transcript, opening_lines, read_change
-    from blocklm.models.allocator import keep_freed_memory
     from blocklm.models.generation import Decoding
 
-    keep_freed_memory()
     assistant = Assistant(run, Decoding(args.max_new_tokens, args.temperature, args.seed))
     change = read_change(assistant, None if args.staged else args.rev or "HEAD")
     transcript = find_transcript(assistant, change, base=args.base, retrieve=args.retrieve, restart=args.new)

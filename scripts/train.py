@@ -41,10 +41,8 @@ def run(recipe: Recipe, repositories: list[Repository], interrupts: Interrupts) 
         if recipe.exam.exam and recipe.check.check_command is not None:
             check_isolation(recipe.check.binds)
         # Imported only for a run that can begin: these load torch, which takes seven seconds.
-        from blocklm.models.allocator import keep_freed_memory
         from blocklm.pipeline import run_job
 
-        keep_freed_memory()
         summary = run_job(recipe, repositories, interrupts)
         if summary is not None:
             print(summary)

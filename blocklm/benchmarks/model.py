@@ -1,8 +1,8 @@
 """Measures a training step, a batch of the exam and answers of the quickstart's model, each against a plain way.
 
-Each arm runs in a process of its own, because the allocator is configured once per process, and rounds are interleaved.
-A training step is also compared with the plain matrix products of its layers, in the same process and dtype: what it
-would take if nothing but these products cost time.
+Each arm runs in a process of its own, so that its peak memory is its own, and rounds are interleaved. A training step
+is also compared with the plain matrix products of its layers, in the same process and dtype: what it would take if
+nothing but these products cost time.
 """
 
 import json
@@ -24,7 +24,6 @@ from blocklm.benchmarks.processes import run_process
 from blocklm.config.recipe import parse_recipe
 from blocklm.models import likelihood
 from blocklm.models.adapter import lora_config
-from blocklm.models.allocator import keep_freed_memory
 from blocklm.models.generation import Decoding, generate
 from blocklm.models.likelihood import bits_of_rows
 from blocklm.models.loaded import LoadedModel
@@ -41,11 +40,11 @@ REPEATS = 3  # of the measured work, after one to warm up
 SEED = 0
 
 # What an arm does, each over the one before it.
-ALLOCATOR, POSITIONS, CONVERTED = "freed memory kept", "logits where there is loss", "no needless conversions"
+POSITIONS, CONVERTED = "logits where there is loss", "no needless conversions"
 CASES = {
-    "training step": ("plain", ALLOCATOR, POSITIONS, CONVERTED),
-    "exam batch": ("plain", ALLOCATOR, POSITIONS, CONVERTED),
-    "answers": ("plain", ALLOCATOR, CONVERTED),
+    "training step": ("plain", POSITIONS, CONVERTED),
+    "exam batch": ("plain", POSITIONS, CONVERTED),
+    "answers": ("plain", CONVERTED),
 }
 
 
@@ -85,8 +84,6 @@ def measure(case: str, arm: str) -> Cost:
     """Measure one arm of a case in this process."""
     arms = CASES[case]
     taken = arms[: arms.index(arm) + 1]
-    if ALLOCATOR in taken:
-        keep_freed_memory()
     loaded = _adapted()
     if CONVERTED in taken:
         spare_conversions(loaded.model, loaded.dtype)

@@ -75,8 +75,7 @@ def _restored() -> Iterator[None]:
         stack.enter_context(patch.object(threading, "excepthook", threading.excepthook))
         stack.enter_context(patch.object(root, "handlers", []))  # pytest's: the script's own goes to its stderr
         stack.enter_context(patch.object(silenced, "disabled", silenced.disabled))
-        # A script sets the allocator to keep freed memory until its process ends, and this process outlives the script.
-        stack.enter_context(patch.dict(os.environ, {"MALLOC_TRIM_THRESHOLD_": "131072"}))
+        stack.enter_context(patch.dict(os.environ))
         stack.enter_context(warnings.catch_warnings())
         for state in (PartialState, AcceleratorState, GradientState):
             stack.enter_context(patch.dict(state._shared_state, clear=True))
