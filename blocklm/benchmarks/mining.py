@@ -147,12 +147,17 @@ def _equal(ours: Commit, theirs: pydriller.Commit) -> bool:
 
 
 def older_head(repository: Repository) -> tuple[str, int]:
-    """The newest ancestor along first parents that lacks at least `NEW_COMMITS` commits of the head, and how many."""
+    """Find the newest ancestor along first parents that lacks enough commits of the head; return it and their number.
+
+    Enough is `NEW_COMMITS`, or half of a history that is too short for both.
+    """
     with isolated_repository(repository.git_dir, repository.shallow) as environment:
         ancestors = run_git(environment, "rev-list", "--first-parent", repository.head).stdout.split()
+        commits = int(run_git(environment, "rev-list", "--count", repository.head).stdout)
+        wanted = min(NEW_COMMITS, commits // 2)
         for ancestor in ancestors:
             counted = run_git(environment, "rev-list", "--count", f"{ancestor}..{repository.head}")
-            if int(counted.stdout) >= NEW_COMMITS:
+            if int(counted.stdout) >= wanted:
                 return ancestor, int(counted.stdout)
     return ancestors[-1], len(ancestors) - 1
 
