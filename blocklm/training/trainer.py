@@ -12,7 +12,7 @@ from blocklm.errors import UserError
 from blocklm.runs.checkpoints import delete_old_checkpoints, record_files
 from blocklm.training.callbacks.nonfinite_guard import check_weights
 from blocklm.training.data_order import InOrder, TrainingOrder
-from blocklm.training.labelled_positions import labelled_positions_only
+from blocklm.training.fused_head import labelled_positions_only
 from blocklm.training.lora_variants import loraplus
 from blocklm.training.monitoring.monitor import TrainingMonitor
 from blocklm.training.packing import RowsApart

@@ -24,7 +24,7 @@ from trl import SFTTrainer
 from blocklm.errors import UserError
 from blocklm.models.savable import rehearse_saving
 from blocklm.training.callbacks.generation_samples import SamplesCallback
-from blocklm.training.labelled_positions import labelled_positions_only
+from blocklm.training.fused_head import labelled_positions_only
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from trl.kernels import chunked_logprob
 from trl.trainer.utils import add_fused_lm_head
 
 from blocklm.models.tokenization import IGNORED
-from blocklm.training.labelled_positions import labelled_positions_only
+from blocklm.training.fused_head import labelled_positions_only
 
 
 def loss_of(model: Any) -> torch.Tensor:
