@@ -24,6 +24,7 @@ from blocklm.runs.checkpoints import latest_checkpoint
 from blocklm.training.arguments import build_arguments
 from blocklm.training.callbacks.best_checkpoint import BestCallback
 from blocklm.training.callbacks.eta import EstimateCallback
+from blocklm.training.callbacks.freed_memory import FreedMemoryCallback
 from blocklm.training.callbacks.interrupt import InterruptCallback
 from blocklm.training.callbacks.loss_spike import SpikeCallback
 from blocklm.training.callbacks.nonfinite_guard import NonFiniteCallback
@@ -125,6 +126,7 @@ def build_trainer(
         PrecisionCallback(base.dtype),
         NonFiniteCallback(),
         EstimateCallback(),
+        FreedMemoryCallback(),
     ]
     if args.metric_for_best_model is not None and args.save_strategy != "no":
         callbacks.append(BestCallback())
