@@ -21,7 +21,7 @@ from blocklm.mining.mine import mine
 from blocklm.models.vocabulary import Vocabulary
 from blocklm.runs.report.console_tables import corpus_table, length_table, probe_table, repository_table
 from blocklm.training.length_report import length_report
-from blocklm.training.token_counts import count_tokens
+from blocklm.training.token_counts import CountedSamples, count_tokens
 
 
 def command_line() -> CommandLine:
@@ -66,10 +66,11 @@ def main() -> None:
         hunks = held_out_hunks(changes.dataset, curate(changes, recipe.mining).verdicts, HUNKS)
         scores = TemplateProbe(source, source.tokenizer(), recipe.views, length).ask(hunks)
         print(probe_table(scores))
-        prompts = best_prompts(prompts, scores, recipe.exam_view)
+        prompts = best_prompts(prompts, scores, recipe.exam_views[0])
     corpus = build_corpus(recipe, repositories, changes, ModelPrompts(prompts, special))
     print(corpus_table(corpus.report))
-    counts = count_tokens(corpus.splits["train"], corpus.report["key"], vocabulary, corpus.folder)
+    counted = CountedSamples(corpus.splits["train"], corpus.report["key"], corpus.places.fill, length)
+    counts = count_tokens(counted, vocabulary, corpus.folder)
     batch = recipe.training.get("per_device_train_batch_size") or DEFAULT_BATCH_SIZE
     print(length_table(length_report(counts, length, batch), length, batch))
     print(corpus.folder)

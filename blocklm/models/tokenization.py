@@ -1,13 +1,13 @@
-"""Encodes samples as token ids, in the same way for training, validation and exam.
+"""Encodes samples as token ids, in the same way for training, validation, exam and requests.
 
-A completion is never cut. A prompt that is too long loses the beginning of its context, which is farthest from the
-completion, and no other part. A sample that is still too long is left out and counted. Every completion ends with EOS.
-Labels, not token ids, mark padding.
+A completion is never cut. A prompt that is too long loses first the pieces of other files that stand before it, then
+the text farthest from the completion: the beginning of what stands before it, the end of what follows it, by whole
+lines where possible. No other part is lost. A sample that is still too long is left out and counted. Every completion
+ends with EOS. Labels, not token ids, mark padding.
 """
 
 import json
-from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import accumulate
@@ -19,12 +19,13 @@ from datasets import Dataset, Features, List, Value
 from tqdm import tqdm
 
 from blocklm import cache
+from blocklm.models.prompt_cutting import CUT_COLUMNS, CutParts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
-MIN_CONTEXT_TOKENS = 16
+READ_COLUMNS = ("prompt", *CUT_COLUMNS, "completion")
 SAMPLES_PER_BATCH = 1000
 ENCODED = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32")), "sample": Value("int32")})
 
@@ -69,25 +70,28 @@ def encode(
     """Encode samples within `max_length` tokens; None takes the place of each sample that is too long.
 
     Args:
-        samples: columns `prompt`, `context`, `completion` and `added`.
+        samples: columns `prompt`, `context`, `completion` and `added`, and where prompts have such parts, `suffix` and
+            `pieces`.
         tokenizer: a fast tokenizer.
         max_length: maximum tokens of prompt and completion together.
     """
     if not len(samples["prompt"]):
         return []
     start = tokenizer("").input_ids  # BOS, if the model expects one
-    prompts = tokenizer(list(samples["prompt"]), add_special_tokens=False).input_ids
+    prompts = tokenizer(list(samples["prompt"]), add_special_tokens=False, return_offsets_mapping=True)
     completions = tokenizer(list(samples["completion"]), add_special_tokens=False, return_offsets_mapping=True)
     encoded: list[Encoded | None] = []
-    for row, (prompt, completion) in enumerate(zip(prompts, completions.input_ids, strict=True)):
+    for row, (prompt, completion) in enumerate(zip(prompts.input_ids, completions.input_ids, strict=True)):
         target_ids = [*completion, tokenizer.eos_token_id]
-        excess = len(start) + len(prompt) + len(target_ids) - max_length
-        if excess > 0:
-            trimmed = _trim_context(samples["prompt"][row], samples["context"][row], excess, tokenizer)
-            if trimmed is None:
+        room = max_length - len(start) - len(target_ids)
+        trimmed = len(prompt) > room
+        if trimmed:
+            parts = CutParts.of(samples, row, prompts["offset_mapping"][row])
+            kept = parts.fit(samples["prompt"][row], room)
+            if kept is None:
                 encoded.append(None)
                 continue
-            prompt = trimmed
+            prompt = [prompt[place] for place in kept]
         context = start + prompt
         added = _begins_within(completions["offset_mapping"][row], samples["added"][row])
         encoded.append(
@@ -95,39 +99,17 @@ def encode(
                 input_ids=context + target_ids,
                 labels=[IGNORED] * len(context) + target_ids,
                 scored=[False] * len(context) + added + [False],
-                trimmed=excess > 0,
+                trimmed=trimmed,
             )
         )
     return encoded
 
 
-def _trim_context(
-    prompt: str, context: Sequence[int], excess: int, tokenizer: "PreTrainedTokenizerBase"
-) -> list[int] | None:
-    """Encode a prompt without the first `excess` tokens of its context; return None if too few tokens would be left."""
-    encoded = tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True)
-    first, inside = count_context(encoded["offset_mapping"], context)
-    if not can_spare(inside, excess):
-        return None
-    ids: list[int] = encoded.input_ids
-    return ids[:first] + ids[first + excess :]
+Fill = Callable[[Mapping[str, list[Any]], int], Mapping[str, list[Any]]]
 
 
-def count_context(offsets: Sequence[tuple[int, int]], context: Sequence[int]) -> tuple[int, int]:
-    """Count the tokens of a prompt that end before its context, and those that end in it.
-
-    Args:
-        offsets: start and end of each token in characters.
-        context: start and end of the context in characters.
-    """
-    ends = list(accumulate((end for _, end in offsets), max))
-    first = bisect_right(ends, context[0])
-    return first, bisect_right(ends, context[1]) - first
-
-
-def can_spare(context_tokens: int, excess: int) -> bool:
-    """Tell whether a context that loses `excess` tokens keeps `MIN_CONTEXT_TOKENS`; a shorter context may lose none."""
-    return context_tokens - excess >= min(MIN_CONTEXT_TOKENS, context_tokens)
+def _as_stored(samples: Mapping[str, list[Any]], max_length: int) -> Mapping[str, list[Any]]:
+    return samples
 
 
 @dataclass(frozen=True)
@@ -137,10 +119,28 @@ class SampleEncoder:
     Attributes:
         tokenizer: a fast tokenizer.
         folder: folder of the cached encodings.
+        fill: builds the prompts of samples of which the corpus stores only a place, from columns of samples and the
+            maximum tokens of each; default: they are left as they are.
+        origin: a name of what `fill` reads, for the cache.
     """
 
     tokenizer: "PreTrainedTokenizerBase"
     folder: Path
+    fill: Fill = _as_stored
+    origin: str = ""
+
+    def encode(self, samples: Dataset, max_length: int) -> list[Encoded | None]:
+        """Encode samples within `max_length` tokens; None stands for each that is too long or cannot be read."""
+        return self.encode_columns(samples, max_length)[1]
+
+    def encode_columns(
+        self, samples: Dataset, max_length: int
+    ) -> tuple[Mapping[str, list[Any]], list[Encoded | None]]:
+        """Build the prompts of samples and encode them; return the columns with their prompts, and the encodings."""
+        columns = self.fill(samples[:], max_length)
+        encoded = encode(columns, self.tokenizer, max_length)
+        readable = [row if text else None for row, text in zip(encoded, columns["completion"], strict=True)]
+        return columns, readable
 
     def encode_split(self, samples: Dataset, max_length: int) -> EncodedSplit:
         """Encode samples, or read the cached result.
@@ -149,36 +149,38 @@ class SampleEncoder:
             samples: samples with their prompts, completions and ids.
             max_length: maximum tokens of prompt and completion together.
         """
-        content = sha256(json.dumps([samples[name][:] for name in ("prompt", "context", "completion")]).encode())
+        names = [name for name in ("id", *READ_COLUMNS) if name in samples.features]
+        content = sha256(json.dumps([self.origin, *(samples[name][:] for name in names)]).encode())
         tokenizer = self.tokenizer
         text = [tokenizer.backend_tokenizer.to_str(), tokenizer("").input_ids, tokenizer.eos_token_id]
         settings = {"samples": content.hexdigest(), "tokenizer": text, "max_length": max_length}
-        key = cache.data_key("models.tokenization", "cache", **settings)
+        key = cache.data_key("models.tokenization", "models.prompt_cutting", "cache", **settings)
         stored = cache.read_or_build(
-            self.folder / f"tokens-{key}", lambda ready: _encode(samples, tokenizer, max_length, ready)
+            self.folder / f"tokens-{key}", lambda ready: self._encode_batches(samples, max_length, ready)
         )
         return EncodedSplit(stored.dataset, **stored.report)
 
+    def _encode_batches(self, samples: Dataset, max_length: int, ready: Path) -> dict[str, int]:
+        """Encode samples batch by batch into the folder `ready`, and count what happened to them."""
+        counts = {"tokens": 0, "trimmed": 0, "too_long": 0}
 
-def _encode(samples: Dataset, tokenizer: "PreTrainedTokenizerBase", max_length: int, ready: Path) -> dict[str, int]:
-    counts = {"tokens": 0, "trimmed": 0, "too_long": 0}
+        def batches() -> Iterator[pa.RecordBatch]:
+            starts = range(0, len(samples), SAMPLES_PER_BATCH)
+            for start in tqdm(starts, "encoding", unit=" thousand samples", disable=None if len(starts) > 1 else True):
+                part = samples.select(range(start, min(start + SAMPLES_PER_BATCH, len(samples))))
+                batch = self.encode(part, max_length)
+                fitting = [(number, sample) for number, sample in enumerate(batch, start) if sample is not None]
+                counts["too_long"] += len(batch) - len(fitting)
+                counts["tokens"] += sum(len(sample.input_ids) for _, sample in fitting)
+                counts["trimmed"] += sum(sample.trimmed for _, sample in fitting)
+                rows = [
+                    {"input_ids": sample.input_ids, "labels": sample.labels, "sample": number}
+                    for number, sample in fitting
+                ]
+                yield pa.RecordBatch.from_pylist(rows, ENCODED.arrow_schema)
 
-    def batches() -> Iterator[pa.RecordBatch]:
-        starts = range(0, len(samples), SAMPLES_PER_BATCH)
-        for start in tqdm(starts, "encoding", unit=" thousand samples", disable=None if len(starts) > 1 else True):
-            batch = encode(samples[start : start + SAMPLES_PER_BATCH], tokenizer, max_length)
-            fitting = [(number, sample) for number, sample in enumerate(batch, start) if sample is not None]
-            counts["too_long"] += len(batch) - len(fitting)
-            counts["tokens"] += sum(len(sample.input_ids) for _, sample in fitting)
-            counts["trimmed"] += sum(sample.trimmed for _, sample in fitting)
-            rows = [
-                {"input_ids": sample.input_ids, "labels": sample.labels, "sample": number}
-                for number, sample in fitting
-            ]
-            yield pa.RecordBatch.from_pylist(rows, ENCODED.arrow_schema)
-
-    cache.write_dataset(ready / "data", batches(), ENCODED, fingerprint=f"{len(samples)}-{max_length}")
-    return counts
+        cache.write_dataset(ready / "data", batches(), ENCODED, fingerprint=f"{len(samples)}-{max_length}")
+        return counts
 
 
 def _begins_within(offsets: list[tuple[int, int]], added: list[int]) -> list[bool]:

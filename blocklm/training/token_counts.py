@@ -1,10 +1,10 @@
 """Counts the tokens of samples as training does, with the library `tokenizers` alone, and caches the counts.
 
-The counts do not depend on a length limit, so any limit can be applied to them later. They are cached in
-`corpus_dir/NAME/token-counts-VOCABULARY-CORPUS`. After new commits only new samples are counted.
+A length limit is applied to them later; how much text is read around a place in a file depends on the longest limit.
+They are cached in `corpus_dir/NAME/token-counts-VOCABULARY-CORPUS`. After new commits only new samples are counted.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -18,16 +18,17 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from blocklm import cache
-from blocklm.models.tokenization import can_spare, count_context
+from blocklm.models.prompt_cutting import CutParts
+from blocklm.models.tokenization import READ_COLUMNS, Fill
 from blocklm.models.vocabulary import Vocabulary
 
 SAMPLES_PER_VIEW = 500
-COUNTS = ("prompt", "context", "completion")
+COUNTS = ("prompt", "spare", "completion")
 COUNT_FEATURES = Features(
     {"view": Value("string"), "text": Value("string")} | {name: Value("int32") for name in COUNTS}
 )
 
-Counts = tuple[int, int, int]  # tokens of a prompt, of the context in it, and of a completion
+Counts = tuple[int, int, int]  # tokens of a prompt, those that it may lose, and those of a completion
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class TokenCounts:
 
     Attributes:
         rows: one row per counted sample: its view, a digest of its text, and the number of tokens in its prompt with
-            BOS, in the part of the prompt that may be cut, and in its completion with EOS.
+            BOS, those that the prompt may lose, and in its completion with EOS.
         samples: number of samples of each view, counted or not.
     """
 
@@ -54,7 +55,7 @@ class TokenCounts:
         for row in table.filter(pc.equal(table["view"], view)).to_pylist():
             tokens = row["prompt"] + row["completion"]
             excess = tokens - max_length
-            if excess > 0 and not can_spare(row["context"], excess):
+            if excess > row["spare"]:
                 too_long += 1
             else:
                 trimmed += excess > 0
@@ -62,25 +63,41 @@ class TokenCounts:
         return np.array(lengths, np.int64), trimmed, too_long
 
 
-def count_tokens(samples: Dataset, key: str, vocabulary: Vocabulary, folder: Path) -> TokenCounts:
+@dataclass(frozen=True)
+class CountedSamples:
+    """Samples to count.
+
+    Attributes:
+        samples: samples with the columns `id`, `view`, and those that are encoded.
+        key: key of the corpus that they belong to.
+        fill: builds the prompts of samples of which the corpus stores only a place.
+        max_length: longest limit that will be applied, in tokens.
+    """
+
+    samples: Dataset
+    key: str
+    fill: Fill
+    max_length: int
+
+
+def count_tokens(counted: CountedSamples, vocabulary: Vocabulary, folder: Path) -> TokenCounts:
     """Count the tokens of samples, or read the cached counts.
 
     Args:
-        samples: samples with the columns `id`, `view`, `prompt`, `context` and `completion`.
-        key: key of the corpus that they belong to.
+        counted: samples to count.
         vocabulary: vocabulary of the model.
         folder: folder of the cache.
     """
-    sources = ("training.token_counts", "models.tokenization", "cache")
-    name = f"token-counts-{cache.data_key(*sources, vocabulary=vocabulary.digest)}"
+    sources = ("training.token_counts", "models.tokenization", "models.prompt_cutting", "cache")
+    name = f"token-counts-{cache.data_key(*sources, vocabulary=vocabulary.digest, length=counted.max_length)}"
 
     def build(ready: Path) -> dict[str, Any]:
-        batches = _count(samples, vocabulary, _earlier_counts(folder, name))
-        cache.write_dataset(ready / "data", batches, COUNT_FEATURES, fingerprint=key)
-        counts = samples.data.table["view"].value_counts().to_pylist()
+        batches = _count(counted, vocabulary, _earlier_counts(folder, name))
+        cache.write_dataset(ready / "data", batches, COUNT_FEATURES, fingerprint=counted.key)
+        counts = counted.samples.data.table["view"].value_counts().to_pylist()
         return {"samples": {entry["values"]: entry["counts"] for entry in counts}}
 
-    stored = cache.read_or_build(folder / f"{name}-{key}", build)
+    stored = cache.read_or_build(folder / f"{name}-{counted.key}", build)
     return TokenCounts(stored.dataset, stored.report["samples"])
 
 
@@ -94,10 +111,10 @@ def _earlier_counts(folder: Path, name: str) -> dict[str, Counts]:
     return dict(zip(columns["text"], zip(*(columns[count] for count in COUNTS), strict=True), strict=True))
 
 
-def _count(samples: Dataset, vocabulary: Vocabulary, known: Mapping[str, Counts]) -> Iterator[pa.RecordBatch]:
+def _count(counted: CountedSamples, vocabulary: Vocabulary, known: Mapping[str, Counts]) -> Iterator[pa.RecordBatch]:
     """Yield the counts of each view as a batch."""
     tokenizer = vocabulary.tokenizer()
-    table = samples.data.table.select(["id", "prompt", "context", "completion", "view"])
+    table = counted.samples.data.table
     for view in table["view"].unique().to_pylist():
         # Ids are digests, so the smallest are a random choice that changes little with new commits.
         own = pc.indices_nonzero(pc.equal(table["view"], view))
@@ -105,19 +122,23 @@ def _count(samples: Dataset, vocabulary: Vocabulary, known: Mapping[str, Counts]
         rows = table.take(own.take(by_id[:SAMPLES_PER_VIEW])).to_pylist()
         texts = [_digest(row) for row in rows]
         new = {text: row for text, row in zip(texts, rows, strict=True) if text not in known}
-        counts = {**known, **dict(zip(new, _count_rows([*new.values()], tokenizer, vocabulary), strict=True))}
+        columns = {name: [row[name] for row in new.values()] for name in counted.samples.column_names}
+        filled = counted.fill(columns, counted.max_length)
+        counts = {**known, **dict(zip(new, _count_rows(filled, tokenizer, vocabulary), strict=True))}
         yield cache.record_batch([(view, text, *counts[text]) for text in texts], COUNT_FEATURES.arrow_schema)
 
 
 def _digest(row: Mapping[str, Any]) -> str:
-    """Hash the texts of a sample, on which its counts depend."""
-    text = "\0".join((row["prompt"], row["completion"], str(row["context"])))
+    """Hash a sample's id and texts, on which its counts depend."""
+    text = "\0".join(str(row[name]) for name in ("id", *READ_COLUMNS) if name in row)
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
-def _count_rows(rows: list[dict[str, Any]], tokenizer: Tokenizer, vocabulary: Vocabulary) -> Iterator[Counts]:
-    prompts = tokenizer.encode_batch([row["prompt"] for row in rows], add_special_tokens=False)
-    completions = tokenizer.encode_batch_fast([row["completion"] for row in rows], add_special_tokens=False)
-    for row, prompt, completion in zip(rows, prompts, completions, strict=True):
-        _, context = count_context(prompt.offsets, row["context"])
-        yield vocabulary.start_tokens + len(prompt), context, len(completion) + 1
+def _count_rows(
+    columns: Mapping[str, Sequence[Any]], tokenizer: Tokenizer, vocabulary: Vocabulary
+) -> Iterator[Counts]:
+    prompts = tokenizer.encode_batch(list(columns["prompt"]), add_special_tokens=False)
+    completions = tokenizer.encode_batch_fast(list(columns["completion"]), add_special_tokens=False)
+    for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+        spare = CutParts.of(columns, row, prompt.offsets).spare
+        yield vocabulary.start_tokens + len(prompt), spare, len(completion) + 1

@@ -1,10 +1,13 @@
 """Targets are never cut, completions end with EOS, and exactly the added text is scored."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, Features, List, Value
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from blocklm.models import tokenization
@@ -15,6 +18,10 @@ PROMPT = "### demo/a.py\n### Raise x\noriginal:\nimport os\n\nupdated:\n"
 COMPLETION = "import os\n    x = 'äöü — 漢字'\n\n    y = 3\nprint(x)\n"
 ADDED = [10, COMPLETION.index("print")]
 CONTEXT = [PROMPT.index("import"), PROMPT.index("\nupdated")]
+STORED = Features(
+    {name: Value("string") for name in ("id", "prompt", "completion")}
+    | {name: List(Value("int32")) for name in ("context", "added", "place")}
+)
 LONG = "".join(f"line {number} of the context\n" for number in range(20))
 
 
@@ -58,15 +65,125 @@ def test_exactly_the_added_text_is_scored(tokenizer: PreTrainedTokenizerBase) ->
 def test_a_long_prompt_loses_only_the_beginning_of_its_context(tokenizer: PreTrainedTokenizerBase) -> None:
     uncut = encoded_in(tokenizer, 2048, LONG)
     assert uncut is not None
-    trimmed = encoded_in(tokenizer, len(uncut.input_ids) - 40, LONG)
+    limit = len(uncut.input_ids) - 40
+    trimmed = encoded_in(tokenizer, limit, LONG)
     assert trimmed is not None
     assert trimmed.trimmed
-    assert len(trimmed.input_ids) == len(uncut.input_ids) - 40
-    text = tokenizer.decode(trimmed.input_ids)
-    assert text.replace(tokenizer.bos_token, "").startswith("### demo/a.py\n### Raise x\noriginal:\n")
+    line = len(tokenizer("line 10 of the context\n", add_special_tokens=False).input_ids)
+    assert limit - line < len(trimmed.input_ids) <= limit
+    text = tokenizer.decode(trimmed.input_ids).removeprefix(tokenizer.bos_token)
+    assert text.startswith("### demo/a.py\n### Raise x\noriginal:\nline "), "it begins with a complete line"
     assert text.endswith(f"line 19 of the context\n\nupdated:\n{COMPLETION}{tokenizer.eos_token}")
     assert "line 0 of" not in text
     assert trimmed.labels[-30:] == uncut.labels[-30:]
+
+
+def test_a_line_that_fills_the_space_is_cut_in_its_middle(tokenizer: PreTrainedTokenizerBase) -> None:
+    context = " ".join(str(number) for number in range(1000, 1200)) + "\n"
+    uncut = encoded_in(tokenizer, 4096, context)
+    assert uncut is not None
+    limit = len(uncut.input_ids) - 40
+    trimmed = encoded_in(tokenizer, limit, context)
+    assert trimmed is not None
+    assert len(trimmed.input_ids) == limit
+    assert "1198 1199\n\nupdated:" in tokenizer.decode(trimmed.input_ids)
+
+
+@dataclass(frozen=True)
+class AtPlace:
+    """A prompt at a place in a file, with two pieces of other files: its columns, and what is left of it when cut."""
+
+    tokenizer: PreTrainedTokenizerBase
+    before: str = "".join(f"before {number:03}\n" for number in range(100))
+    after: str = "".join(f"after {number:03}\n" for number in range(100))
+    pieces: tuple[str, ...] = ("### far.py\n" + "far = 1\n" * 20, "### near.py\n" + "near = 1\n" * 20)
+
+    def encode(self, max_length: int) -> Encoded | None:
+        heads = len("".join(self.pieces)), len("### below\n"), len("\n### above\n")
+        start = heads[0] + heads[1]
+        behind = start + len(self.after) + heads[2]
+        ends = list(accumulate(map(len, self.pieces), initial=0))
+        columns: dict[str, list[Any]] = {
+            "prompt": ["".join(self.pieces) + f"### below\n{self.after}\n### above\n{self.before}"],
+            "context": [(behind, behind + len(self.before))],
+            "suffix": [(start, start + len(self.after))],
+            "pieces": [[place for span in pairwise(ends) for place in span]],
+            "completion": ["x = 1\n"],
+            "added": [[0, 6]],
+        }
+        (encoded,) = encode(columns, self.tokenizer, max_length)
+        return encoded
+
+    def text(self, max_length: int) -> str:
+        encoded = self.encode(max_length)
+        assert encoded is not None
+        assert len(encoded.input_ids) <= max_length
+        text = str(self.tokenizer.decode(encoded.input_ids)).removeprefix(self.tokenizer.bos_token)
+        assert "### below\n" in text and "\n### above\n" in text, "what no part may lose"
+        return text.removesuffix(self.tokenizer.eos_token)
+
+    def sizes(self, text: str) -> tuple[int, int]:
+        """Number of tokens of the file that are left before and after the place."""
+        below = text[text.index("### below\n") + 10 : text.index("\n### above\n")]
+        above = text[text.index("\n### above\n") + 11 :].removesuffix("x = 1\n")
+        above_size, below_size = (
+            len(self.tokenizer(part, add_special_tokens=False).input_ids) for part in (above, below)
+        )
+        return above_size, below_size
+
+
+def test_a_prompt_at_a_place_is_complete_if_it_fits(tokenizer: PreTrainedTokenizerBase) -> None:
+    place = AtPlace(tokenizer)
+    assert place.text(8192) == "".join(place.pieces) + f"### below\n{place.after}\n### above\n{place.before}x = 1\n"
+
+
+def test_pieces_of_other_files_are_left_out_as_a_whole_the_farthest_first(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    place = AtPlace(tokenizer)
+    far, near = (len(tokenizer(piece, add_special_tokens=False).input_ids) for piece in place.pieces)
+    half = [2 * (far + near) + 100, 2 * near + 100, 2 * near - 40]  # the pieces get half of what is left
+    shown = [tuple(piece in text for piece in place.pieces) for text in map(place.text, half)]
+    assert shown == [(True, True), (False, True), (False, False)]
+    for text in map(place.text, half):
+        assert text.count("far = 1") in (0, 20) and text.count("near = 1") in (0, 20)
+
+
+def test_pieces_get_more_than_half_where_the_file_is_short(tokenizer: PreTrainedTokenizerBase) -> None:
+    pieces = AtPlace(tokenizer).pieces
+    place = AtPlace(tokenizer, before="above\n", after="below\n", pieces=(pieces[0], *pieces))
+    uncut = place.encode(8192)
+    assert uncut is not None
+    text = place.text(len(uncut.input_ids) - 1)
+    assert [text.count(name) for name in ("far = 1", "near = 1", "below\n", "above\n")] == [20, 20, 2, 2]
+
+
+def test_the_text_before_gets_three_quarters_and_the_text_after_one_in_whole_lines(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    place = AtPlace(tokenizer, pieces=())
+    text = place.text(300)
+    above, below = place.sizes(text)
+    assert 2.4 < above / below < 3.6
+    assert text.startswith("### below\nafter 000\n"), "it loses its end"
+    assert text.endswith("before 099\nx = 1\n"), "it loses its beginning"
+    assert set(text.splitlines()) <= {
+        *place.before.splitlines(),
+        *place.after.splitlines(),
+        "### below",
+        "### above",
+        "",
+        "x = 1",
+    }
+
+
+@pytest.mark.parametrize("short", ["before", "after"])
+def test_what_one_side_of_a_place_does_not_need_the_other_gets(tokenizer: PreTrainedTokenizerBase, short: str) -> None:
+    place = AtPlace(tokenizer, pieces=(), **{short: "alone\n"})
+    text = place.text(300)
+    sizes = dict(zip(("before", "after"), place.sizes(text), strict=True))
+    assert "alone\n" in text
+    assert sum(sizes.values()) > 240, "the fixed text takes the rest, and the beginning of a line"
 
 
 def test_a_sample_without_space_for_its_context_is_left_out(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -97,3 +214,29 @@ def test_a_split_counts_trimmed_and_long_samples_and_is_encoded_once(
     assert SampleEncoder(tokenizer, tmp_path).encode_split(Dataset.from_list(rows), 256).dataset[:] == split.dataset[:]
     with pytest.raises(TypeError):
         SampleEncoder(tokenizer, tmp_path).encode_split(Dataset.from_list(rows), 255)
+
+
+def test_prompts_of_stored_places_are_built_before_they_are_encoded(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    """A sample that cannot be read has no completion and is left out; other prompts are another encoding."""
+    rows = [
+        {"id": name, "prompt": "", "context": [0, 0], "completion": "", "added": [], "place": [number]}
+        for number, name in enumerate(("a", "gone"))
+    ]
+    samples = Dataset.from_list(rows, features=STORED)
+
+    def filled(columns: Mapping[str, list[Any]], max_length: int) -> Mapping[str, list[Any]]:
+        answers = [f"x = {max_length}\n" if name == "a" else "" for name in columns["id"]]
+        return {**columns, "prompt": ["### a.py\n"] * len(answers), "completion": answers}
+
+    encoder = SampleEncoder(tokenizer, tmp_path, filled, "one corpus")
+    split = encoder.encode_split(samples, 64)
+    assert (split.too_long, split.dataset["sample"][:]) == (1, [0])
+    assert tokenizer.decode(split.dataset[0]["input_ids"]).endswith(f"### a.py\nx = 64\n{tokenizer.eos_token}")
+    columns, encoded = encoder.encode_columns(samples, 64)
+    assert columns["completion"] == ["x = 64\n", ""]
+    assert [sample is None for sample in encoded] == [False, True]
+    assert [sample is None for sample in encoder.encode(samples, 64)] == [False, True]
+    other = SampleEncoder(tokenizer, tmp_path, lambda columns, max_length: columns, "another corpus")
+    assert other.encode_split(samples, 64).too_long == 2, "not the cached one"

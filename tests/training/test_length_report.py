@@ -9,7 +9,8 @@ from trl import pack_dataset
 
 from blocklm.models.vocabulary import Vocabulary
 from blocklm.training.length_report import length_report, packed_rows
-from blocklm.training.token_counts import count_tokens
+from blocklm.training.token_counts import CountedSamples, count_tokens
+from tests.support.samples import as_stored
 
 
 def test_a_report_has_tokens_and_padding(tiny_models: dict[str, Path], tmp_path: Path) -> None:
@@ -22,13 +23,13 @@ def test_a_report_has_tokens_and_padding(tiny_models: dict[str, Path], tmp_path:
             "view": view,
         }
         for at in range(40)
-        for view in ("edit", "fim")
+        for view in ("edit", "diff")
     ]
     vocabulary = Vocabulary.of({"model_name_or_path": str(tiny_models["llama"])}, False, tmp_path)
-    counts = count_tokens(Dataset.from_list(rows), "corpus", vocabulary, tmp_path)
-    sizes = np.concatenate([counts.lengths_within(view, 512)[0] for view in ("edit", "fim")])
+    counts = count_tokens(CountedSamples(Dataset.from_list(rows), "corpus", as_stored, 512), vocabulary, tmp_path)
+    sizes = np.concatenate([counts.lengths_within(view, 512)[0] for view in ("edit", "diff")])
     report = length_report(counts, 512, batch=4)
-    assert {view: found["samples"] for view, found in report["views"].items()} == {"edit": 40, "fim": 40}
+    assert {view: found["samples"] for view, found in report["views"].items()} == {"edit": 40, "diff": 40}
     assert sum(found["tokens"] for found in report["views"].values()) == pytest.approx(sizes.sum(), abs=2)
     padding = report["padding_percent"]
     assert padding["any order"] > 25 > 5 > padding["like lengths"]

@@ -1,6 +1,6 @@
 """Tokens are counted without transformers, and the counts are those of training."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +12,32 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
 from blocklm.config.mining import MiningArguments
+from blocklm.corpus.build import Corpus
 from blocklm.corpus.curation import curate
+from blocklm.git.repository import open_repository
 from blocklm.models.tokenization import encode
 from blocklm.models.vocabulary import Vocabulary
 from blocklm.training import token_counts
-from blocklm.training.token_counts import count_tokens
+from blocklm.training.token_counts import CountedSamples, count_tokens
 from tests.conftest import ROOT, changes_of, rendered
+from tests.support.samples import as_stored
 
-VIEWS = {"edit": 1, "fim": 1, "next_line": 1, "diff": 1, "message": 1}
+VIEWS = {"completion": 1, "next_edit": 1, "edit": 1, "diff": 1, "message": 1}
+LONGEST = 400
 
 
 @pytest.fixture
-def samples(project: Path, tmp_path: Path) -> Dataset:
-    """The training samples of a real history."""
+def corpus(project: Path, tmp_path: Path) -> Corpus:
+    """The samples of a real history."""
     changes = changes_of(project, tmp_path)
     curated = curate(changes, MiningArguments(corpus_dir=str(tmp_path), test_commits=4))
-    return rendered(changes, curated, tmp_path, views=VIEWS).splits["train"]
+    repository = open_repository(project, tmp_path / "clones")
+    return rendered(changes, curated, tmp_path, repositories=[repository], views=VIEWS)
+
+
+def train_split(corpus: Corpus, key: str = "corpus", samples: Dataset | None = None) -> CountedSamples:
+    """The training samples, or some of them, to be counted under a key."""
+    return CountedSamples(samples or corpus.splits["train"], key, corpus.places.fill, LONGEST)
 
 
 @pytest.fixture(params=["starcoder2", "phi", "llama", "begins", "embedded"])
@@ -48,60 +58,80 @@ def model(request: pytest.FixtureRequest, tiny_models: dict[str, Path], tmp_path
     return folder
 
 
-@pytest.mark.parametrize("max_length", [40, 100, 400])
-def test_counts_are_those_of_training(model: Path, samples: Dataset, max_length: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("max_length", [40, 100, LONGEST])
+def test_counts_are_those_of_training(model: Path, corpus: Corpus, max_length: int, tmp_path: Path) -> None:
+    """A trimmed sample ends with a complete line, so it may be shorter than its count."""
+    samples = corpus.splits["train"]
     vocabulary = Vocabulary.of({"model_name_or_path": str(model)}, False, tmp_path)
-    counts = count_tokens(samples, "corpus", vocabulary, tmp_path)
+    counts = count_tokens(train_split(corpus), vocabulary, tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(model)
     assert set(counts.samples) == set(VIEWS)
     for view, number in counts.samples.items():
         own = samples.filter(lambda sample, view=view: sample["view"] == view)
-        encoded = encode(own[:], tokenizer, max_length)
+        encoded = encode(corpus.places.fill(own[:], LONGEST), tokenizer, max_length)
         kept = [sample for sample in encoded if sample is not None]
         tokens, trimmed, too_long = counts.lengths_within(view, max_length)
         assert number == len(own)
-        np.testing.assert_array_equal(np.sort(tokens), sorted(len(sample.input_ids) for sample in kept))
-        assert trimmed == sum(sample.trimmed for sample in kept)
+        complete = sorted(len(sample.input_ids) for sample in kept if not sample.trimmed)
+        np.testing.assert_array_equal(np.sort(tokens), complete + [max_length] * (len(kept) - len(complete)))
+        assert trimmed == len(kept) - len(complete)
         assert too_long == len(encoded) - len(kept)
 
 
+def test_counts_depend_on_the_length_up_to_which_files_are_read(
+    corpus: Corpus, tiny_models: dict[str, Path], tmp_path: Path
+) -> None:
+    vocabulary = Vocabulary.of({"model_name_or_path": str(tiny_models["llama"])}, False, tmp_path)
+    samples, fill = corpus.splits["train"], corpus.places.fill
+    short, long = (
+        count_tokens(CountedSamples(samples, "corpus", fill, length), vocabulary, tmp_path).rows
+        for length in (40, LONGEST)
+    )
+    pairs = [(row["view"], row["prompt"], more["prompt"]) for row, more in zip(short, long, strict=True)]
+    assert all(less <= more for _, less, more in pairs)
+    assert {view for view, less, more in pairs if less < more} == {"completion"}
+
+
 def test_counts_are_kept_for_the_same_corpus_and_vocabulary(
-    samples: Dataset, tiny_models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: Corpus, tiny_models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     llama, phi = (
         Vocabulary.of({"model_name_or_path": str(tiny_models[name])}, False, tmp_path) for name in ("llama", "phi")
     )
-    first = count_tokens(samples, "corpus", llama, tmp_path)
+    first = count_tokens(train_split(corpus), llama, tmp_path)
     monkeypatch.setattr(token_counts, "_count_rows", None)
-    again = count_tokens(samples, "corpus", llama, tmp_path)
+    again = count_tokens(train_split(corpus), llama, tmp_path)
     assert (again.rows[:], again.samples) == (first.rows[:], first.samples)
     with pytest.raises(TypeError):
-        count_tokens(samples, "corpus", phi, tmp_path)
+        count_tokens(train_split(corpus), phi, tmp_path)
 
 
 def test_after_new_commits_only_new_samples_are_counted(
-    samples: Dataset, tiny_models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: Corpus, tiny_models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vocabulary = Vocabulary.of({"model_name_or_path": str(tiny_models["llama"])}, False, tmp_path)
-    count_tokens(samples.select(range(len(samples) - 3)), "before", vocabulary, tmp_path)
+    samples = corpus.splits["train"]
+    earlier = samples.select(range(len(samples) - 3))
+    count_tokens(train_split(corpus, "before", earlier), vocabulary, tmp_path)
     counted: list[str] = []
     count_rows = token_counts._count_rows
 
-    def recording(rows: list[dict[str, Any]], *given: Any) -> Iterator[token_counts.Counts]:
-        counted.extend(row["id"] for row in rows)
-        return count_rows(rows, *given)
+    def recording(columns: Mapping[str, Sequence[Any]], *given: Any) -> Iterator[token_counts.Counts]:
+        counted.extend(columns["id"])
+        return count_rows(columns, *given)
 
     monkeypatch.setattr(token_counts, "_count_rows", recording)
-    grown = count_tokens(samples, "after", vocabulary, tmp_path)
+    grown = count_tokens(train_split(corpus, "after"), vocabulary, tmp_path)
     assert sorted(counted) == sorted(samples["id"][-3:])
-    assert grown.rows[:] == count_tokens(samples, "corpus", vocabulary, tmp_path / "from-scratch").rows[:]
+    anew = count_tokens(train_split(corpus), vocabulary, tmp_path / "from-scratch")
+    assert grown.rows[:] == anew.rows[:]
 
 
 def test_at_most_five_hundred_samples_of_a_view_are_counted(tiny_models: dict[str, Path], tmp_path: Path) -> None:
     row = {"prompt": "### a\n", "context": [0, 0], "completion": "x = 1\n", "view": "edit"}
-    views = ["edit"] * 700 + ["fim"] * 3
+    views = ["edit"] * 700 + ["diff"] * 3
     samples = Dataset.from_list([row | {"id": str(number), "view": view} for number, view in enumerate(views)])
     vocabulary = Vocabulary.of({"model_name_or_path": str(tiny_models["llama"])}, False, tmp_path)
-    counts = count_tokens(samples, "corpus", vocabulary, tmp_path)
-    assert counts.samples == {"edit": 700, "fim": 3}
+    counts = count_tokens(CountedSamples(samples, "corpus", as_stored, LONGEST), vocabulary, tmp_path)
+    assert counts.samples == {"edit": 700, "diff": 3}
     assert len(counts.rows) == 503
