@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tree_sitter import Node
 
-from blocklm.evaluation.syntax import GRAMMARS, parser
+from blocklm.corpus.syntax import GRAMMARS, parser
 
 FUNCTIONS = frozenset(
     {

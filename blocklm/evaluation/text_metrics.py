@@ -11,7 +11,7 @@ from textwrap import dedent
 from rapidfuzz.distance import Levenshtein
 from sacrebleu.metrics.chrf import CHRF
 
-from blocklm.evaluation.syntax import syntax
+from blocklm.corpus.syntax import syntax
 
 
 def exact_match(prediction: str, reference: str) -> float:

@@ -31,6 +31,6 @@ def test_starcoder2_is_distinguished_from_families_with_some_of_its_tokens() -> 
 
 
 def test_a_family_can_be_named_if_the_vocabulary_has_it() -> None:
-    assert prompts_for(frozenset(STARCODER2_TOKENS), "plain")["fim"].name == "plain"
+    assert prompts_for(frozenset(STARCODER2_TOKENS), "plain")["completion"].name == "plain"
     with pytest.raises(UserError, match="`template` cannot be 'starcoder2' for this model"):
         prompts_for(frozenset(), "starcoder2")

@@ -54,6 +54,24 @@ def syntax(text: str, language: str | None) -> Syntax | None:
     return Syntax(flaws, "".join(brackets), frozenset(identifiers))
 
 
+def nodes(text: str, language: str | None) -> list[tuple[int, int]]:
+    """Find start and end, in characters, of each construct of a text that is complete and has parts.
+
+    None is found in a language without a grammar. The text itself is no construct of its own.
+    """
+    if language not in GRAMMARS:
+        return []
+    data = text.encode("utf-8", "replace")
+    found, left = list[tuple[int, int]](), list(parser(language).parse(data).root_node.children)
+    while left:
+        node = left.pop()
+        left.extend(reversed(node.children))
+        if node.is_named and node.named_children and not node.has_error:
+            start = len(data[: node.start_byte].decode())
+            found.append((start, start + len(data[node.start_byte : node.end_byte].decode())))
+    return found
+
+
 def _pair(token: str, brackets: list[str]) -> None:
     """Push a token's opening brackets, as of JavaScript's `${`, onto the stack; closing ones pop their partner."""
     for mark in token:
