@@ -153,7 +153,7 @@ def prepare(job: Job, plan: RunPlan) -> Prepared:
     with manifest.phase("render"), job.processes.main_process_first():
         special = special_tokens(tokenizer)
         scores = {} if previous is not None else probe_templates(job, plan, tokenizer, changes, curated)
-        prompts = best_prompts(prompts_for(special, recipe.sampling.template), scores, recipe.exam_view)
+        prompts = best_prompts(prompts_for(special, recipe.sampling.template), scores, recipe.exam_views[0])
         if previous is not None:
             taught = previous.manifest["corpus"]["prompts"]
             prompts = {view: FAMILY[taught.get(view, family.name)] for view, family in prompts.items()}

@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ import pytest
 from blocklm.config.sampling import SamplingArguments, parse_sampling
 from blocklm.corpus.build import Corpus, load_samples
 from blocklm.corpus.curation import Curated
+from blocklm.corpus.places.reader import PlaceReader
 from blocklm.corpus.prompt_templates import ModelPrompts, prompts_for
 from blocklm.git.commits import Commit, read_commits
-from blocklm.git.repository import open_repository
+from blocklm.git.repository import Repository, open_repository
 from blocklm.git.rev_list import list_commits
 from blocklm.mining.changes import Changes, Rules, load_changes
 from blocklm.mining.filters import FilterLimits
@@ -133,14 +134,23 @@ def changes_of(path: Path, corpora: Path, **rules: Any) -> Changes:
 
 
 def rendered(
-    changes: Changes, curated: Curated, corpora: Path, special: frozenset[str] = frozenset(), **sampling: Any
+    changes: Changes,
+    curated: Curated,
+    corpora: Path,
+    special: frozenset[str] = frozenset(),
+    repositories: Sequence[Repository] = (),
+    **sampling: Any,
 ) -> Corpus:
-    """The samples of a history without its files, in the edit view unless `views` says otherwise."""
+    """The samples of a history without its files, in the edit view unless `views` says otherwise.
+
+    Prompts at places can be built if the history's `repositories` are given.
+    """
     given: dict[str, Any] = {"views": {"edit": 1}, "survival": False, "recency": "off"} | sampling
     settings = parse_sampling(SamplingArguments(**given))
     families = prompts_for(special, settings.template)
     prompts = ModelPrompts({view: families[view] for view in settings.shares}, special)
-    return load_samples(changes, curated, None, settings, prompts, corpora)
+    places = PlaceReader(changes.dataset, repositories, changes.known, prompts)
+    return load_samples(changes, curated, None, settings, places, corpora)
 
 
 def _project(folder: Path) -> None:
@@ -251,7 +261,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory, lamps: GitRepository, tiny_
     """
     keys = {
         "model_name_or_path": tiny_models["llama"], "use_peft": "true", "lora_r": "32", "bf16": "false",
-        "lora_modules_to_save": "[embed_tokens, lm_head]", "views": "{edit: 0.3, fim: 0.3, next_line: 0.2, message: 0.2}",
+        "lora_modules_to_save": "[embed_tokens, lm_head]", "views": "{edit: 0.3, completion: 0.3, next_edit: 0.2, message: 0.2}",
         "boost": "{src/lamps.py: 6}", "max_length": "512", "max_steps": "300", "learning_rate": "5e-3",
         "per_device_train_batch_size": "2", "eval_strategy": "'no'", "save_strategy": "'no'", "behavioral_items": "0",
         "exam": "false", "hardware_interval": "0", "seed": "7",

@@ -171,7 +171,11 @@ def _write_rows(run: Path, folder: Path) -> list[int]:
         bf16=False,
     )
     reading = training_order(
-        corpus.splits["train"], SampleEncoder(tokenizer, corpus.folder), recipe.sampling, recipe.run, args
+        corpus.splits["train"],
+        SampleEncoder(tokenizer, corpus.folder, corpus.places.fill, corpus.report["key"]),
+        recipe.sampling,
+        recipe.run,
+        args,
     )
     folder.mkdir(parents=True)
     rows = [reading.dataset[at] for at in reading.order]

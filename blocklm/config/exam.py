@@ -3,10 +3,12 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from blocklm.config.sampling import HUNK_VIEWS
+from blocklm.config.sampling import HUNK_VIEWS, RENAMED
 from blocklm.errors import UserError
 
-ARMS = ("base", "base+examples", "base+bm25", "tuned", "tuned+bm25")
+# What an arm is shown around a place: nothing, the file alone, file and recent edits (the default, without a name), or
+# retrieved pieces of other files too.
+ARMS = tuple(f"{model}{shown}" for model in ("base", "tuned") for shown in ("", "+none", "+file", "+bm25"))
 # Not in the default: embedding the pieces that BM25 finds takes minutes on a CPU.
 MORE_ARMS = ("base+hybrid", "tuned+hybrid")
 
@@ -21,29 +23,32 @@ class ExamArguments:
     )
     exam_items: int = field(default=400, metadata={"help": "Most test samples that are scored."})
     exam_view: str | None = field(
-        default=None, metadata={"help": "View of the test samples. Default: the view with the largest share."}
+        default=None,
+        metadata={
+            "help": "View of the validation and test samples. Default: completion and next_edit, or if neither is "
+            "trained on, the view with the largest share."
+        },
     )
     exam_items_per_commit: int = field(default=4, metadata={"help": "Most test samples from one commit."})
     exam_arms: list[str] = field(
         default_factory=lambda: list(ARMS),
         metadata={
-            "help": f"Models and contexts that are compared, of {', '.join(ARMS + MORE_ARMS)}. With examples the "
-            "prompt shows changes made just before the exam. With bm25 it shows the most similar code of the "
-            "repository before the commit; hybrid also ranks that code by `embedding_model`."
+            "help": f"Models and contexts that are compared, of {', '.join(ARMS + MORE_ARMS)}. Base and tuned are "
+            "shown the file around a place and recent edits; with none neither, with file no edits. With bm25 they are "
+            "also shown the most similar code of the repository before the commit; hybrid also ranks that code by "
+            "`embedding_model`."
         },
     )
     exam_task_items: int = field(
         default=16,
         metadata={
-            "help": "Problems of each of up to ten tasks that the base and the tuned model solve after the exam: "
-            "fill a gap, apply an intent, write a body, a test, a message, and so on. 0 for none."
+            "help": "Problems of each of up to eleven tasks that the base and the tuned model solve after the exam: "
+            "complete at a cursor, make the next edit, write a body, a test, a message, and so on. 0 for none."
         },
     )
     exam_context_tokens: int = field(
         default=1024,
-        metadata={
-            "help": "Most tokens of examples or retrieved text before a question, within the model's context length."
-        },
+        metadata={"help": "Most tokens that retrieved text may add to a question, within the model's context length."},
     )
     adapter_scales: list[float] = field(
         default_factory=lambda: [0.4, 0.6, 0.8, 1.0],
@@ -67,6 +72,8 @@ def check_exam(keys: ExamArguments) -> None:
             )
     if keys.exam_task_items < 0:
         raise UserError(f"`exam_task_items` cannot be {keys.exam_task_items}", "give 1 or more, or 0 for no tasks")
+    if keys.exam_view in RENAMED:
+        raise UserError(f"`exam_view` cannot be {keys.exam_view!r} any more", f"write `{RENAMED[keys.exam_view]}`")
     if keys.exam_view is not None and keys.exam_view not in HUNK_VIEWS:
         raise UserError(f"`exam_view` cannot be {keys.exam_view!r}", f"give one of {', '.join(HUNK_VIEWS)}")
     if unknown := [arm for arm in keys.exam_arms if arm not in ARMS + MORE_ARMS]:

@@ -21,7 +21,7 @@ from blocklm.config.parser import RecipeParser
 from blocklm.config.release import HandoverArguments, check_handover
 from blocklm.config.retrieval import RetrievalArguments, check_retrieval
 from blocklm.config.run import RunArguments, check_run
-from blocklm.config.sampling import HUNK_VIEWS, VIEWS, SamplingArguments, parse_sampling
+from blocklm.config.sampling import HUNK_VIEWS, PLACE_VIEWS, VIEWS, SamplingArguments, parse_sampling
 from blocklm.config.training import check_training
 from blocklm.errors import UserError
 
@@ -79,15 +79,18 @@ class Recipe:
     training: dict[str, Any]
 
     @property
-    def exam_view(self) -> str:
-        """The view of the validation and test samples: the recipe's, or else the one with the largest share."""
+    def exam_views(self) -> tuple[str, ...]:
+        """The views of validation and exam: the recipe's, else those an editor asks, else that of largest share."""
+        if self.exam.exam_view is not None:
+            return (self.exam.exam_view,)
         shares = {view: share for view, share in self.sampling.shares.items() if view in HUNK_VIEWS}
-        return self.exam.exam_view or max(shares, key=lambda view: shares[view])
+        asked = tuple(view for view in PLACE_VIEWS if view in shares)
+        return asked or (max(shares, key=lambda view: shares[view]),)
 
     @property
     def views(self) -> list[str]:
         """The views in which samples are rendered."""
-        return [view for view in VIEWS if view in self.sampling.shares or view == self.exam_view]
+        return [view for view in VIEWS if view in self.sampling.shares or view in self.exam_views]
 
     @property
     def output_dir(self) -> Path:

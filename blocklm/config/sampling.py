@@ -17,11 +17,14 @@ from blocklm.errors import UserError
 
 # As the parser accepts it: a mapping of YAML, or a text that is read as YAML.
 GivenMapping = dict | str | None  # type: ignore[type-arg]
-# The views of one hunk, which the exam can use, and those of a commit, of two commits and of a tree.
-HUNK_VIEWS = ("edit", "fim", "next_line", "diff")
-VIEWS = (*HUNK_VIEWS, "message", "review", "snapshot")
-OF_NO_AGE = ("snapshot",)  # of current files, which no single commit wrote
-DEFAULT_VIEWS = {"edit": 0.45, "fim": 0.25, "next_line": 0.1, "message": 0.1, "diff": 0.05, "snapshot": 0.05}
+# The views at a place in a file, as an editor asks; with those of one hunk, which the exam can use too; and those of a
+# commit, of two commits and of a tree.
+PLACE_VIEWS = ("completion", "next_edit")
+HUNK_VIEWS = (*PLACE_VIEWS, "edit", "diff")
+VIEWS = (*HUNK_VIEWS, "message", "review", "file")
+OF_NO_AGE = ("file",)  # of current files, which no single commit wrote
+RENAMED = {"fim": "completion", "next_line": "completion", "snapshot": "file"}
+DEFAULT_VIEWS = {"completion": 0.35, "next_edit": 0.2, "file": 0.2, "edit": 0.1, "message": 0.1, "diff": 0.05}
 MAPPINGS = ("views", "boost", "author_weights", "phases")
 
 
@@ -33,7 +36,7 @@ class SamplingArguments:
     views: GivenMapping = field(
         default=None,
         metadata={
-            "help": "Share of each view in the training samples, such as {edit: 0.7, fim: 0.3}. Default: "
+            "help": "Share of each view in the training samples, such as {completion: 0.7, file: 0.3}. Default: "
             + ", ".join(f"{view} {share:g}" for view, share in DEFAULT_VIEWS.items())
             + "."
         },
@@ -112,6 +115,8 @@ def _check(sampling: SamplingArguments) -> None:
     for key in ("views", "boost", "author_weights"):
         _check_weights(key, getattr(sampling, key) or {})
     views = sampling.shares
+    if old := sorted(set(views) & set(RENAMED)):
+        raise UserError(f"`views` has no view {old[0]!r} any more", f"write `{RENAMED[old[0]]}` instead")
     if unknown := set(views) - set(VIEWS):
         raise UserError(f"`views` has no view {sorted(unknown)[0]!r}", f"there are {', '.join(VIEWS)}")
     if not any(views.get(view) for view in HUNK_VIEWS):

@@ -9,15 +9,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, Features, List, Value
 
 from blocklm import cache
 from blocklm.config.recipe import Recipe
 from blocklm.config.sampling import SamplingArguments
 from blocklm.corpus import splits
 from blocklm.corpus.curation import Curated, curate, describe_funnel
+from blocklm.corpus.places.reader import PlaceReader
 from blocklm.corpus.prompt_templates import ModelPrompts
-from blocklm.corpus.rendering import SAMPLES, SampleRenderer
+from blocklm.corpus.rendering import SampleRenderer
 from blocklm.errors import UserError
 from blocklm.git.repository import Repository
 from blocklm.mining.changes import Changes
@@ -25,6 +26,29 @@ from blocklm.mining.landing_times import landing_times
 from blocklm.mining.mine import limits_of
 from blocklm.mining.snapshot import files_at
 
+# The columns of a sample, in the order of `AnnotatedHunk.row`.
+SAMPLES = Features(
+    {
+        "id": Value("string"),
+        "prompt": Value("large_string"),
+        "context": List(Value("int32")),
+        "completion": Value("large_string"),
+        "added": List(Value("int32")),
+        "suffix": List(Value("int32")),
+        "pieces": List(Value("int32")),
+        "view": Value("string"),
+        "commit": Value("string"),
+        "path": Value("string"),
+        "language": Value("string"),
+        "seq": Value("int32"),
+        "commit_time": Value("timestamp[s, tz=UTC]"),
+        "weight": Value("float32"),
+        "seen_lines": Value("bool"),
+        "change": Value("int32"),
+        "hunk": Value("int32"),
+        "place": List(Value("int32")),
+    }
+)
 # The sampling keys that change the rendered samples; the others only choose which of them are read, and when.
 RENDERED = ("recency", "survival", "boost", "author_weights")
 
@@ -38,12 +62,14 @@ class Corpus:
         report: the manifest's `corpus` entry.
         cache: `hit` if the samples were read from the cache, else `built`.
         folder: folder that holds this corpus and the changes it comes from.
+        places: builds the prompts of samples whose place alone is stored.
     """
 
     splits: DatasetDict
     report: dict[str, Any]
     cache: str
     folder: Path
+    places: PlaceReader
 
 
 def build_corpus(
@@ -67,13 +93,15 @@ def build_corpus(
     curated = curate(changes, mining)
     families = {view: prompts.families[view] for view in recipe.views}
     files = None
-    if "snapshot" in families or sampling.survival or sampling.recency == "auto":
+    if "file" in families or sampling.survival or sampling.recency == "auto":
         files = files_at(repositories, curated.report["cut"], limits_of(mining), corpus_dir, changes.known)
-    corpus = load_samples(changes, curated, files, sampling, replace(prompts, families=families), corpus_dir)
+    read = replace(prompts, families=families)
+    places = PlaceReader(changes.dataset, repositories, changes.known, read)
+    corpus = load_samples(changes, curated, files, sampling, places, corpus_dir)
     for name in splits.NAMES[1:]:
-        if recipe.exam_view not in corpus.report["splits"][name]["views"]:
+        if not corpus.report["splits"][name]["views"].keys() & set(recipe.exam_views):
             raise UserError(
-                f"{name} has no sample of the view `{recipe.exam_view}`, which the exam needs",
+                f"{name} has no sample of the view `{'` or `'.join(recipe.exam_views)}`, which the exam needs",
                 "set `exam_view` to another view, or `test_commits` to more commits",
             )
     return corpus
@@ -84,7 +112,7 @@ def load_samples(
     curated: Curated,
     files: Dataset | None,
     sampling: SamplingArguments,
-    prompts: ModelPrompts,
+    places: PlaceReader,
     corpus_dir: Path,
 ) -> Corpus:
     """Render the hunks that curation kept, or read the cached result.
@@ -92,15 +120,16 @@ def load_samples(
     Args:
         changes: mined changes.
         curated: verdicts on their hunks.
-        files: files as they were at the end of training, for the snapshot view, survival and the half-life; None if
+        files: files as they were at the end of training, for the view `file`, survival and the half-life; None if
             none of these is used.
         sampling: sampling keys of the recipe: views and weights.
-        prompts: prompts of the model; a view without a family is not rendered.
+        places: builds the prompts of drawn samples, with those of the model; a view without a family is not rendered.
         corpus_dir: folder where corpora are cached.
 
     Raises:
         UserError: nothing is left to render.
     """
+    prompts = places.prompts
     settings: dict[str, Any] = {
         "curated": curated.report["key"],
         "tokens": sorted(prompts.special_tokens),
@@ -132,7 +161,7 @@ def load_samples(
         }
 
     stored = cache.read_or_build(folder, build)
-    return Corpus(stored.dataset, stored.report, stored.cache, folder.parent)
+    return Corpus(stored.dataset, stored.report, stored.cache, folder.parent, places)
 
 
 def _describe_splits(built: DatasetDict, landed: Mapping[int, int]) -> dict[str, dict[str, Any]]:

@@ -4,6 +4,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from blocklm.mining.filters import REVERTED_COMMIT
 from blocklm.mining.messages import says_something
 
 FIX = re.compile(
@@ -57,3 +61,10 @@ def reason_of_revert(message: str) -> str:
 
 def _long_lines(lines: Sequence[str], mark: str) -> list[str]:
     return [text for line in lines if line[:1] == mark and len(text := line[1:].strip()) >= MIN_LINE_CHARS]
+
+
+def revert_reasons(table: pa.Table) -> dict[str, str]:
+    """Collect the reasons that reverts give, by the id of the reverted commit."""
+    messages = table.filter(pc.equal(pc.fill_null(table["drop_reason"], ""), "revert"))["message"].unique().to_pylist()
+    reasons = {name: reason_of_revert(message) for message in messages for name in REVERTED_COMMIT.findall(message)}
+    return {name: reason for name, reason in reasons.items() if reason}

@@ -1,6 +1,6 @@
 """Selects the samples that are new since an earlier run, and the held-out samples that it did not learn."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,7 +70,7 @@ def top_up(earlier: Learned, changes: Dataset, splits: DatasetDict, recipe: Reci
     """
     gone = _count_rewritten(earlier, changes.unique("commit"))
     new = _find_new_samples(splits["train"], earlier, recipe.sampling.shares)
-    kept, dropped = _drop_learned(splits, earlier, recipe.exam_view)
+    kept, dropped = _drop_learned(splits, earlier, recipe.exam_views)
     report = {
         "path": earlier.run,
         "head": earlier.head,
@@ -107,7 +107,7 @@ def unlearned(samples: Dataset, learned: frozenset[str]) -> Dataset:
     return samples.select([row for row, commit in enumerate(samples["commit"][:]) if commit not in learned])
 
 
-def _drop_learned(splits: DatasetDict, earlier: Learned, view: str) -> tuple[DatasetDict, int]:
+def _drop_learned(splits: DatasetDict, earlier: Learned, views: Sequence[str]) -> tuple[DatasetDict, int]:
     """Remove from validation and test the commits that the previous run learned.
 
     There are such commits only where a branch was learned before it was merged: it lands again with its merge.
@@ -115,13 +115,13 @@ def _drop_learned(splits: DatasetDict, earlier: Learned, view: str) -> tuple[Dat
     Args:
         splits: samples by split.
         earlier: what the previous run learned.
-        view: view in which the exam asks.
+        views: views in which the exam asks.
 
     Returns:
         The remaining samples, and the number of removed commits.
 
     Raises:
-        UserError: a split has no sample of the view left.
+        UserError: a split has no sample of these views left.
     """
     learned = earlier.commits
     dropped: set[str] = set()
@@ -129,7 +129,7 @@ def _drop_learned(splits: DatasetDict, earlier: Learned, view: str) -> tuple[Dat
     for name in NAMES[1:]:
         dropped |= learned.intersection(splits[name].unique("commit"))
         kept[name] = unlearned(splits[name], learned)
-        if view not in kept[name]["view"][:]:
+        if not set(views).intersection(kept[name]["view"][:]):
             raise UserError(
                 f"`{earlier.run}` learned all commits of {name}: nothing is left to ask",
                 "continue the run when there are later commits, or train without `continue_from`",

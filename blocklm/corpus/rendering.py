@@ -1,8 +1,11 @@
-"""Renders the hunks that curation kept as weighted samples, in every view of the recipe."""
+"""Renders the hunks that curation kept as weighted samples, in every view of the recipe.
 
-import re
+Of a view that is asked at a place in a file, only the place and what was written there are stored.
+`blocklm.corpus.places` builds the prompts of those samples that are drawn.
+"""
+
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -11,46 +14,45 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset
 from tqdm import tqdm
 
 from blocklm.config.sampling import SamplingArguments
 from blocklm.corpus import views
 from blocklm.corpus.decontamination import HeldOutLines, gives_away
-from blocklm.corpus.fix_links import FixLinker, reason_of_revert
+from blocklm.corpus.fix_links import FixLinker, revert_reasons
+from blocklm.corpus.places.completion import COMPLETION, completions
+from blocklm.corpus.places.next_edit import NEXT_EDIT, next_edits
 from blocklm.corpus.prompt_templates import ModelPrompts
-from blocklm.corpus.sample_weights import Preferences, SampleWeights, lines_at_cut, long_lines, weight_samples
+from blocklm.corpus.sample_weights import (
+    Preferences,
+    SampleWeights,
+    first_commits,
+    lines_at_cut,
+    long_lines,
+    weight_samples,
+)
 from blocklm.corpus.splits import spread_over_commits
 from blocklm.corpus.views import OF_HUNK, HunkText, Sample
-from blocklm.mining.filters import REVERTED_COMMIT
 from blocklm.mining.hunks import hunks_of
 from blocklm.mining.landing_times import DAY, landing_times
 from blocklm.mining.messages import says_something
-from blocklm.mining.redaction import PLACEHOLDERS
 
-SAMPLES = Features(
-    {
-        "id": Value("string"),
-        "prompt": Value("large_string"),
-        "context": List(Value("int32")),
-        "completion": Value("large_string"),
-        "added": List(Value("int32")),
-        "view": Value("string"),
-        "commit": Value("string"),
-        "path": Value("string"),
-        "language": Value("string"),
-        "seq": Value("int32"),
-        "commit_time": Value("timestamp[s, tz=UTC]"),
-        "weight": Value("float32"),
-        "seen_lines": Value("bool"),
-    }
-)
+# The views whose prompts are built once a sample is drawn.
+AT_PLACES: dict[str, Callable[[HunkText, str | None], Iterator[Sample]]] = {
+    COMPLETION: completions,
+    NEXT_EDIT: next_edits,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedHunk:
-    """A hunk with its verdict and the facts about its change that samples carry."""
+    """A hunk with its verdict and the facts about its change that samples carry.
 
+    `change` is the row of its change in the changes dataset; -1 for a file at the end of training.
+    """
+
+    change: int
     text: HunkText
     split: str
     weight: float
@@ -61,13 +63,15 @@ class AnnotatedHunk:
     commit_time: datetime
 
     def row(self, sample: Sample) -> tuple[str, tuple[Any, ...]]:
-        """Build the row of a sample of this hunk: its split, and the values of the columns of `SAMPLES`."""
+        """Build the row of a sample of this hunk: its split, and the values of the columns of samples."""
         return self.split, (
             sample.id,
             sample.prompt,
             sample.context,
             sample.completion,
             sample.added,
+            sample.suffix,
+            sample.pieces,
             sample.view,
             self.text.commit,
             self.text.path,
@@ -76,6 +80,9 @@ class AnnotatedHunk:
             self.commit_time,
             self.weight,
             self.seen_lines,
+            self.change,
+            self.text.number,
+            sample.place,
         )
 
 
@@ -104,20 +111,18 @@ class SampleRenderer:
     ) -> None:
         self._changes, self._files = changes, files
         self._sampling, self._prompts = sampling, prompts.families
-        forbidden = prompts.special_tokens - set(PLACEHOLDERS)
-        self._forbidden = re.compile(
-            "|".join(map(re.escape, sorted(forbidden))) or "(?!)"
-        )  # without any, a pattern that matches nothing
+        self._forbidden = prompts.breaking
         judged = verdicts.data.table
         self._kept = judged.filter(pc.is_null(judged["reason"])).to_pylist()
-        self._preferences = Preferences(sampling, _first_commits(changes))
+        self._preferences = Preferences(sampling, first_commits(changes))
         self._hunk_views = [(view, render) for view, render in OF_HUNK.items() if view in prompts.families]
+        self._place_views = [render for view, render in AT_PLACES.items() if view in prompts.families]
         self.left_out: Counter[str] = Counter()
         self._repairs: dict[int, HunkText] = {}
         self.weights = self._weigh()
 
     def samples(self) -> Iterator[tuple[str, tuple[Any, ...]]]:
-        """Yield the split and the columns of each sample, in the order of the history; snapshots of files come last."""
+        """Yield the split and the columns of each sample, in the order of the history; pieces of files come last."""
         held_out = HeldOutLines()
         numbered = enumerate(
             tqdm(annotate_hunks(self._changes, self._kept), "rendering", len(self._kept), unit=" hunks", disable=None)
@@ -127,16 +132,19 @@ class SampleRenderer:
             for number, hunk in commit:
                 if hunk.split != "train":
                     held_out.add(hunk.text.lines)
-                yield from map(hunk.row, self._render_hunk(number, hunk.text))
+                yield from map(hunk.row, self._render_hunk(number, hunk))
             if commit:
                 first = commit[0][1]
                 yield from map(first.row, self._render_commit([hunk.text for _, hunk in commit]))
-        if self._files is not None and "snapshot" in self._prompts:
+        if self._files is not None and "file" in self._prompts:
             yield from self._render_files(self._files, held_out)
 
-    def _render_hunk(self, number: int, text: HunkText) -> Iterator[Sample]:
+    def _render_hunk(self, number: int, hunk: AnnotatedHunk) -> Iterator[Sample]:
+        text = hunk.text
         for view, render in self._hunk_views:
             yield from render(self._prompts[view], text)
+        for find_places in self._place_views:
+            yield from find_places(text, hunk.language)
         if number in self._repairs and not self._has_special_token(self._repairs[number]):
             yield from views.review(self._prompts["review"], text, self._repairs[number])
 
@@ -151,7 +159,7 @@ class SampleRenderer:
         repairs = FixLinker()
         # Reverts after the end of training are not known yet.
         ends = max((verdict["row"] + 1 for verdict in self._kept if verdict["split"] == "train"), default=0)
-        reverts = _revert_reasons(self._changes.data.table.slice(0, ends)) if "review" in self._prompts else {}
+        reverts = revert_reasons(self._changes.data.table.slice(0, ends)) if "review" in self._prompts else {}
         days, kept, lines, quality, places = [], [], [], [], []
         for number, hunk in enumerate(annotate_hunks(self._changes, self._kept)):
             if hunk.split != "train":
@@ -200,10 +208,10 @@ class SampleRenderer:
                 continue
             weight = file["weight"] * self._preferences.of_path(file["path"])
             hunk = AnnotatedHunk(
-                text, "train", weight, False, "", file["language"], newest["seq"], newest["commit_time"]
+                -1, text, "train", weight, False, "", file["language"], newest["seq"], newest["commit_time"]
             )
             known = held_out.known_lines(file["diff"].replace("\n+", "\n"))
-            for sample in views.snapshot(self._prompts["snapshot"], text):
+            for sample in views.file(self._prompts["file"], text):
                 if known and gives_away(sample.completion, known):
                     self.left_out["asked_later"] += 1
                 else:
@@ -223,7 +231,9 @@ def annotate_hunks(changes: Dataset, kept: Sequence[Mapping[str, Any]]) -> Itera
         hunks = hunks_of(change["diff"])
         for verdict in verdicts:
             text = HunkText(**source, number=verdict["hunk"], lines=hunks[verdict["hunk"]].lines)
-            yield AnnotatedHunk(text, verdict["split"], verdict["weight"], verdict["seen_lines"], **shared)
+            yield AnnotatedHunk(
+                verdict["row"], text, verdict["split"], verdict["weight"], verdict["seen_lines"], **shared
+            )
 
 
 def held_out_hunks(changes: Dataset, verdicts: Dataset, count: int) -> list[HunkText]:
@@ -232,17 +242,3 @@ def held_out_hunks(changes: Dataset, verdicts: Dataset, count: int) -> list[Hunk
     kept = table.filter(pc.and_(pc.is_null(table["reason"]), pc.equal(table["split"], "validation"))).to_pylist()
     texts = [hunk.text for hunk in annotate_hunks(changes, kept)]
     return [texts[index] for index in spread_over_commits([text.commit for text in texts], count, count, seed=0)]
-
-
-def _first_commits(changes: Dataset) -> dict[str, str]:
-    """Find the first commit of each repository."""
-    table = changes.data.table.select(["repo", "commit"])
-    first = table.append_column("row", pa.array(range(len(table)))).group_by("repo").aggregate([("row", "min")])
-    return {row["repo"]: changes[row["row_min"]]["commit"] for row in first.to_pylist()}
-
-
-def _revert_reasons(table: pa.Table) -> dict[str, str]:
-    """Collect the reasons that reverts give, by the id of the reverted commit."""
-    messages = table.filter(pc.equal(pc.fill_null(table["drop_reason"], ""), "revert"))["message"].unique().to_pylist()
-    reasons = {name: reason_of_revert(message) for message in messages for name in REVERTED_COMMIT.findall(message)}
-    return {name: reason for name, reason in reasons.items() if reason}

@@ -13,6 +13,8 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from datasets import Dataset
 from numpy.typing import NDArray
 from pathspec import GitIgnoreSpec
 
@@ -154,3 +156,10 @@ def _pseudonyms(authors: dict[str, float], salts: dict[str, str]) -> Iterator[tu
         name, _, mail = author.removesuffix(">").partition("<")
         for salt in salts.values():
             yield pseudonym(name.strip(), mail.strip(), bytes.fromhex(salt)), float(weight)
+
+
+def first_commits(changes: Dataset) -> dict[str, str]:
+    """Find the first commit of each repository."""
+    table = changes.data.table.select(["repo", "commit"])
+    first = table.append_column("row", pa.array(range(len(table)))).group_by("repo").aggregate([("row", "min")])
+    return {row["repo"]: changes[row["row_min"]]["commit"] for row in first.to_pylist()}

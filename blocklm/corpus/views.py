@@ -1,4 +1,4 @@
-"""Turns one change into samples of several views; each view is a pure function from a change to samples.
+"""Turns one change into samples of the views that a hunk suffices for; each is a function from a change to samples.
 
 The templates of a prompt family word each view for a model. Loss is taken on the completion only. `added` marks the
 characters of it that the commit added: the exam scores those alone. A change with too little text gives no sample.
@@ -11,16 +11,12 @@ from functools import cached_property
 from hashlib import sha1
 from itertools import groupby
 
-from blocklm.corpus.new_text import LETTER, NewText, join_lines
 from blocklm.corpus.prompt_templates import Family, Prompt
 from blocklm.corpus.windows import Line, windows
 
-SPAN_CHARS = 700  # longest text to fill in; longer ones are left to the edit view
-PREFIX_CHARS, SUFFIX_CHARS = 700, 300
-MIN_SPAN_CHARS = 8  # a closing brace says nothing
-NEXT_LINES = 3
 MESSAGE_DIFF_CHARS = 1400
 COMMENT_CHARS = 400
+LETTER = re.compile(r"[^\W_]")
 PULL_REQUEST = re.compile(r"\s*\(#\d+\)\s*$")
 
 
@@ -32,9 +28,12 @@ class Sample:
         id: name derived from commit, path, hunk and view.
         view: name of the view.
         prompt: text on which no loss is taken.
-        context: start and end, in characters, of the part of the prompt that may be cut.
+        context: start and end, in characters, of the part of the prompt that may lose its beginning.
         completion: text to learn or to predict.
         added: start, end, start, end … in characters, of the added text in the completion.
+        suffix: start and end of the part that may lose its end; empty if there is none.
+        pieces: start, end, start, end … of the parts that may be left out as a whole.
+        place: where in its hunk the sample is asked, for a view whose prompt is built once the sample is drawn.
     """
 
     id: str
@@ -43,6 +42,9 @@ class Sample:
     context: tuple[int, int]
     completion: str
     added: tuple[int, ...]
+    suffix: tuple[int, ...] = ()
+    pieces: tuple[int, ...] = ()
+    place: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,6 @@ class HunkText:
         return list(windows(self.marked))
 
     @cached_property
-    def after(self) -> NewText:
-        """The part of the new file that the hunk shows."""
-        return NewText([line for line in self.marked if line[0] != "-"])
-
-    @cached_property
     def diff(self) -> str:
         """The hunk as text, without its header."""
         return "".join(f"{line}\n" for line in self.lines)
@@ -98,37 +95,10 @@ def edit(family: Family, hunk: HunkText) -> Iterator[Sample]:
     """
     for part, window in enumerate(hunk.windows):
         if any(mark == "+" and text.strip() for mark, text in window):
-            completion, added = _text_after(window)
+            completion, added = text_after(window)
             before = "".join(f"{text}\n" for mark, text in window if mark != "+")
             prompt = family.prompt("edit", repo=hunk.repo, path=hunk.path, subject=hunk.subject, context=before)
             yield _sample(hunk, "edit", part, prompt, completion, added)
-
-
-def fim(family: Family, hunk: HunkText) -> Iterator[Sample]:
-    """Yield one sample per run of added lines: the text around it, in the new file, gives the run."""
-    for part, (start, end) in enumerate(hunk.after.added_runs):
-        span = hunk.after.between(start, end)
-        prefix, suffix = hunk.after.before(start, PREFIX_CHARS), hunk.after.behind(end, SUFFIX_CHARS)
-        if len(span.strip()) >= MIN_SPAN_CHARS and len(span) <= SPAN_CHARS and prefix.strip():
-            prompt = family.prompt("fim", repo=hunk.repo, path=hunk.path, context=prefix, suffix=suffix)
-            yield _sample(hunk, "fim", part, prompt, span, (0, len(span)))
-
-
-def next_line(family: Family, hunk: HunkText) -> Iterator[Sample]:
-    """Yield one sample per run of added lines: the new file up to a line of the run gives one to three lines.
-
-    The sample's id decides which line and how many, so the choice never changes.
-    """
-    lines = hunk.after.lines
-    for part, (start, end) in enumerate(hunk.after.added_runs):
-        candidates = [line for line in range(start, end) if len(lines[line][1].strip()) >= MIN_SPAN_CHARS and line]
-        if candidates:
-            number = int(_sample_id(hunk, "next_line", part), 16)
-            line = candidates[number % len(candidates)]
-            prefix = hunk.after.before(line, PREFIX_CHARS)
-            completion = hunk.after.between(line, min(end, line + 1 + number // 1000 % NEXT_LINES))
-            prompt = family.prompt("next_line", repo=hunk.repo, path=hunk.path, context=prefix)
-            yield _sample(hunk, "next_line", part, prompt, completion, (0, len(completion)))
 
 
 def diff(family: Family, hunk: HunkText) -> Iterator[Sample]:
@@ -146,12 +116,7 @@ def diff(family: Family, hunk: HunkText) -> Iterator[Sample]:
             yield _sample(hunk, "diff", part, prompt, completion, tuple(spans))
 
 
-OF_HUNK: dict[str, Callable[[Family, HunkText], Iterator[Sample]]] = {
-    "edit": edit,
-    "fim": fim,
-    "next_line": next_line,
-    "diff": diff,
-}
+OF_HUNK: dict[str, Callable[[Family, HunkText], Iterator[Sample]]] = {"edit": edit, "diff": diff}
 
 
 def message(family: Family, hunks: Sequence[HunkText]) -> Iterator[Sample]:
@@ -184,19 +149,19 @@ def review(family: Family, hunk: HunkText, fix: HunkText) -> Iterator[Sample]:
     yield _sample(hunk, "review", 0, prompt, completion, (0, len(completion)))
 
 
-def snapshot(family: Family, file: HunkText) -> Iterator[Sample]:
-    """Yield one sample per piece of a file at the end of training: the text before gives the piece."""
+def file(family: Family, file: HunkText) -> Iterator[Sample]:
+    """Yield one sample per piece of a file at the end of training; the model reads all of it."""
     lines = [(mark, text) for mark, text in file.marked if mark == "+"]
-    prefix = ""
     for part, window in enumerate(windows(lines)):
-        completion = join_lines([line for line in window if line[0] == "+"])  # carried lines count as context
+        completion = "".join(f"{text}\n" for mark, text in window if mark == "+")  # carried lines count as context
         if LETTER.search(completion):
-            prompt = family.prompt("snapshot", repo=file.repo, path=file.path, context=prefix)
-            yield _sample(file, "snapshot", part, prompt, completion, (0, len(completion)))
-        prefix = completion[-PREFIX_CHARS:]
+            # The loss is taken on all tokens, so the path belongs to the completion.
+            text = family.prompt("file", repo=file.repo, path=file.path, context=completion).text
+            added = (len(text) - len(completion), len(text))
+            yield _sample(file, "file", part, Prompt("", (0, 0)), text, added)
 
 
-def _text_after(window: list[Line]) -> tuple[str, tuple[int, ...]]:
+def text_after(window: list[Line]) -> tuple[str, tuple[int, ...]]:
     """Build the text after the change, and the character spans of its added lines, adjoining ones joined."""
     spans: list[int] = []
     position, parts = 0, []
@@ -223,9 +188,10 @@ def _take_chars(chars: int, lines: Iterator[str]) -> Iterator[str]:
         yield line
 
 
-def _sample_id(hunk: HunkText, view: str, part: int) -> str:
+def sample_id(hunk: HunkText, view: str, part: int) -> str:
+    """Make the id of sample number `part` of a hunk in a view."""
     return sha1(f"{hunk.commit}|{hunk.path}|{hunk.number}|{part}|{view}".encode()).hexdigest()[:16]
 
 
 def _sample(hunk: HunkText, view: str, part: int, prompt: Prompt, completion: str, added: tuple[int, ...]) -> Sample:
-    return Sample(_sample_id(hunk, view, part), view, prompt.text, prompt.context, completion, added)
+    return Sample(sample_id(hunk, view, part), view, prompt.text, prompt.context, completion, added)

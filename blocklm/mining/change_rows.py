@@ -17,7 +17,7 @@ from blocklm.mining.filters import FilterLimits
 from blocklm.mining.gitattributes import AttributeHistory
 from blocklm.mining.hunks import hunks_of, removed_lines
 from blocklm.mining.messages import clean_message
-from blocklm.mining.redaction import Redacted, prepare, redact
+from blocklm.mining.redaction import UNSCANNED, Redacted, prepare, redact_each
 from blocklm.mining.secrets.known import Secret
 
 FEATURES = Features(
@@ -55,7 +55,6 @@ BATCHES_AHEAD = 1  # read while another is searched for secrets
 # cut after the search for secrets, or else a part of a secret could stay. The searched text is bounded too, far above
 # the cut.
 MESSAGE_CHARS, SEARCHED_CHARS = 10_000, 1_000_000
-UNSCANNED = "unscanned"
 # The rule whose files are dropped but still searched for secrets, since other files may hold the same ones.
 SEARCHED_RULE = "key_file"
 
@@ -150,23 +149,12 @@ def _drafts(commit: Commit, limits: FilterLimits, attributes: AttributeHistory) 
 def _batch(drafts: list[_Draft], limits: FilterLimits, unreadable: dict[str, str]) -> MinedBatch:
     prepare()
     texts = list(dict.fromkeys(text for draft in drafts for text in draft.texts))
-    redacted = _redact_each(texts)
+    redacted = redact_each(texts)
     for commit in (draft.commit for draft in drafts):
         if commit.error is not None:
-            unreadable[commit.sha] = _redact_each([commit.error])[commit.error].text
+            unreadable[commit.sha] = redact_each([commit.error])[commit.error].text
     rows = record_batch([_row(draft, redacted, limits) for draft in drafts], FEATURES.arrow_schema)
     return MinedBatch(rows, tuple(dict.fromkeys(secret for text in texts for secret in redacted[text].opaque)))
-
-
-def _redact_each(texts: list[str]) -> dict[str, Redacted]:
-    """Redact each text; a text on which the scanner fails is replaced by a placeholder."""
-    unique = list(dict.fromkeys(texts))
-    try:
-        return dict(zip(unique, redact(unique), strict=True))
-    except Exception:  # of whatever kind: a text that was not searched must not be stored
-        if len(unique) == 1:
-            return {unique[0]: Redacted(f"<{UNSCANNED}>", (UNSCANNED,))}
-        return {text: result for text in unique for result in _redact_each([text]).values()}
 
 
 def _row(draft: _Draft, redacted: dict[str, Redacted], limits: FilterLimits) -> tuple[Any, ...]:

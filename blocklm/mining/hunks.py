@@ -36,6 +36,11 @@ class Hunk:
         return self._text.split("\n")[1:]
 
     @property
+    def marked(self) -> list[tuple[str, str]]:
+        """Mark and text of each line, without remarks on a missing newline."""
+        return [(line[0], line[1:]) for line in self.lines if line and line[0] in " +-"]
+
+    @property
     def added_text(self) -> bytes:
         """All added lines, without white space: equal texts have equal tokens."""
         return _without_white_space("".join(self.added))

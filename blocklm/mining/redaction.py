@@ -23,6 +23,7 @@ from blocklm.mining.secrets.private_keys import armoured_keys
 from blocklm.mining.secrets.vendors import VENDORS
 
 KEY = b"<KEY>"
+UNSCANNED = "unscanned"
 # All texts are joined and searched at once, since a call per text would cost more than the search. This separates them.
 BETWEEN = b"\n\n\n"
 PLACEHOLDERS = ("<KEY>", "<PASSWORD>", "<EMAIL>", "<NAME>")
@@ -87,6 +88,17 @@ def redact(texts: Sequence[str]) -> list[Redacted]:
             index += 1
         result.append(_replace_spans(part, start, own, _opaque(joined, spans, own)) if own else Redacted(text))
     return result
+
+
+def redact_each(texts: Sequence[str]) -> dict[str, Redacted]:
+    """Redact texts; a text on which the scanner fails is replaced by a placeholder, because it was not searched."""
+    unique = list(dict.fromkeys(texts))
+    try:
+        return dict(zip(unique, redact(unique), strict=True))
+    except Exception:  # a native library may raise anything
+        if len(unique) == 1:
+            return {unique[0]: Redacted(f"<{UNSCANNED}>", (UNSCANNED,))}
+        return {text: result for text in unique for result in redact_each([text]).values()}
 
 
 def secrets_of(text: str) -> frozenset[str]:

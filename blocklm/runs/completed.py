@@ -1,16 +1,17 @@
 """Opens a completed run: its recipe, its models, its repositories, and its training samples."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datasets import Dataset
-
 from blocklm.config.recipe import Recipe, parse_recipe
-from blocklm.corpus.build import build_corpus
-from blocklm.corpus.prompt_templates import FAMILY, InfillTokens, ModelPrompts, infill_tokens
+from blocklm.config.sampling import RENAMED
+from blocklm.corpus.build import Corpus, build_corpus
+from blocklm.corpus.places.infill_tokens import InfillTokens, infill_tokens
+from blocklm.corpus.prompt_templates import FAMILY, ModelPrompts
 from blocklm.errors import UserError
 from blocklm.files import check_spelling
 from blocklm.git.repository import Repository, open_repositories
@@ -18,7 +19,7 @@ from blocklm.git.search_history import stands_in_history
 from blocklm.mining.changes import Changes
 from blocklm.mining.mine import mine
 from blocklm.models.pretrained import special_tokens
-from blocklm.runs.manifest import read_complete_manifest
+from blocklm.runs.manifest import read_complete_manifest, views_of_before
 
 if TYPE_CHECKING:
     import torch
@@ -122,16 +123,20 @@ class CompletedRun:
         opened = open_repositories(self.recipe.mining)
         return opened, mine(opened, self.recipe.mining)
 
-    def training_samples(self) -> Dataset:
-        """Return the training split, from the cache or built again.
+    def corpus(self) -> Corpus:
+        """Return the corpus that the run was trained on, from the cache or built again.
 
         Raises:
-            UserError: a repository cannot be opened.
+            UserError: a repository cannot be opened, or the run's samples were made in views that are gone.
         """
+        if old := views_of_before(self.manifest):
+            raise UserError(
+                f"`{self.path}` was taught the view `{old[0]}`, whose samples are no longer made",
+                "train again for this; the run can still be exported and generated from",
+            )
         families = {view: FAMILY[name] for view, name in self.manifest["corpus"]["prompts"].items()}
         prompts = ModelPrompts(families, self.special_tokens)
-        corpus = build_corpus(self.recipe, self.repositories, self.changes, prompts)
-        return corpus.splits["train"]
+        return build_corpus(self.recipe, self.repositories, self.changes, prompts)
 
     def stands_in_history(self, text: str) -> bool:
         """Whether some version of a file, or a commit message, contains a text in its unredacted form."""
@@ -142,6 +147,20 @@ def _join_alone() -> "torch.device":
     from blocklm.models.distributed import join_alone  # heavy
 
     return join_alone()
+
+
+def _todays_views(manifest: dict[str, Any]) -> list[str]:
+    """Return the keys with which the recipe of a run can be read whose views have other names today."""
+    recipe, keys = manifest["recipe"], list[str]()
+    if views := recipe.get("views"):
+        shares: dict[str, float] = {}
+        for view, share in views.items():
+            name = RENAMED.get(view, view)
+            shares[name] = shares.get(name, 0) + share
+        keys += ["--views", json.dumps(shares)]
+    if recipe.get("exam_view") in RENAMED:
+        keys += ["--exam_view", RENAMED[recipe["exam_view"]]]
+    return keys
 
 
 def open_run(run_dir: Path, keys: Sequence[str] = ()) -> CompletedRun:
@@ -156,7 +175,8 @@ def open_run(run_dir: Path, keys: Sequence[str] = ()) -> CompletedRun:
     """
     check_spelling("run_dir", run_dir)
     manifest = read_complete_manifest(run_dir, f"`{run_dir}`")
-    recipe = parse_recipe([str(run_dir / "recipe.yaml"), *keys, "--output_dir", str(run_dir)])
+    given = [str(run_dir / "recipe.yaml"), *_todays_views(manifest), *keys, "--output_dir", str(run_dir)]
+    recipe = parse_recipe(given)
 
     from blocklm.models.source import ModelSource  # heavy: a folder that holds no run is refused without it
 

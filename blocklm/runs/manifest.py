@@ -5,7 +5,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import blocklm
+from blocklm.config.sampling import RENAMED
 from blocklm.errors import UserError
 from blocklm.files import digest, write_json
 from blocklm.runs.checkpoints import saved_weights
@@ -157,3 +158,8 @@ def _environment() -> dict[str, Any]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def views_of_before(manifest: Mapping[str, Any]) -> list[str]:
+    """List the views of a run that have another name and another form today."""
+    return sorted(RENAMED.keys() & ((manifest.get("corpus") or {}).get("prompts") or {}).keys())

@@ -19,7 +19,7 @@ from blocklm.files import replace_file
 from blocklm.models.adapter import check_same_model
 from blocklm.models.pretrained import model_config
 from blocklm.runs.checkpoints import saved_weights
-from blocklm.runs.manifest import read_complete_manifest
+from blocklm.runs.manifest import read_complete_manifest, views_of_before
 
 LEARNED = "learned.txt"
 REJECTED = "rejected"
@@ -61,6 +61,11 @@ def previous_run(continue_from: str, config: ModelConfig) -> Previous:
     """
     path = Path(continue_from).expanduser()
     manifest = read_complete_manifest(path, f"`{continue_from}`, which `continue_from` names,")
+    if old := views_of_before(manifest):
+        raise UserError(
+            f"`{continue_from}` was taught the view `{old[0]}`, which has another form today: continuing would mix both",
+            "train without `continue_from`",
+        )
     recipe = parse_recipe([str(path / "recipe.yaml")])
     check_same_model(config, model_config(recipe.model), path)
     return Previous(path, recipe, manifest, learned_commits(path))

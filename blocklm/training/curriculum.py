@@ -95,7 +95,7 @@ def rates_of(views: Sequence[str], weights: Sequence[float], limits: PassLimits)
     """Spread a pass over the views by their shares, and within a view over its samples by their weights.
 
     Each sample of the view with the largest share is read once on average. The other views follow their shares, but no
-    view's samples are read more than twice on average.
+    view's samples are read more than twice on average. A limited pass is filled by the other views then.
 
     Args:
         views: view of each sample, oldest first.
@@ -108,15 +108,25 @@ def rates_of(views: Sequence[str], weights: Sequence[float], limits: PassLimits)
     present = {name: share for name, share in shares.items() if len(rows[name])}
     main = max(present, key=lambda name: present[name])
     total = len(rows[main]) / present[main]
-    counts = {name: min(total * share, MAX_REPEATS * len(rows[name])) for name, share in present.items()}
-    part = min(1.0, (limits.size or sum(counts.values())) / sum(counts.values()))
+    most = {name: MAX_REPEATS * len(rows[name]) for name in present}
+    counts = {name: min(total * share, most[name]) for name, share in present.items()}
+    read = counts if limits.size is None or limits.size >= sum(counts.values()) else _fill(present, most, limits.size)
     values = np.zeros(len(view))
     for name in present:
-        rates = weight[rows[name]] * counts[name] / weight[rows[name]].sum()
-        values[rows[name]] = (
-            _newest(rates, counts[name] * part) if limits.newest and name not in OF_NO_AGE else rates * part
-        )
+        rates = weight[rows[name]] / weight[rows[name]].sum()
+        newest = limits.newest and name not in OF_NO_AGE
+        values[rows[name]] = _newest(rates * counts[name], read[name]) if newest else rates * read[name]
     return _rates(np.array([values]), view)
+
+
+def _fill(shares: Mapping[str, float], most: Mapping[str, float], size: float) -> dict[str, float]:
+    """Share out `size` samples among the views; what a view has too few samples for goes to the others."""
+    counts: dict[str, float] = {}
+    while left := {name: share for name, share in shares.items() if name not in counts}:
+        scale = (size - sum(counts.values())) / sum(left.values())
+        full = {name: most[name] for name, share in left.items() if share * scale > most[name]}
+        counts |= full or {name: share * scale for name, share in left.items()}
+    return counts
 
 
 def rates_with_replay(

@@ -53,7 +53,7 @@ def training_data(
     canaries = Canaries(args.seed, recipe.handover.canaries)
     reading = plant_canaries(reading, encoder.tokenizer, canaries, args.max_length)
     samples = corpus.splits["validation"]
-    samples = samples.select([row for row, view in enumerate(samples["view"][:]) if view == recipe.exam_view])
+    samples = samples.select([row for row, view in enumerate(samples["view"][:]) if view in recipe.exam_views])
     chosen = spread_over_commits(samples["commit"][:], recipe.run.max_validation_samples, len(samples), args.seed)
     validation = encoder.encode_split(samples.select(chosen), args.max_length)
     if not len(validation.dataset):

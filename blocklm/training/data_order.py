@@ -11,14 +11,13 @@ import torch
 from datasets import Dataset, concatenate_datasets
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
-from transformers import PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTConfig, pack_dataset
 
 from blocklm.config.run import RunArguments
 from blocklm.config.sampling import SamplingArguments
 from blocklm.errors import UserError
-from blocklm.models.tokenization import EncodedSplit, SampleEncoder, encode
+from blocklm.models.tokenization import EncodedSplit, SampleEncoder
 from blocklm.training.curriculum import (
     Floats,
     PassLimits,
@@ -109,7 +108,7 @@ def training_order(
     else:
         rates = rates_with_replay(views, weights, new, run.replay_share, limits)
     assert not isinstance(sampling.phases, str), "the recipe's parser has read the phases"
-    chosen = _estimate_epochs(samples, rates, encoder.tokenizer, run, args) if run.target_tokens else None
+    chosen = _estimate_epochs(samples, rates, encoder, run, args) if run.target_tokens else None
     per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     builder = _OrderBuilder(samples, encoder, args, per_step)
     steps, epochs = max(0, args.max_steps), float(args.num_train_epochs if chosen is None else chosen)
@@ -127,14 +126,14 @@ def training_order(
 
 
 def _estimate_epochs(
-    samples: Dataset, rates: Rates, tokenizer: PreTrainedTokenizerBase, run: RunArguments, args: SFTConfig
+    samples: Dataset, rates: Rates, encoder: SampleEncoder, run: RunArguments, args: SFTConfig
 ) -> float:
     """Estimate the number of epochs that reads `target_tokens`, within the recipe's bounds.
 
     Encodes at most 500 samples and takes their mean length for that of all.
     """
     rows = draw(rates.values, min(LENGTH_SAMPLES, rates.size), np.random.default_rng(args.seed))
-    fitting = [sample for sample in encode(samples.select(rows)[:], tokenizer, args.max_length) if sample is not None]
+    fitting = [sample for sample in encoder.encode(samples.select(rows), args.max_length) if sample is not None]
     tokens = rates.size * sum(len(sample.input_ids) for sample in fitting) / len(rows)
     assert run.target_tokens is not None
     return min(max(run.target_tokens / max(1.0, tokens), run.min_epochs), run.max_epochs)

@@ -52,6 +52,11 @@ class TrainingTask:
     processes: PartialState
     interrupts: Interrupts
 
+    @property
+    def encoder(self) -> SampleEncoder:
+        """Encodes the corpus with the model's tokenizer."""
+        return SampleEncoder(self.tokenizer, self.corpus.folder, self.corpus.places.fill, self.corpus.report["key"])
+
 
 @dataclass(frozen=True)
 class FittedTrainer:
@@ -92,8 +97,7 @@ def _build(task: TrainingTask, plan: RunPlan) -> FittedTrainer:
     trainer = build_trainer(recipe, args, base, data.reading, data.validation.dataset, task.interrupts)
     if previous is not None and uses_adapter:
         put_adapter(trainer.model, previous.path)
-    samples, prompts = task.corpus.splits["validation"], task.corpus.report["prompts"]
-    add_samples(trainer, samples, prompts, recipe, precision.dtype)
+    add_samples(trainer, task.corpus.splits["validation"], task.encoder, recipe, precision.dtype)
     return FittedTrainer(trainer, plan, data)
 
 
@@ -102,8 +106,7 @@ def _read(task: TrainingTask, plan: RunPlan) -> tuple[TrainingData, RunPlan]:
 
     def encode_data(plan: RunPlan) -> tuple[TrainingData, SFTConfig]:
         args = sft_config(task.recipe, task.source.precision, plan)
-        encoder = SampleEncoder(task.tokenizer, task.corpus.folder)
-        return training_data(task.corpus, encoder, task.recipe, args, task.new), args
+        return training_data(task.corpus, task.encoder, task.recipe, args, task.new), args
 
     data, args = encode_data(plan)
     if (unpacked := turn_packing_off(plan, task.recipe, data.reading.report["utilisation"])) is not None:

@@ -7,9 +7,8 @@ import pytest
 from datasets import load_from_disk
 
 from blocklm.config.mining import MiningArguments
-from blocklm.corpus.build import Corpus
+from blocklm.corpus.build import SAMPLES, Corpus
 from blocklm.corpus.curation import curate
-from blocklm.corpus.rendering import SAMPLES
 from blocklm.errors import UserError
 from blocklm.mining.changes import Changes
 from tests.conftest import STARCODER2_TOKENS, GitRepository, changes_of, function, rendered

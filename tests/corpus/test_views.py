@@ -1,14 +1,18 @@
-"""Every view has its exact text, for StarCoder2 and as plain text, and its windows lose nothing."""
+"""Every view has its exact text, for StarCoder2 and as plain text, and its windows lose nothing.
+
+How places are found and read is tested in `tests/corpus/places`; here are the prompts that they become.
+"""
 
 import json
-import re
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from blocklm.corpus import views
+from blocklm.corpus.places.place import FilePiece, Place, RecentEdit
 from blocklm.corpus.prompt_templates import FAMILY, TOKEN, Family
+from blocklm.corpus.rendering import AT_PLACES
 from blocklm.corpus.views import OF_HUNK, HunkText, Sample
 from blocklm.corpus.windows import CARRIED_LINES, WINDOW_CHARS, WINDOW_LINES, windows
 from blocklm.mining.hunks import hunks_of
@@ -29,6 +33,27 @@ def edit(diff: str) -> list[Sample]:
     return list(views.edit(PLAIN, text_of(diff)))
 
 
+def at_place(family: Family, view: str, place: Place, completion: str) -> Sample:
+    """A sample at a place in a file, with its prompt."""
+    prompt = family.prompt_at(view, place)
+    added = (0, len(completion))
+    return Sample("", view, prompt.text, prompt.context, completion, added, prompt.suffix, prompt.pieces)
+
+
+def every_place(family: Family) -> list[Sample]:
+    """The views at a place, of an editor that tells the path, and of one that does not."""
+    edits = [RecentEdit("src/b.py", "x = 0\n", "x = 1\n")]
+    piece = [FilePiece("src/compute.py", "def compute(x):\n")]
+    return [
+        at_place(family, view, Place("demo", path, before, after, edits, piece), completion)
+        for path in ("src/a.py", None)
+        for view, before, after, completion in (
+            ("completion", "import os\nx = 2\ny = ", "\nprint(x)\n", "compute(x)"),
+            ("next_edit", "import os\nx = 1\nprint(x)\n", "", "import os\nx = 2\ny = compute(x)\nprint(x)\n"),
+        )
+    ]
+
+
 def every_view(family: Family) -> list[Sample]:
     """Each view of one small history: a change, its fix, and the file at the end."""
     change = text_of()
@@ -38,7 +63,8 @@ def every_view(family: Family) -> list[Sample]:
         *(sample for render in OF_HUNK.values() for sample in render(family, change)),
         *views.message(family, [change, repair]),
         *views.review(family, change, repair),
-        *views.snapshot(family, file),
+        *views.file(family, file),
+        *every_place(family),
     ]
 
 
@@ -52,20 +78,71 @@ def test_the_views_of_a_small_history_match_the_golden_files(name: str) -> None:
     assert made == json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
 
 
+def added_text(sample: Sample) -> list[str]:
+    return [sample.completion[start:end] for start, end in zip(sample.added[::2], sample.added[1::2], strict=True)]
+
+
 @pytest.mark.parametrize("name", sorted(FAMILY))
-def test_families_differ_only_in_the_prompt_of_each_view(name: str) -> None:
+def test_families_differ_only_in_what_stands_before_the_text_of_a_commit(name: str) -> None:
     for sample, plain in zip(every_view(FAMILY[name]), every_view(PLAIN), strict=True):
-        assert (sample.view, sample.completion, sample.added) == (plain.view, plain.completion, plain.added)
-        assert sample.prompt
+        assert (sample.view, added_text(sample)) == (plain.view, added_text(plain))
+        if sample.view != "file":
+            assert sample.completion == plain.completion
+            assert sample.prompt
 
 
 @pytest.mark.parametrize("name", sorted(FAMILY))
-def test_only_the_context_of_a_prompt_may_be_cut(name: str) -> None:
-    for sample in every_view(FAMILY[name]):
-        start, end = sample.context
-        frame = sample.prompt[:start] + sample.prompt[end:]
-        assert set(re.findall(TOKEN, frame)) == set(re.findall(TOKEN, FAMILY[name].prompts[sample.view]))
-        assert "compute" not in frame, "only the context is of the file"
+def test_a_file_is_learned_with_its_path(name: str) -> None:
+    """The loss is taken on all tokens: there is no prompt, and the exam scores the lines without the path."""
+    (sample,) = [sample for sample in every_view(FAMILY[name]) if sample.view == "file"]
+    assert (sample.prompt, sample.context) == ("", (0, 0))
+    path, lines = sample.completion[: sample.added[0]], sample.completion[sample.added[0] :]
+    assert "src/a.py" in path
+    assert lines == "import os\nx = 2\ny = compute(x, 0)\n"
+    assert sample.completion == FAMILY[name].prompt("file", repo="demo", path="src/a.py", context=lines).text
+
+
+def frame_of(sample: Sample) -> str:
+    """A prompt without the parts that may be cut."""
+    spans = [*sample.context, *sample.suffix, *sample.pieces]
+    left = set(range(len(sample.prompt)))
+    for start, end in zip(spans[::2], spans[1::2], strict=True):
+        left -= set(range(start, end))
+    return "".join(sample.prompt[place] for place in sorted(left))
+
+
+@pytest.mark.parametrize("name", sorted(FAMILY))
+def test_only_text_of_files_may_be_cut_from_a_prompt(name: str) -> None:
+    family = FAMILY[name]
+    for sample in every_view(family):
+        if sample.view not in ("completion", "next_edit", "file"):
+            assert set(TOKEN.findall(frame_of(sample))) == set(TOKEN.findall(family.prompts[sample.view]))
+            assert "compute" not in frame_of(sample)
+
+
+@pytest.mark.parametrize("name", sorted(FAMILY))
+def test_at_a_place_the_text_around_and_the_edits_may_be_cut_but_not_the_lines_to_edit(name: str) -> None:
+    family = FAMILY[name]
+    for sample, form in zip(every_place(family), ("", "", "_unnamed", "_unnamed"), strict=True):
+        frame = frame_of(sample)
+        assert set(TOKEN.findall(frame)) == set(TOKEN.findall(family.prompts[sample.view + form]))
+        assert "compute" not in frame and "x = 0" not in frame
+        if sample.view == "completion":
+            assert "import os" not in frame and "print(x)" not in frame
+            assert sample.prompt[slice(*sample.context)].endswith("y = ")
+            assert sample.prompt[slice(*sample.suffix)] == "\nprint(x)\n"
+        else:
+            assert "import os\nx = 1\nprint(x)\n" in frame
+            assert (sample.context, sample.suffix) == ((0, 0), ())
+        given = [sample.prompt[start:end] for start, end in zip(sample.pieces[::2], sample.pieces[1::2], strict=True)]
+        assert ["def compute(x):" in text for text in given] == [True, False], "recent edits stand nearest"
+        assert "x = 0\n" in given[1] and "x = 1\n" in given[1]
+
+
+@pytest.mark.parametrize("name", sorted(FAMILY))
+def test_an_editor_that_tells_no_path_gets_a_prompt_without_one(name: str) -> None:
+    for sample in every_place(FAMILY[name])[2:]:
+        assert "demo" not in sample.prompt and "src/a.py" not in sample.prompt
 
 
 def test_braces_in_a_repository_are_text() -> None:
@@ -76,16 +153,15 @@ def test_braces_in_a_repository_are_text() -> None:
 
 def test_the_added_text_is_marked() -> None:
     (sample,) = edit(DIFF)
-    start, end = sample.added
-    assert sample.completion[start:end] == "x = 2\ny = compute(x)\n"
+    assert added_text(sample) == ["x = 2\ny = compute(x)\n"]
     (sample,) = views.diff(PLAIN, text_of())
-    spans = zip(sample.added[::2], sample.added[1::2], strict=True)
-    assert [sample.completion[start:end] for start, end in spans] == ["x = 2\n", "y = compute(x)\n"]
+    assert added_text(sample) == ["x = 2\n", "y = compute(x)\n"]
 
 
 def test_a_change_without_added_text_makes_no_sample() -> None:
     for diff in ("@@ -1,2 +1 @@\n import os\n-x = 1\n", "@@ -1 +1,2 @@\n import os\n+   \n"):
         assert not [sample for render in OF_HUNK.values() for sample in render(PLAIN, text_of(diff))]
+        assert not [sample for find in AT_PLACES.values() for sample in find(text_of(diff), "Python")]
 
 
 def test_lines_that_look_like_headers_are_text() -> None:
@@ -96,6 +172,7 @@ def test_lines_that_look_like_headers_are_text() -> None:
 def test_samples_of_one_change_have_distinct_ids() -> None:
     diff = "@@ -1 +1,200 @@\n a\n" + "".join(f"+line number {number}\n" for number in range(200))
     names = [sample.id for render in OF_HUNK.values() for sample in render(PLAIN, text_of(diff))]
+    names += [sample.id for find in AT_PLACES.values() for sample in find(text_of(diff), "Python")]
     assert len(names) == len(set(names)) > 8
 
 
@@ -146,23 +223,6 @@ def test_windows_in_order_give_back_their_hunk(hunks: list[HunkText]) -> None:
         for previous, window in pairwise(cut):
             joined += window[min(CARRIED_LINES, sum(mark != "-" for mark, _ in previous)) :]
         assert joined == text.marked
-
-
-def test_prefix_completion_and_suffix_give_the_text_after_the_change(hunks: list[HunkText]) -> None:
-    """They adjoin in the file after the change, in both views that continue it."""
-    bare = Family("", frozenset(), {"fim": "{context}\0{suffix}", "next_line": "{context}"})
-    seen = 0
-    for text in hunks:
-        after = "".join(f"{line}\n" for mark, line in text.marked if mark != "-")
-        for sample in views.fim(bare, text):
-            prefix, _, suffix = sample.prompt.partition("\0")
-            assert prefix + sample.completion + suffix in after
-            seen += 1
-        for sample in views.next_line(bare, text):
-            assert sample.prompt + sample.completion in after
-            assert sample.completion.count("\n") <= 3
-            seen += 1
-    assert seen > 30
 
 
 def test_both_sides_of_an_edit_come_from_the_lines_of_the_diff(hunks: list[HunkText]) -> None:

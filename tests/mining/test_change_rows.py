@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from blocklm.errors import UserError
-from blocklm.mining import change_rows, redaction
+from blocklm.mining import redaction
 from blocklm.mining.change_rows import MESSAGE_CHARS
 from blocklm.mining.redaction import Redacted, redact
 from tests.conftest import GitRepository, changes_of
@@ -24,7 +24,7 @@ def test_a_text_that_the_scanner_fails_on_is_dropped(
             raise RuntimeError("no such rule")
         return redact(texts)
 
-    monkeypatch.setattr(change_rows, "redact", failing)
+    monkeypatch.setattr(redaction, "redact", failing)
     repository = make_repository("failing")
     repository.commit("Good", {"a.py": "x = 1\n"})
     repository.commit("Bad file", {"b.py": "boom = 1\n", "c.py": "y = 1\n", "boom/d.py": "z = 1\n"})

@@ -12,6 +12,7 @@ from blocklm.config.sampling import SamplingArguments
 from blocklm.corpus import views
 from blocklm.corpus.build import Corpus, build_corpus, load_samples
 from blocklm.corpus.curation import curate
+from blocklm.corpus.places.reader import PlaceReader
 from blocklm.corpus.prompt_templates import FAMILY, Family, ModelPrompts
 from blocklm.corpus.views import HunkText
 from blocklm.errors import UserError
@@ -108,18 +109,19 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     changes = mine([opened], mining)
     curated = curate(changes, mining)
     files = files_at([opened], curated.report["cut"], FilterLimits(1000), corpora)
-    views_rendered = ("edit", "snapshot", "review", "message")
+    views_rendered = ("edit", "file", "review", "message")
     sampling = SamplingArguments(views=dict.fromkeys(views_rendered, 1), recency="off", boost={"src/part_3.py": 2})
     prompts = ModelPrompts(dict.fromkeys(views_rendered, FAMILY["plain"]), frozenset())
-    return load_samples(changes, curated, files, sampling, prompts, corpora)
+    places = PlaceReader(changes.dataset, [opened], changes.known, prompts)
+    return load_samples(changes, curated, files, sampling, places, corpora)
 
 
 def of(corpus: Corpus, view: str) -> dict[str, dict[str, Any]]:
     return {sample["path"]: sample for sample in corpus.splits["train"] if sample["view"] == view}
 
 
-def test_no_snapshot_file_contains_lines_of_the_exam(taught: Corpus) -> None:
-    shown = of(taught, "snapshot")
+def test_no_file_contains_lines_of_the_exam(taught: Corpus) -> None:
+    shown = of(taught, "file")
     assert "src/part_0.py" in shown
     assert "src/policy.py" not in shown, "the exam asks for its text"
     assert "src/old_table.py" not in shown, "the exam asks for it too, and no piece of it is small enough"
@@ -154,8 +156,8 @@ def test_weights_are_reported(taught: Corpus) -> None:
 def test_long_lines_of_a_file_are_all_read() -> None:
     lines = [f"+{number}" + "x" * 800 for number in range(8)]
     text = HunkText("r", "c", "a.md", "", 0, lines)
-    bare = Family("", frozenset(), {"snapshot": "{context}"})
-    samples = list(views.snapshot(bare, text))
+    bare = Family("", frozenset(), {"file": "{context}"})
+    samples = list(views.file(bare, text))
     assert "".join(sample.completion for sample in samples) == "".join(f"{line[1:]}\n" for line in lines)
 
 

@@ -221,7 +221,7 @@ class Past:
 
 @pytest.fixture
 def past(project: Path, tmp_path: Path, tiny_recipe: Path) -> Past:
-    recipe = parse_recipe([str(tiny_recipe), "--model_name_or_path", "any"])
+    recipe = parse_recipe([str(tiny_recipe), "--model_name_or_path", "any", "--exam_view", "edit"])
     return Past(copy_of(project, tmp_path / "project"), tmp_path, recipe)
 
 
@@ -260,7 +260,9 @@ def test_the_exam_of_a_top_up_has_no_learned_commit(project: Path, tmp_path: Pat
     repository = copy_of(project, tmp_path / "project")
     repository.git("checkout", "--quiet", "-b", "feature", "HEAD~20")
     grow(repository, range(300, 340))
-    past = Past(repository, tmp_path, parse_recipe([str(tiny_recipe), "--model_name_or_path", "any"]))
+    past = Past(
+        repository, tmp_path, parse_recipe([str(tiny_recipe), "--model_name_or_path", "any", "--exam_view", "edit"])
+    )
     repository.git("checkout", "--quiet", "main")
     grow(repository, range(400, 460))
     repository.merge("feature")

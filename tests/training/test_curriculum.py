@@ -14,13 +14,13 @@ from blocklm.training.curriculum import (
     rates_with_replay,
 )
 
-VIEWS = ["edit", "fim", "message"] * 100
+VIEWS = ["edit", "completion", "message"] * 100
 WEIGHTS = [1.0] * 300
 
 
 def test_views_have_their_shares() -> None:
-    rates = rates_of(VIEWS, WEIGHTS, PassLimits({"edit": 0.5, "fim": 0.3, "message": 0.2}))
-    assert rates.shares == {"edit": 0.5, "fim": 0.3, "message": 0.2}
+    rates = rates_of(VIEWS, WEIGHTS, PassLimits({"edit": 0.5, "completion": 0.3, "message": 0.2}))
+    assert rates.shares == {"edit": 0.5, "completion": 0.3, "message": 0.2}
     assert rates.size == 200
     assert rates.values[:3] == pytest.approx([1.0, 0.6, 0.4])
 
@@ -33,7 +33,7 @@ def test_a_rare_view_is_read_at_most_twice_per_pass() -> None:
 
 
 def test_a_view_that_is_not_there_leaves_its_share_to_the_others() -> None:
-    assert rates_of(["edit"], [1.0], PassLimits({"edit": 0.5, "fim": 0.5})).shares == {"edit": 1.0}
+    assert rates_of(["edit"], [1.0], PassLimits({"edit": 0.5, "completion": 0.5})).shares == {"edit": 1.0}
 
 
 def test_weights_decide_within_a_view_and_zero_is_never_read() -> None:
@@ -44,8 +44,8 @@ def test_weights_decide_within_a_view_and_zero_is_never_read() -> None:
 
 
 def test_a_smaller_pass_takes_the_newest_of_each_view_or_any() -> None:
-    views = [*VIEWS, *["snapshot"] * 60]
-    shares = {"edit": 0.5, "fim": 0.3, "message": 0.1, "snapshot": 0.1}
+    views = [*VIEWS, *["file"] * 60]
+    shares = {"edit": 0.5, "completion": 0.3, "message": 0.1, "file": 0.1}
     newest = rates_of(views, [1.0] * 360, PassLimits(shares, 40, newest=True))
     assert newest.size == 40
     assert newest.values[:200].sum() == 0, "the old is not read"
@@ -58,11 +58,11 @@ def test_a_smaller_pass_takes_the_newest_of_each_view_or_any() -> None:
 
 def test_replay_has_its_share_in_the_same_views() -> None:
     new = np.arange(300) >= 270
-    rates = rates_with_replay(VIEWS, WEIGHTS, new, 0.3, PassLimits({"edit": 0.5, "fim": 0.3, "message": 0.2}))
+    rates = rates_with_replay(VIEWS, WEIGHTS, new, 0.3, PassLimits({"edit": 0.5, "completion": 0.3, "message": 0.2}))
     assert rates.values[new] == pytest.approx([1.0, 0.6, 0.4] * 10), "what is new is read as without replay"
     assert rates.values[~new].sum() == pytest.approx(9), "20 new : 9 replayed"
     assert rates.replay_share == pytest.approx(0.3, abs=0.02)
-    assert rates.shares == {"edit": 0.5, "fim": 0.3, "message": 0.2}
+    assert rates.shares == {"edit": 0.5, "completion": 0.3, "message": 0.2}
     for seed in range(20):
         drawn = draw(rates.parts, rates.size, np.random.default_rng(seed))
         assert (len(drawn), int(new[drawn].sum())) == (29, 20), "the size of each part is exact"
@@ -70,7 +70,7 @@ def test_replay_has_its_share_in_the_same_views() -> None:
 
 def test_few_old_samples_are_replayed_at_most_once_per_pass() -> None:
     new = np.arange(300) >= 30
-    rates = rates_with_replay(VIEWS, WEIGHTS, new, 0.5, PassLimits({"edit": 0.5, "fim": 0.3, "message": 0.2}))
+    rates = rates_with_replay(VIEWS, WEIGHTS, new, 0.5, PassLimits({"edit": 0.5, "completion": 0.3, "message": 0.2}))
     assert (rates.values[~new] <= 1).all()
     assert rates.replay_share == pytest.approx(0.1)
 

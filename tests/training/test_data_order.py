@@ -160,7 +160,7 @@ def test_a_phase_without_samples_is_an_error(tokenizer: PreTrainedTokenizerBase,
 
 def test_samples_without_weight_are_an_error(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no sample of `views` has a weight above 0"):
-        read(tokenizer, tmp_path, {"views": {"fim": 1}})
+        read(tokenizer, tmp_path, {"views": {"diff": 1}})
 
 
 def test_training_without_a_fitting_sample_is_an_error(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:

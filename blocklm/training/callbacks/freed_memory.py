@@ -22,7 +22,9 @@ class FreedMemoryCallback(TrainerCallback):
         """Return the memory of the steps since the last log."""
         self._return_memory(args)
 
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Return the memory of an evaluation."""
         self._return_memory(args)
 

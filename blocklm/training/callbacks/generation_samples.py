@@ -22,6 +22,7 @@ from blocklm.evaluation.scoring import by_task
 from blocklm.models.distributed import is_sharded
 from blocklm.models.generation import Decoding, rehearse
 from blocklm.models.loaded import LoadedModel
+from blocklm.models.tokenization import SampleEncoder
 from blocklm.training.trainer import OrderedTrainer
 
 logger = logging.getLogger(__name__)
@@ -156,14 +157,14 @@ def _block(text: str) -> str:
 
 
 def add_samples(
-    trainer: OrderedTrainer, validation: Dataset, prompts: Mapping[str, str], recipe: Recipe, dtype: torch.dtype
+    trainer: OrderedTrainer, validation: Dataset, encoder: SampleEncoder, recipe: Recipe, dtype: torch.dtype
 ) -> None:
     """Add the callback for the recipe's questions, unless the model is split over processes or there is no question.
 
     Args:
         trainer: a trainer before its first step.
         validation: samples of the validation split.
-        prompts: name of the prompt family by view.
+        encoder: encodes with the model's tokenizer.
         recipe: the run's recipe.
         dtype: dtype of the matrix products.
 
@@ -174,7 +175,12 @@ def add_samples(
     longest = keys.behavioral_max_new_tokens
     questions = prompt_tasks(keys.behavioral_prompts or [], tokenizer, longest, max_length)
     questions += generation_tasks(
-        validation, prompts, tokenizer, count=keys.behavioral_items, max_answer_tokens=longest, max_length=max_length
+        validation,
+        recipe.views,
+        encoder,
+        count=keys.behavioral_items,
+        max_answer_tokens=longest,
+        max_length=max_length,
     )
     if not questions:
         if keys.behavioral_items:

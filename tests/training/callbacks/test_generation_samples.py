@@ -31,7 +31,7 @@ FOUR_BIT = {"load_in_4bit": True, "gradient_checkpointing": True, "max_steps": 4
 
 
 def questions(trainer: SFTTrainer) -> list[GenerationTask]:
-    """Two gaps to fill, and a prompt without a known answer."""
+    """Two texts to complete, and a prompt without a known answer."""
     tokenizer = trainer.processing_class
     found = []
     for number in (3, 40):
@@ -39,7 +39,9 @@ def questions(trainer: SFTTrainer) -> list[GenerationTask]:
         head, body, tail = text.partition(f"    return value * {number} + {number % 3}\n")
         names: dict[str, Any] = {"language": "Python", "path": "src/steps.py", "commit": f"{number:040d}"}
         tokens = tuple(tokenizer(head).input_ids)
-        found.append(GenerationTask(f"fim-{number}", "fim", head, tokens, body, prefix=head, suffix=tail, **names))
+        found.append(
+            GenerationTask(f"completion-{number}", "completion", head, tokens, body, prefix=head, suffix=tail, **names)
+        )
     return [*found, GenerationTask("prompt-1", "prompt", "def ", tuple(tokenizer("def ").input_ids))]
 
 
@@ -89,10 +91,12 @@ def test_questions_do_not_change_the_training_by_a_bit(
     assert (result(tmp_path / "run"), logged(trainer)) == alone
     rows = read_rows(tmp_path / "run")
     assert [(row["step"], row["item"]) for row in rows] == [
-        (step, item) for step in (0, 2, 4) for item in ("fim-3", "fim-40", "prompt-1")
+        (step, item) for step in (0, 2, 4) for item in ("completion-3", "completion-40", "prompt-1")
     ]
     assert rows[0]["truth"] == "    return value * 3 + 0\n" and rows[2]["truth"] is None
-    assert set(rows[0]["scores"]) == {"exact_match", "edit_similarity", "ended", "identifier_f1", "parse_valid"}
+    assert set(rows[0]["scores"]) == {
+        "exact_match", "edit_similarity", "ended", "identifier_f1", "parse_valid", "first_line", "accepted",
+    }  # fmt: skip
     assert rows[2]["scores"] == {} and rows[2]["output"]
 
 
@@ -144,10 +148,10 @@ def test_scores_and_texts_are_on_the_board(build_trainer: Build, tmp_path: Path)
     board = EventAccumulator(str(events), size_guidance={"scalars": 0, "tensors": 0})
     board.Reload()
     tasks = {entry["step"]: entry["tasks"] for entry in history(read_rows(tmp_path / "run"), 4)["history"]}  # type: ignore[index]
-    for name, value in tasks[4]["fim"].items():
-        assert [event.step for event in board.Scalars(f"behaviour/fim/{name}")] == [0, 2, 4]
-        assert board.Scalars(f"behaviour/fim/{name}")[-1].value == pytest.approx(value)
-    text = board.Tensors("behaviour/fim/fim-3/text_summary")[0].tensor_proto.string_val[0].decode()
+    for name, value in tasks[4]["completion"].items():
+        assert [event.step for event in board.Scalars(f"behaviour/completion/{name}")] == [0, 2, 4]
+        assert board.Scalars(f"behaviour/completion/{name}")[-1].value == pytest.approx(value)
+    text = board.Tensors("behaviour/completion/completion-3/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "**truth**\n\n        return value * 3 + 0\n" in text
     assert "behaviour/prompt/prompt-1/text_summary" in board.Tags()["tensors"]
 
@@ -189,10 +193,14 @@ def test_each_task_has_its_scores() -> None:
     edit = GenerationTask("e", "edit", "", (), "x = 12\n", "Python", before="x = 1\n")
     assert scores_of(edit, Output("x = 2\n", True)) == {
         "exact_match": 0, "edit_similarity": pytest.approx(5 / 6), "ended": 1, "identifier_f1": 1, "parse_valid": 1,
-        "copy_floor": pytest.approx(5 / 6),
+        "copy_floor": pytest.approx(5 / 6), "delta_chrf": pytest.approx(20.83, abs=0.01),
     }  # fmt: skip
-    line = GenerationTask("n", "next_line", "", (), "x := 12\n", "Perl")
-    assert scores_of(line, Output("x := 12", False)) == {"exact_match": 1, "edit_similarity": 1, "ended": 0}
+    line = GenerationTask("n", "completion", "", (), "x := 12\n", "Perl")
+    assert scores_of(line, Output("x := 12", False)) == {
+        "exact_match": 1, "edit_similarity": 1, "ended": 0, "first_line": 1, "accepted": 1,
+    }  # fmt: skip
+    quiet = GenerationTask("q", "quiet", "", (), "x = 1\n", "Python", before="x = 1\n")
+    assert [scores_of(quiet, Output(text, True))["quiet"] for text in ("x = 1\n", "x = 2\n")] == [1, 0]
     message = GenerationTask("m", "message", "", (), "Raise x\n")
     assert scores_of(message, Output("Raise x\n", True)) == {
         "exact_match": 1, "edit_similarity": 1, "ended": 1, "chrf": 100,
@@ -218,14 +226,14 @@ def test_a_mean_is_over_the_answers_that_have_the_score() -> None:
 
 def test_the_history_records_which_weights_were_saved() -> None:
     rows = [
-        {"step": step, "task": "fim", "scores": {"exact_match": value}}
+        {"step": step, "task": "completion", "scores": {"exact_match": value}}
         for step, value in ((0, 0.0), (2, 1.0), (4, 0.5))
     ]
     found = history(rows, 2)
     assert found is not None
     assert found["step"] == 2
-    assert found["tasks"] == {"fim": {"items": 1, "exact_match": 1}}
-    assert [entry["tasks"]["fim"]["exact_match"] for entry in found["history"]] == [0, 1, 0.5]
+    assert found["tasks"] == {"completion": {"items": 1, "exact_match": 1}}
+    assert [entry["tasks"]["completion"]["exact_match"] for entry in found["history"]] == [0, 1, 0.5]
     assert history([], 2) is None
 
 
