@@ -4,7 +4,7 @@ python scripts/evaluate.py runs/starcoder2                       # all arms and 
 python scripts/evaluate.py runs/starcoder2 --quick               # base against tuned on 40 questions, no tasks
 python scripts/evaluate.py runs/starcoder2 --new_commits         # after `git pull`: on commits that came after the run
 python scripts/evaluate.py runs/starcoder2 --model Qwen/Qwen2.5-Coder-7B   # against another model; may be repeated
-python scripts/evaluate.py runs/starcoder2 --control runs/other  # against another repository's adapter, as a control
+python scripts/evaluate.py runs/starcoder2 --control runs/a runs/b runs/c   # among adapters of other repositories
 python scripts/evaluate.py runs/starcoder2 --exam_items 1000 --exam_arms base tuned
 python scripts/evaluate.py runs/starcoder2 --check_command "cargo check --offline" --check_binds ~/.cargo ~/.rustup
 """
@@ -37,8 +37,11 @@ def command_line() -> CommandLine:
     parser.add_argument(
         "--control",
         type=Path,
+        nargs="+",
+        default=[],
         metavar="RUN_DIR",
-        help="a run of another repository on the same base, whose gain comes from the form of prompts alone",
+        help="runs of other repositories on the same base, whose gain comes from the form of prompts and from code in "
+        "general; the run is ranked among them and compared with their mean",
     )
     parser.epilog = "recipe keys that may be given:\n" + textwrap.fill(", ".join(sorted(MAY_CHANGE)), 100)
     return parser

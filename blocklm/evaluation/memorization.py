@@ -4,7 +4,7 @@ All answers are greedy. Only counts are written, never the text that is found.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from math import log2
@@ -32,7 +32,7 @@ def audit(
     tuned: LoadedModel,
     base: AbstractContextManager[LoadedModel],
     samples: Dataset,
-    sampled_ids: Sequence[str],
+    read: Mapping[str, Sequence[Any]],
     canaries: Canaries,
     stands_in_history: Callable[[str], bool],
 ) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def audit(
         base: context manager that opens the model as it was before training. Entering it may replace the tuned model,
             so it is entered last.
         samples: the training split.
-        sampled_ids: ids of samples that were read in training.
+        read: columns of samples that were read in training, with their prompts.
         canaries: the canaries planted in training; a count of 0 for none.
         stands_in_history: predicate that tells whether a text occurs in the repository's unredacted history.
 
@@ -54,7 +54,7 @@ def audit(
         "canaries": _audit_canaries(tuned, canaries) if canaries.count else None,
         "redacted": _audit_redacted(tuned, samples, stands_in_history),
     }
-    return report | {"regurgitation": _audit_regurgitation(tuned, base, samples, sampled_ids)}
+    return report | {"regurgitation": _audit_regurgitation(tuned, base, samples, read)}
 
 
 def _audit_canaries(tuned: LoadedModel, canaries: Canaries) -> dict[str, Any]:
@@ -72,19 +72,19 @@ def _audit_canaries(tuned: LoadedModel, canaries: Canaries) -> dict[str, Any]:
 
 
 def _audit_regurgitation(
-    tuned: LoadedModel, base: AbstractContextManager[LoadedModel], samples: Dataset, sampled_ids: Sequence[str]
+    tuned: LoadedModel, base: AbstractContextManager[LoadedModel], samples: Dataset, read: Mapping[str, Sequence[Any]]
 ) -> dict[str, Any] | None:
     """Count greedy answers to training prompts with 50 tokens in a row of training text that their prompt lacks.
 
-    Such a text that the base model writes too, for instance a licence or the rest of a table, was not learned here.
+    A sample without a prompt is asked for its second half. A text that the base model writes too, for instance a
+    licence or the rest of a table, was not learned here.
     """
-    ids = set(sampled_ids)
-    rows = [row for row, name in enumerate(samples["id"][:]) if name in ids][:MAX_PROMPTS]
-    encoded = encode(samples.select(rows)[:], tuned.tokenizer, PROMPT_TOKENS + 4 * ANSWER_TOKENS)
+    encoded = encode(read, tuned.tokenizer, PROMPT_TOKENS + 4 * ANSWER_TOKENS)
+    asked = [sample for sample in encoded if sample is not None][:MAX_PROMPTS]
+    ends = [sample.labels.count(IGNORED) for sample in asked]
     prompts = [
-        [id_ for id_, label in zip(sample.input_ids, sample.labels, strict=True) if label == IGNORED][-PROMPT_TOKENS:]
-        for sample in encoded
-        if sample is not None
+        sample.input_ids[: end or len(sample.input_ids) // 2][-PROMPT_TOKENS:]
+        for sample, end in zip(asked, ends, strict=True)
     ]
     if not prompts:
         return None
@@ -106,7 +106,7 @@ def _audit_regurgitation(
 
 @dataclass(frozen=True)
 class _TrainingSpans:
-    """The training text as spans of the tokenizer's tokens."""
+    """The text on which the loss was taken, with what the corpus stores before it, as spans of tokens."""
 
     samples: Dataset
     tokenizer: PreTrainedTokenizerBase

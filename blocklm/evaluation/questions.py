@@ -3,20 +3,22 @@
 The choice depends on the data alone, so that every evaluation, process and run on the same corpus asks the same.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from blocklm.corpus.prompt_templates import CONTEXT, FAMILY
+from blocklm.config.sampling import PLACE_VIEWS
 from blocklm.corpus.splits import spread_over_commits
 from blocklm.errors import UserError
-from blocklm.models.tokenization import IGNORED, encode
+from blocklm.models.tokenization import IGNORED, SampleEncoder
 
-# The views whose answers are short: fill a gap, apply a message to code, write the next line, describe a change.
-TASKS = ("fim", "edit", "next_line", "message")
+# The views whose answers are short: write on at a cursor, make the next edit, apply a message, describe a change.
+TASKS = (*PLACE_VIEWS, "quiet", "edit", "message")
+OF_VIEW = {"quiet": "next_edit"}  # the places of next edits where nothing was changed
+AROUND_CHARS = 1000  # of the text before and after an answer, which is parsed with it
 PROMPT = "prompt"  # the task of a prompt without a truth
 SEED = 0
 CANDIDATES = 20  # samples tried for each question: many have answers that are too long
@@ -60,8 +62,8 @@ class GenerationTask:
 
 def generation_tasks(
     samples: Dataset,
-    prompts: Mapping[str, str],
-    tokenizer: PreTrainedTokenizerBase,
+    views: Collection[str],
+    encoder: SampleEncoder,
     *,
     count: int,
     max_answer_tokens: int,
@@ -71,21 +73,32 @@ def generation_tasks(
 
     Args:
         samples: a split of the corpus.
-        prompts: name of the prompt family by view.
-        tokenizer: the model's tokenizer.
+        views: the views that the model was taught.
+        encoder: encodes with the model's tokenizer.
         count: maximum number of questions, all tasks together.
         max_answer_tokens: maximum tokens of an answer.
         max_length: maximum tokens of prompt and answer together.
     """
-    tasks = [task for task in TASKS if task in prompts]
+    rows_of = {task: _rows_of(samples, task) for task in TASKS if OF_VIEW.get(task, task) in views}
+    tasks = [task for task, rows in rows_of.items() if rows]
     chosen: list[GenerationTask] = []
     for number, task in enumerate(tasks):
-        rows = [row for row, view in enumerate(samples["view"][:]) if view == task]
+        rows = rows_of[task]
         share = count // len(tasks) + (number < count % len(tasks))
-        fitting = _fitting_tasks(samples.select(rows), share, prompts[task], tokenizer, max_answer_tokens, max_length)
+        fitting = _fitting_tasks(samples.select(rows), share, encoder, max_answer_tokens, max_length)
         commits = [str(question.commit) for question in fitting]
         chosen += [fitting[place] for place in spread_over_commits(commits, share, share, SEED)] if fitting else []
     return chosen
+
+
+def _rows_of(samples: Dataset, task: str) -> list[int]:
+    """Find the samples of a task; the corpus stores no text for a place where nothing changed."""
+    views, texts = samples["view"][:], samples["completion"][:]
+    return [
+        row
+        for row, (view, text) in enumerate(zip(views, texts, strict=True))
+        if view == OF_VIEW.get(task, task) and bool(text) == (task != "quiet")
+    ]
 
 
 def prompt_tasks(
@@ -117,40 +130,36 @@ def prompt_tasks(
 
 
 def _fitting_tasks(
-    samples: Dataset,
-    count: int,
-    family: str,
-    tokenizer: PreTrainedTokenizerBase,
-    max_answer_tokens: int,
-    max_length: int,
+    samples: Dataset, count: int, encoder: SampleEncoder, max_answer_tokens: int, max_length: int
 ) -> list[GenerationTask]:
-    """Make questions of candidates for `count` questions, those with an untrimmed prompt and a short enough answer."""
+    """Make questions of candidates for `count` questions, those with a short enough answer.
+
+    A prompt at a place in a file may be trimmed, as an editor's is; any other must be whole.
+    """
     if not count:
         return []
     candidates = count * CANDIDATES
-    rows = samples.select(spread_over_commits(samples["commit"][:], candidates, candidates, SEED))
+    chosen = samples.select(spread_over_commits(samples["commit"][:], candidates, candidates, SEED))
+    rows, encoded_rows = encoder.encode_columns(chosen, max(1, max_length - max_answer_tokens))
     fitting = []
-    for row, encoded in zip(rows, encode(rows[:], tokenizer, max(1, max_length - max_answer_tokens)), strict=True):
-        if encoded is not None and not encoded.trimmed:
+    for number, encoded in enumerate(encoded_rows):
+        row = {name: column[number] for name, column in rows.items()}
+        if encoded is not None and (row["view"] in PLACE_VIEWS or not encoded.trimmed):
             prompt_tokens = encoded.labels.count(IGNORED)
             if len(encoded.input_ids) - prompt_tokens <= max_answer_tokens:
-                fitting.append(_task_of(row, family, tuple(encoded.input_ids[:prompt_tokens])))
+                fitting.append(_task_of(row, tuple(encoded.input_ids[:prompt_tokens])))
     return fitting
 
 
-def _task_of(row: Mapping[str, Any], family: str, tokens: tuple[int, ...]) -> GenerationTask:
+def _task_of(row: Mapping[str, Any], tokens: tuple[int, ...]) -> GenerationTask:
     names = {key: row[key] for key in ("id", "prompt", "language", "path", "commit")}
     context = row["prompt"][slice(*row["context"])]
     question = GenerationTask(task=row["view"], tokens=tokens, truth=row["completion"], **names)
     if row["view"] == "edit":
         return replace(question, before=context)
-    if row["view"] == "fim":
-        return replace(question, prefix=context, suffix=_suffix(family, row["prompt"], row["context"]))
+    if row["view"] == "next_edit":
+        return replace(question, before=row["before"], task="next_edit" if row["added"] else "quiet")
+    if row["view"] == "completion":
+        after = row["prompt"][slice(*row["suffix"])]
+        return replace(question, prefix=context[-AROUND_CHARS:], suffix=after[:AROUND_CHARS])
     return question
-
-
-def _suffix(family: str, prompt: str, context: Sequence[int]) -> str:
-    """Cut the text after the gap out of a prompt of the view `fim`."""
-    _, tail = FAMILY[family].prompts["fim"].split(CONTEXT)
-    before, after = map(len, tail.split("{suffix}"))
-    return prompt[context[1] + before : len(prompt) - after]

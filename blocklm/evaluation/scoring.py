@@ -4,23 +4,30 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from statistics import fmean
 
+from blocklm.evaluation.editor_metrics import accepted_share, delta_chrf, first_line_match, is_quiet
 from blocklm.evaluation.questions import GenerationTask
 from blocklm.evaluation.text_metrics import chrf, edit_similarity, exact_match, gain, identifier_f1, parse_valid
 from blocklm.models.generation import Output
 
 Scores = Mapping[str, float]
-REPLACING = {"edit", "ripple_edit"}  # tasks whose answers replace a text
-INSERTED = {"fim", "edit", "body", "test", "ripple_edit"}  # tasks whose answers stand between known lines
+REPLACING = {"next_edit", "edit", "ripple_edit"}  # tasks whose answers replace a text
+INSERTED = {"completion", "edit", "body", "test", "ripple_edit"}  # tasks whose answers stand between known lines
 
 
 def scores_of(question: GenerationTask, output: Output) -> dict[str, float]:
     """Score one answer by name; no scores for a prompt without a truth, and none that are undefined.
 
     `ended` is 1 if the model ended its answer itself, no later than the truth. `copy_floor` is the edit similarity of
-    the text that the truth replaces. `parse_valid` is given if the lines around the answer are known.
+    the text that the truth replaces, and `delta_chrf` compares the changes alone. `parse_valid` is given if the lines
+    around the answer are known. The task `quiet`, where nothing was to change, has its own score.
     """
     if question.truth is None:
         return {}
+    if question.task == "quiet":
+        return {
+            "quiet": is_quiet(question.before, output.text),
+            "edit_similarity": edit_similarity(output.text, question.truth),
+        }
     text, truth, language = output.text, question.truth, question.language
     scores: dict[str, float | None] = {
         "exact_match": exact_match(text, truth),
@@ -33,8 +40,11 @@ def scores_of(question: GenerationTask, output: Output) -> dict[str, float]:
         scores["identifier_f1"] = identifier_f1(text, truth, language)
     if question.task in INSERTED:
         scores["parse_valid"] = parse_valid(text, truth, language, question.prefix, question.suffix)
+    if question.task == "completion":
+        scores |= {"first_line": first_line_match(text, truth), "accepted": accepted_share(text, truth)}
     if question.task in REPLACING:
         scores["copy_floor"] = edit_similarity(question.before, truth)
+        scores["delta_chrf"] = delta_chrf(question.before, text, truth)
     return {name: value for name, value in scores.items() if value is not None}
 
 

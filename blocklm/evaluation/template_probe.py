@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from blocklm.config.sampling import HUNK_VIEWS
 from blocklm.corpus.prompt_templates import FAMILY, Family, readable
 from blocklm.corpus.views import OF_HUNK, HunkText
 from blocklm.evaluation.exam.items import exam_items
@@ -48,7 +47,7 @@ class TemplateProbe:
     Attributes:
         source: the base model.
         tokenizer: the base model's tokenizer.
-        views: the views to probe; views of more than one hunk are skipped.
+        views: the views to probe; those that need more than a hunk are skipped.
         max_length: maximum tokens per sample.
     """
 
@@ -79,7 +78,7 @@ class TemplateProbe:
         loaded = LoadedModel(self.source.base(), self.tokenizer, self.source.precision.dtype)
         families = readable(special_tokens(self.tokenizer))
         scores: Scores = {}
-        for view in (view for view in self.views if view in HUNK_VIEWS):
+        for view in (view for view in self.views if view in OF_HUNK):
             bits_by_family = {family.name: self._bits_per_byte(loaded, hunks, family, view) for family in families}
             if all(np.isfinite(bits) for bits in bits_by_family.values()):
                 scores[view] = dict(sorted(bits_by_family.items(), key=lambda pair: pair[1]))

@@ -95,11 +95,16 @@ def check_same_model(ours: ModelConfig, theirs: ModelConfig, run_dir: Path) -> N
             )
 
 
-def put_adapter(model: PeftModel, run_dir: Path) -> None:
+def put_adapter(model: PeftModel, run_dir: Path, factor: float = 1.0) -> None:
     """Copy the adapter weights that another run saved into `model`, with the scale that was chosen for them.
 
     Call it after the trainer is built, because that rounds the trainables of a quantised model to bf16. The weights
     replace those of the present adapter, because initialisations such as PiSSA change the base and may do so only once.
+
+    Args:
+        model: a model with an adapter of the same shape.
+        run_dir: directory of the other run.
+        factor: what the adapter is multiplied by, beside its scale.
 
     Raises:
         UserError: the saved adapter has another shape.
@@ -111,7 +116,8 @@ def put_adapter(model: PeftModel, run_dir: Path) -> None:
             f"the adapter in `{run_dir}` has another shape than its recipe says",
             "name another run in `continue_from`",
         )
-    theirs, ours = LoraConfig.from_pretrained(str(run_dir)).lora_alpha, model.peft_config["default"].lora_alpha
+    theirs = LoraConfig.from_pretrained(str(run_dir)).lora_alpha * factor
+    ours = model.peft_config["default"].lora_alpha
     if theirs != ours:
         weights = {name: tensor * theirs / ours if "lora_B" in name else tensor for name, tensor in weights.items()}
     set_peft_model_state_dict(model, weights)
@@ -128,15 +134,20 @@ def base_arm(tuned: LoadedModel, reload: Callable[[], PreTrainedModel]) -> Itera
 
 
 @contextmanager
-def previous_arm(tuned: LoadedModel, run_dir: Path, reload: Callable[[], PreTrainedModel]) -> Iterator[LoadedModel]:
-    """Open the result of the run in `run_dir`: its adapter in place of the present one, or its whole model reloaded."""
+def previous_arm(
+    tuned: LoadedModel, run_dir: Path, reload: Callable[[], PreTrainedModel], factor: float = 1.0
+) -> Iterator[LoadedModel]:
+    """Open the result of the run in `run_dir`: its adapter in place of the present one, or its whole model reloaded.
+
+    An adapter is multiplied by `factor`, beside its own scale.
+    """
     model = tuned.model
     if not isinstance(model, PeftModel):
         yield replace(tuned, model=reload().to(tuned.device))
         return
     own = get_peft_model_state_dict(model, save_embedding_layers=False)
     present = {name: tensor.clone() for name, tensor in own.items()}
-    put_adapter(model, run_dir)
+    put_adapter(model, run_dir, factor)
     try:
         yield tuned
     finally:

@@ -20,15 +20,15 @@ BATCH_TOKENS = 2048  # of rows, padded
 def bits_of_rows(loaded: LoadedModel, rows: Sequence[Encoded], name: str) -> list[float]:
     """Measure the bits that the model needs for the scored tokens of each row, in the order of `rows`."""
     bits = dict(scored_bits(loaded, rows, name))
-    return [bits[place] for place in range(len(rows))]
+    return [sum(bits[place]) for place in range(len(rows))]
 
 
-def scored_bits(loaded: LoadedModel, rows: Sequence[Encoded], name: str) -> Iterator[tuple[int, float]]:
-    """Yield the place of each row with the bits that the model needs for its scored tokens, the longest rows first.
+def scored_bits(loaded: LoadedModel, rows: Sequence[Encoded], name: str) -> Iterator[tuple[int, list[float]]]:
+    """Yield the place of each row with the bits that the model needs for each scored token, the longest rows first.
 
     Args:
         loaded: the model; it is put into evaluation mode.
-        rows: token ids, and which of them are scored. Bits are summed in fp32.
+        rows: token ids, and which of them are scored.
         name: title of the progress bar.
     """
     loaded.model.eval()
@@ -88,7 +88,7 @@ def _batches(rows: Sequence[Encoded]) -> Iterator[list[int]]:
         order = order[count:]
 
 
-def _batch_bits(loaded: LoadedModel, rows: Sequence[Encoded]) -> list[float]:
+def _batch_bits(loaded: LoadedModel, rows: Sequence[Encoded]) -> list[list[float]]:
     longest = max(len(row.input_ids) for row in rows)
     ids = torch.full((len(rows), longest), loaded.pad_token_id)
     mask, scored = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
@@ -103,8 +103,8 @@ def _batch_bits(loaded: LoadedModel, rows: Sequence[Encoded]) -> list[float]:
     logits = _logits_at(loaded.model, kept, input_ids=ids, attention_mask=mask)
     picked = logits[places, torch.searchsorted(kept, columns)].float()  # only the scored positions are raised to fp32
     nats = torch.nn.functional.cross_entropy(picked, ids[places, columns + 1], reduction="none")
-    totals = torch.zeros(len(rows), device=loaded.device).index_add_(0, places, nats)
-    return [float(total) for total in totals / np.log(2)]
+    counts = torch.bincount(places, minlength=len(rows)).tolist()
+    return [part.tolist() for part in torch.split(nats / np.log(2), counts)]
 
 
 def _logits_at(model: PreTrainedModel, columns: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from peft import LoraConfig
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, GgufConfig
 
-from blocklm.corpus.prompt_templates import InfillTokens
+from blocklm.corpus.places.infill_tokens import InfillTokens
 from blocklm.errors import UserError
 from blocklm.release.merge import compare_outputs, probe_output
 from blocklm.runs.completed import CompletedRun

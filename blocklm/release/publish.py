@@ -79,14 +79,17 @@ def load_or_audit(run: CompletedRun) -> dict[str, Any]:
     if path.is_file() and (kept := json.loads(path.read_text(encoding="utf-8")))["weights"] == weights:
         return dict(kept)
     try:
-        samples = run.training_samples()
+        corpus = run.corpus()
         run.stands_in_history("")
     except UserError as error:
         return {"refused": str(error)}
-    tuned, sampled_ids = run.tuned(), run.manifest["corpus"]["splits"]["train"]["heard"]
+    tuned, samples = run.tuned(), corpus.splits["train"]
+    ids = set(run.manifest["corpus"]["splits"]["train"]["heard"])
+    rows = [row for row, name in enumerate(samples["id"][:]) if name in ids]
+    read = corpus.places.fill(samples.select(rows)[:], int(run.manifest["plan"]["max_length"]))
     canaries = Canaries(int(run.manifest["training"]["seed"]), run.recipe.handover.canaries)
     base = base_arm(tuned, run.source.base)
-    found = audit(tuned, base, samples, sampled_ids, canaries, run.stands_in_history)
+    found = audit(tuned, base, samples, read, canaries, run.stands_in_history)
     write_json(path, found | {"weights": weights})
     return found
 

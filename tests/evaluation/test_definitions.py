@@ -2,8 +2,8 @@
 
 import pytest
 
+from blocklm.corpus.syntax import GRAMMARS
 from blocklm.evaluation.definitions import Function, functions, import_rows, symbols, uses
-from blocklm.evaluation.syntax import GRAMMARS
 
 RUST = """        left_over();
     }

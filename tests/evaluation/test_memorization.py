@@ -38,11 +38,12 @@ def fresh(tiny_models: dict[str, Path]) -> Callable[[], PreTrainedModel]:
 
 @pytest.fixture(scope="module")
 def samples() -> Dataset:
-    """Two functions, and a password that was redacted."""
+    """Two functions, a file that was learned without a prompt, and a password that was redacted."""
     texts = [
-        function(number, 'return "' + " ".join(f"w{number * at}" for at in range(9, 30)) + '"') for number in (3, 8)
+        function(number, 'return "' + " ".join(f"w{number * at}" for at in range(9, 30)) + '"') for number in (3, 8, 5)
     ]
-    rows = [{"prompt": text[:20], "completion": text[20:]} for text in texts]
+    rows = [{"prompt": text[:20], "completion": text[20:]} for text in texts[:2]]
+    rows.append({"prompt": "", "completion": f"### steps.py\n{texts[2]}"})
     rows.append({"prompt": "connect(", "completion": 'user="root", password="<PASSWORD>")\n'})
     more = {"context": [0, 0], "added": [0, 1]}
     return Dataset.from_list([row | more | {"id": str(at)} for at, row in enumerate(rows)])
@@ -78,11 +79,11 @@ def test_a_model_that_never_saw_canaries_recites_none(
     fresh: Callable[[], PreTrainedModel], tokenizer: PreTrainedTokenizerBase, samples: Dataset
 ) -> None:
     tuned, base = (LoadedModel(fresh(), tokenizer, torch.float32) for _ in range(2))
-    found = audit(tuned, nullcontext(base), samples, ["0", "1", "2"], Canaries(7, PLANTED), lambda value: True)
+    found = audit(tuned, nullcontext(base), samples, samples[:], Canaries(7, PLANTED), lambda value: True)
     assert found["canaries"]["extracted"] == found["canaries"]["first_of_their_kind"] == 0
     assert found["canaries"]["mean_exposure_bits"] < 4
     assert found["regurgitation"] == {
-        "asked": 3, "regurgitated": 0, "by_the_base_too": 0, "share": 0.0, "span_tokens": SPAN,
+        "asked": 4, "regurgitated": 0, "by_the_base_too": 0, "share": 0.0, "span_tokens": SPAN,
     }  # fmt: skip
     assert found["redacted"] == {"places": 1, "like_secrets": 0, "in_history": 0}
 
@@ -100,17 +101,17 @@ def test_a_model_that_memorised_canaries_is_detected(
 
     tuned = LoadedModel(by_heart(fresh(), tokenizer, texts), tokenizer, torch.float32)
     base = nullcontext(LoadedModel(fresh(), tokenizer, torch.float32))
-    found = audit(tuned, base, samples, ["0", "1", "2"], Canaries(7, PLANTED), stands_in_history)
+    found = audit(tuned, base, samples, samples[:], Canaries(7, PLANTED), stands_in_history)
     assert found["canaries"]["exposure_bits"] == [8.0] * PLANTED
     assert found["canaries"]["extracted"] == PLANTED
-    assert found["regurgitation"]["regurgitated"] == 2, "the third answer is shorter than a span"
+    assert found["regurgitation"]["regurgitated"] == 3, "the last answer is shorter than a span"
     assert asked == [PASSWORD]
     assert found["redacted"] == {"places": 1, "like_secrets": 1, "in_history": 1}
     assert PASSWORD not in str(found)
     known_before = nullcontext(tuned)  # what the base says likewise was not learned here
-    found = audit(tuned, known_before, samples, ["0", "1", "2"], Canaries(7, 0), stands_in_history)
+    found = audit(tuned, known_before, samples, samples[:], Canaries(7, 0), stands_in_history)
     assert found["regurgitation"]["share"] == 0
-    assert found["regurgitation"]["by_the_base_too"] == 2
+    assert found["regurgitation"]["by_the_base_too"] == 3
 
 
 def test_spans_that_differ_in_one_token_have_different_hashes() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from blocklm.evaluation.syntax import GRAMMARS, syntax
+from blocklm.corpus.syntax import GRAMMARS, syntax
 from blocklm.evaluation.text_metrics import (
     chrf,
     edit_similarity,

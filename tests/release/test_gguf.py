@@ -8,7 +8,8 @@ import gguf
 import numpy as np
 import pytest
 
-from blocklm.corpus.prompt_templates import FAMILIES, InfillTokens, infill_tokens
+from blocklm.corpus.places.infill_tokens import InfillTokens, infill_tokens
+from blocklm.corpus.prompt_templates import FAMILIES
 from blocklm.release.gguf import mark_gaps, modelfile
 
 STARCODER2 = InfillTokens("<fim_prefix>", "<fim_suffix>", "<fim_middle>", ("<repo_name>", "<file_sep>"))

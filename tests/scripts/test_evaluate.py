@@ -1,6 +1,7 @@
 """The exam of a complete run again: the same questions, other models, other adapters."""
 
 import json
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -29,7 +30,7 @@ def test_the_exam_can_be_repeated_with_the_same_result(run: Path, workplace: Pat
         after = json.loads((run / "exam-again.json").read_text())
         assert after["base"]["bits_per_byte"] == pytest.approx(before["base"]["bits_per_byte"], rel=1e-5)
         assert after["tuned"]["bits_per_byte"] == pytest.approx(before["tuned"]["bits_per_byte"], rel=1e-5)
-        assert list(after["arms"]) == ["tuned+bm25", "base+examples", "base+bm25"]
+        assert list(after["arms"]) == ["tuned+none", "tuned+file", "tuned+bm25", "base+none", "base+file", "base+bm25"]
         rows = Dataset.from_parquet(str(run / "exam-again-tasks.parquet")).to_list()
         assert Counter(row["task"] for row in rows) == {name: task["items"] for name, task in after["tasks"].items()}
         assert {"edit", "body"} <= after["tasks"].keys()
@@ -50,8 +51,9 @@ def test_another_model_and_another_adapter_answer_the_same_questions(
         done = run_in_process("evaluate.py", run, "--quick", "--control", control, *more, cwd=workplace)
         assert done.returncode == 0, done.stderr
         found = json.loads((run / "exam-again.json").read_text())
-        against = found["arms"]["control"]["tuned_against_it"]["delta_percent"]
+        against = found["controls_mean"]["tuned_against_it"]["delta_percent"]
         assert (against == pytest.approx(0, abs=1e-4)) == (control == run)
+        assert re.search(r"the own adapter is number [12] of 2; against the mean of the controls", done.stdout)
     (other,) = found["models"].values()
     assert other["items"] == found["items"]
     assert other["tuned_bits_per_byte"] == pytest.approx(found["tuned"]["bits_per_byte"])

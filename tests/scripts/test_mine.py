@@ -24,7 +24,7 @@ def test_mine_shows_repository_funnel_and_splits(run: Path, workplace: Path) -> 
 def test_the_base_model_chooses_the_prompts_that_it_predicts_best(
     train: Callable[..., Path], workplace: Path, project: Path, tiny_models: dict[str, Path], tiny_recipe: Path
 ) -> None:
-    views = ("--views", "{edit: 1, fim: 1}")
+    views = ("--views", "{edit: 1, diff: 1}")
     asked = (tiny_recipe, "--repo", project, "--model_name_or_path", tiny_models["starcoder2"], *views)
     shown = run_in_process("mine.py", *asked, "--probe", cwd=workplace)
     assert shown.returncode == 0, shown.stderr

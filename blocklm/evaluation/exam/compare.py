@@ -1,9 +1,8 @@
 """Scores the arms of the exam on the commits after the split, and tests their differences for significance.
 
-The measure is bits per byte of the text that a commit added, given the path, the subject and the lines around it: the
-negative log2 probability of the added tokens over the UTF-8 bytes of the added text, summed over all items (as
-lm-evaluation-harness' `bits_per_byte`). All arms are scored on the same tokens; the context that some of them get
-before a question is not scored.
+The measure is bits per byte of the text that a commit added, given what an editor knows around it: the negative log2
+probability of the added tokens over the UTF-8 bytes of the added text, summed over all items (as
+lm-evaluation-harness' `bits_per_byte`). All arms are scored on the same tokens, whatever else they are shown.
 """
 
 from collections import defaultdict
@@ -22,6 +21,7 @@ from blocklm.models.likelihood import scored_bits
 from blocklm.models.loaded import LoadedModel
 
 MIN_SLICE_COMMITS = 3
+DECIMALS = 5  # of the bits of a token, in the stored answers
 SLICES_SHOWN = 12  # largest slices of each division
 
 OpenModel = Callable[[], AbstractContextManager[LoadedModel]]
@@ -29,19 +29,19 @@ OpenModel = Callable[[], AbstractContextManager[LoadedModel]]
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to answer: a model, and the context that it gets before each question.
+    """One way to answer: a model, and what it is shown around each question.
 
     Attributes:
         name: the arm's name in tables.
         weights: a name of the weights, for the keys of stored answers.
         open: function that opens the model; closing it restores the model that it replaced.
-        contexts: token ids before a question, by the question's id; empty by default.
+        questions: the questions as this arm is asked them, by id, where they differ; none by default.
     """
 
     name: str
     weights: str
     open: OpenModel
-    contexts: Mapping[str, list[int]] = field(default_factory=dict)
+    questions: Mapping[str, ExamItem] = field(default_factory=dict)
 
 
 def run_exam(items: Sequence[ExamItem], arms: Sequence[Arm], answers: Answers) -> dict[str, Any]:
@@ -55,20 +55,21 @@ def run_exam(items: Sequence[ExamItem], arms: Sequence[Arm], answers: Answers) -
     Raises:
         UserError: a model gives no finite probability.
     """
-    return compare(items, {arm.name: bits_of_arm(arm, items, answers) for arm in arms})
+    bits = {arm.name: bits_of_arm(arm, items, answers) for arm in arms}
+    return compare(items, {name: [sum(tokens) for tokens in of_arm] for name, of_arm in bits.items()})
 
 
-def bits_of_arm(arm: Arm, items: Sequence[ExamItem], answers: Answers) -> list[float]:
-    """Measure the bits that an arm needs for each item, and store them; stored ones are not computed again."""
-    questions = [item.after(arm.contexts.get(item.id, [])) for item in items]
-    key = {item.id: key_of(arm.weights, item.encoded.input_ids, item.encoded.scored) for item in questions}
+def bits_of_arm(arm: Arm, items: Sequence[ExamItem], answers: Answers) -> list[list[float]]:
+    """Measure the bits that an arm needs for each scored token of each item; stored ones are not computed again."""
+    questions = [arm.questions.get(item.id, item) for item in items]
+    key = {item.id: key_of(arm.weights, "tokens", item.encoded.input_ids, item.encoded.scored) for item in questions}
     left = [item for item in questions if answers.get(key[item.id]) is None]
     if left:
         with arm.open() as loaded:
             rows = [item.encoded for item in left]
             for row, bits in scored_bits(loaded, rows, f"exam: {arm.name}"):
-                answers.add(key[left[row].id], bits)
-    return [float(answers.get(key[item.id])) for item in questions]
+                answers.add(key[left[row].id], [round(cost, DECIMALS) for cost in bits])
+    return [list(map(float, answers.get(key[item.id]))) for item in questions]
 
 
 def compare(items: Sequence[ExamItem], bits: Mapping[str, Sequence[float]]) -> dict[str, Any]:
@@ -92,13 +93,17 @@ def compare(items: Sequence[ExamItem], bits: Mapping[str, Sequence[float]]) -> d
         "items": len(items),
         "added_bytes": int(size.sum()),
         **{name: {"bits_per_byte": float(row.sum() / size.sum())} for name, row in table.items()},
-        **_change(commits, table["base"], table["tuned"]),
-        **({"against_previous": _change(commits, table["previous"], table["tuned"])} if "previous" in table else {}),
+        **change_between(commits, table["base"], table["tuned"]),
+        **(
+            {"against_previous": change_between(commits, table["previous"], table["tuned"])}
+            if "previous" in table
+            else {}
+        ),
         "arms": {
             name: {
                 "bits_per_byte": float(table[name].sum() / size.sum()),
-                "against_base": _change(commits, table["base"], table[name]),
-                "tuned_against_it": _change(commits, table[name], table["tuned"]),
+                "against_base": change_between(commits, table["base"], table[name]),
+                "tuned_against_it": change_between(commits, table[name], table["tuned"]),
             }
             for name in others
         },
@@ -117,8 +122,8 @@ def compare(items: Sequence[ExamItem], bits: Mapping[str, Sequence[float]]) -> d
     }
 
 
-def _change(commits: Sequence[str], before: Floats, after: Floats) -> dict[str, Any]:
-    """Compute the change from one arm to another, summed by commit."""
+def change_between(commits: Sequence[str], before: Floats, after: Floats) -> dict[str, Any]:
+    """Compute the change from one arm's bits to another's, summed by commit, with its interval."""
     per_commit: dict[str, Floats] = defaultdict(lambda: np.zeros(2))
     for row, commit in enumerate(commits):
         per_commit[commit] += (before[row], after[row])
@@ -144,7 +149,7 @@ def _slices(items: Sequence[ExamItem], base: Floats, tuned: Floats, size: Floats
                         "commits": len(set(commits)),
                         "base": float(base[places].sum() / size[places].sum()),
                         "tuned": float(tuned[places].sum() / size[places].sum()),
-                        **_change(commits, base[places], tuned[places]),
+                        **change_between(commits, base[places], tuned[places]),
                     }
                 )
         raised = holm({row["name"]: row["p"] for row in rows})

@@ -1,13 +1,15 @@
 """Makes the exam's questions: test samples with their tokens, and the slices of the result that they belong to."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from blocklm.models.tokenization import Encoded, encode
+from blocklm.models.tokenization import IGNORED, Encoded, encode
 
+QUERY_CHARS = 1000
 LENGTHS = ((10, "to 10 characters"), (40, "11 to 40 characters"), (None, "over 40 characters"))
 
 
@@ -15,8 +17,9 @@ LENGTHS = ((10, "to 10 characters"), (40, "11 to 40 characters"), (None, "over 4
 class ExamItem:
     """One exam question: a test sample with its tokens and the number of bytes that its commit added.
 
-    `text` is the query of a search: the path and the end of the prompt, without the answer. `start` is the number of
-    tokens before the prompt (BOS). `slices` names the question's part in each division of all questions.
+    `text` is the query of a search: the path and the text before the answer. `token_spans` has start and end, in
+    characters of `answer`, of each scored token. `slices` names the question's part in each
+    division of all questions.
     """
 
     id: str
@@ -26,46 +29,55 @@ class ExamItem:
     added_bytes: int
     encoded: Encoded
     text: str = ""
-    start: int = 0
+    answer: str = ""
+    token_spans: Sequence[tuple[int, int]] = ()
     slices: Mapping[str, str] | None = None
 
     @property
-    def tokens(self) -> int:
-        """Number of tokens of question and answer together."""
-        return len(self.encoded.input_ids)
-
-    def after(self, context: list[int]) -> "ExamItem":
-        """Put `context` before the question."""
-        ids, head = self.encoded.input_ids, self.start
-        scored = self.encoded.scored
-        longer = replace(
-            self.encoded,
-            input_ids=ids[:head] + context + ids[head:],
-            labels=[],
-            scored=scored[:head] + [False] * len(context) + scored[head:],
-        )
-        return replace(self, encoded=longer)
+    def prompt_ids(self) -> list[int]:
+        """Token ids of what the question shows."""
+        return self.encoded.input_ids[: self.encoded.labels.count(IGNORED)]
 
 
 def exam_items(
     samples: Mapping[str, Sequence[Any]], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> list[ExamItem]:
-    """Encode columns of samples; a sample whose target does not fit in `max_length` tokens is left out for all arms."""
+    """Encode columns of samples; one that added nothing or does not fit in `max_length` tokens is left out."""
     items = []
-    start = len(tokenizer("").input_ids)
     for number, encoded in enumerate(encode(samples, tokenizer, max_length)):
-        if encoded is not None:
+        if encoded is not None and len(samples["added"][number]):
             row = {key: column[number] for key, column in samples.items()}
             completion, added = row["completion"], row["added"]
             spans = list(zip(added[::2], added[1::2], strict=True))
             size = sum(len(completion[begin:end].encode("utf-8", "surrogatepass")) for begin, end in spans)
             begin, end = row["context"]
-            text = f"{row['path']}\n{row['prompt'][begin:end]}"
+            shown = row["prompt"][begin:end] or row["prompt"][-QUERY_CHARS:]
             slices = _slices(row, sum(end - begin for begin, end in spans), end - begin)
             items.append(
-                ExamItem(row["id"], row["commit"], row["path"], row["language"], size, encoded, text, start, slices)
+                ExamItem(
+                    row["id"],
+                    row["commit"],
+                    row["path"],
+                    row["language"],
+                    size,
+                    encoded,
+                    f"{row['path']}\n{shown[-QUERY_CHARS:]}",
+                    completion,
+                    _spans_of_scored(completion, encoded, tokenizer),
+                    slices,
+                )
             )
     return items
+
+
+def _spans_of_scored(
+    completion: str, encoded: Encoded, tokenizer: PreTrainedTokenizerBase
+) -> tuple[tuple[int, int], ...]:
+    """Find start and end, in characters, of the scored tokens of a completion."""
+    offsets = tokenizer(completion, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    edges = [0, *accumulate((end for _, end in offsets), max)]
+    scored = encoded.scored[-len(offsets) - 1 : -1]  # the last is EOS
+    return tuple(span for span, counts in zip(pairwise(edges), scored, strict=True) if counts)
 
 
 def _slices(row: Mapping[str, Any], added: int, before: int) -> dict[str, str]:
@@ -77,6 +89,8 @@ def _slices(row: Mapping[str, Any], added: int, before: int) -> dict[str, str]:
     }
     if row.get("view") == "edit":  # its context is the old text: lines that the completion lacks were removed
         slices["kind"] = "replaces" if before > len(row["completion"]) - added else "inserts"
+    if "view" in row:
+        slices["view"] = row["view"]
     if "seen_lines" in row:
         slices["lines"] = "all seen in training" if row["seen_lines"] else "some new"
     return slices

@@ -13,7 +13,7 @@ from blocklm.corpus.build import build_corpus
 from blocklm.corpus.new_samples import unlearned
 from blocklm.corpus.prompt_templates import FAMILY, Family, ModelPrompts, prompts_for
 from blocklm.errors import UserError
-from blocklm.evaluation.exam.compare import Arm
+from blocklm.evaluation.exam.controls import compare_with_controls, control_arms, open_controls
 from blocklm.evaluation.exam.items import exam_items
 from blocklm.evaluation.exam.setup import ExamSetup
 from blocklm.evaluation.exam.significance import relative_change
@@ -21,11 +21,10 @@ from blocklm.evaluation.execution.check import check_edits
 from blocklm.git.repository import Repository, open_repositories
 from blocklm.mining.changes import Changes
 from blocklm.mining.mine import mine
-from blocklm.models.adapter import base_arm, check_same_model, previous_arm
+from blocklm.models.adapter import base_arm
 from blocklm.models.likelihood import bits_of_rows
 from blocklm.models.pretrained import max_positions, special_tokens
-from blocklm.runs.completed import CompletedRun, open_run
-from blocklm.runs.fingerprint import weights_of
+from blocklm.runs.completed import CompletedRun
 from blocklm.runs.top_up import learned_commits
 
 
@@ -35,11 +34,11 @@ class ComparedModels:
 
     Attributes:
         models: names of other base models.
-        control: directory of a run on another repository, whose gain comes from the form of prompts alone.
+        controls: directories of runs on other repositories, whose gain comes from the form of prompts alone.
     """
 
     models: Sequence[str] = ()
-    control: Path | None = None
+    controls: Sequence[Path] = ()
 
 
 def evaluate(run: CompletedRun, compared: ComparedModels, new_commits: bool) -> dict[str, Any]:
@@ -60,7 +59,7 @@ def evaluate(run: CompletedRun, compared: ComparedModels, new_commits: bool) -> 
     if new_commits:
         learned = frozenset(mine(run.repositories, run.recipe.mining).dataset.unique("commit"))
     setup_of = partial(_setup, repositories, changes, learned)
-    result = _own_arms(run, setup_of, compared.control)
+    result = _own_arms(run, setup_of, compared.controls)
     models = {name: _other(name, result, setup_of, run) for name in compared.models}
     return result | ({"models": models} if models else {})
 
@@ -77,25 +76,20 @@ def _setup(
     if learned:
         test = unlearned(corpus.splits["test"], learned)
         corpus = replace(corpus, splits=DatasetDict(corpus.splits | {"test": test}))
-        if run.recipe.exam_view not in corpus.splits["test"]["view"][:]:
+        if not set(run.recipe.exam_views).intersection(corpus.splits["test"]["view"][:]):
             raise UserError("there are no commits that the run did not have", "`git pull` first, or try again later")
     length = min(run.manifest["plan"]["max_length"], positions or run.manifest["plan"]["max_length"])
     return ExamSetup(run.recipe, repositories, corpus, run.tokenizer, run.source, length, positions)
 
 
-def _own_arms(run: CompletedRun, setup_of: Callable[..., ExamSetup], control: Path | None) -> dict[str, Any]:
-    theirs = open_run(control) if control is not None else None
-    if theirs is not None:
-        check_same_model(run.source.config, theirs.source.config, theirs.path)
+def _own_arms(run: CompletedRun, setup_of: Callable[..., ExamSetup], paths: Sequence[Path]) -> dict[str, Any]:
+    controls = open_controls(run, paths)
     tuned = run.tuned()
-    others = []
-    if theirs is not None:
-        opened = partial(previous_arm, tuned, theirs.path, partial(theirs.source.tuned, theirs.path))
-        others.append(Arm("control", weights_of(theirs.path), opened))
     prompts = {view: FAMILY[name] for view, name in run.manifest["corpus"]["prompts"].items()}
     setup = setup_of(run, prompts, max_positions(tuned.model.config))
     base = partial(base_arm, tuned, run.source.base)
-    return setup.run(tuned.opened, base, others) | check_edits(setup, tuned.opened, base)
+    result = setup.run(tuned.opened, base, control_arms(tuned, controls)) | check_edits(setup, tuned.opened, base)
+    return result | (compare_with_controls(result, controls) if controls else {})
 
 
 def _other(
@@ -108,7 +102,7 @@ def _other(
     of_tuned = {item["id"]: item for item in result["per_item"]}
     test = setup.corpus.splits["test"]
     rows = test.select([row for row, sample_id in enumerate(test["id"][:]) if sample_id in of_tuned])
-    items = exam_items(rows[:], theirs.tokenizer, setup.max_length)
+    items = exam_items(setup.corpus.places.fill(rows[:], setup.max_length), theirs.tokenizer, setup.max_length)
     if not items:
         raise UserError(f"`{name}` can read none of the questions", "give another model to `--model`")
     bits = bits_of_rows(theirs.base(), [item.encoded for item in items], f"exam: {name}")

@@ -122,8 +122,8 @@ def _questions(setup: ExamSetup) -> list[GenerationTask]:
     longest = min(ANSWER_TOKENS, setup.max_length // 2)
     return generation_tasks(
         setup.corpus.splits["test"],
-        {"edit": setup.corpus.report["prompts"]["edit"]},
-        setup.tokenizer,
+        ("edit",),
+        setup.encoder,
         count=setup.recipe.check.check_items,
         max_answer_tokens=longest,
         max_length=setup.max_length,

@@ -6,11 +6,10 @@ the function are in the prompt too, so that the answer ends where the body does.
 
 from collections.abc import Iterator, Sequence
 
-from blocklm.corpus.new_text import LETTER
 from blocklm.corpus.rendering import AnnotatedHunk
-from blocklm.corpus.views import MIN_SPAN_CHARS, SPAN_CHARS
+from blocklm.corpus.views import LETTER
 from blocklm.evaluation.definitions import Function, functions
-from blocklm.evaluation.tasks.item import Prompts, TaskItem, after, text_of, to_fill
+from blocklm.evaluation.tasks.item import MAX_CHARS, MIN_CHARS, Prompts, TaskItem, after, text_of, to_fill
 
 BODY = "body"
 
@@ -29,7 +28,7 @@ def new_functions(hunk: AnnotatedHunk) -> Iterator[Function]:
     last = 0
     for function in functions(text_of(lines), hunk.language):
         body = text_of(lines[function.body : function.body_end])
-        askable = len(body.strip()) >= MIN_SPAN_CHARS and len(body) <= SPAN_CHARS and LETTER.search(body)
+        askable = len(body.strip()) >= MIN_CHARS and len(body) <= MAX_CHARS and LETTER.search(body)
         new = all(mark == "+" for mark, _ in lines[function.start : function.end])
         if new and function.start >= last:
             last = function.end

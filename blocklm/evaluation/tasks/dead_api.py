@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 
+from blocklm.corpus.places.place import Place
 from blocklm.corpus.rendering import AnnotatedHunk
-from blocklm.corpus.views import PREFIX_CHARS
 from blocklm.corpus.windows import Line
 from blocklm.evaluation.definitions import uses
-from blocklm.evaluation.tasks.item import Prompts, TaskItem, item_id, text_of
+from blocklm.evaluation.tasks.item import PREFIX_CHARS, Prompts, TaskItem, item_id, text_of
 
 DEAD_API = "dead_api"
 # Text before a name that is being defined, in fragments that are too short for the grammar to tell.
@@ -27,7 +27,7 @@ def dead_api_items(commit: Sequence[AnnotatedHunk], prompts: Prompts, dead: froz
 
     Args:
         commit: the commit's hunks.
-        prompts: prompt family by view, of which `next_line` is used.
+        prompts: prompt family by view, of which that of `completion` is used.
         dead: symbols that the commit removed, and that occur nowhere in its tree.
     """
     for hunk in commit if dead else ():
@@ -63,7 +63,6 @@ def _item(hunk: AnnotatedHunk, place: int, head: str, dead: frozenset[str], prom
     text = hunk.text
     above = text_of(line for line in text.marked[:place] if line[0] != "-")
     prefix = (above + head)[-PREFIX_CHARS:]
-    prompt = prompts["next_line"].prompt("next_line", repo=text.repo, path=text.path, context=prefix)
     line = text.marked[place]
     return TaskItem(
         id=item_id(hunk, f"{DEAD_API}|{head}", place),
@@ -71,8 +70,7 @@ def _item(hunk: AnnotatedHunk, place: int, head: str, dead: frozenset[str], prom
         commit=text.commit,
         path=text.path,
         language=hunk.language,
-        prompt=prompt.text,
-        context=prompt.context,
+        prompt=prompts["completion"].prompt_at("completion", Place(text.repo, text.path, prefix)),
         truth=f"{line[1][len(head) :]}\n" if _continues(line, head) else "",
         prefix=prefix,
         removed=dead,

@@ -7,12 +7,11 @@ a third of the gaps of tokio and the-block, and in two thirds if the file's othe
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from blocklm.corpus.new_text import LETTER
 from blocklm.corpus.rendering import AnnotatedHunk
-from blocklm.corpus.views import PREFIX_CHARS, SPAN_CHARS
+from blocklm.corpus.views import LETTER
 from blocklm.corpus.windows import Line
 from blocklm.evaluation.definitions import import_rows
-from blocklm.evaluation.tasks.item import Prompts, TaskItem, after, text_of, to_fill
+from blocklm.evaluation.tasks.item import MAX_CHARS, PREFIX_CHARS, Prompts, TaskItem, after, text_of, to_fill
 
 IMPORTS = "imports"
 
@@ -31,7 +30,7 @@ def import_items(commit: Sequence[AnnotatedHunk], prompts: Prompts) -> Iterator[
         for (hunk, lines), imports in zip(hunks, rows_of_imports, strict=True):
             for start, end in _runs(lines, imports):
                 around = text_of(lines[:start] + lines[end:])
-                if LETTER.search(around) and len(text_of(lines[start:end])) <= SPAN_CHARS:
+                if LETTER.search(around) and len(text_of(lines[start:end])) <= MAX_CHARS:
                     yield _item(hunk, start, end, added, prompts)
 
 

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from hashlib import sha1
 from pathlib import PurePosixPath
 
-from blocklm.corpus.prompt_templates import Family
+from blocklm.corpus.places.place import FilePiece, Place
+from blocklm.corpus.prompt_templates import Family, Prompt
 from blocklm.corpus.rendering import AnnotatedHunk
 from blocklm.corpus.splits import spread_over_commits
-from blocklm.corpus.views import PREFIX_CHARS, SUFFIX_CHARS
 from blocklm.corpus.windows import Line
 
+PREFIX_CHARS, SUFFIX_CHARS = 700, 300
+MIN_CHARS, MAX_CHARS = 8, 700  # of an answer
 PER_COMMIT, PER_FILE = 8, 4
 SEED = 0
 Prompts = Mapping[str, Family]  # prompt family by view
@@ -26,8 +28,7 @@ class TaskItem:
         commit: the commit that wrote the truth.
         path: path of the file.
         language: language of the file.
-        prompt: the prompt as text, in the form that the model learned.
-        context: start and end of the part of the prompt that may be trimmed, from its start.
+        prompt: the prompt, in the form that the model learned.
         truth: the text that the commit wrote; for a choice the right paths, one a line.
         before: the text that the truth replaces, which could be copied; empty if it replaces nothing.
         prefix: text before the answer in its window of the file.
@@ -42,8 +43,7 @@ class TaskItem:
     commit: str
     path: str
     language: str | None
-    prompt: str
-    context: tuple[int, int]
+    prompt: Prompt
     truth: str
     before: str = ""
     prefix: str = ""
@@ -62,33 +62,29 @@ def item_id(hunk: AnnotatedHunk, task: str, part: int) -> str:
 def to_fill(
     hunk: AnnotatedHunk, task: str, start: int, end: int, prompts: Prompts, given: tuple[str, str] | None = None
 ) -> TaskItem:
-    """Make an item that asks for the rows from `start` up to `end` of a hunk's new text as a gap to fill.
+    """Make an item that asks for the rows from `start` up to `end` of a hunk's new text, as at a cursor in an editor.
 
     Args:
         hunk: the hunk.
         task: the task's name.
         start: first row of the gap.
         end: row after the gap.
-        prompts: prompt family by view, of which `fim` is used for the gap and `snapshot` for `given`.
+        prompts: prompt family by view, of which that of `completion` is used.
         given: path and text of another place in the repository to show before; None for none.
     """
     lines = after(hunk)
-    prefix, suffix = text_of(lines[:start])[-PREFIX_CHARS:], text_of(lines[end:])[:SUFFIX_CHARS]
+    prefix, suffix = text_of(lines[:start])[-PREFIX_CHARS:], f"\n{text_of(lines[end:])}"[:SUFFIX_CHARS]
     text = hunk.text
-    gap = prompts["fim"].prompt("fim", repo=text.repo, path=text.path, context=prefix, suffix=suffix)
-    prompt, context = gap.text, gap.context
-    if given is not None:
-        shown = prompts["snapshot"].prompt("snapshot", repo=text.repo, path=given[0], context=given[1])
-        prompt, context = shown.text + prompt, shown.context
-    truth = text_of(lines[start:end])
+    pieces = [] if given is None else [FilePiece(*given)]
+    place = Place(text.repo, text.path, prefix, suffix, pieces=pieces)
+    truth = text_of(lines[start:end]).removesuffix("\n")  # the line feed behind it is there already
     return TaskItem(
         id=item_id(hunk, task, start),
         task=task,
         commit=text.commit,
         path=text.path,
         language=hunk.language,
-        prompt=prompt,
-        context=context,
+        prompt=prompts["completion"].prompt_at("completion", place),
         truth=truth,
         prefix=prefix,
         suffix=suffix,

@@ -16,7 +16,7 @@ from blocklm.evaluation.tasks.item import TaskItem
 from blocklm.git.repository import Repository
 from blocklm.mining.mine import mine
 from blocklm.models.pretrained import special_tokens
-from blocklm.models.tokenization import IGNORED, encode
+from blocklm.models.tokenization import IGNORED, SampleEncoder, encode
 
 SEED = 0
 MAX_NEW_TOKENS = 128  # problems with a longer answer are left out
@@ -41,7 +41,7 @@ def problems_of(
     recipe: Recipe,
     repositories: Sequence[Repository],
     corpus: Corpus,
-    tokenizer: PreTrainedTokenizerBase,
+    encoder: SampleEncoder,
     max_length: int,
 ) -> list[Problem]:
     """Choose at most `exam_task_items` problems of each task from the test commits.
@@ -50,7 +50,7 @@ def problems_of(
         recipe: the run's recipe.
         repositories: the mined repositories.
         corpus: the corpus, whose test split has the commits, and whose views decide which views are asked as tasks.
-        tokenizer: the model's tokenizer.
+        encoder: encodes with the model's tokenizer.
         max_length: maximum tokens of prompt and answer together.
     """
     count = recipe.exam.exam_task_items
@@ -59,9 +59,10 @@ def problems_of(
     test, names = corpus.splits["test"], corpus.report["prompts"]
     views = sum(task in names for task in TASKS)
     questions = generation_tasks(
-        test, names, tokenizer, count=count * views, max_answer_tokens=MAX_NEW_TOKENS, max_length=max_length
+        test, names, encoder, count=count * views, max_answer_tokens=MAX_NEW_TOKENS, max_length=max_length
     )
     problems = [Problem(question) for question in questions]
+    tokenizer = encoder.tokenizer
     special = special_tokens(tokenizer)
     changes = mine(repositories, recipe.mining)
     verdicts = curate(changes, recipe.mining).verdicts
@@ -82,7 +83,8 @@ def _problem(item: TaskItem, tokenizer: PreTrainedTokenizerBase, max_length: int
     """Tokenize an item; None if it is too long."""
     answer = max(item.candidates, key=len, default=item.truth)
     row: Mapping[str, list[object]] = {
-        "prompt": [item.prompt], "context": [item.context], "completion": [answer], "added": [[]],
+        "prompt": [item.prompt.text], "context": [item.prompt.context], "suffix": [item.prompt.suffix],
+        "pieces": [item.prompt.pieces], "completion": [answer], "added": [[]],
     }  # fmt: skip
     (encoded,) = encode(row, tokenizer, max_length)
     if encoded is None:
@@ -93,7 +95,7 @@ def _problem(item: TaskItem, tokenizer: PreTrainedTokenizerBase, max_length: int
     question = GenerationTask(
         id=item.id,
         task=item.task,
-        prompt=item.prompt,
+        prompt=item.prompt.text,
         tokens=tuple(encoded.input_ids[:prompt]),
         truth=item.truth,
         language=item.language,

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 from datasets import Dataset
 
 from blocklm.corpus.rendering import AnnotatedHunk
+from blocklm.corpus.syntax import GRAMMARS
 from blocklm.evaluation.definitions import symbols
-from blocklm.evaluation.syntax import GRAMMARS
 from blocklm.git.isolation import isolated_repository
 from blocklm.git.repository import Repository
 from blocklm.git.trees import files_of, first_parent, read_contents

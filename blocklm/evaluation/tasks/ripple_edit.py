@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
+from blocklm.corpus.prompt_templates import Prompt
 from blocklm.corpus.rendering import AnnotatedHunk
 from blocklm.corpus.windows import Line
 from blocklm.evaluation.tasks.item import Prompts, TaskItem, item_id, text_of
@@ -92,8 +93,7 @@ def _item(shown: _Place, asked: _Place, prompts: Prompts) -> TaskItem:
         commit=asked.hunk.text.commit,
         path=asked.hunk.text.path,
         language=asked.hunk.language,
-        prompt=first.text + shown.window(shown.new) + second.text,
-        context=(0, 0),
+        prompt=Prompt(first.text + shown.window(shown.new) + second.text, (0, 0)),
         truth=asked.window(asked.new),
         before=asked.window(asked.old),
     )

@@ -27,10 +27,11 @@ from blocklm.models.loaded import LoadedModel
 
 # The score that each task is judged by; for a dead API less is better.
 JUDGED_BY = {
-    "fim": "edit_similarity",
-    "edit": "edit_similarity",
-    "next_line": "edit_similarity",
-    "ripple_edit": "edit_similarity",
+    "completion": "accepted",
+    "next_edit": "delta_chrf",
+    "quiet": "quiet",
+    "edit": "delta_chrf",
+    "ripple_edit": "delta_chrf",
     WHICH_FILE: "mrr",
     "body": "edit_similarity",
     "test": "identifier_f1",

@@ -13,6 +13,7 @@ from itertools import takewhile
 from pathlib import PurePosixPath
 
 from blocklm.corpus import views
+from blocklm.corpus.prompt_templates import Prompt
 from blocklm.corpus.rendering import AnnotatedHunk
 from blocklm.evaluation.tasks.item import Prompts, TaskItem, item_id
 
@@ -101,8 +102,7 @@ def _item(
         commit=text.commit,
         path=text.path,
         language=hunk.language,
-        prompt=sample.prompt + sample.completion + head,
-        context=sample.context,
+        prompt=Prompt(sample.prompt + sample.completion + head, sample.context),
         truth="".join(f"{path}\n" for path in wanted),
         candidates=tuple(f"{path}{end}" for path in sorted([*wanted, *others])),
         wanted=tuple(f"{path}{end}" for path in wanted),

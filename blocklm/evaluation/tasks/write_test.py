@@ -9,9 +9,8 @@ from pathlib import PurePosixPath
 import enry
 
 from blocklm.corpus.rendering import AnnotatedHunk
-from blocklm.corpus.views import PREFIX_CHARS
 from blocklm.evaluation.tasks.body import new_functions
-from blocklm.evaluation.tasks.item import Prompts, TaskItem, after, text_of, to_fill
+from blocklm.evaluation.tasks.item import PREFIX_CHARS, Prompts, TaskItem, after, text_of, to_fill
 from blocklm.retrieval.bm25 import terms
 
 TEST = "test"

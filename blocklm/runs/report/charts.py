@@ -151,7 +151,7 @@ def items_chart(pairs: Sequence[tuple[float, float]]) -> Markup:
         axes.set_xlabel("base model, bits per byte")
         axes.set_ylabel("tuned model, bits per byte")
         axes.legend(loc="upper left", fontsize=10, handletextpad=0.2)
-        description = f"Of {len(pairs)} edits the tuned model needs fewer bits for {len(better)}, and no fewer for {len(others)}."
+        description = f"Of {len(pairs)} questions the tuned model needs fewer bits for {len(better)}, and no fewer for {len(others)}."
         return _svg(drawing, "Bits per byte of each edit, base against tuned model", description)
 
 

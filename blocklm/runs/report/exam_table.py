@@ -9,10 +9,12 @@ from blocklm.runs.report.verdict import arms, tasks
 def exam_table(result: dict[str, Any]) -> str:
     """Format the result: arms, slices, forgetting, tasks, the check, and how certain the change is."""
     lines = [
-        f"exam on {result['commits']} later commits ({result['items']} edits, {result['added_bytes']} added bytes)",
+        f"exam on {result['commits']} later commits ({result['items']} questions, {result['added_bytes']} added bytes)",
         *text_lines(arms(result)),
-        *_describe_slices(result["slices"].get("lines", [])),
+        *_describe_slices("", result["slices"].get("view", [])),
+        *_describe_slices("lines ", result["slices"].get("lines", [])),
     ]
+    lines += _describe_identifiers(result.get("identifiers", {})) + _describe_controls(result)
     if lost := result["forgetting"]:
         flag = ", more than 3: the model forgets" if lost["flagged"] else ""
         lines.append(f"  general text and code: {lost['rise_percent']:+.1f} % bits{flag}")
@@ -23,10 +25,36 @@ def exam_table(result: dict[str, Any]) -> str:
     return "\n".join(lines + _describe_power(result))
 
 
-def _describe_slices(parts: list[dict[str, Any]]) -> list[str]:
-    """Describe edits whose lines are all in the training data apart from the others, to show memorised text."""
+def _describe_identifiers(by_retrieval: dict[str, Any]) -> list[str]:
+    """Describe the bits for the repository's identifiers by where they stand; only what stands nowhere is knowledge."""
     return [
-        f"  lines {part['name']}: base {part['base']:.4f}, tuned {part['tuned']:.4f} in {part['items']} edits, "
+        f"  identifiers {place}{f', with {given}' if given else ''}: base {part['base']:.2f}, tuned {part['tuned']:.2f} "
+        f"bits each in {part['count']}, " + ("too few to tell" if part["few"] else _describe_change(part))
+        for given, parts in by_retrieval.items()
+        for place, part in parts.items()
+    ]
+
+
+def _describe_controls(result: dict[str, Any]) -> list[str]:
+    """Describe the rank of the own adapter among those of other repositories, and what these gain at home."""
+    if "controls" not in result:
+        return []
+    rank, mean = result["rank"], result["controls_mean"]
+    return [
+        f"  the own adapter is number {rank['place']} of {rank['of']}; against the mean of the controls, "
+        f"{mean['bits_per_byte']:.4f}: {_describe_change(mean['tuned_against_it'])}",
+        *(
+            f"  {control['name']} on its own repository: "
+            + ("not measured" if control["own_gain"] is None else _describe_change(control["own_gain"]))
+            for control in result["controls"]
+        ),
+    ]
+
+
+def _describe_slices(title: str, parts: list[dict[str, Any]]) -> list[str]:
+    """Describe parts of the questions: each view, and those whose lines are all in the training data or are not."""
+    return [
+        f"  {title}{part['name']}: base {part['base']:.4f}, tuned {part['tuned']:.4f} in {part['items']} questions, "
         f"{_describe_change(part)}"
         for part in parts
     ]

@@ -57,8 +57,9 @@ def _exam_example(item: Item, texts: Mapping[str, Item]) -> Example:
     row = texts.get(item["id"])
     if row is None:
         return Example(item["path"], about, ())
-    pieces = (("Prompt", ((_tail(row["prompt"]), False),)), ("What the commit wrote", _truth_pieces(row)))
-    return Example(item["path"], about, pieces)
+    # The prompt of a sample at a place in a file is not stored.
+    prompt = [("Prompt", ((_tail(row["prompt"]), False),))] if row["prompt"] else []
+    return Example(item["path"], about, (*prompt, ("What the commit wrote", _truth_pieces(row))))
 
 
 def _truth_pieces(row: Item) -> Pieces:

@@ -72,7 +72,9 @@ def key_numbers(manifest: Mapping[str, Any], last_step: int | None) -> list[tupl
         base, tuned = (exam[arm]["bits_per_byte"] for arm in ("base", "tuned"))
         arrow = f"{base:.3f} \N{RIGHTWARDS ARROW} {tuned:.3f}"
         numbers.append(("Bits per byte", arrow, "base to tuned model"))
-        numbers.append(("Exam", plural(exam["commits"], "commit"), f"{plural(exam['items'], 'edit')} after the split"))
+        numbers.append(
+            ("Exam", plural(exam["commits"], "commit"), f"{plural(exam['items'], 'question')} after the split")
+        )
     used = (corpus.get("splits") or {}).get("train", {}).get("used")
     if used is not None:
         tokens = corpus["splits"]["train"].get("tokens")
@@ -104,7 +106,7 @@ def arms(exam: Exam) -> Table:
         cells = (DASH, DASH, *_change(other["tuned_against_it"]), other["tuned_against_it"]["verdict"])
         rows.append(Row((name, f"{other['bits_per_byte']:.4f}", *cells)))
     note = (
-        f"Scored: {plural(exam['items'], 'edit')} of {plural(exam['commits'], 'commit')}, "
+        f"Scored: {plural(exam['items'], 'question')} of {plural(exam['commits'], 'commit')}, "
         f"{count(exam['added_bytes'])} added bytes. The interval is a paired bootstrap that resamples commits."
     )
     head = ("Arm", "Bits per byte", "Against base", "95 % interval", "Tuned against it", "95 % interval", "Verdict")
@@ -136,15 +138,13 @@ def tasks(exam: Exam) -> Table | None:
         low, high = (f"{bound:+.3f}".replace("-", "\N{MINUS SIGN}") for bound in change["ci95"])
         numbers = f"{task['base'][score]:.3f} \N{RIGHTWARDS ARROW} {task['tuned'][score]:.3f}"
         about = (name.replace("_", " "), score.replace("_", " "), count(task["items"]), count(task["commits"]))
-        floor = task["base"].get("copy_floor")
-        copied = "\N{EN DASH}" if floor is None else f"{floor:.3f}"
-        rows.append(Row((*about, numbers, copied, f"{low} to {high}", change["verdict"])))
-    head = ("Task", "Judged by", "Items", "Commits", "Base to tuned", "Copied", "95 % interval", "Verdict")
+        rows.append(Row((*about, numbers, f"{low} to {high}", change["verdict"])))
+    head = ("Task", "Judged by", "Items", "Commits", "Base to tuned", "95 % interval", "Verdict")
     note = (
         "Answers are greedy. The verdicts hold for all tasks together, by Holm's method. Fewer uses of a dead API are "
-        "better. Copied is the score of leaving the lines unchanged."
+        "better. Leaving the lines unchanged scores no delta chrF."
     )
-    return Table("What the models do", head, tuple(rows), (2, 3, 4, 5, 6), note)
+    return Table("What the models do", head, tuple(rows), (2, 3, 4, 5), note)
 
 
 def comparisons(exam: Exam) -> list[tuple[str, float, float, float]]:
@@ -177,7 +177,7 @@ def by_language(items: Sequence[Mapping[str, Any]]) -> Table | None:
     left_out = len(order) - len(rows)
     if left_out:
         note += f" {plural(left_out, 'language')} with fewer bytes left out."
-    head = ("Language", "Edits", "Commits", "Base to tuned", "Change")
+    head = ("Language", "Questions", "Commits", "Base to tuned", "Change")
     return Table("Bits per byte by language", head, tuple(rows), (1, 2, 3, 4), note)
 
 

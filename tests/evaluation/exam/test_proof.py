@@ -1,6 +1,7 @@
 """An adapter of another repository gains nothing if the base knows the form, and a leak of the exam is detected."""
 
 import random
+import shutil
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from blocklm.config.recipe import parse_recipe
+from blocklm.errors import UserError
 from blocklm.evaluation.exam.rerun import ComparedModels, evaluate
 from blocklm.git.repository import joint_head, open_repositories
 from blocklm.interrupts import Interrupts
@@ -87,25 +89,41 @@ def own(place: Path, house: GitRepository, base: Path) -> Path:
     return trained(place, "own", house, base, branch="early")
 
 
-def controlled(run: Path, control: Path) -> dict[str, Any]:
-    """Return the control's part of an exam."""
-    result = evaluate(open_run(run), ComparedModels((), control), new_commits=False)
+def controlled(run: Path, *controls: Path) -> dict[str, Any]:
+    """Return an exam with controls."""
+    result = evaluate(open_run(run), ComparedModels((), controls), new_commits=False)
     assert result["verdict"] == "better"
-    found: dict[str, Any] = result["arms"]["control"]
-    return found
+    return result
 
 
 def test_an_adapter_of_another_repository_gains_nothing(place: Path, own: Path, base: Path) -> None:
     """The control: as many steps on other words."""
-    foreign = trained(place, "foreign", grown(place / "elsewhere", 3, EARLY, WORDS), base)
-    found = controlled(own, foreign)
-    assert found["against_base"]["verdict"] != "better"
-    assert found["tuned_against_it"]["verdict"] == "better"
+    foreign = trained(place, "foreign", grown(place / "elsewhere", 3, EARLY, WORDS), base, exam=True)
+    copy = place / "copy"
+    shutil.copytree(foreign, copy)
+    result = controlled(own, foreign, copy)
+    (first, second) = (result["arms"][f"control:elsewhere-{number}"] for number in (1, 2))
+    assert first["bits_per_byte"] == second["bits_per_byte"]
+    assert first["against_base"]["verdict"] != "better"
+    assert first["tuned_against_it"]["verdict"] == "better"
+    assert result["rank"] == {"place": 1, "of": 3}
+    assert result["controls_mean"]["bits_per_byte"] == pytest.approx(first["bits_per_byte"])
+    assert result["controls_mean"]["tuned_against_it"]["verdict"] == "better"
+    gains = [control["own_gain"] for control in result["controls"]]
+    assert gains[0] == gains[1]
+    assert gains[0]["verdict"] == "better", "a weak rival would prove nothing"
+
+
+def test_a_run_named_twice_is_no_two_controls(own: Path) -> None:
+    with pytest.raises(UserError, match="twice"):
+        controlled(own, own, own)
 
 
 def test_an_adapter_trained_on_the_exam_is_detected(place: Path, own: Path, house: GitRepository, base: Path) -> None:
     """The leak: the same repository, split so late that the exam's commits are the newest of the training."""
     leaked = trained(place, "leaked", house, base, recency="newest", max_train_samples=50)
-    found = controlled(own, leaked)
+    result = controlled(own, leaked)
+    (found,) = (arm for name, arm in result["arms"].items() if name.startswith("control:"))
+    assert result["rank"] == {"place": 2, "of": 2}
     assert found["tuned_against_it"]["verdict"] == "worse"
     assert found["tuned_against_it"]["delta_percent"] > 15

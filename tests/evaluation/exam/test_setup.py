@@ -1,8 +1,7 @@
-"""All arms are scored on the same tokens, none twice, with context that fits and is older than the question."""
+"""All arms are scored on the same tokens, whatever they are shown, and none twice."""
 
 import json
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +10,24 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from blocklm.corpus.prompt_templates import FAMILY
 from blocklm.evaluation.exam.adapter_scale import choose_strength, set_strength
 from blocklm.evaluation.exam.answer_cache import Answers
-from blocklm.evaluation.exam.compare import Arm, run_exam
-from blocklm.evaluation.exam.contexts import example_contexts, piece_contexts
+from blocklm.evaluation.exam.compare import Arm, bits_of_arm, run_exam
 from blocklm.evaluation.exam.forgetting import general_items, measure_forgetting
 from blocklm.evaluation.exam.items import ExamItem, exam_items
 from blocklm.models.adapter import put_adapter
 from blocklm.models.likelihood import bits_of_rows
 from blocklm.models.loaded import LoadedModel
-from blocklm.retrieval.parent_files import Piece
 from blocklm.runs.fingerprint import weights_of
 
 
-@pytest.fixture
-def items(tiny_models: dict[str, Path]) -> list[ExamItem]:
+def questions(model: Path, shown: str = "") -> list[ExamItem]:
+    """Four questions, with some text before each."""
     lines = ["return value + 1", "x", "raise ValueError(value)", "y = 2"]
     columns: dict[str, list[Any]] = {
         "id": [f"i{at}" for at in range(4)],
-        "prompt": [f"# step {at}\n" for at in range(4)],
-        "context": [[0, 9]] * 4,
+        "prompt": [f"{shown}# step {at}\n" for at in range(4)],
+        "context": [[0, len(shown) + 9]] * 4,
         "completion": [f"a\n{line}\nb\n" for line in lines],
         "added": [[2, 3 + len(line)] for line in lines],
         "commit": ["c0", "c1", "c2", "c2"],
@@ -40,7 +36,18 @@ def items(tiny_models: dict[str, Path]) -> list[ExamItem]:
         "view": ["edit"] * 4,
         "seen_lines": [False, False, True, False],
     }
-    return exam_items(columns, AutoTokenizer.from_pretrained(tiny_models["llama"]), 512)
+    return exam_items(columns, AutoTokenizer.from_pretrained(model), 512)
+
+
+@pytest.fixture
+def items(tiny_models: dict[str, Path]) -> list[ExamItem]:
+    return questions(tiny_models["llama"])
+
+
+@pytest.fixture
+def with_more(tiny_models: dict[str, Path]) -> dict[str, ExamItem]:
+    """The same questions, with a line more around each."""
+    return {item.id: item for item in questions(tiny_models["llama"], "def step(value):\n")}
 
 
 @pytest.fixture
@@ -63,32 +70,68 @@ def bits_of(model: Any, items: list[ExamItem]) -> list[float]:
     return bits_of_rows(loaded(model), [item.encoded for item in items], "test")
 
 
-def test_items_are_sliced_by_language_folder_length_kind_and_lines(items: list[ExamItem]) -> None:
+def test_items_are_sliced_by_language_folder_length_kind_view_and_lines(items: list[ExamItem]) -> None:
     slices = [dict(item.slices or {}) for item in items]
     assert slices[0] == {
         "language": "Python", "folder": "src/lib", "length": "11 to 40 characters", "kind": "replaces", "lines": "some new",
+        "view": "edit",
     }  # fmt: skip
     assert [there["length"] for there in slices] == ["11 to 40 characters", "to 10 characters"] * 2
     assert (slices[2]["folder"], slices[2]["lines"]) == (".", "all seen in training")
 
 
-def test_context_before_a_question_is_read_and_not_scored(items: list[ExamItem], tuned: PeftModel) -> None:
-    longer, ids, start = items[0].after([5, 6, 7]), items[0].encoded.input_ids, items[0].start
-    assert longer.encoded.input_ids == [*ids[:start], 5, 6, 7, *ids[start:]]
-    assert sum(longer.encoded.scored) == sum(items[0].encoded.scored)
-    assert bits_of(tuned, [longer]) != bits_of(tuned, [items[0]])
-    assert bits_of(tuned, [items[0].after([])]) == bits_of(tuned, [items[0]])
+def test_a_question_that_added_nothing_is_not_asked(tiny_models: dict[str, Path]) -> None:
+    """Such as a place where nothing was to change: it has no bytes to compare bits by."""
+    columns: dict[str, list[Any]] = {
+        "id": ["quiet", "edit"], "prompt": ["### a.py\n"] * 2, "context": [[0, 0]] * 2, "completion": ["x = 1\n"] * 2,
+        "added": [[], [0, 6]], "commit": ["c"] * 2, "path": ["a.py"] * 2, "language": ["Python"] * 2,
+    }  # fmt: skip
+    found = exam_items(columns, AutoTokenizer.from_pretrained(tiny_models["llama"]), 512)
+    assert [item.id for item in found] == ["edit"]
+
+
+def test_a_search_asks_for_the_path_and_the_text_before_the_answer(
+    items: list[ExamItem], tiny_models: dict[str, Path]
+) -> None:
+    assert items[0].text == "src/lib/a.py\n# step 0\n"
+    long = questions(tiny_models["llama"], "".join(f"a_{number} = {number}\n" for number in range(200)))
+    assert long[0].text.startswith("src/lib/a.py\n") and long[0].text.endswith("a_199 = 199\n# step 0\n")
+    assert len(long[0].text) == len("src/lib/a.py\n") + 1000
+
+
+def test_an_arm_that_is_shown_more_is_scored_on_the_same_tokens(
+    items: list[ExamItem], with_more: dict[str, ExamItem], tuned: PeftModel, tmp_path: Path
+) -> None:
+    for item in items:
+        ours, theirs = item.encoded, with_more[item.id].encoded
+        assert len(theirs.input_ids) > len(ours.input_ids)
+        texts = [
+            [token for token, counts in zip(one.input_ids, one.scored, strict=True) if counts]
+            for one in (ours, theirs)
+        ]
+        assert texts[0] == texts[1]
+
+    def opens() -> Any:
+        return nullcontext(loaded(tuned))
+
+    some = {name: with_more[name] for name in ("i1", "i3")}
+    arms = [Arm("tuned", "w", opens), Arm("base", "w", opens), Arm("tuned+none", "w", opens, some)]
+    with Answers(tmp_path / "answers.jsonl") as answers:
+        bits = {arm.name: bits_of_arm(arm, items, answers) for arm in arms}
+    assert bits["tuned"] == bits["base"]
+    assert [one == other for one, other in zip(bits["tuned"], bits["tuned+none"], strict=True)] == [True, False] * 2
+    assert list(map(sum, bits["tuned+none"][1::2])) == pytest.approx(bits_of(tuned, list(some.values())), rel=1e-4)
 
 
 def test_an_interrupted_exam_asks_only_the_remaining_questions(
-    items: list[ExamItem], tuned: PeftModel, tmp_path: Path
+    items: list[ExamItem], with_more: dict[str, ExamItem], tuned: PeftModel, tmp_path: Path
 ) -> None:
     """It opens only the unfinished arm, and gives the result of an uninterrupted exam."""
     weights = weights_of(tmp_path / "run")
 
     def arms(open_tuned: Any) -> list[Arm]:
         return [
-            Arm("tuned", weights, open_tuned, {"i1": [5, 6]}),
+            Arm("tuned", weights, open_tuned, {"i1": with_more["i1"]}),
             Arm("base", "base", lambda: nullcontext(loaded(tuned))),
         ]
 
@@ -106,36 +149,6 @@ def test_an_interrupted_exam_asks_only_the_remaining_questions(
             [Arm("tuned", "other weights", lambda: pytest.fail("answered again")), *arms(None)[1:]],
             answers,
         )
-
-
-def test_examples_are_the_nearest_changes_as_far_as_they_fit(
-    items: list[ExamItem], tiny_models: dict[str, Path]
-) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(tiny_models["llama"])
-    samples = {
-        "path": ["far.md", "near.py", "nearer.py"],
-        "prompt": ["nothing alike ", "# step of value ", "src lib step 0 "],
-        "completion": ["x\n", "near\n", "nearer\n"],
-    }
-    found = example_contexts(items, samples, tokenizer, lambda item: 1000)
-    assert tokenizer.decode(found["i0"]).endswith("src lib step 0 nearer\n")
-    short = example_contexts(
-        items, samples, tokenizer, lambda item: len(tokenizer("src lib step 0 nearer\n").input_ids)
-    )
-    assert tokenizer.decode(short["i0"]) == "src lib step 0 nearer\n"
-    assert example_contexts(items, samples, tokenizer, lambda item: 0)["i0"] == []
-    assert example_contexts([replace(items[0], text="--\n")], samples, tokenizer, lambda item: 1000)["i0"] == []
-
-
-def test_pieces_read_as_files_do_and_none_breaks_the_prompt(
-    items: list[ExamItem], tiny_models: dict[str, Path]
-) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(tiny_models["starcoder2"])
-    pieces = [Piece("server", "a.rs", "fn a() {}\n"), Piece("server", "b.rs", 'let x = "<file_sep>";\n')]
-    found = piece_contexts(
-        items[:1], [pieces], FAMILY["starcoder2"], frozenset({"<file_sep>"}), tokenizer, lambda item: 99
-    )
-    assert tokenizer.decode(found["i0"]) == "<repo_name>server<file_sep>a.rs\nfn a() {}\n"
 
 
 def test_the_strength_with_the_fewest_bits_is_chosen_and_kept(

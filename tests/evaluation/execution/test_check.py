@@ -297,13 +297,13 @@ def test_the_table_shows_pass_rates() -> None:
 
 
 def test_invalid_check_keys_are_refused() -> None:
-    check_checks(CheckArguments(), ["fim"])
+    check_checks(CheckArguments(), ["completion"])
     check_checks(CheckArguments(check_command="true"), ["edit"])
     for keys, views in (
         (CheckArguments(check_items=0), ["edit"]),
         (CheckArguments(check_timeout=float("inf")), ["edit"]),
         (CheckArguments(check_command=" "), ["edit"]),
-        (CheckArguments(check_command="true"), ["fim"]),
+        (CheckArguments(check_command="true"), ["completion"]),
     ):
         with pytest.raises(UserError, match="`check_"):
             check_checks(keys, views)

@@ -12,7 +12,7 @@ import pytest
 
 from blocklm.config.mining import MiningArguments
 from blocklm.corpus.curation import curate
-from blocklm.corpus.prompt_templates import FAMILY
+from blocklm.corpus.prompt_templates import FAMILY, Prompt
 from blocklm.corpus.rendering import AnnotatedHunk
 from blocklm.corpus.views import HunkText
 from blocklm.evaluation.tasks.body import body_items
@@ -146,17 +146,19 @@ def test_each_task_has_the_stored_prompts(exam_tasks: tuple[list[str], Items], t
 
 def fields_of(item: TaskItem, commits: list[str]) -> dict[str, Any]:
     """Return the fields of an item, except for its id."""
-    fields = asdict(item) | {"commit": commits.index(item.commit), "removed": sorted(item.removed)}
+    prompt = {key: value for key, value in asdict(item.prompt).items() if value}
+    fields = asdict(item) | {"commit": commits.index(item.commit), "removed": sorted(item.removed), "prompt": prompt}
     del fields["id"]
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items() if value}
+    given: dict[str, Any] = json.loads(json.dumps({key: value for key, value in fields.items() if value}))
+    return given
 
 
 def test_items_have_unique_names_and_do_not_show_the_truth(exam_tasks: tuple[list[str], Items]) -> None:
     items = [item for some in exam_tasks[1].values() for item in some]
     assert len({item.id for item in items}) == len(items)
     for item in items:
-        assert item.truth not in item.prompt
-        assert not any(symbol in item.prompt for symbol in item.removed)
+        assert item.truth not in item.prompt.text
+        assert not any(symbol in item.prompt.text for symbol in item.removed)
 
 
 def test_later_commits_do_not_change_the_tasks(exam_tasks: tuple[list[str], Items], tmp_path: Path) -> None:
@@ -179,7 +181,7 @@ def test_later_commits_do_not_change_the_tasks(exam_tasks: tuple[list[str], Item
 
 def test_many_items_of_a_commit_are_spread_over_its_files_and_folders() -> None:
     def named(path: str, count: int) -> list[TaskItem]:
-        return [TaskItem(f"{path}{at}", "body", "c", path, None, "", (0, 0), "") for at in range(count)]
+        return [TaskItem(f"{path}{at}", "body", "c", path, None, Prompt("", (0, 0)), "") for at in range(count)]
 
     items = [*named("a/x.py", 9), *named("a/y.py", 9), *named("b/z.py", 1)]
     chosen = spread(items)
@@ -205,7 +207,7 @@ def test_a_substitution_is_the_difference_between_common_ends(old: str, new: str
 def hunk_of(diff: str, path: str = "src/a.rs") -> AnnotatedHunk:
     (hunk,) = hunks_of(diff)
     text = HunkText("demo", "c" * 40, path, "Rename", 0, hunk.lines)
-    return AnnotatedHunk(text, "test", 1.0, False, "", "Rust", 0, datetime(2024, 1, 1, tzinfo=UTC))
+    return AnnotatedHunk(0, text, "test", 1.0, False, "", "Rust", 0, datetime(2024, 1, 1, tzinfo=UTC))
 
 
 def test_a_ripple_shows_no_other_change_and_asks_for_no_copy() -> None:
@@ -243,8 +245,8 @@ def test_the_code_under_test_is_found_by_the_tests_name() -> None:
     for name in ("brake", "motor"):
         test = hunk_of(f"@@ -0,0 +1,5 @@\n+#[test]\n+fn {name}_works() {{\n{body}+}}\n", "tests/all.rs")
         (item,) = asked_tests([BRAKE, MOTOR, test], PLAIN)
-        assert item.prompt.startswith(f"### demo/src/{name}.rs\n")
-        assert item.truth == "    let same = brake();\n    motor(same);\n"
+        assert item.prompt.text.startswith(f"### src/{name}.rs\n")
+        assert item.truth == "    let same = brake();\n    motor(same);"
     assert not list(asked_tests([test], PLAIN)), "a commit of nothing but tests"
 
 
@@ -252,15 +254,15 @@ def test_an_import_task_shows_the_code_added_further_down() -> None:
     use = hunk_of("@@ -1,2 +1,3 @@\n //! Wheels.\n+use crate::Tyre;\n use crate::Hub;\n")
     far = hunk_of("@@ -9,2 +10,3 @@\n stays();\n+roll(Tyre::new());\n stays();\n")
     (item,) = import_items([use, far, hunk_of("@@ -1 +1,2 @@\n a\n+elsewhere(b)\n", "src/b.rs")], PLAIN)
-    assert item.truth == "use crate::Tyre;\n"
-    assert item.prompt == (
-        "### demo/src/a.rs\nroll(Tyre::new());\n### demo/src/a.rs\n//! Wheels.\n"
-        "### the lines below follow after a gap\nuse crate::Hub;\n### the missing lines\n"
+    assert item.truth == "use crate::Tyre;"
+    assert item.prompt.text == (
+        "### src/a.rs\nroll(Tyre::new());\n### demo/src/a.rs, below the cursor\n\nuse crate::Hub;\n\n"
+        "### demo/src/a.rs, up to the cursor\n//! Wheels.\n"
     )
 
 
 def test_a_body_task_needs_a_new_body_no_longer_than_training_samples() -> None:
-    assert [item.truth for item in body_items([BRAKE], PLAIN)] == ["    let held = wheel.brake();\n    held + 1\n"]
+    assert [item.truth for item in body_items([BRAKE], PLAIN)] == ["    let held = wheel.brake();\n    held + 1"]
     old = "@@ -1,5 +1,6 @@\n pub fn f(a: u8) -> u8 {\n+    let b = a + a;\n+    b + 1\n }\n"
     long = "@@ -0,0 +1,99 @@\n+pub fn f(a: u8) -> u8 {\n" + "+    step(a, a + 1);\n" * 40 + "+}\n"
     assert not list(body_items([hunk_of(old), hunk_of(long)], PLAIN))
@@ -292,7 +294,7 @@ def test_a_dead_symbol_was_defined_before_and_exists_nowhere_now(tmp_path: Path)
     changes = changes_of(repository.path, tmp_path / "corpora")
     row = next(row for row in changes.dataset if row["commit"] == second and row["path"] == "a.py")
     text = HunkText("r", second, "a.py", "Go", 0, hunks_of(row["diff"])[0].lines)
-    hunk = AnnotatedHunk(text, "test", 1.0, False, "", "Python", 1, datetime(2024, 1, 1, tzinfo=UTC))
+    hunk = AnnotatedHunk(0, text, "test", 1.0, False, "", "Python", 1, datetime(2024, 1, 1, tzinfo=UTC))
     opened = open_repository(repository.path, tmp_path)
     assert removed_symbols([opened], changes.dataset, [[hunk]]) == {second: frozenset({"lone"})}
     assert files_before([opened], [first, second]) == {first: frozenset(), second: frozenset({"a.py", "b.txt"})}

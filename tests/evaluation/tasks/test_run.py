@@ -9,6 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
 from trl import ModelConfig
 
+from blocklm.corpus.prompt_templates import Prompt
 from blocklm.evaluation.exam.answer_cache import Answers, key_of
 from blocklm.evaluation.exam.compare import Arm
 from blocklm.evaluation.questions import GenerationTask
@@ -35,7 +36,7 @@ def model(tiny_models: dict[str, Path]) -> Any:
 
 def problem(tokenizer: PreTrainedTokenizerBase, task: str, commit: str, truth: str, **more: Any) -> Problem:
     prompt = f"# {task} of {commit}\n"
-    item = TaskItem(f"{task}-{commit}", task, commit, "a.py", "Python", prompt, (0, 0), truth, **more)
+    item = TaskItem(f"{task}-{commit}", task, commit, "a.py", "Python", Prompt(prompt, (0, 0)), truth, **more)
     tokens = tuple(tokenizer(prompt).input_ids)
     question = GenerationTask(item.id, task, prompt, tokens, truth, "Python", "a.py", commit, item.before)
     endings = tokenizer(list(item.candidates), add_special_tokens=False).input_ids if item.candidates else []

@@ -2,13 +2,14 @@
 
 import pytest
 
+from blocklm.corpus.prompt_templates import Prompt
 from blocklm.evaluation.tasks.item import TaskItem
 from blocklm.evaluation.tasks.task_scores import choice_scores, dead_api_scores, import_scores
 
 
 def item(**fields: object) -> TaskItem:
     given: dict[str, object] = {"truth": "", "candidates": (), "wanted": (), "removed": frozenset()} | fields
-    return TaskItem("i", "t", "c", "p", None, "", (0, 0), **given)  # type: ignore[arg-type]
+    return TaskItem("i", "t", "c", "p", None, Prompt("", (0, 0)), **given)  # type: ignore[arg-type]
 
 
 def test_each_wanted_path_is_ranked_among_the_unwanted() -> None:

@@ -31,5 +31,5 @@ def test_the_text_gives_the_interval() -> None:
         "-6.0 % to +2.0 %",
         "no detectable change",
     ]
-    change = "base 1.1000, tuned 1.0000 in 18 edits, -5.0 %, 95 % interval [-7.0 %, -3.0 %]: better\n"
+    change = "base 1.1000, tuned 1.0000 in 18 questions, -5.0 %, 95 % interval [-7.0 %, -3.0 %]: better\n"
     assert f"  lines some new: {change}" in table
