@@ -1,8 +1,9 @@
 """Generate with a complete run's model: continue a text, fill a gap, rewrite lines, or describe a diff.
 
 python scripts/generate.py runs/two --prompt "def parse(line):"                      # or the text on stdin
-python scripts/generate.py runs/two --prefix "def area(r):" --suffix "    return a"  # the text between
-python scripts/generate.py runs/two --file src/a.py --line 40                        # the missing lines before line 40
+python scripts/generate.py runs/two --prefix "def area(" --suffix "):"               # the text between
+python scripts/generate.py runs/two --file src/a.py --line 40                        # what an editor shows there
+python scripts/generate.py runs/two --file src/a.py --lines 10-30                    # their next edit
 python scripts/generate.py runs/two --file src/a.py --lines 10-20 --instruction "Return early on empty input"
 git diff --staged | python scripts/generate.py runs/two --view message               # a commit's subject
 python scripts/generate.py runs/two --batch < questions.jsonl                        # JSON lines in and out
@@ -45,7 +46,7 @@ def main() -> None:
 
     assistant = Assistant(run, Decoding(args.max_new_tokens, args.temperature, args.seed), args.retrieve)
     request = None if args.batch else read_request(args, assistant.prompt_builder)
-    origins = Attributor(run.training_samples(), run.tokenizer, run.changes.subjects) if args.why else None
+    origins = Attributor(run.corpus().splits["train"], run.tokenizer, run.changes.subjects) if args.why else None
     arms = {None: ["tuned"], "only": ["base"], "too": ["tuned", "base"]}[args.base]
     if request is None:
         for line in answer_lines(assistant, arms, sys.stdin.buffer, origins):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from blocklm.assistant.file_region import region_of
 from blocklm.assistant.prompts import UNNAMED, PromptBuilder, Request
+from blocklm.assistant.uncommitted import uncommitted_edits
 from blocklm.errors import UserError
 
 
@@ -18,8 +19,11 @@ def add_flags(parser: ArgumentParser) -> None:
         "--file", type=Path, help="the file of --line or --lines; with --prefix or --suffix the path to show the model"
     )
     parser.add_argument("--line", type=int, help="fill the gap before this line")
-    parser.add_argument("--lines", metavar="FROM-TO", help="rewrite these lines: the answer replaces them")
-    parser.add_argument("--instruction", help="the purpose of the edit, worded like a commit's subject")
+    parser.add_argument("--lines", metavar="FROM-TO", help="edit these lines: the answer replaces them")
+    parser.add_argument(
+        "--instruction",
+        help="the purpose of the edit, worded like a commit's subject; without it, the next edit after the uncommitted ones",
+    )
     parser.add_argument("--view", choices=("message",), help="write a commit subject for the diff on stdin")
     parser.add_argument("--max_new_tokens", type=int, default=200)
     parser.add_argument("--temperature", type=float, default=0.0, help="0 (the default) takes the likeliest tokens")
@@ -77,21 +81,22 @@ def read_request(args: Namespace, builder: PromptBuilder) -> Request:
         return builder.subject(_read_stdin())
     if (args.line is not None or args.lines) and not args.file:
         raise UserError("lines without a file", "name the file of `--line` or `--lines` with `--file`")
-    if bool(args.lines) != bool(args.instruction):
-        raise UserError(
-            "an edit needs lines and an instruction", "give `--file PATH --lines 10-20 --instruction TEXT`"
-        )
+    if args.instruction and not args.lines:
+        raise UserError("an instruction needs lines", "give `--file PATH --lines 10-20 --instruction TEXT`")
     if args.lines:
         region = region_of(args.file, *_parse_lines(args.lines))
+        if not args.instruction:
+            edits = uncommitted_edits(region.root, region.path)
+            return builder.next_edit(region.text, region.path, region.root, edits)
         return builder.change(region.text, args.instruction, region.path, region.root)
     if args.line is not None:
         region = region_of(args.file, args.line)
-        return builder.gap(region.before, region.after, region.path, region.root)
+        return builder.gap(region.before, f"\n{region.after}", region.path, region.root)
     if args.prefix is not None or args.suffix is not None:
         path = args.file.as_posix() if args.file else UNNAMED
         return builder.gap(args.prefix or "", args.suffix or "", path)
     if args.file:
-        raise UserError("`--file` does not say which lines", "add `--line 40`, or `--lines 10-20 --instruction TEXT`")
+        raise UserError("`--file` does not say which lines", "add `--line 40`, or `--lines 10-20`")
     return builder.text(_read_stdin() if args.prompt is None else args.prompt)
 
 

@@ -111,6 +111,8 @@ class Assistant:
         columns: dict[str, Sequence[Any]] = {
             "prompt": [request.prompt.text for request in requests],
             "context": [request.prompt.context for request in requests],
+            "suffix": [request.prompt.suffix for request in requests],
+            "pieces": [request.prompt.pieces for request in requests],
             "completion": [""] * len(requests),
             "added": [()] * len(requests),
         }
@@ -125,9 +127,8 @@ class Assistant:
             if len(encoded.input_ids) == 1:
                 raise UserError(f"{request.name} is empty", "give some text")
             if encoded.trimmed:
-                logger.warning(
-                    "%s: its beginning is left out, %d tokens are read", request.name, self.max_prompt_tokens
-                )
+                read = len(encoded.input_ids) - 1
+                logger.warning("%s: its beginning is left out, %d tokens are read", request.name, read)
             prompts.append(self._with_files(request, encoded.input_ids[:-1]))
         return prompts
 

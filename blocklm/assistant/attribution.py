@@ -17,7 +17,7 @@ from blocklm.retrieval.bm25 import WordIndex
 from blocklm.retrieval.verbatim import SPAN
 
 SHOWN = 5
-FILE_VIEW = "snapshot"  # its samples are files at the end of training and do not name the commit that wrote them
+FILE_VIEW = "file"  # its samples are files at the end of training and do not name the commit that wrote them
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from blocklm.corpus.views import PREFIX_CHARS, SUFFIX_CHARS
 from blocklm.corpus.windows import windows
 from blocklm.errors import UserError
+
+BEFORE_CHARS, AFTER_CHARS = 24_000, 12_000  # more than a model reads: the tokens decide where the text is cut
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def region_of(file: Path, first: int, last: int | None = None) -> Region:
             "%d lines are more than a training sample showed at once: fewer may be answered better", len(selected)
         )
     before, after = _join(lines[: first - 1]), _join(lines[last:])
-    return Region(root, path, _join(selected), before[-PREFIX_CHARS:], after[:SUFFIX_CHARS])
+    return Region(root, path, _join(selected), before[-BEFORE_CHARS:], after[:AFTER_CHARS])
 
 
 def _read_lines(file: Path) -> list[str]:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from blocklm.assistant.diff_input import pasted_hunks
+from blocklm.corpus.places.place import Place, RecentEdit
 from blocklm.corpus.prompt_templates import Family, Prompt
-from blocklm.corpus.views import MESSAGE_DIFF_CHARS, SUFFIX_CHARS, HunkText, message, review
+from blocklm.corpus.views import MESSAGE_DIFF_CHARS, HunkText, message, review
 from blocklm.errors import UserError
 from blocklm.mining.filters import FilterLimits
 
+FIM_PREFIX_CHARS, FIM_SUFFIX_CHARS = 700, 300  # that a run was shown before there was `completion`
 UNNAMED = "untitled"  # path of a file without a name: prompts about files begin with a path
 ROWS = 'each line is {"prompt": ...}, {"prefix": ..., "suffix": ...}, {"before": ..., "instruction": ...} or {"diff": ...}'
 
@@ -55,21 +57,43 @@ class PromptBuilder:
         return Request(Prompt(text, (0, len(text))))
 
     def gap(self, prefix: str, suffix: str, path: str = UNNAMED, root: Path | None = None) -> Request:
-        """Ask for the text of a gap; a missing line end is added to `prefix` and `suffix`, as in training.
+        """Ask for the text at a cursor, as an editor does; `prefix`, the answer and `suffix` follow without a break.
+
+        A run made before there was `completion` is asked for whole lines, as it was taught.
 
         Args:
-            prefix: text before the gap.
-            suffix: text after the gap.
+            prefix: text before the cursor.
+            suffix: text after the cursor.
             path: path of the file in its repository.
             root: top folder of the repository; None, the default, for the first.
 
         Raises:
-            UserError: a text contains a special token, or the run was not trained on the view `fim`.
+            UserError: a text contains a special token, or the run was not trained on the view `completion`.
         """
         self._check(path, prefix, suffix)
-        family, repo = self._family("fim"), self._repo(root)
-        after = suffix if len(suffix) >= SUFFIX_CHARS else _end_line(suffix)  # training cuts longer ones anywhere
-        return Request(family.prompt("fim", repo=repo, path=path, context=_end_line(prefix), suffix=after))
+        repo = self._repo(root)
+        if "fim" in self.families:
+            after = _end_line(suffix.removeprefix("\n")[:FIM_SUFFIX_CHARS])
+            before = _end_line(prefix[-FIM_PREFIX_CHARS:])
+            return Request(self.families["fim"].prompt("fim", repo=repo, path=path, context=before, suffix=after))
+        return Request(self._family("completion").prompt_at("completion", Place(repo, path, prefix, suffix)))
+
+    def next_edit(self, before: str, path: str, root: Path | None, edits: Sequence[RecentEdit]) -> Request:
+        """Ask for some lines after the next edit; recent edits with a special token are not shown.
+
+        Args:
+            before: the lines.
+            path: path of the file in its repository.
+            root: top folder of the repository; None for the first.
+            edits: recent edits, the nearest last.
+
+        Raises:
+            UserError: the lines contain a special token, or the run was not trained on the view `next_edit`.
+        """
+        self._check(path, before)
+        shown = [edit for edit in edits if not self.broken_by(edit.original, edit.updated)]
+        place = Place(self._repo(root), path, before, edits=shown)
+        return Request(self._family("next_edit").prompt_at("next_edit", place))
 
     def change(self, before: str, instruction: str, path: str = UNNAMED, root: Path | None = None) -> Request:
         """Ask for lines changed by an instruction, worded like a commit's subject; arguments as in `gap`."""
@@ -124,7 +148,7 @@ class PromptBuilder:
 
     def file(self, repo: str, path: str, text: str) -> str:
         """Word lines of a file as in training, to put before a prompt."""
-        return next(iter(self.families.values())).prompt("snapshot", repo=repo, path=path, context=f"{text}\n").text
+        return next(iter(self.families.values())).prompt("file", repo=repo, path=path, context=f"{text}\n").text
 
     def broken_by(self, *texts: str) -> str | None:
         """Find the first special token in some texts, which would break a prompt; None if there is none."""

@@ -22,7 +22,8 @@ from blocklm.assistant.diff_input import pasted_hunks
 from blocklm.assistant.file_region import region_of
 from blocklm.assistant.prompts import Request
 from blocklm.assistant.streaming import Terminal
-from blocklm.corpus.prompt_templates import Prompt
+from blocklm.corpus.build import Corpus
+from blocklm.corpus.prompt_templates import FAMILY, Prompt
 from blocklm.errors import UserError
 from blocklm.formatting import printable
 from blocklm.mining.filters import FilterLimits
@@ -31,7 +32,7 @@ from blocklm.runs.completed import CompletedRun, open_run
 from tests.conftest import ROOT, GitRepository
 from tests.support.scripts import run_in_process, run_script, script_environment
 
-GAP = ["--prefix", "LAMPS = [\n", "--suffix", "]\n", "--file", "src/lamps.py", "--max_new_tokens", "120"]
+GAP = ["--prefix", "LAMPS = [\n    lantern, lantern,", "--suffix", "\n]\n", "--file", "src/lamps.py"]
 LIMITS = FilterLimits(max_changed_lines=1000)
 
 
@@ -53,10 +54,15 @@ def run(taught: Path) -> CompletedRun:
 
 
 @pytest.fixture(scope="module")
-def samples(run: CompletedRun, taught: Path) -> Dataset:
+def corpus(run: CompletedRun, taught: Path) -> Corpus:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(taught.parent)  # where its `corpora` are
-        return run.training_samples()
+        return run.corpus()
+
+
+@pytest.fixture(scope="module")
+def samples(corpus: Corpus) -> Dataset:
+    return corpus.splits["train"]
 
 
 @pytest.fixture
@@ -76,14 +82,23 @@ def answer(run: CompletedRun, request: Request, tokens: int = 200) -> str:
     return output.text
 
 
-def test_a_gap_is_filled_and_its_training_commit_is_named(taught: Path, lamps: GitRepository) -> None:
+def origins_of(errors: str) -> list[str]:
+    """The lines of the table of nearest commits, and the warning below it."""
+    return errors.split("path, subject)\n")[1].splitlines()
+
+
+def test_an_edit_is_made_and_its_training_commit_is_named(taught: Path, lamps: GitRepository, tmp_path: Path) -> None:
     """Stdout has the answer alone."""
-    done = run_script("generate.py", taught, *GAP, "--why", cwd=taught.parent)
+    (tmp_path / "house" / ".git").mkdir(parents=True)
+    file = tmp_path / "house" / "lamps.py"
+    file.write_text("LAMPS = [\n]\n")
+    edit = ("--file", file, "--lines", "1-2", "--instruction", "Light every lamp of the house")
+    done = run_script("generate.py", taught, *edit, "--why", cwd=taught.parent)
     assert done.returncode == 0, done.stderr
     assert re.search(r"(?:    (?:lantern, )+lantern,\n){3}", done.stdout), done.stdout
     assert done.stdout.endswith("\n")
     sha = lamps.git("log", "--format=%H", "--grep", "every lamp").strip()
-    table = done.stderr.split("path, subject)\n")[1].splitlines()
+    table = origins_of(done.stderr)
     assert 1 <= len(table) - 1 <= 5
     assert any(
         re.fullmatch(rf" +\d+\.\d  2023-11-14  {sha[:12]}  src/lamps.py  Light every lamp of the house", line)
@@ -91,6 +106,13 @@ def test_a_gap_is_filled_and_its_training_commit_is_named(taught: Path, lamps: G
     ), done.stderr
     assert table[-1] == f"warning: 50 tokens or more in a row stand word for word in {sha[:12]} src/lamps.py"
     assert "Building index" not in done.stderr
+
+
+def test_a_completion_is_written_where_the_cursor_is(ask: Ask) -> None:
+    """In the middle of a line, up to the end of another; its training commit is named."""
+    result = ask(*GAP, "--why")
+    assert result.out == " lantern,\n    lantern, lantern, lantern,\n"
+    assert "src/lamps.py  Light every lamp of the house" in origins_of(result.err)[0]
 
 
 def test_the_prompt_of_an_edit_is_that_of_training(
@@ -115,23 +137,42 @@ def test_the_prompt_of_an_edit_is_that_of_training(
     assert found >= 5
 
 
-def test_the_prompt_of_a_gap_is_that_of_training(run: CompletedRun, samples: Dataset) -> None:
-    builder = Assistant(run, Decoding(9)).prompt_builder
-    gaps = [row for row in samples if row["view"] == "fim"]
-    for row in gaps:
-        prefix = row["prompt"][slice(*row["context"])]
-        suffix = row["prompt"].split("### the lines below follow after a gap\n")[1].split("### the missing lines\n")[0]
-        request = builder.gap(prefix, suffix, row["path"])
-        assert (request.prompt.text, list(request.prompt.context)) == (row["prompt"], row["context"])
-    assert gaps
+def test_the_prompt_at_a_cursor_is_that_of_training(run: CompletedRun, corpus: Corpus) -> None:
+    """Of an editor that tells the path, where the commit had changed nothing else before."""
+    builder, found = Assistant(run, Decoding(9)).prompt_builder, 0
+    rows = corpus.splits["train"].filter(lambda row: row["view"] == "completion")
+    columns = corpus.places.fill(rows[:], 512)
+    for path, prompt, context, suffix in zip(
+        *(columns[name] for name in ("path", "prompt", "context", "suffix")), strict=True
+    ):
+        if path in prompt:
+            request = builder.gap(prompt[slice(*context)], prompt[slice(*suffix)], path)
+            assert request.prompt == Prompt(prompt, context, suffix)
+            found += 1
+    assert found >= 5
 
 
-def test_the_last_line_of_a_request_may_lack_a_newline(run: CompletedRun) -> None:
-    """Training samples have complete lines: none contains `def area(r):### the missing lines`."""
+def test_text_around_a_cursor_is_not_changed(run: CompletedRun) -> None:
+    """The cursor may stand in the middle of a line; an edit replaces complete lines."""
     builder = Assistant(run, Decoding(9)).prompt_builder
-    assert builder.gap("def area(r):", "    return a") == builder.gap("def area(r):\n", "    return a\n")
-    assert builder.gap("", "a") == builder.gap("", "a\n") != builder.gap("\n", "a\n")
+    prompt = builder.gap("def area(r", "):\n    return a").prompt
+    assert (prompt.text[slice(*prompt.context)], prompt.text[slice(*prompt.suffix)]) == (
+        "def area(r",
+        "):\n    return a",
+    )
+    assert prompt.text.endswith("def area(r")
     assert builder.change("a = 1", "Set it to 2") == builder.change("a = 1\n", "Set it to 2")
+
+
+def test_a_run_made_before_there_were_completions_is_asked_as_it_was_taught(run: CompletedRun) -> None:
+    """For whole lines, between at most 700 and 300 characters: it learned `fim`."""
+    builder = replace(Assistant(run, Decoding(9)).prompt_builder, families={"fim": FAMILY["plain"]})
+    middle = "### the lines below follow after a gap\n"
+    asked = builder.gap("def area(r):", "    return a", "a.py").prompt
+    assert asked.text == f"### house/a.py\ndef area(r):\n{middle}    return a\n### the missing lines\n"
+    assert builder.gap("def area(r):", "\n    return a\n", "a.py").prompt == asked, "as `--line` asks"
+    before, after = builder.gap("x = 1\n" * 200, "y = 2\n" * 200, "a.py").prompt.text.split(middle)
+    assert (before.count("x = 1\n"), after.count("y = 2\n")) == (116, 50)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +200,7 @@ def test_each_kind_of_request_gets_its_answer(
 
     file = lamps.path / "src" / "steps.py"
     lines = file.read_text().splitlines(keepends=True)
-    gap = builder.gap("".join(lines[:39])[-700:], "".join(lines[39:])[:300], "src/steps.py")
+    gap = builder.gap("".join(lines[:39]), "\n" + "".join(lines[39:]), "src/steps.py")
     assert ask("--file", file, "--line", "40").out == shown(answer(run, gap))
 
     edit = builder.change("".join(lines[5:10]), "Add step 2", "src/steps.py")
@@ -225,10 +266,11 @@ def test_a_prompt_that_is_too_long_is_cut_at_its_beginning_with_a_warning(ask: A
     """The tiny model reads 1024 tokens."""
     long, short = "x = 1\n" * 2000, "x = 1\n" * 50
     result = ask("--prompt", long + "LAMPS = [\n", "--max_new_tokens", "24")
-    assert (result.code, "the prompt: its beginning is left out, 1000 tokens are read" in result.err) == (0, True)
     assistant = Assistant(run, Decoding(24))
     (kept,) = assistant.tokens([assistant.prompt_builder.text(long + "LAMPS = [\n")])
-    assert len(kept) == 1000
+    assert 990 < len(kept) <= 1000, "it begins with a complete line"
+    assert result.code == 0
+    assert f"the prompt: its beginning is left out, {len(kept)} tokens are read" in result.err
     assert run.tokenizer.decode(kept).endswith("x = 1\nLAMPS = [\n")
     (edit,) = assistant.tokens([assistant.prompt_builder.change(long, "Add step 2", "src/steps.py")])
     assert run.tokenizer.decode(edit).startswith("### house/src/steps.py\n### Add step 2\noriginal:\n")
@@ -250,7 +292,7 @@ def test_a_prompt_that_is_too_long_is_cut_at_its_beginning_with_a_warning(ask: A
         (["--prompt", "\udcff"], b"", "the prompt holds bytes that are no UTF-8 text"),
         (["--line", "4"], b"", "lines without a file"),
         (["--file", "a.py"], b"", "does not say which lines"),
-        (["--file", "a.py", "--lines", "1-2"], b"", "an edit needs lines and an instruction"),
+        (["--file", "a.py", "--line", "1", "--instruction", "x"], b"", "an instruction needs lines"),
         (["--file", "a.py", "--lines", "ten", "--instruction", "x"], b"", "`--lines ten` names no lines"),
         (["--file", "a.py", "--lines", "2-1", "--instruction", "x"], b"", "ends before it begins"),
         (["--file", "a.py", "--lines", "2-4", "--instruction", "x"], b"", "has 3 lines, and 4 is asked for"),
@@ -308,9 +350,11 @@ def test_an_incomplete_run_is_refused(ask: Ask, taught: Path, tmp_path: Path) ->
 
 def test_a_view_that_was_not_trained_is_refused(run: CompletedRun) -> None:
     builder = Assistant(run, Decoding(9)).prompt_builder
-    fewer = replace(builder, families={"fim": builder.families["fim"]})
+    fewer = replace(builder, families={"message": builder.families["message"]})
     with pytest.raises(UserError, match="did not learn the view `edit`"):
         fewer.change("x\n", "Change it")
+    with pytest.raises(UserError, match="did not learn the view `completion`"):
+        fewer.gap("x = ", "")
 
 
 def test_lines_are_counted_as_git_counts_them(tmp_path: Path) -> None:
@@ -327,12 +371,13 @@ def test_lines_are_counted_as_git_counts_them(tmp_path: Path) -> None:
     assert end.before.endswith("three\n")
 
 
-def test_the_context_of_a_gap_is_as_long_as_in_training(tmp_path: Path) -> None:
+def test_of_a_large_file_a_part_around_the_line_is_read(tmp_path: Path) -> None:
+    """More than a model reads, so that tokens decide where it is cut."""
     file = tmp_path / "a.py"
-    file.write_text("".join(f"line_{number:05}\n" for number in range(200)))
-    region = region_of(file, 101)
-    assert (len(region.before), len(region.after), region.text) == (700, 300, "")
-    assert region.before.endswith("line_00099\n") and region.after.startswith("line_00100\n")
+    file.write_text("".join(f"line_{number:05}\n" for number in range(6000)))
+    region = region_of(file, 3001)
+    assert (len(region.before), len(region.after), region.text) == (24_000, 12_000, "")
+    assert region.before.endswith("line_02999\n") and region.after.startswith("line_03000\n")
 
 
 def test_more_lines_than_in_training_cause_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
