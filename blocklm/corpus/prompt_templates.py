@@ -136,8 +136,8 @@ STARCODER = {
     "piece": "<filename>{path}\n{text}",
     "file": "<reponame>{repo}<filename>{path}\n{context}",
 }
-# Hui et al. 2024, section 3.1. Next edits and recent edits as Sweep's models read them, which have these tokens
-# (Zed, `sweep_prompt.rs`).
+# Hui et al. 2024, section 3.1; tokens 151659 to 151664 of Qwen2.5-Coder's `tokenizer_config.json`. Next edits and
+# recent edits as Sweep's models read them, which have these tokens (Zed, `sweep_prompt.rs`).
 QWEN_CODER = {
     "edit": "<|repo_name|>{repo}\n<|file_sep|>{path}\n{context}<|file_sep|>commit_message\n{subject}\n<|file_sep|>{path}\n",
     "completion": "<|repo_name|>{repo}\n{given}<|file_sep|>{path}\n"

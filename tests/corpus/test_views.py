@@ -68,7 +68,7 @@ def every_view(family: Family) -> list[Sample]:
     ]
 
 
-@pytest.mark.parametrize("name", ["starcoder2", "plain"])
+@pytest.mark.parametrize("name", ["starcoder2", "qwen-coder", "plain"])
 def test_the_views_of_a_small_history_match_the_golden_files(name: str) -> None:
     """A changed prompt makes every adapter trained before it worse: change the golden file on purpose or not at all."""
     made = [
