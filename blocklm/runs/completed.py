@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from blocklm.config.exam import ARMS, MORE_ARMS
 from blocklm.config.recipe import Recipe, parse_recipe
 from blocklm.config.sampling import RENAMED
 from blocklm.corpus.build import Corpus, build_corpus
@@ -150,7 +151,7 @@ def _join_alone() -> "torch.device":
 
 
 def _todays_views(manifest: dict[str, Any]) -> list[str]:
-    """Return the keys with which the recipe of a run can be read whose views have other names today."""
+    """Return the keys with which the recipe of a run can be read whose views and arms have other names today."""
     recipe, keys = manifest["recipe"], list[str]()
     if views := recipe.get("views"):
         shares: dict[str, float] = {}
@@ -160,6 +161,9 @@ def _todays_views(manifest: dict[str, Any]) -> list[str]:
         keys += ["--views", json.dumps(shares)]
     if recipe.get("exam_view") in RENAMED:
         keys += ["--exam_view", RENAMED[recipe["exam_view"]]]
+    arms = recipe.get("exam_arms") or []
+    if known := [arm for arm in arms if arm in ARMS + MORE_ARMS]:
+        keys += ["--exam_arms", *known] if known != arms else []
     return keys
 
 

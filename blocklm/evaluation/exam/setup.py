@@ -9,6 +9,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from blocklm.config.recipe import Recipe
+from blocklm.config.sampling import PLACE_VIEWS
 from blocklm.corpus.build import Corpus
 from blocklm.corpus.places.place import FilePiece
 from blocklm.corpus.places.reader import Shown
@@ -85,6 +86,8 @@ class ExamSetup:
         weights = {"base": self.base_name, "tuned": weights_of(run_dir)}
         opens = {"base": base, "tuned": tuned}
         named = [name.partition("+")[::2] for name in self.recipe.exam.exam_arms]
+        if not set(PLACE_VIEWS).intersection(self.recipe.exam_views):
+            named = [(model, given) for model, given in named if not given]  # the others would be asked the same
         shown = {given: self._asked_with(given, samples, items) for given in sorted({given for _, given in named})}
         arms = [
             Arm(f"{model}+{given}" if given else model, weights[model], opens[model], shown[given])
