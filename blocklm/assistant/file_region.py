@@ -7,7 +7,8 @@ from pathlib import Path
 from blocklm.corpus.windows import windows
 from blocklm.errors import UserError
 
-BEFORE_CHARS, AFTER_CHARS = 24_000, 12_000  # more than a model reads: the tokens decide where the text is cut
+# About 1,500 tokens, as many as training shows; more would take time, and the room of retrieved pieces.
+BEFORE_CHARS, AFTER_CHARS = 4_000, 1_500
 
 logger = logging.getLogger(__name__)
 

@@ -372,11 +372,11 @@ def test_lines_are_counted_as_git_counts_them(tmp_path: Path) -> None:
 
 
 def test_of_a_large_file_a_part_around_the_line_is_read(tmp_path: Path) -> None:
-    """More than a model reads, so that tokens decide where it is cut."""
+    """About as much as a training sample shows."""
     file = tmp_path / "a.py"
     file.write_text("".join(f"line_{number:05}\n" for number in range(6000)))
     region = region_of(file, 3001)
-    assert (len(region.before), len(region.after), region.text) == (24_000, 12_000, "")
+    assert (len(region.before), len(region.after), region.text) == (4_000, 1_500, "")
     assert region.before.endswith("line_02999\n") and region.after.startswith("line_03000\n")
 
 
