@@ -135,7 +135,8 @@ def _plain(run: Path, folder: Path) -> tuple[Arm, dict[str, Any]]:
         shutil.copy(path, folder / "run")
     exam = [sys.executable, "scripts/evaluate.py", f"{run}", "--control", f"{folder / 'run'}"]
     run_process([*exam, "--exam_arms", "base", "tuned", "--exam_task_items", "0"])
-    theirs: dict[str, Any] = json.loads((run / "exam-again.json").read_text(encoding="utf-8"))["arms"]["control"]
+    exam_again = json.loads((run / "exam-again.json").read_text(encoding="utf-8"))
+    theirs: dict[str, Any] = exam_again["arms"][exam_again["controls"][0]["name"]]
     arm = Arm(
         tokens=sum(lengths),
         steps=math.ceil(len(lengths) / rows),
