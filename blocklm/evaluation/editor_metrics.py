@@ -34,8 +34,8 @@ def delta_chrf(before: str, prediction: str, reference: str) -> float:
     """Return the chrF2 of two changes of the same text, 0 to 100: what the answer changes, and what the commit changed.
 
     N-grams of 1 to 6 characters, without white space, that a change adds or removes are compared, so that copying the
-    text scores 0 where something was to change (Zed, `delta_chr_f` in crates/edit_prediction_metrics). Where nothing
-    was to change, an answer that changes nothing scores 100 and any other 0.
+    text scores 0 where something was to change (as Zed's `delta_chr_f` in crates/edit_prediction_cli/src/metrics.rs;
+    its later version weighs recall less). Where nothing was to change, a copy scores 100 and any other answer 0.
     """
     old, ours, theirs = ("".join(text.split()) for text in (before, prediction, reference))
     if theirs == old:
