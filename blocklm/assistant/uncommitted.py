@@ -21,9 +21,10 @@ def uncommitted_edits(root: Path, path: str) -> list[RecentEdit]:
     committed = git_output(root, "cat-file", "blob", f"HEAD:{path}")
     if committed is None:  # no repository, no commit, or a new file
         return []
-    old, new = committed.split("\n"), (root / path).read_text(encoding="utf-8", errors="replace").split("\n")
+    text = committed.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    old, new = text.split("\n"), (root / path).read_text(encoding="utf-8", errors="replace").split("\n")
     edits = []
-    for group in SequenceMatcher(None, old, new, autojunk=False).get_grouped_opcodes(CONTEXT_LINES):
+    for group in SequenceMatcher(None, old, new).get_grouped_opcodes(CONTEXT_LINES):
         original, updated = old[group[0][1] : group[-1][2]], new[group[0][3] : group[-1][4]]
         if max(len(original), len(updated)) <= MAX_LINES:
             edits.append(RecentEdit(path, _join(original), _join(updated)))

@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
+from blocklm.corpus.places.place import FilePiece
 from blocklm.git.isolation import isolated_repository
 from blocklm.git.repository import Repository
 from blocklm.git.trees import files_of, first_parent, read_contents
@@ -36,22 +37,13 @@ class RetrievalQuery:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Consecutive lines of a file at a parent commit, with secrets redacted."""
-
-    repository: str
-    path: str
-    text: str
-
-
 def nearest_before(
     repositories: Sequence[Repository],
     questions: Sequence[RetrievalQuery],
     suffixes: frozenset[str],
     count: int,
     embed: Embed | None = None,
-) -> list[list[Piece]]:
+) -> list[list[FilePiece]]:
     """Find for each question the nearest pieces of files at its commit's first parent, the nearest first.
 
     Args:
@@ -61,14 +53,14 @@ def nearest_before(
         count: most pieces for a question; pieces that the question shows already do not count.
         embed: function that embeds texts, to rank BM25's candidates again; default: BM25's ranking alone.
     """
-    nearest: list[list[Piece]] = [[] for _ in questions]
+    nearest: list[list[FilePiece]] = [[] for _ in questions]
     for repository in repositories:
         with isolated_repository(repository.git_dir, repository.shallow) as environment:
             trees = dict(_trees(environment, {question.commit for question in questions}, suffixes))
             numbers = [number for number, question in enumerate(questions) if question.commit in trees]
             shas = sorted({sha for number in numbers for sha in trees[questions[number].commit]})
             if shas:
-                index = _PieceIndex(repository.name, _read_texts(environment, shas), embed)
+                index = _PieceIndex(_read_texts(environment, shas), embed)
                 for number in numbers:
                     question = questions[number]
                     nearest[number] = index.nearest(question.text, trees[question.commit], count)
@@ -81,13 +73,12 @@ class _PieceIndex:
     """Index of the pieces of some files, which are identified by their blob ids.
 
     Args:
-        repository: name of the repository.
         texts: content of the files by blob id.
         embed: function that embeds texts; None for BM25 alone.
     """
 
-    def __init__(self, repository: str, texts: Mapping[str, str], embed: Embed | None) -> None:
-        self._repository, self._embed = repository, embed
+    def __init__(self, texts: Mapping[str, str], embed: Embed | None) -> None:
+        self._embed = embed
         self._vectors: dict[int, np.ndarray] = {}
         self._pieces: list[str] = []
         self._of_file: dict[str, range] = {}
@@ -102,7 +93,7 @@ class _PieceIndex:
             self._file += [sha] * (len(self._pieces) - first)
         self._words = WordIndex.build(self._pieces)
 
-    def nearest(self, text: str, tree: Mapping[str, str], count: int) -> list[Piece]:
+    def nearest(self, text: str, tree: Mapping[str, str], count: int) -> list[FilePiece]:
         """Return the best pieces of the files in a tree, which maps blob ids to paths."""
         in_tree = np.zeros(len(self._pieces), bool)
         for sha in tree:
@@ -117,7 +108,7 @@ class _PieceIndex:
             if scores[number] > 0 and not is_shown(self._pieces[number], shown)
         ]
         best = self._rerank(text, candidates)[:count]
-        return [Piece(self._repository, tree[self._file[number]], self._pieces[number]) for number in best]
+        return [FilePiece(tree[self._file[number]], self._pieces[number]) for number in best]
 
     def _rerank(self, text: str, candidates: list[int]) -> list[int]:
         """Fuse the ranking of BM25 with that of embeddings, if there are embeddings."""

@@ -1,7 +1,6 @@
 """Retrieved pieces come from the files before the commit of their question."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -45,7 +44,6 @@ def test_only_files_of_the_parent_commit_are_found(make_repository: Callable[[st
         ["server.rs", "decode.rs"],
         [],
     ]
-    assert found[1][0].repository == "server"
 
 
 def test_retrieved_pieces_do_not_repeat_the_question(make_repository: Callable[[str], GitRepository]) -> None:
@@ -79,12 +77,11 @@ def test_each_commit_is_looked_for_in_every_repository(make_repository: Callable
     first, second = make_repository("one"), make_repository("two")
     later = []
     for number, repository in enumerate((first, second)):
-        repository.commit("Begin", {"steps.py": function(number)})
+        repository.commit("Begin", {f"steps_{number}.py": function(number)})
         later.append(repository.commit("Later", {"x.py": f"{number}\n"}))
     questions = [RetrievalQuery(sha, "def step") for sha in later]
     found = nearest_before([opened(first), opened(second)], questions, frozenset({".py"}), 5)
-    assert [[piece.repository for piece in pieces] for pieces in found] == [["one"], ["two"]]
-    assert Path(found[0][0].path).name == "steps.py"
+    assert [[piece.path for piece in pieces] for pieces in found] == [["steps_0.py"], ["steps_1.py"]]
 
 
 def test_embeddings_rerank_the_hits_of_words(make_repository: Callable[[str], GitRepository]) -> None:

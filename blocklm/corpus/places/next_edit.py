@@ -52,15 +52,11 @@ class EditWindow:
         before: the text of the lines.
         after: the text that they become; the same where nothing changes.
         added: start, end, start, end … in characters, of the added text in `after`.
-        above: the text above the lines.
-        below: the text below them.
     """
 
     before: str
     after: str
     added: tuple[int, ...]
-    above: str
-    below: str
 
 
 def edit_window(state: FileState, chance: random.Random) -> EditWindow | None:
@@ -72,8 +68,8 @@ def edit_window(state: FileState, chance: random.Random) -> EditWindow | None:
     hunk = list(state.hunk)
     first = next(place for place, (mark, _) in enumerate(hunk) if mark != " ")
     change = changed_lines(hunk)
-    above = [*state.above(2 * WINDOW_LINES), *(text for _, text in hunk[:first])]
-    below = [*(text for _, text in hunk[first + len(change) :]), *state.below(2 * WINDOW_LINES)]
+    above = [*state.above(WINDOW_LINES), *(text for _, text in hunk[:first])]
+    below = [*(text for _, text in hunk[first + len(change) :]), *state.below(WINDOW_LINES)]
     free = max(0, WINDOW_LINES - sum(mark != "+" for mark, _ in change))
     shown_above = min(len(above), chance.randint(free // 4, free - free // 4))
     shown_below = min(len(below), free - shown_above)
@@ -83,7 +79,7 @@ def edit_window(state: FileState, chance: random.Random) -> EditWindow | None:
     after, added = text_after(window)
     if max(len(before), len(after)) > MAX_WINDOW_CHARS:
         return None
-    return EditWindow(before, after, added, _join(above[:start]), _join(below[shown_below:]))
+    return EditWindow(before, after, added)
 
 
 def quiet_window(states: Sequence[FileState], number: int, chance: random.Random) -> EditWindow | None:
@@ -95,25 +91,23 @@ def quiet_window(states: Sequence[FileState], number: int, chance: random.Random
         chance: chooses the place.
     """
     state = states[number]
-    made = [text for mark, text in state.hunk if mark != "-"]
-    above = list(state.new[_end_of(states[number - 1]) if number else 0 : state.start])
-    below = list(state.old[state.end : _start_of(states[number + 1]) if number + 1 < len(states) else None])
-    choices = [(below, True), (above[::-1], False)]
-    if chance.random() < 0.5:
-        choices.reverse()
+    above = state.new[_end_of(states[number - 1]) if number else 0 : state.start]
+    below = state.old[state.end : _start_of(states[number + 1]) if number + 1 < len(states) else None]
     distance = chance.randint(*QUIET_DISTANCE)
-    for lines, is_below in choices:
-        skipped = distance if distance + WINDOW_LINES <= len(lines) else 0
-        window = lines[skipped : skipped + WINDOW_LINES]
-        between, beyond = lines[:skipped], lines[skipped + len(window) :][:WINDOW_LINES]
-        text = _join(window if is_below else window[::-1])
+    places = [_far_lines(below, distance), _far_lines(above[::-1], distance)[::-1]]
+    if chance.random() < 0.5:
+        places.reverse()
+    for lines in places:
+        text = "".join(f"{line}\n" for line in lines)
         if text.strip() and len(text) <= MAX_WINDOW_CHARS:
-            if is_below:
-                return EditWindow(text, text, (), _join([*above[-WINDOW_LINES:], *made, *between]), _join(beyond))
-            return EditWindow(
-                text, text, (), _join(beyond[::-1]), _join([*between[::-1], *made, *below[:WINDOW_LINES]])
-            )
+            return EditWindow(text, text, ())
     return None
+
+
+def _far_lines(lines: Sequence[str], distance: int) -> Sequence[str]:
+    """Return the lines of a window that begins `distance` lines away, or at once if there are too few lines."""
+    skipped = distance if distance + WINDOW_LINES <= len(lines) else 0
+    return lines[skipped : skipped + WINDOW_LINES]
 
 
 def _end_of(state: FileState) -> int:
@@ -124,7 +118,3 @@ def _end_of(state: FileState) -> int:
 def _start_of(state: FileState) -> int:
     """Return the number of lines of the old file above a hunk."""
     return state.end - sum(mark != "+" for mark, _ in state.hunk)
-
-
-def _join(lines: list[str]) -> str:
-    return "".join(f"{line}\n" for line in lines)

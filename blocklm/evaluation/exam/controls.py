@@ -4,6 +4,7 @@ What a control gains comes from the form of the questions and from code in gener
 own adapter is ranked among several and compared with their mean, beside what each gains on its own repository.
 """
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,7 +51,10 @@ def open_controls(run: CompletedRun, paths: Sequence[Path]) -> list[Control]:
         raise UserError(f"`--control` names {twice[0]} twice", "name each run once")
     runs = [open_run(path) for path in paths]
     for other in runs:
-        check_same_model(run.source.config, other.source.config, other.path)
+        try:
+            check_same_model(run.source.config, other.source.config, other.path)
+        except UserError as error:
+            raise UserError(str(error), "name runs in `--control` that were trained with the same key") from None
     names = [str(other.manifest["repository"]["name"]) for other in runs]
     controls = []
     for number, (other, name) in enumerate(zip(runs, names, strict=True)):
@@ -98,7 +102,7 @@ def compare_with_controls(result: Mapping[str, Any], controls: Sequence[Control]
     return {
         "rank": {"place": 1 + int((bits.sum(axis=1) < tuned.sum()).sum()), "of": len(controls) + 1},
         "controls_mean": {
-            "bits_per_byte": float(mean.sum() / result["added_bytes"]),
+            "mean_bits_per_byte": float(mean.sum() / result["added_bytes"]),
             "tuned_against_it": change_between(commits, mean, tuned),
         },
         "controls": [
@@ -106,7 +110,7 @@ def compare_with_controls(result: Mapping[str, Any], controls: Sequence[Control]
                 "name": control.name,
                 "path": str(control.run.path),
                 "factor": control.factor,
-                "own_gain": _own_gain(control.run.manifest["exam"]),
+                "own_gain": _own_gain(control.run.manifest),
             }
             for control in controls
         ],
@@ -114,9 +118,19 @@ def compare_with_controls(result: Mapping[str, Any], controls: Sequence[Control]
 
 
 def _strength(run: CompletedRun) -> float:
-    """Return the strength at which a run's adapter acts, as a factor on its trained scale."""
-    return float((run.manifest["training"].get("strength") or {}).get("chosen", 1.0))
+    """Return the strength at which a run's adapter acts, as a factor on its trained scale; 1 without an adapter.
+
+    The saved adapter tells it. After a rollback the manifest tells that of the rejected one.
+    """
+    saved = run.path / "adapter_config.json"
+    if not saved.is_file():
+        return 1.0
+    return float(json.loads(saved.read_text(encoding="utf-8"))["lora_alpha"] / run.source.config.lora_alpha)
 
 
-def _own_gain(exam: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return None if exam is None else {key: exam[key] for key in ("delta_percent", "ci95", "verdict")}
+def _own_gain(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the gain that a run's exam measured; None without one, and after a rollback, where it was another's."""
+    exam = manifest["exam"]
+    if exam is None or manifest["training"].get("rolled_back"):
+        return None
+    return {key: exam[key] for key in ("delta_percent", "ci95", "verdict")}

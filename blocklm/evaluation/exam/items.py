@@ -18,8 +18,7 @@ class ExamItem:
     """One exam question: a test sample with its tokens and the number of bytes that its commit added.
 
     `text` is the query of a search: the path and the text before the answer. `token_spans` has start and end, in
-    characters of `answer`, of each scored token. `slices` names the question's part in each
-    division of all questions.
+    characters of `answer`, of each scored token. `slices` names the question's part in each division of all questions.
     """
 
     id: str

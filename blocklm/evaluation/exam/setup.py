@@ -174,7 +174,4 @@ class ExamSetup:
         suffixes = frozenset(PurePosixPath(item.path).suffix for item in items)
         queries = [RetrievalQuery(item.commit, item.text) for item in items]
         found = nearest_before(self.repositories, queries, suffixes, PIECES, embed)
-        return {
-            item.id: [FilePiece(piece.path, piece.text) for piece in reversed(pieces)]
-            for item, pieces in zip(items, found, strict=True)
-        }
+        return {item.id: pieces[::-1] for item, pieces in zip(items, found, strict=True)}

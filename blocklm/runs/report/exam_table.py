@@ -42,7 +42,7 @@ def _describe_controls(result: dict[str, Any]) -> list[str]:
     rank, mean = result["rank"], result["controls_mean"]
     return [
         f"  the own adapter is number {rank['place']} of {rank['of']}; against the mean of the controls, "
-        f"{mean['bits_per_byte']:.4f}: {_describe_change(mean['tuned_against_it'])}",
+        f"{mean['mean_bits_per_byte']:.4f}: {_describe_change(mean['tuned_against_it'])}",
         *(
             f"  {control['name']} on its own repository: "
             + ("not measured" if control["own_gain"] is None else _describe_change(control["own_gain"]))

@@ -107,7 +107,7 @@ def test_an_adapter_of_another_repository_gains_nothing(place: Path, own: Path, 
     assert first["against_base"]["verdict"] != "better"
     assert first["tuned_against_it"]["verdict"] == "better"
     assert result["rank"] == {"place": 1, "of": 3}
-    assert result["controls_mean"]["bits_per_byte"] == pytest.approx(first["bits_per_byte"])
+    assert result["controls_mean"]["mean_bits_per_byte"] == pytest.approx(first["bits_per_byte"])
     assert result["controls_mean"]["tuned_against_it"]["verdict"] == "better"
     gains = [control["own_gain"] for control in result["controls"]]
     assert gains[0] == gains[1]
