@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from datasets import Dataset
+from safetensors.torch import load_file, save_file
 
 from tests.support.scripts import refused, run_in_process
 
@@ -42,17 +43,20 @@ def test_the_exam_can_be_repeated_with_the_same_result(run: Path, workplace: Pat
 def test_another_model_and_another_adapter_answer_the_same_questions(
     run: Path, workplace: Path, tiny_models: dict[str, Path]
 ) -> None:
-    """A run as its own control changes nothing, and answers of one control are not reused for another."""
-    weaker = workplace / "runs" / "weaker"
+    """Answers of one control are not reused for another, and a copy of the run at another strength changes nothing."""
+    silent, weaker = workplace / "runs" / "silent", workplace / "runs" / "weaker"
+    shutil.copytree(run, silent)
+    weights = load_file(silent / "adapter_model.safetensors")
+    save_file({name: 0 * weight for name, weight in weights.items()}, silent / "adapter_model.safetensors")
     shutil.copytree(run, weaker)
     adapter = json.loads((weaker / "adapter_config.json").read_text())
     (weaker / "adapter_config.json").write_text(json.dumps(adapter | {"lora_alpha": adapter["lora_alpha"] / 4}))
-    for control, more in ((weaker, ()), (run, ("--model", tiny_models["gpt2"]))):
+    for control, more in ((silent, ()), (weaker, ("--model", tiny_models["gpt2"]))):
         done = run_in_process("evaluate.py", run, "--quick", "--control", control, *more, cwd=workplace)
         assert done.returncode == 0, done.stderr
         found = json.loads((run / "exam-again.json").read_text())
         against = found["controls_mean"]["tuned_against_it"]["delta_percent"]
-        assert (against == pytest.approx(0, abs=1e-4)) == (control == run)
+        assert (against == pytest.approx(0, abs=1e-4)) == (control == weaker)
         assert re.search(r"the own adapter is number [12] of 2; against the mean of the controls", done.stdout)
     (other,) = found["models"].values()
     assert other["items"] == found["items"]
