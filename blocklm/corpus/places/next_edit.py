@@ -93,11 +93,10 @@ def quiet_window(states: Sequence[FileState], number: int, chance: random.Random
     state = states[number]
     above = state.new[_end_of(states[number - 1]) if number else 0 : state.start]
     below = state.old[state.end : _start_of(states[number + 1]) if number + 1 < len(states) else None]
+    above_first = chance.random() < 0.5
     distance = chance.randint(*QUIET_DISTANCE)
     places = [_far_lines(below, distance), _far_lines(above[::-1], distance)[::-1]]
-    if chance.random() < 0.5:
-        places.reverse()
-    for lines in places:
+    for lines in reversed(places) if above_first else places:
         text = "".join(f"{line}\n" for line in lines)
         if text.strip() and len(text) <= MAX_WINDOW_CHARS:
             return EditWindow(text, text, ())
