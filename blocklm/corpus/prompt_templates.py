@@ -6,7 +6,7 @@ text without special tokens: a boundary token that was never trained is the comm
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from blocklm.config.sampling import VIEWS
@@ -24,12 +24,14 @@ class Prompt:
         context: start and end of the context; a prompt that is too long loses its beginning.
         suffix: start and end of the text after the place, which loses its end; empty if there is none.
         pieces: start, end, start, end … of the texts that are left out as a whole, the first before the last.
+        retrieved: how many of `pieces`, from the first, were retrieved from other files.
     """
 
     text: str
     context: tuple[int, int]
     suffix: tuple[int, ...] = ()
     pieces: tuple[int, ...] = ()
+    retrieved: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,8 @@ class Family:
         ]
         named = {} if place.path is None else {"repo": place.repo, "path": place.path}
         cut = {CONTEXT: place.before, SUFFIX: place.after}
-        return self._fill(view if named else f"{view}_unnamed", cut, given, {**named, "window": place.before})
+        prompt = self._fill(view if named else f"{view}_unnamed", cut, given, {**named, "window": place.before})
+        return replace(prompt, retrieved=len(place.pieces))
 
     def up_to_path(self, view: str, **fields: str) -> tuple[str, str]:
         """Fill in the template of a view up to its first path; returns that text and the character after the path."""

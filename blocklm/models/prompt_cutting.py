@@ -1,14 +1,14 @@
 """Chooses what a prompt that is too long loses: what is farthest from the completion, if possible in whole lines."""
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Self
 
 MIN_CONTEXT_TOKENS = 16
 SUFFIX_PART = 4  # the suffix gets one of so many parts
-CUT_COLUMNS = ("context", "suffix", "pieces")
+CUT_COLUMNS = ("context", "suffix", "pieces", "retrieved")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,30 +20,33 @@ class CutParts:
         context: text before the completion, which loses its beginning.
         suffix: text after the completion, which loses its end.
         pieces: texts that are left out as a whole, the first before the last.
+        retrieved: how many of `pieces`, from the first, were retrieved from other files.
     """
 
     begins: Sequence[int]
     context: range
     suffix: range
     pieces: tuple[range, ...]
+    retrieved: int
 
     @classmethod
     def of(cls, samples: Mapping[str, Sequence[Any]], row: int, offsets: Sequence[tuple[int, int]]) -> Self:
         """Find the parts of a sample's prompt.
 
         Args:
-            samples: columns `context`, and where prompts have such parts, `suffix` and `pieces`.
+            samples: columns `context`, and where prompts have such parts, `suffix`, `pieces` and `retrieved`.
             row: place of the sample in the columns.
             offsets: start and end of each token of the prompt in characters.
         """
         # A token begins where the one before it ends, because byte-level tokenizers report offsets without whitespace.
         begins = [0, *accumulate((end for _, end in offsets), max)]
-        context, suffix, pieces = (samples[name][row] if name in samples else () for name in CUT_COLUMNS)
+        context, suffix, pieces, retrieved = (samples[name][row] if name in samples else () for name in CUT_COLUMNS)
         return cls(
             begins,
             _token_range(begins, context or (0, 0)),
             _token_range(begins, suffix or (0, 0)),
             tuple(_token_range(begins, span) for span in zip(pieces[::2], pieces[1::2], strict=True)),
+            retrieved or 0,
         )
 
     @property
@@ -52,24 +55,27 @@ class CutParts:
         keeps = min(MIN_CONTEXT_TOKENS, len(self.context))
         return len(self.context) - keeps + len(self.suffix) + sum(map(len, self.pieces))
 
-    def fit(self, prompt: str, room: int) -> list[int] | None:
+    def fit(self, prompt: str, room: int, retrieved_room: int = 0) -> list[int] | None:
         """Choose the tokens that a prompt keeps if only `room` fit; None if it cannot spare so many.
 
         Pieces get at most half of the room that the fixed text leaves, or more where the file does not need it. Of the
         rest the suffix gets a quarter and the context three quarters, and what one of them does not need, the other.
+
+        Args:
+            prompt: the prompt's text.
+            room: maximum tokens.
+            retrieved_room: maximum tokens of the retrieved pieces beyond `room`; with 0 they share it with the others,
+                otherwise the other parts are cut as if nothing had been retrieved.
         """
         tokens = len(self.begins) - 1
         if tokens - self.spare > room:
             return None
         room -= tokens - len(self.context) - len(self.suffix) - sum(map(len, self.pieces))
+        apart = self.retrieved if retrieved_room else 0
         pieces_room = max(room // 2, room - len(self.context) - len(self.suffix))
-        dropped = set[int]()
-        for piece in reversed(self.pieces):
-            if len(piece) > pieces_room:
-                dropped.update(piece)
-            else:
-                pieces_room -= len(piece)
-                room -= len(piece)
+        kept = [*_that_fit(self.pieces[apart:], pieces_room), *_that_fit(self.pieces[:apart], retrieved_room)]
+        dropped = {place for piece in self.pieces if piece not in kept for place in piece}
+        room -= sum(len(piece) for piece in self.pieces[apart:] if piece in kept)
         after = min(len(self.suffix), max(room // SUFFIX_PART, room - len(self.context)))
         before = min(len(self.context), room - after)
         dropped.update(self.context[: self._first_kept(prompt, len(self.context) - before)])
@@ -93,6 +99,14 @@ class CutParts:
     def _begins_line(self, prompt: str, token: int) -> bool:
         begin = self.begins[token]
         return begin == 0 or prompt[begin - 1] == "\n"
+
+
+def _that_fit(pieces: Sequence[range], room: int) -> Iterator[range]:
+    """Yield the pieces that fit into some room, the last before the first; one that does not fit is skipped."""
+    for piece in reversed(pieces):
+        if len(piece) <= room:
+            room -= len(piece)
+            yield piece
 
 
 def _token_range(begins: Sequence[int], span: Sequence[int]) -> range:

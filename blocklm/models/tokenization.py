@@ -55,25 +55,32 @@ class EncodedSplit:
         dataset: rows of `input_ids`, `labels` and `sample`, the number of the sample in the split.
         tokens: number of tokens of all rows.
         trimmed: number of samples whose context was cut.
-        too_long: number of samples that were left out.
+        too_long: number of samples that were left out because they do not fit.
+        unread: number of samples that were left out because the file around their place cannot be shown.
     """
 
     dataset: Dataset
     tokens: int
     trimmed: int
     too_long: int
+    unread: int
 
 
 def encode(
-    samples: Mapping[str, Sequence[Any]], tokenizer: "PreTrainedTokenizerBase", max_length: int
+    samples: Mapping[str, Sequence[Any]],
+    tokenizer: "PreTrainedTokenizerBase",
+    max_length: int,
+    retrieved_length: int = 0,
 ) -> list[Encoded | None]:
     """Encode samples within `max_length` tokens; None takes the place of each sample that is too long.
 
     Args:
-        samples: columns `prompt`, `context`, `completion` and `added`, and where prompts have such parts, `suffix` and
-            `pieces`.
+        samples: columns `prompt`, `context`, `completion` and `added`, and where prompts have such parts, `suffix`,
+            `pieces` and `retrieved`.
         tokenizer: a fast tokenizer.
         max_length: maximum tokens of prompt and completion together.
+        retrieved_length: maximum tokens of retrieved pieces, which come on top; 0, the default, counts them in
+            `max_length` like everything else.
     """
     if not len(samples["prompt"]):
         return []
@@ -87,7 +94,7 @@ def encode(
         trimmed = len(prompt) > room
         if trimmed:
             parts = CutParts.of(samples, row, prompts["offset_mapping"][row])
-            kept = parts.fit(samples["prompt"][row], room)
+            kept = parts.fit(samples["prompt"][row], room, retrieved_length)
             if kept is None:
                 encoded.append(None)
                 continue
@@ -162,15 +169,17 @@ class SampleEncoder:
 
     def _encode_batches(self, samples: Dataset, max_length: int, ready: Path) -> dict[str, int]:
         """Encode samples batch by batch into the folder `ready`, and count what happened to them."""
-        counts = {"tokens": 0, "trimmed": 0, "too_long": 0}
+        counts = {"tokens": 0, "trimmed": 0, "too_long": 0, "unread": 0}
 
         def batches() -> Iterator[pa.RecordBatch]:
             starts = range(0, len(samples), SAMPLES_PER_BATCH)
             for start in tqdm(starts, "encoding", unit=" thousand samples", disable=None if len(starts) > 1 else True):
                 part = samples.select(range(start, min(start + SAMPLES_PER_BATCH, len(samples))))
-                batch = self.encode(part, max_length)
+                columns, batch = self.encode_columns(part, max_length)
+                unread = sum(not text for text in columns["completion"])
                 fitting = [(number, sample) for number, sample in enumerate(batch, start) if sample is not None]
-                counts["too_long"] += len(batch) - len(fitting)
+                counts["too_long"] += len(batch) - len(fitting) - unread
+                counts["unread"] += unread
                 counts["tokens"] += sum(len(sample.input_ids) for _, sample in fitting)
                 counts["trimmed"] += sum(sample.trimmed for _, sample in fitting)
                 rows = [

@@ -60,7 +60,12 @@ def training_data(
         raise UserError(
             f"no validation sample fits into `max_length` {args.max_length}", "raise `max_length` in the recipe"
         )
-    used = {"used": len(validation.dataset), "tokens": validation.tokens, "too_long": validation.too_long}
+    used = {
+        "used": len(validation.dataset),
+        "tokens": validation.tokens,
+        "too_long": validation.too_long,
+        "unread": validation.unread,
+    }
     splits = corpus.report["splits"]
     read = {"train": splits["train"] | reading.report, "validation": splits["validation"] | used}
     truncated = {"truncated": reading.report["trimmed"] + validation.trimmed}

@@ -234,6 +234,7 @@ class _OrderBuilder:
             "used": sum(len(split.dataset) for split in self.encoded),
             "tokens": int(lengths[self.order].sum()),
             "too_long": sum(split.too_long for split in self.encoded),
+            "unread": sum(split.unread for split in self.encoded),
             "trimmed": sum(split.trimmed for split in self.encoded),
             "shares": rates.shares,
             "replay_share": round(rates.replay_share, 4),

@@ -1,7 +1,7 @@
 """Targets are never cut, completions end with EOS, and exactly the added text is scored."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
@@ -97,8 +97,9 @@ class AtPlace:
     before: str = "".join(f"before {number:03}\n" for number in range(100))
     after: str = "".join(f"after {number:03}\n" for number in range(100))
     pieces: tuple[str, ...] = ("### far.py\n" + "far = 1\n" * 20, "### near.py\n" + "near = 1\n" * 20)
+    retrieved: int = 0
 
-    def encode(self, max_length: int) -> Encoded | None:
+    def encode(self, max_length: int, retrieved_length: int = 0) -> Encoded | None:
         heads = len("".join(self.pieces)), len("### below\n"), len("\n### above\n")
         start = heads[0] + heads[1]
         behind = start + len(self.after) + heads[2]
@@ -108,16 +109,17 @@ class AtPlace:
             "context": [(behind, behind + len(self.before))],
             "suffix": [(start, start + len(self.after))],
             "pieces": [[place for span in pairwise(ends) for place in span]],
+            "retrieved": [self.retrieved],
             "completion": ["x = 1\n"],
             "added": [[0, 6]],
         }
-        (encoded,) = encode(columns, self.tokenizer, max_length)
+        (encoded,) = encode(columns, self.tokenizer, max_length, retrieved_length)
         return encoded
 
-    def text(self, max_length: int) -> str:
-        encoded = self.encode(max_length)
+    def text(self, max_length: int, retrieved_length: int = 0) -> str:
+        encoded = self.encode(max_length, retrieved_length)
         assert encoded is not None
-        assert len(encoded.input_ids) <= max_length
+        assert len(encoded.input_ids) <= max_length + retrieved_length
         text = str(self.tokenizer.decode(encoded.input_ids)).removeprefix(self.tokenizer.bos_token)
         assert "### below\n" in text and "\n### above\n" in text, "what no part may lose"
         return text.removesuffix(self.tokenizer.eos_token)
@@ -177,9 +179,22 @@ def test_the_text_before_gets_three_quarters_and_the_text_after_one_in_whole_lin
     }
 
 
+def test_retrieved_pieces_with_room_of_their_own_leave_the_rest_of_the_question_as_it_was(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    far, near = AtPlace(tokenizer).pieces
+    without = AtPlace(tokenizer, pieces=(near,)).text(600)
+    place = AtPlace(tokenizer, retrieved=1)
+    room = len(tokenizer(far, add_special_tokens=False).input_ids)
+    assert place.text(600, room) == far + without
+    assert place.text(600, room - 1) == without
+    assert place.text(600) != far + without, "without room of their own they take the place of the file"
+
+
 @pytest.mark.parametrize("short", ["before", "after"])
 def test_what_one_side_of_a_place_does_not_need_the_other_gets(tokenizer: PreTrainedTokenizerBase, short: str) -> None:
-    place = AtPlace(tokenizer, pieces=(), **{short: "alone\n"})
+    uncut = AtPlace(tokenizer, pieces=())
+    place = replace(uncut, before="alone\n") if short == "before" else replace(uncut, after="alone\n")
     text = place.text(300)
     sizes = dict(zip(("before", "after"), place.sizes(text), strict=True))
     assert "alone\n" in text
@@ -232,11 +247,11 @@ def test_prompts_of_stored_places_are_built_before_they_are_encoded(
 
     encoder = SampleEncoder(tokenizer, tmp_path, filled, "one corpus")
     split = encoder.encode_split(samples, 64)
-    assert (split.too_long, split.dataset["sample"][:]) == (1, [0])
+    assert (split.too_long, split.unread, split.dataset["sample"][:]) == (0, 1, [0])
     assert tokenizer.decode(split.dataset[0]["input_ids"]).endswith(f"### a.py\nx = 64\n{tokenizer.eos_token}")
     columns, encoded = encoder.encode_columns(samples, 64)
     assert columns["completion"] == ["x = 64\n", ""]
     assert [sample is None for sample in encoded] == [False, True]
     assert [sample is None for sample in encoder.encode(samples, 64)] == [False, True]
     other = SampleEncoder(tokenizer, tmp_path, lambda columns, max_length: columns, "another corpus")
-    assert other.encode_split(samples, 64).too_long == 2, "not the cached one"
+    assert other.encode_split(samples, 64).unread == 2, "not the cached one"

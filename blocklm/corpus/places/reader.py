@@ -14,12 +14,13 @@ from typing import Any
 import pyarrow.compute as pc
 from datasets import Dataset
 
+from blocklm.corpus.places.co_changes import CoChanges
 from blocklm.corpus.places.completion import COMPLETION
 from blocklm.corpus.places.file_state import FileState, file_states
 from blocklm.corpus.places.mined_commit import MinedCommit
 from blocklm.corpus.places.next_edit import CHANGE, NEXT_EDIT, EditWindow, edit_window, quiet_window
 from blocklm.corpus.places.place import FilePiece, Place, RecentEdit
-from blocklm.corpus.places.recent_edits import CoChanges, recent_edits, shared_folders
+from blocklm.corpus.places.recent_edits import recent_edits, shared_folders
 from blocklm.corpus.prompt_templates import ModelPrompts, Prompt
 from blocklm.git.isolation import isolated_repository
 from blocklm.git.repository import Repository
@@ -34,7 +35,8 @@ MIN_LINE_CHARS = 8  # of a line on average, for the number of lines that are joi
 MAX_FILE_BYTES = 1 << 20
 UNNAMED_PART = 5  # of one in so many samples the editor tells neither path nor repository
 NEAR_CHARS = 2000  # around a place, whose names recent edits are compared with
-BUILT = ("prompt", "context", "suffix", "pieces", "completion", "added", "before")
+BUILT = ("prompt", "context", "suffix", "pieces", "retrieved", "completion", "added", "before")
+UNREADABLE = ("", (0, 0), (), (), 0, "", (), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +84,12 @@ class PlaceReader:
             pieces: pieces of other files to show, by the id of the sample, the nearest last; default: none.
 
         Returns:
-            The columns, in the same order, and `before`: the text that the completion replaces. A sample whose file
-            cannot be read, or does not agree with the hunk, has an empty completion.
+            The columns, in the same order; `before`, the text that the completion replaces; `retrieved`, how many of
+            `pieces` are of other files. A sample whose file cannot be read, or does not agree with the hunk, has
+            an empty completion.
         """
         filled = {name: list(column) for name, column in samples.items()}
-        filled["before"] = [""] * len(filled["view"])
+        filled |= {"before": [""] * len(filled["view"]), "retrieved": [0] * len(filled["view"])}
         rows = [row for row, view in enumerate(filled["view"]) if view in VIEWS]
         chars = CHARS_PER_TOKEN * max_length
         commits = self._commits({filled["change"][row] for row in rows})
@@ -96,7 +99,7 @@ class PlaceReader:
             change = filled["change"][row]
             sample = {name: column[row] for name, column in filled.items()}
             built = builder.build(sample, commits[change], change, texts.get(change))
-            for name, value in zip(BUILT, built or ("", (0, 0), (), (), "", (), ""), strict=True):
+            for name, value in zip(BUILT, built or UNREADABLE, strict=True):
                 filled[name][row] = value
         return filled
 
@@ -197,7 +200,8 @@ class _PromptBuilder:
         if self._breaks(place.before, place.after, completion):
             return None
         prompt: Prompt = family.prompt_at(sample["view"], place)
-        return prompt.text, prompt.context, prompt.suffix, prompt.pieces, completion, added, replaced
+        parts = prompt.context, prompt.suffix, prompt.pieces, prompt.retrieved
+        return prompt.text, *parts, completion, added, replaced
 
     def _completion(self, state: FileState, sample: Mapping[str, Any]) -> tuple[str, str] | None:
         """Find the text before and after a completion; None if the file does not hold it there."""

@@ -6,8 +6,7 @@ for an order, so at most a few are shown.
 """
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -30,26 +29,6 @@ class CommitHunk:
 
     path: str
     lines: Sequence[Line]
-
-
-class CoChanges:
-    """Counts how often two files were changed by the same commits.
-
-    Args:
-        changed: path of each changed file and position of its commit in the history, oldest first.
-    """
-
-    def __init__(self, changed: Iterable[tuple[str, int]]) -> None:
-        self._commits: dict[str, list[int]] = defaultdict(list)
-        for path, seq in changed:
-            self._commits[path].append(seq)
-
-    def share(self, path: str, other: str, before: int) -> float:
-        """Return the share of a file's earlier commits, before position `before`, that changed another file too."""
-        own = [seq for seq in self._commits.get(path, ()) if seq < before]
-        if not own:
-            return 0.0
-        return len(set(own).intersection(self._commits.get(other, ()))) / len(own)
 
 
 def recent_edits(

@@ -39,11 +39,14 @@ class ExamItem:
 
 
 def exam_items(
-    samples: Mapping[str, Sequence[Any]], tokenizer: PreTrainedTokenizerBase, max_length: int
+    samples: Mapping[str, Sequence[Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    retrieved_length: int = 0,
 ) -> list[ExamItem]:
-    """Encode columns of samples; one that added nothing or does not fit in `max_length` tokens is left out."""
+    """Encode columns of samples, as `encode`; one that added nothing or does not fit in `max_length` is left out."""
     items = []
-    for number, encoded in enumerate(encode(samples, tokenizer, max_length)):
+    for number, encoded in enumerate(encode(samples, tokenizer, max_length, retrieved_length)):
         if encoded is not None and len(samples["added"][number]):
             row = {key: column[number] for key, column in samples.items()}
             completion, added = row["completion"], row["added"]

@@ -65,7 +65,7 @@ class ExamSetup:
         Raises:
             UserError: no sample fits into `max_length`.
         """
-        items = self._items(self._exam_samples(split, limit), self.max_length)
+        items = self._items(self._exam_samples(split, limit))
         if not items:
             raise UserError(
                 f"no {split} sample fits into `max_length` {self.max_length}", "raise `max_length` in the recipe"
@@ -124,11 +124,15 @@ class ExamSetup:
         """Encodes the corpus with the tokenizer of all arms."""
         return SampleEncoder(self.tokenizer, self.corpus.folder, self.corpus.places.fill, self.corpus.report["key"])
 
-    def _items(
-        self, samples: Dataset, max_length: int, shown: Shown | None = None, pieces: Pieces | None = None
-    ) -> list[ExamItem]:
-        columns = self.corpus.places.fill(samples[:], max_length, shown, pieces)
-        return exam_items(columns, self.tokenizer, max_length)
+    def _items(self, samples: Dataset, shown: Shown | None = None, pieces: Pieces | None = None) -> list[ExamItem]:
+        columns = self.corpus.places.fill(samples[:], self.max_length, shown, pieces)
+        return exam_items(columns, self.tokenizer, self.max_length, self._retrieved_length if pieces else 0)
+
+    @property
+    def _retrieved_length(self) -> int:
+        """Maximum tokens of retrieved pieces, which come on top of a question that is otherwise the same."""
+        limit = self.recipe.exam.exam_context_tokens
+        return limit if self.positions is None else max(0, min(limit, self.positions - self.max_length))
 
     @property
     def base_name(self) -> str:
@@ -147,15 +151,13 @@ class ExamSetup:
         if not given:
             return {}
         if given in SHOWN:
-            return {item.id: item for item in self._items(samples, self.max_length, SHOWN[given])}
+            return {item.id: item for item in self._items(samples, SHOWN[given])}
         embed: Embed | None = None
         if given == "hybrid":
             from blocklm.retrieval.embedder import Embedder  # takes seconds to import
 
             embed = Embedder(self.recipe.retrieval.embedding_model).embed
-        longest = self.max_length + self.recipe.exam.exam_context_tokens
-        length = min(longest, self.positions or longest)
-        return {item.id: item for item in self._items(samples, length, pieces=self._pieces(items, embed))}
+        return {item.id: item for item in self._items(samples, pieces=self._pieces(items, embed))}
 
     def _identifiers(
         self, items: list[ExamItem], arms: Sequence[Arm], shown: Mapping[str, Mapping[str, ExamItem]], answers: Answers

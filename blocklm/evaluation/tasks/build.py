@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
+from blocklm.corpus.places.co_changes import CoChanges
 from blocklm.corpus.rendering import AnnotatedHunk, annotate_hunks
 from blocklm.evaluation.tasks.body import BODY, body_items
 from blocklm.evaluation.tasks.dead_api import DEAD_API, dead_api_items
@@ -15,7 +16,7 @@ from blocklm.evaluation.tasks.imports import IMPORTS, import_items
 from blocklm.evaluation.tasks.item import Prompts, TaskItem, spread
 from blocklm.evaluation.tasks.repository_state import files_before, removed_symbols
 from blocklm.evaluation.tasks.ripple_edit import RIPPLE, ripple_items
-from blocklm.evaluation.tasks.which_file import WHICH_FILE, CoChanges, CommitFiles, file_items
+from blocklm.evaluation.tasks.which_file import WHICH_FILE, CommitFiles, file_items
 from blocklm.evaluation.tasks.write_test import TEST, test_items
 from blocklm.git.repository import Repository
 from blocklm.mining.redaction import PLACEHOLDERS
@@ -48,7 +49,7 @@ def task_items(
     """
     commits = list(_held_out(changes, verdicts, special_tokens))
     removed = removed_symbols(repositories, changes, commits)
-    together = CoChanges(_training_commits(changes, verdicts))
+    together = CoChanges(_training_changes(changes, verdicts))
     commit_files = _commit_files(repositories, changes, commits, special_tokens)
     all_items: dict[str, list[TaskItem]] = {name: [] for name in (*OF_COMMIT, WHICH_FILE, DEAD_API)}
     for commit, files in zip(commits, commit_files, strict=True):
@@ -80,13 +81,12 @@ def _has_special_token(hunk: AnnotatedHunk, breaking: frozenset[str]) -> bool:
     return any(token in text for token in breaking)
 
 
-def _training_commits(changes: Dataset, verdicts: Dataset) -> Iterator[frozenset[str]]:
-    """Yield the code files that each training commit changed."""
+def _training_changes(changes: Dataset, verdicts: Dataset) -> Iterator[tuple[str, int]]:
+    """Yield path and commit, by its position in the history, of each code file that a training commit changed."""
     table = verdicts.data.table
     rows = pc.unique(table.filter(pc.equal(table["split"], "train"))["row"])
-    changed = changes.data.table.select(["commit", "path"]).take(rows.cast(pa.int64())).to_pylist()
-    for _, of_commit in groupby(changed, key=lambda row: row["commit"]):
-        yield frozenset(row["path"] for row in of_commit)
+    changed = changes.data.table.select(["path", "seq"]).take(rows.cast(pa.int64()))
+    return zip(changed["path"].to_pylist(), changed["seq"].to_pylist(), strict=True)
 
 
 def _commit_files(

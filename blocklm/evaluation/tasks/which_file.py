@@ -5,14 +5,13 @@ with the shown file, and those nearest to it in the folders. A model chooses by 
 """
 
 import random
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import PurePosixPath
 
 from blocklm.corpus import views
+from blocklm.corpus.places.co_changes import CoChanges
 from blocklm.corpus.prompt_templates import Prompt
 from blocklm.corpus.rendering import AnnotatedHunk
 from blocklm.evaluation.tasks.item import Prompts, TaskItem, item_id
@@ -20,28 +19,6 @@ from blocklm.evaluation.tasks.item import Prompts, TaskItem, item_id
 WHICH_FILE = "which_file"
 DISTRACTORS = 20
 MAX_WANTED = 5
-MAX_FILES = 50  # in a commit; larger ones do not show which files belong together
-
-
-class CoChanges:
-    """Counts which files were changed together.
-
-    Args:
-        commits: the changed paths of each commit.
-    """
-
-    def __init__(self, commits: Iterable[AbstractSet[str]]) -> None:
-        self._commits = [paths for paths in commits if 1 < len(paths) <= MAX_FILES]
-        self._of_path: dict[str, list[int]] = defaultdict(list)
-        for number, paths in enumerate(self._commits):
-            for path in paths:
-                self._of_path[path].append(number)
-
-    def partners(self, path: str) -> list[str]:
-        """Return the files that were changed together with a file, the most frequent first."""
-        commits = (self._commits[number] for number in self._of_path.get(path, ()))
-        counts = Counter(other for paths in commits for other in paths if other != path)
-        return sorted(counts, key=lambda other: (-counts[other], other))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The recent edits at a place are those above it, then those of the most related files before."""
 
-from blocklm.corpus.places.recent_edits import CoChanges, CommitHunk, recent_edits, shared_folders
+from blocklm.corpus.places.co_changes import CoChanges
+from blocklm.corpus.places.recent_edits import CommitHunk, recent_edits, shared_folders
 
 
 def hunk(path: str, text: str) -> CommitHunk:

@@ -12,6 +12,7 @@ import pytest
 
 from blocklm.config.mining import MiningArguments
 from blocklm.corpus.curation import curate
+from blocklm.corpus.places.co_changes import CoChanges
 from blocklm.corpus.prompt_templates import FAMILY, Prompt
 from blocklm.corpus.rendering import AnnotatedHunk
 from blocklm.corpus.views import HunkText
@@ -22,7 +23,7 @@ from blocklm.evaluation.tasks.imports import import_items
 from blocklm.evaluation.tasks.item import TaskItem, spread
 from blocklm.evaluation.tasks.repository_state import files_before, removed_symbols
 from blocklm.evaluation.tasks.ripple_edit import ripple_items, substitution
-from blocklm.evaluation.tasks.which_file import CoChanges, CommitFiles, distractors
+from blocklm.evaluation.tasks.which_file import CommitFiles, distractors
 from blocklm.evaluation.tasks.write_test import test_items as asked_tests
 from blocklm.git.repository import open_repository
 from blocklm.mining.hunks import hunks_of
@@ -272,9 +273,8 @@ def test_distractors_are_partners_first_and_then_neighbours() -> None:
     others = (
         [f"a/b/f{at}.rs" for at in range(8)] + [f"a/g{at}.rs" for at in range(8)] + [f"z/h{at}.rs" for at in range(8)]
     )
-    together = CoChanges(
-        [frozenset({"a/b/x.rs", "z/h1.rs"}), frozenset({"a/b/x.rs", "z/h1.rs", "z/h0.rs", "gone.rs"})]
-    )
+    changed = [["a/b/x.rs", "z/h1.rs"], ["a/b/x.rs", "z/h1.rs", "z/h0.rs", "gone.rs"]]
+    together = CoChanges((path, seq) for seq, paths in enumerate(changed) for path in paths)
     scene = CommitFiles(frozenset([*others, "a/b/x.rs", "a/b/same.rs"]), frozenset({"a/b/x.rs", "a/b/same.rs"}))
     found = distractors("a/b/x.rs", scene, together, random.Random(0))
     assert found[:2] == ["z/h1.rs", "z/h0.rs"]
