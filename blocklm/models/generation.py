@@ -95,6 +95,7 @@ def generate_stream(
         loaded.evaluation_mode(),
         torch.no_grad(),
         loaded.autocast(),
+        loaded.converted_head(),
         tqdm(total=len(prompts), desc=name, unit=" answers", disable=None if name else True) as progress,
     ):
         while waiting:

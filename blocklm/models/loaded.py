@@ -68,6 +68,23 @@ class LoadedModel:
             if gpu_states:
                 torch.cuda.set_rng_state_all(gpu_states)
 
+    @contextmanager
+    def converted_head(self) -> Iterator[None]:
+        """Hold the head in `dtype` within this context, because autocast would convert it again for every token.
+
+        The products are the same to the bit. A head that shares its weight with the embeddings has a copy meanwhile.
+        """
+        head = self.model.get_output_embeddings()
+        if not isinstance(head, torch.nn.Linear) or head.weight.dtype != torch.float32 or self.dtype == torch.float32:
+            yield
+            return
+        weight = head.weight
+        head.weight = torch.nn.Parameter(weight.detach().to(self.dtype), requires_grad=False)
+        try:
+            yield
+        finally:
+            head.weight = weight
+
     def autocast(self) -> torch.autocast:
         """Compute matrix products in `dtype` within this context."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)

@@ -1,6 +1,7 @@
 """An answer does not depend on the other prompts of its batch, and generation leaves no trace in a model."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,22 @@ def test_inference_state_is_restored_even_after_an_error(tiny_models: dict[str, 
     assert numbers() == expected
     assert [module.training for module in model.modules()] == modes
     assert not model.config.use_cache
+
+
+def test_the_head_is_held_in_the_dtype_of_the_products_with_the_same_answers(tiny_models: dict[str, Path]) -> None:
+    fp32, prompts = load(tiny_models["gpt2"])
+    loaded = replace(fp32, dtype=torch.bfloat16)
+    head, embedding = loaded.model.get_output_embeddings(), loaded.model.get_input_embeddings().weight
+    inputs = {"input_ids": torch.tensor([prompts[1]])}
+    with torch.no_grad(), loaded.autocast():
+        converted_each_time = loaded.model(**inputs).logits
+        with pytest.raises(KeyError), loaded.converted_head():
+            assert head.weight.dtype == torch.bfloat16
+            assert torch.equal(loaded.model(**inputs).logits, converted_each_time)
+            raise KeyError
+    assert head.weight is embedding and embedding.dtype == torch.float32
+    with fp32.converted_head():
+        assert head.weight is embedding
 
 
 class Widest(torch.nn.Module):
