@@ -15,7 +15,8 @@ python scripts/benchmark.py exactness --repo ~/src/project
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from blocklm.benchmarks.mining import exactness_table, hygiene_table, mining_table, rendering_table
+from blocklm.benchmarks.mining import exactness_table, hygiene_table, mining_table
+from blocklm.benchmarks.rendering import rendering_table
 from blocklm.benchmarks.startup import startup_table
 from blocklm.console import CommandLine, console
 

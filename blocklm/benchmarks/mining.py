@@ -4,45 +4,29 @@ Every case runs in its own process, with imports done before the clock starts. R
 moment of the machine affects all cases alike.
 """
 
-import multiprocessing
-import resource
 import statistics
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pydriller
-from datasets import Dataset
 
+from blocklm.benchmarks.processes import Measurement, measure_in_process
 from blocklm.config.mining import MiningArguments
-from blocklm.config.sampling import VIEWS, SamplingArguments
-from blocklm.corpus.curation import Curated, curate
-from blocklm.corpus.prompt_templates import FAMILY, ModelPrompts
-from blocklm.corpus.rendering import SampleRenderer
+from blocklm.corpus.curation import curate
 from blocklm.git.commits import Caps, Commit, read_commits
 from blocklm.git.isolation import isolated_repository, run_git
 from blocklm.git.repository import Repository, open_repository
 from blocklm.git.rev_list import list_commits
-from blocklm.mining.changes import Changes, Rules, load_changes
+from blocklm.mining.changes import Rules, load_changes
 from blocklm.mining.filters import FilterLimits
-from blocklm.mining.snapshot import files_at
 
 RULES = Rules(FilterLimits(max_changed_lines=1000))
 UNLIMITED = Caps(1 << 40, 1 << 40)
 NEW_COMMITS = 100
 PYDRILLER_ROUNDS = 1  # it takes ten times as long, and its ratio is far from any bound
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One run of a case: seconds, and the peak of its memory above that of the imports, in mebibytes."""
-
-    seconds: float
-    mebibytes: float
 
 
 def mining_table(paths: list[Path], rounds: int) -> Iterator[str]:
@@ -54,14 +38,14 @@ def mining_table(paths: list[Path], rounds: int) -> Iterator[str]:
         with tempfile.TemporaryDirectory(prefix="blocklm-benchmark-") as folder:
             for number in range(rounds):
                 kept = Path(folder) / str(number)
-                runs.setdefault("git log -p", []).append(_measure_in_process(_log, repository))
+                runs.setdefault("git log -p", []).append(measure_in_process(_log, repository))
                 if number < PYDRILLER_ROUNDS:
-                    runs.setdefault("PyDriller loop", []).append(_measure_in_process(_plain, repository))
-                runs.setdefault("BlockLM cold", []).append(_measure_in_process(_mine, repository, kept))
-                runs.setdefault("BlockLM warm", []).append(_measure_in_process(_mine, repository, kept))
+                    runs.setdefault("PyDriller loop", []).append(measure_in_process(_plain, repository))
+                runs.setdefault("BlockLM cold", []).append(measure_in_process(_mine, repository, kept))
+                runs.setdefault("BlockLM warm", []).append(measure_in_process(_mine, repository, kept))
                 grown = Path(folder) / f"{number}-grown"
-                _measure_in_process(_mine, replace(repository, head=older), grown)
-                runs.setdefault(f"after {new} new commits", []).append(_measure_in_process(_mine, repository, grown))
+                measure_in_process(_mine, replace(repository, head=older), grown)
+                runs.setdefault(f"after {new} new commits", []).append(measure_in_process(_mine, repository, grown))
         commits = len(list_commits(repository).shas)
         yield f"{repository.name} at {repository.head[:12]}: {commits} commits, median of {rounds} rounds"
         yield from _lines(runs)
@@ -75,11 +59,11 @@ def hygiene_table(paths: list[Path], rounds: int) -> Iterator[str]:
         with tempfile.TemporaryDirectory(prefix="blocklm-benchmark-") as folder:
             for number in range(rounds):
                 corpus_dir = Path(folder) / str(number)
-                runs.setdefault("mining alone", []).append(_measure_in_process(_read, repository))
-                runs.setdefault("with rules, secrets", []).append(_measure_in_process(_mine, repository, corpus_dir))
-                runs.setdefault("curation after it", []).append(_measure_in_process(_curate, repository, corpus_dir))
+                runs.setdefault("mining alone", []).append(measure_in_process(_read, repository))
+                runs.setdefault("with rules, secrets", []).append(measure_in_process(_mine, repository, corpus_dir))
+                runs.setdefault("curation after it", []).append(measure_in_process(_curate, repository, corpus_dir))
                 if number < PYDRILLER_ROUNDS:
-                    runs.setdefault("PyDriller loop", []).append(_measure_in_process(_plain, repository))
+                    runs.setdefault("PyDriller loop", []).append(measure_in_process(_plain, repository))
         seconds = {name: statistics.median(run.seconds for run in some) for name, some in runs.items()}
         hygiene = seconds["with rules, secrets"] + seconds["curation after it"] - seconds["mining alone"]
         yield f"{repository.name} at {repository.head[:12]}, median of {rounds} rounds"
@@ -87,29 +71,6 @@ def hygiene_table(paths: list[Path], rounds: int) -> Iterator[str]:
             yield f"  {name:24s} {seconds[name]:8.2f} s {max(run.mebibytes for run in some):6.0f} MiB"
         for name in ("mining alone", "PyDriller loop"):
             yield f"  {f'hygiene / {name}':24s} {hygiene / seconds[name]:8.2f}"
-
-
-def rendering_table(paths: list[Path], rounds: int) -> Iterator[str]:
-    """Yield the number of samples per second that all views make of a curated history, before any tokenizer."""
-    for path in paths:
-        repository = open_repository(path, path)
-        with tempfile.TemporaryDirectory(prefix="blocklm-benchmark-") as folder:
-            changes, curated, files = _ready_to_render(repository, Path(folder))
-            runs = []
-            for _ in range(rounds):
-                started = time.perf_counter()
-                prompts = ModelPrompts(dict.fromkeys(VIEWS, FAMILY["plain"]), frozenset())
-                renderer = SampleRenderer(changes.dataset, curated.verdicts, files, SamplingArguments(), prompts)
-                count = sum(1 for _ in renderer.samples())
-                runs.append(count / (time.perf_counter() - started))
-        yield f"{repository.name} at {repository.head[:12]}, median of {rounds} rounds"
-        yield f"  {count} samples of all views, {statistics.median(runs):,.0f} a second on one core"
-
-
-def _ready_to_render(repository: Repository, corpus_dir: Path) -> tuple[Changes, Curated, Dataset]:
-    changes = load_changes(repository, RULES, corpus_dir)
-    curated = curate(changes, MiningArguments(corpus_dir=str(corpus_dir)))
-    return changes, curated, files_at([repository], curated.report["cut"], RULES.limits, corpus_dir, changes.known)
 
 
 def exactness_table(paths: list[Path]) -> Iterator[str]:
@@ -184,35 +145,6 @@ def _read(repository: Repository) -> None:
 
 def _curate(repository: Repository, corpus_dir: Path) -> None:
     curate(load_changes(repository, RULES, corpus_dir), MiningArguments(corpus_dir=str(corpus_dir)))
-
-
-def _measure_in_process(case: Callable[..., None], *arguments: object) -> Measurement:
-    """Run a case in a fresh process and measure it there.
-
-    Raises:
-        RuntimeError: the case failed; its own traceback is on stderr.
-    """
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_send_measurement, args=(there, case, arguments))
-    process.start()
-    there.close()
-    try:
-        measured: Measurement = here.recv()
-    except EOFError:
-        raise RuntimeError(f"{case.__name__} failed") from None
-    finally:
-        process.join()
-    return measured
-
-
-def _send_measurement(answer: Connection, case: Callable[..., None], arguments: tuple[object, ...]) -> None:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.perf_counter()
-    case(*arguments)
-    seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    answer.send(Measurement(seconds, (peak - before) / 1024))
 
 
 def _lines(runs: dict[str, list[Measurement]]) -> Iterator[str]:

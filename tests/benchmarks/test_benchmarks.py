@@ -1,10 +1,12 @@
 """The benchmark measures what users run and compares with PyDriller itself; its numbers are not asserted."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from blocklm.benchmarks.mining import exactness_table, rendering_table
+from blocklm.benchmarks.mining import exactness_table
+from blocklm.benchmarks.rendering import rendering_table
 from tests.conftest import ROOT
 from tests.support.scripts import run_in_process, run_script
 
@@ -39,10 +41,13 @@ def test_start_up_is_measured_beside_git_log(project: Path) -> None:
     assert all(case in line for case, line in zip(cases, done.stdout.splitlines(), strict=True))
 
 
-def test_rendering_counts_samples(project: Path) -> None:
-    title, counted = rendering_table([project], rounds=1)
+def test_rendering_says_what_it_would_take_to_store_all_prompts(project: Path) -> None:
+    title, samples, disk, drawn = rendering_table([project], rounds=1)
     assert title.startswith("project at ")
-    assert "samples of all views" in counted
+    assert "samples of all views" in samples
+    times = re.search(r"with the prompts of all places .* ([\d.]+) times as much", disk)
+    assert times is not None and float(times[1]) > 1
+    assert re.search(r"prompts of [\d,]+ drawn places: .* ms each", drawn)
 
 
 def test_exactness_compares_every_commit(project: Path) -> None:
