@@ -1,4 +1,4 @@
-"""Repeat the exam of a complete run, with all arms and tasks, and write the result to exam-again.json.
+"""Repeat the exam of a complete run, with all arms and tasks, and write the result to exam-again.json and the report.
 
 python scripts/evaluate.py runs/starcoder2                       # all arms and tasks; earlier answers are reused
 python scripts/evaluate.py runs/starcoder2 --quick               # base against tuned on 40 questions, no tasks
@@ -19,7 +19,7 @@ from blocklm.console import CommandLine, console
 from blocklm.errors import UserError
 from blocklm.evaluation.execution.sandbox import check_isolation
 from blocklm.runs.completed import open_run
-from blocklm.runs.report.exam_table import exam_table
+from blocklm.runs.report.exam_text import exam_text
 
 EXAM_FLAGS = {f"--{key.name}" for keys in (ExamArguments, CheckArguments) for key in fields(keys)}
 MAY_CHANGE = (EXAM_FLAGS | {"--repo", "--corpus_dir"}) - {"--exam", "--exam_view", "--adapter_scales"}
@@ -60,10 +60,12 @@ def main() -> None:
 
     from blocklm.evaluation.exam.phase import write_result  # heavy
     from blocklm.evaluation.exam.rerun import ComparedModels, evaluate
+    from blocklm.runs.report.html import write_html_report
 
     result = evaluate(run, ComparedModels(flags.model, flags.control), flags.new_commits)
     write_result(flags.run_dir / "exam-again.json", result)
-    print(exam_table(result))
+    write_html_report(flags.run_dir)
+    print(exam_text(result))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Asks a model fixed questions and scores its answers, during training and afterwards.
 
 `samples.jsonl` in the run directory has a row for each answer and step: `step`, `item` (the question's id), `task`,
-`path`, `commit`, `language`, `prompt`, `output`, `truth` (null for a prompt of the recipe) and `scores`.
+`path`, `commit`, `language`, `prompt`, `prefix` and `suffix` (the lines around an answer that stands in a file),
+`output`, `truth` (null for a prompt of the recipe) and `scores`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,8 +32,8 @@ class Answer:
         """Make the row of `samples.jsonl`."""
         task = self.question
         about = {"step": step, "item": task.id, "task": task.task, "path": task.path, "commit": task.commit}
-        texts = {"language": task.language, "prompt": task.prompt, "output": self.output, "truth": task.truth}
-        return about | texts | {"scores": self.scores}
+        shown = {"language": task.language, "prompt": task.prompt, "prefix": task.prefix, "suffix": task.suffix}
+        return about | shown | {"output": self.output, "truth": task.truth, "scores": self.scores}
 
 
 def ask(loaded: LoadedModel, questions: Sequence[GenerationTask], decoding: Decoding) -> list[Answer]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from blocklm.runs.report.exam_table import exam_table
+from blocklm.runs.report.exam_text import exam_text
 
 TEMPLATE = """---
 {card_data}
@@ -125,7 +125,7 @@ def card_text(manifest: dict[str, Any], context: CardContext) -> str:
         head=repository["head"][:12],
         train=train["used"],
         cut=splits["validation"]["from"][:10],
-        exam=exam_table(manifest["exam"]) if manifest["exam"] else "no exam was run",
+        exam=exam_text(manifest["exam"]) if manifest["exam"] else "no exam was run",
         usage=usage.format(run=context.where, at=" at that commit" if revision else ""),
         origin=CONTINUATION.format(**origin | {"head": origin["head"][:12]}, percent=100 * train["replay_share"])
         if origin
@@ -198,5 +198,5 @@ def write_card_of_previous(run_dir: Path, manifest: dict[str, Any], previous: Pa
         name: directory of the previous run as its card has it.
     """
     card = (previous / "README.md").read_text(encoding="utf-8").replace(f'"{name}"', f'"{run_dir}"')
-    rejected = ROLLED_BACK.format(head=manifest["repository"]["head"][:12], exam=exam_table(manifest["exam"]))
+    rejected = ROLLED_BACK.format(head=manifest["repository"]["head"][:12], exam=exam_text(manifest["exam"]))
     (run_dir / "README.md").write_text(card + rejected, encoding="utf-8")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from blocklm.runs.report.exam_table import exam_table
+from blocklm.runs.report.exam_text import exam_text
 
 
 def summarise(run_dir: Path, manifest: dict[str, Any]) -> str:
@@ -13,7 +13,7 @@ def summarise(run_dir: Path, manifest: dict[str, Any]) -> str:
     lines = [
         f"trained on {splits['train']['used']} samples ({splits['train']['tokens']} tokens) of commits before "
         f"{splits['validation']['from'][:10]}: {training['steps']} steps, {minutes:.1f} minutes in all",
-        *([exam_table(manifest["exam"])] if manifest["exam"] else []),
+        *([exam_text(manifest["exam"])] if manifest["exam"] else []),
         *(
             [
                 f"rolled back: this top-up is worse than `{training['continued_from']['path']}`, whose result replaces "

@@ -57,7 +57,7 @@ def test_another_model_and_another_adapter_answer_the_same_questions(
         found = json.loads((run / "exam-again.json").read_text())
         against = found["controls_mean"]["tuned_against_it"]["delta_percent"]
         assert (against == pytest.approx(0, abs=1e-4)) == (control == weaker)
-        assert re.search(r"the own adapter is number [12] of 2; against the mean of the controls", done.stdout)
+        assert re.search(r"The own adapter is number [12] of 2\n.*\n +control:.*\n +mean of them ", done.stdout)
     (other,) = found["models"].values()
     assert other["items"] == found["items"]
     assert other["tuned_bits_per_byte"] == pytest.approx(found["tuned"]["bits_per_byte"])

@@ -22,6 +22,7 @@ STEPS_SHOWN = 3
 SCORES_SHOWN = 4
 TASKS_SHOWN = 5
 CHARS_SHOWN = 1200
+LINES_BEFORE, LINES_AFTER = 8, 4  # that an answer is shown between
 Item = Mapping[str, Any]
 Pieces = tuple[tuple[str, bool], ...]
 
@@ -102,6 +103,36 @@ def read_samples(path: Path) -> list[Item]:
     return list(
         {(row["step"], str(row["item"])): row for row in rows}.values()
     )  # a step that was repeated after a kill counts once
+
+
+def completion(rows: Sequence[Item]) -> Example | None:
+    """Show one completion as an editor would: what stood there before training, and what after it; None without one.
+
+    Of the questions with an answer before the first step, it is the one whose truth is longest: a choice by the data
+    alone.
+    """
+    by_item: dict[str, dict[int, Item]] = defaultdict(dict)
+    for row in rows:
+        if row.get("task") == "completion" and row.get("truth"):
+            by_item[str(row["item"])][int(row["step"])] = row
+    asked = [steps for steps in by_item.values() if 0 in steps and len(steps) > 1]
+    if not asked:
+        return None
+    steps = max(asked, key=lambda steps: len(str(steps[0]["truth"])))
+    base, tuned = steps[0], steps[max(steps)]
+    answers = {"The base model": base["output"], "The tuned model": tuned["output"], "The commit": base["truth"]}
+    return Example(
+        str(base.get("path")),
+        "What stands at the cursor is highlighted. The question is of a validation commit, chosen before training.",
+        tuple((name, _in_file(base, str(text))) for name, text in answers.items()),
+    )
+
+
+def _in_file(row: Item, answer: str) -> Pieces:
+    """Put an answer between the lines around its place."""
+    before = str(row.get("prefix", "")).split("\n")[-LINES_BEFORE:]
+    after = str(row.get("suffix", "")).split("\n")[:LINES_AFTER]
+    return ("\n".join(before), False), (answer, True), ("\n".join(after), False)
 
 
 def samples(rows: Sequence[Item]) -> list[Example]:

@@ -20,8 +20,8 @@ from blocklm.files import replace_file
 from blocklm.formatting import day
 from blocklm.runs.manifest import read_manifest
 from blocklm.runs.model_card import ADAPTER_USAGE, MODEL_USAGE
-from blocklm.runs.report import charts, examples, provenance, series, verdict
-from blocklm.runs.report.components import Chart
+from blocklm.runs.report import charts, exam_tables, examples, provenance, series, verdict
+from blocklm.runs.report.components import Chart, Table
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,9 @@ def _write_or_warn(run_dir: Path) -> None:
 
 
 def write_html_report(run_dir: Path) -> Path:
-    """Build the page from `manifest.json` and, if they exist, `exam.json`, `samples.jsonl` and TensorBoard's files.
+    """Build the page from `manifest.json` and, if they exist, the other files that describe the run.
+
+    These are `exam.json`, `exam-again.json`, `samples.jsonl` and TensorBoard's files.
 
     Returns:
         The path of the page.
@@ -88,7 +90,9 @@ def _content(run_dir: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
         "verdict": verdict.verdict(manifest),
         "meaning": verdict.MEANING,
         "numbers": verdict.key_numbers(manifest, step),
+        "completion": examples.completion(examples.read_samples(run_dir / "samples.jsonl")),
         "exam": _exam(run_dir, manifest),
+        "again": _exam_again(run_dir),
         "data": _data(manifest),
         "training": provenance.training(manifest["training"]) if manifest["training"] else None,
         "curves": _draw(series.training_charts(curves)),
@@ -123,13 +127,25 @@ def _exam(run_dir: Path, manifest: Mapping[str, Any]) -> dict[str, Any] | None:
     best, worst = examples.extremes(items, manifest)
     return {
         "interval": charts.interval_chart(verdict.comparisons(exam)),
-        "arms": verdict.arms(exam),
-        "tasks": verdict.tasks(exam),
+        "tables": [*_tables(exam), *filter(None, [exam_tables.by_language(items)])],
         "edits": charts.items_chart(pairs) if pairs else None,
-        "languages": verdict.by_language(items),
         "best": best,
         "worst": worst,
     }
+
+
+def _exam_again(run_dir: Path) -> dict[str, Any] | None:
+    """Return what `scripts/evaluate.py` measured, mostly with more arms or against other adapters; None if nothing."""
+    path = run_dir / "exam-again.json"
+    if not path.is_file():
+        return None
+    exam = json.loads(path.read_text(encoding="utf-8"))
+    return {"tables": _tables(exam), "controls": verdict.own_or_form(exam) if "controls" in exam else None}
+
+
+def _tables(exam: Mapping[str, Any]) -> list[Table]:
+    made = (exam_tables.arms, exam_tables.controls, exam_tables.parts, exam_tables.identifiers, exam_tables.tasks)
+    return [table for make in made if (table := make(exam)) is not None]
 
 
 def _data(manifest: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -29,7 +29,7 @@ from blocklm.git.repository import Repository, open_repository
 from blocklm.mining.mine import mine
 from blocklm.models.pretrained import special_tokens
 from blocklm.models.source import ModelSource
-from blocklm.runs.report.exam_table import exam_table
+from blocklm.runs.report.exam_text import exam_text
 from tests.conftest import GitRepository
 from tests.support.scripts import run_script
 
@@ -267,7 +267,7 @@ def test_a_check_that_no_commit_passes_has_no_result(
     found = check_edits(there, must_not_write, must_not_write)["check"]
     assert (found["items"], found["left_out"]) == (0, {"failed": 2})
     assert "no-such-tool: not found" in found["left_out_said"]
-    assert "no result, because no edit is left" in exam_table(EXAM | {"check": found})
+    assert "no result, because no edit is left" in exam_text(EXAM | {"check": found})
     assert (
         check_edits(
             exam_setup(tiny_models["llama"], shop_path, tmp_path, check_command=None), must_not_write, must_not_write
@@ -289,7 +289,7 @@ def test_the_table_shows_pass_rates() -> None:
         "unchanged": {"pass_rate": 0.25}, "base": {"pass_at": {"1": 0.3, "5": 0.5}}, "tuned": {"pass_at": {"1": 0.45, "5": 0.7}},
         "delta": 0.15, "ci95": [0.02, 0.28], "verdict": "better",
     }  # fmt: skip
-    table = exam_table(EXAM | {"check": check})
+    table = exam_text(EXAM | {"check": check})
     assert "`pytest -q` on 20 edits of 14 commits: base passes 30 %, tuned 45 %, the lines as they were 25 %" in table
     assert "+15 points, 95 % interval [+2, +28]: better" in table
     assert "one of 5 samples passes: base 50 %, tuned 70 %" in table

@@ -81,6 +81,12 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
          "truth": SCRIPT, "scores": {"edit_similarity": step / 8, f"parse{SCRIPT}": True}}
         for step in (0, 4, 8) for at in range(3)
     ]  # fmt: skip
+    rows += [
+        {"step": step, "item": name, "task": "completion", "path": f"{name}{IMAGE}.py", "prompt": "", "prefix": "\n".join(map(str, range(20))) + "\nreturn ",
+         "suffix": f"\n{SCRIPT}\n", "output": output, "truth": truth, "scores": {"edit_similarity": 0.0}}
+        for name, truth in (("short", "x"), ("long", "the_right_name"))
+        for step, output in ((0, "a_guess"), (4, "between"), (8, f"the_right_{FETCH}"))
+    ]  # fmt: skip
     (run / "samples.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows) + '{"step": 8, "it')
     manifest.finish("complete")
     return run
@@ -214,6 +220,46 @@ def test_the_task_table_shows_how_each_task_is_judged(hostile: Path) -> None:
     page = write_html_report(hostile).read_text()
     table = page[page.index("What the models do") :].partition("</table>")[0]
     for cell in ("edit similarity", "0.250 \N{RIGHTWARDS ARROW} 0.250", "no detectable change"):
+        assert cell in table
+
+
+def test_one_completion_is_shown_first_as_an_editor_would(hostile: Path, browser: Browser) -> None:
+    """Of the questions of both steps the longest truth is chosen, whatever the answers are."""
+    page, _ = opened(browser, write_html_report(hostile))
+    shown = page.locator("section[aria-label='One completion']")
+    assert shown.locator("h4").inner_text() == f"long{IMAGE}.py"
+    texts = shown.locator("pre").all_inner_texts()
+    assert [text.split("\n") for text in texts] == [
+        [*map(str, range(13, 20)), f"return {answer}", SCRIPT, ""]
+        for answer in ("a_guess", f"the_right_{FETCH}", "the_right_name")
+    ]
+    assert shown.locator("ins").all_inner_texts() == ["a_guess", f"the_right_{FETCH}", "the_right_name"]
+
+
+def test_what_was_asked_again_says_whether_it_was_this_repository(run: Path) -> None:
+    exam = json.loads((run / "exam.json").read_text())
+    change = {"delta_percent": -2.0, "ci95": [-2.9, -1.2], "verdict": "better"}
+    name = f"control:{SCRIPT}"
+    arm = {"bits_per_byte": 1.5, "against_base": change, "tuned_against_it": change}
+    again = exam | {
+        "arms": {name: arm},
+        "rank": {"place": 1, "of": 2},
+        "controls": [{"name": name, "own_gain": None}],
+        "controls_mean": {"mean_bits_per_byte": 1.5, "tuned_against_it": change},
+        "identifiers": {
+            "bm25": {"nowhere in the prompt": change | {"count": 150, "few": True, "base": 9.0, "tuned": 8.0}}
+        },
+    }
+    write_json(run / "exam-again.json", again)
+    page = unescape(write_html_report(run).read_text())
+    assert (
+        "Among 2 adapters, the run's own and 1 of other repositories, its own is number 1 on this repository: the "
+        "tuned model needs 2.0\N{NO-BREAK SPACE}% fewer bits per byte than the mean of the others"
+    ) in page
+    table = page[page.index("The own adapter is number 1 of 2") :].partition("</table>")[0]
+    assert f'{name}</th><td class="n">1.5000</td>' in table
+    table = page[page.index("Bits for an identifier of this repository") :].partition("</table>")[0]
+    for cell in ("nowhere in the prompt, with bm25", "9.00 \N{RIGHTWARDS ARROW} 8.00", "too few to tell"):
         assert cell in table
 
 
