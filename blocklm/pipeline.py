@@ -12,6 +12,7 @@ from blocklm.config.recipe import Recipe
 from blocklm.corpus.build import Corpus, build_corpus
 from blocklm.corpus.curation import Curated, curate
 from blocklm.corpus.new_samples import TopUp, teaching_commits, top_up
+from blocklm.corpus.places.reader import PlaceReader
 from blocklm.corpus.prompt_templates import FAMILY, ModelPrompts, prompts_for
 from blocklm.corpus.rendering import held_out_hunks
 from blocklm.evaluation.exam.adapter_scale import set_strength
@@ -177,7 +178,8 @@ def probe_templates(
     special = special_tokens(tokenizer)
     if not is_asked(recipe.sampling.template, special, recipe.views, samples_read(args, job.processes, samples)):
         return {}
-    probe = TemplateProbe(job.source, tokenizer, recipe.views, plan.max_length)
+    places = PlaceReader(changes.dataset, job.repositories, changes.known, ModelPrompts({}, special))
+    probe = TemplateProbe(job.source, tokenizer, recipe.views, plan.max_length, places)
     question = {"corpus": curated.report["key"], "model": recipe.model}
     hunks = partial(held_out_hunks, changes.dataset, curated.verdicts, HUNKS)
     return probe.load_or_ask(recipe.output_dir / "probe.json", question, hunks)

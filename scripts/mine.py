@@ -14,6 +14,7 @@ from blocklm.console import CommandLine, console
 from blocklm.corpus.build import build_corpus
 from blocklm.corpus.curation import curate
 from blocklm.corpus.explain import explain
+from blocklm.corpus.places.reader import PlaceReader
 from blocklm.corpus.prompt_templates import ModelPrompts, prompts_for
 from blocklm.corpus.rendering import held_out_hunks
 from blocklm.git.repository import open_repositories
@@ -64,7 +65,8 @@ def main() -> None:
 
         source = ModelSource.from_keys(recipe.model, recipe.training)
         hunks = held_out_hunks(changes.dataset, curate(changes, recipe.mining).verdicts, HUNKS)
-        scores = TemplateProbe(source, source.tokenizer(), recipe.views, length).ask(hunks)
+        places = PlaceReader(changes.dataset, repositories, changes.known, ModelPrompts({}, special))
+        scores = TemplateProbe(source, source.tokenizer(), recipe.views, length, places).ask(hunks)
         print(probe_table(scores))
         prompts = best_prompts(prompts, scores, recipe.exam_views[0])
     corpus = build_corpus(recipe, repositories, changes, ModelPrompts(prompts, special))

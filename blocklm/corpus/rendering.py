@@ -236,9 +236,9 @@ def annotate_hunks(changes: Dataset, kept: Sequence[Mapping[str, Any]]) -> Itera
             )
 
 
-def held_out_hunks(changes: Dataset, verdicts: Dataset, count: int) -> list[HunkText]:
+def held_out_hunks(changes: Dataset, verdicts: Dataset, count: int) -> list[AnnotatedHunk]:
     """Pick `count` hunks of validation from as many commits as possible; the exam's hunks are not used."""
     table = verdicts.data.table
     kept = table.filter(pc.and_(pc.is_null(table["reason"]), pc.equal(table["split"], "validation"))).to_pylist()
-    texts = [hunk.text for hunk in annotate_hunks(changes, kept)]
-    return [texts[index] for index in spread_over_commits([text.commit for text in texts], count, count, seed=0)]
+    hunks = list(annotate_hunks(changes, kept))
+    return [hunks[row] for row in spread_over_commits([hunk.text.commit for hunk in hunks], count, count, seed=0)]

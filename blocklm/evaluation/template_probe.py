@@ -6,15 +6,18 @@ placeholders a model has learned, so the model itself is measured.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from blocklm.corpus.build import SAMPLES
+from blocklm.corpus.places.reader import PlaceReader
 from blocklm.corpus.prompt_templates import FAMILY, Family, readable
-from blocklm.corpus.views import OF_HUNK, HunkText
+from blocklm.corpus.rendering import AT_PLACES, AnnotatedHunk
+from blocklm.corpus.views import OF_HUNK, Sample
 from blocklm.evaluation.exam.items import exam_items
 from blocklm.files import write_json
 from blocklm.models.likelihood import bits_of_rows
@@ -25,6 +28,7 @@ from blocklm.models.source import ModelSource
 HUNKS = 64
 MAX_COST = 0.02  # share of a run's cost
 BACKWARD_COST = 3  # cost of a training step over that of a forward pass
+PROBED = (*AT_PLACES, *OF_HUNK)  # the views that need no more than a hunk and the file around it
 
 Scores = dict[str, dict[str, float]]  # bits per byte by view and family
 
@@ -36,7 +40,7 @@ def is_asked(template: str, special_tokens: frozenset[str], views: Sequence[str]
 
 def _is_cheap(special_tokens: frozenset[str], views: Sequence[str], samples_read: int) -> bool:
     """Tell whether a probe costs at most a fiftieth of a run that reads `samples_read` samples."""
-    probed = HUNKS * len(readable(special_tokens)) * len([view for view in views if view in OF_HUNK])
+    probed = HUNKS * len(readable(special_tokens)) * len([view for view in views if view in PROBED])
     return probed <= MAX_COST * BACKWARD_COST * samples_read
 
 
@@ -47,16 +51,20 @@ class TemplateProbe:
     Attributes:
         source: the base model.
         tokenizer: the base model's tokenizer.
-        views: the views to probe; those that need more than a hunk are skipped.
+        views: the views to probe; those that need more than a hunk and its file are skipped.
         max_length: maximum tokens per sample.
+        places: builds the prompts of samples at places in files.
     """
 
     source: ModelSource
     tokenizer: PreTrainedTokenizerBase
     views: Sequence[str]
     max_length: int
+    places: PlaceReader
 
-    def load_or_ask(self, path: Path, question: Mapping[str, Any], hunks: Callable[[], Sequence[HunkText]]) -> Scores:
+    def load_or_ask(
+        self, path: Path, question: Mapping[str, Any], hunks: Callable[[], Sequence[AnnotatedHunk]]
+    ) -> Scores:
         """Return the scores stored in `path` for the same question, or compute and store them.
 
         Every process and a resumed run thus choose the same prompts.
@@ -69,7 +77,7 @@ class TemplateProbe:
         write_json(path, {"asked": key, "scores": scores})
         return scores
 
-    def ask(self, hunks: Sequence[HunkText]) -> Scores:
+    def ask(self, hunks: Sequence[AnnotatedHunk]) -> Scores:
         """Load the base model and score the hunks.
 
         Returns:
@@ -78,28 +86,28 @@ class TemplateProbe:
         loaded = LoadedModel(self.source.base(), self.tokenizer, self.source.precision.dtype)
         families = readable(special_tokens(self.tokenizer))
         scores: Scores = {}
-        for view in (view for view in self.views if view in OF_HUNK):
+        for view in (view for view in self.views if view in PROBED):
             bits_by_family = {family.name: self._bits_per_byte(loaded, hunks, family, view) for family in families}
             if all(np.isfinite(bits) for bits in bits_by_family.values()):
                 scores[view] = dict(sorted(bits_by_family.items(), key=lambda pair: pair[1]))
         return scores
 
-    def _bits_per_byte(self, loaded: LoadedModel, hunks: Sequence[HunkText], family: Family, view: str) -> float:
-        firsts = [sample for hunk in hunks for sample in list(OF_HUNK[view](family, hunk))[:1]]
-        columns: dict[str, list[Any]] = {
-            "prompt": [sample.prompt for sample in firsts],
-            "context": [list(sample.context) for sample in firsts],
-            "completion": [sample.completion for sample in firsts],
-            "added": [list(sample.added) for sample in firsts],
-            "id": [sample.id for sample in firsts],
-            "commit": ["" for _ in firsts],
-            "path": ["" for _ in firsts],
-            "language": [None for _ in firsts],
-        }
-        items = exam_items(columns, self.tokenizer, self.max_length) if firsts else []
+    def _bits_per_byte(self, loaded: LoadedModel, hunks: Sequence[AnnotatedHunk], family: Family, view: str) -> float:
+        rows = [hunk.row(sample)[1] for hunk in hunks for sample in _first_sample(hunk, family, view)]
+        columns = {name: [row[place] for row in rows] for place, name in enumerate(SAMPLES)}
+        places = replace(self.places, prompts=replace(self.places.prompts, families={view: family}))
+        filled = places.fill(columns, self.max_length)
+        items = exam_items(filled, self.tokenizer, self.max_length) if rows else []
         size = sum(item.added_bytes for item in items)
         bits = bits_of_rows(loaded, [item.encoded for item in items], f"probe: {view} as {family.name}")
         return sum(bits) / size if size else float("nan")
+
+
+def _first_sample(hunk: AnnotatedHunk, family: Family, view: str) -> list[Sample]:
+    """Return the first sample of a hunk in a view; none if it has none."""
+    if view in AT_PLACES:
+        return list(AT_PLACES[view](hunk.text, hunk.language))[:1]
+    return list(OF_HUNK[view](family, hunk.text))[:1]
 
 
 def best_prompts(prompts: Mapping[str, Family], scores: Scores, main: str) -> dict[str, Family]:

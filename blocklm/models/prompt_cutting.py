@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Self
 
-MIN_CONTEXT_TOKENS = 16
+MIN_CONTEXT_TOKENS = 16  # of which half may go, so that it begins with a line
 SUFFIX_PART = 4  # the suffix gets one of so many parts
 CUT_COLUMNS = ("context", "suffix", "pieces", "retrieved")
 
@@ -52,8 +52,11 @@ class CutParts:
     @property
     def spare(self) -> int:
         """Number of tokens that the prompt may lose; of the context, `MIN_CONTEXT_TOKENS` stay."""
-        keeps = min(MIN_CONTEXT_TOKENS, len(self.context))
-        return len(self.context) - keeps + len(self.suffix) + sum(map(len, self.pieces))
+        return len(self.context) - self._kept_context + len(self.suffix) + sum(map(len, self.pieces))
+
+    @property
+    def _kept_context(self) -> int:
+        return min(MIN_CONTEXT_TOKENS, len(self.context))
 
     def fit(self, prompt: str, room: int, retrieved_room: int = 0) -> list[int] | None:
         """Choose the tokens that a prompt keeps if only `room` fit; None if it cannot spare so many.
@@ -72,11 +75,13 @@ class CutParts:
             return None
         room -= tokens - len(self.context) - len(self.suffix) - sum(map(len, self.pieces))
         apart = self.retrieved if retrieved_room else 0
-        pieces_room = max(room // 2, room - len(self.context) - len(self.suffix))
+        spare = room - self._kept_context
+        pieces_room = min(spare, max(room // 2, room - len(self.context) - len(self.suffix)))
         kept = [*_that_fit(self.pieces[apart:], pieces_room), *_that_fit(self.pieces[:apart], retrieved_room)]
         dropped = {place for piece in self.pieces if piece not in kept for place in piece}
-        room -= sum(len(piece) for piece in self.pieces[apart:] if piece in kept)
-        after = min(len(self.suffix), max(room // SUFFIX_PART, room - len(self.context)))
+        shown = sum(len(piece) for piece in self.pieces[apart:] if piece in kept)
+        room, spare = room - shown, spare - shown
+        after = min(len(self.suffix), spare, max(room // SUFFIX_PART, room - len(self.context)))
         before = min(len(self.context), room - after)
         dropped.update(self.context[: self._first_kept(prompt, len(self.context) - before)])
         dropped.update(self.suffix[self._last_kept(prompt, after) :])

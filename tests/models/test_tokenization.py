@@ -11,6 +11,7 @@ from datasets import Dataset, Features, List, Value
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from blocklm.models import tokenization
+from blocklm.models.prompt_cutting import MIN_CONTEXT_TOKENS
 from blocklm.models.tokenization import IGNORED, Encoded, SampleEncoder, encode
 from tests.conftest import ROOT
 
@@ -199,6 +200,12 @@ def test_what_one_side_of_a_place_does_not_need_the_other_gets(tokenizer: PreTra
     sizes = dict(zip(("before", "after"), place.sizes(text), strict=True))
     assert "alone\n" in text
     assert sum(sizes.values()) > 240, "the fixed text takes the rest, and the beginning of a line"
+
+
+def test_some_of_the_text_before_stays_whatever_else_is_shown(tokenizer: PreTrainedTokenizerBase) -> None:
+    place = AtPlace(tokenizer)
+    sizes = [encoded and place.sizes(place.text(limit))[0] for limit in range(300) if (encoded := place.encode(limit))]
+    assert min(sizes) >= MIN_CONTEXT_TOKENS // 2, "half may go, for a whole line"
 
 
 def test_a_sample_without_space_for_its_context_is_left_out(tokenizer: PreTrainedTokenizerBase) -> None:
