@@ -10,15 +10,18 @@ python scripts/benchmark.py training --repo ~/src/project
 python scripts/benchmark.py callbacks
 python scripts/benchmark.py retrieval --repo ~/src/project ~/src/other
 python scripts/benchmark.py exactness --repo ~/src/project
+python scripts/benchmark.py serving --run runs/two --repo ~/src/project
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from blocklm.benchmarks.mining import exactness_table, hygiene_table, mining_table
 from blocklm.benchmarks.rendering import rendering_table
 from blocklm.benchmarks.startup import startup_table
 from blocklm.console import CommandLine, console
+from blocklm.errors import UserError
 
 
 def _planning() -> Iterator[str]:
@@ -51,6 +54,14 @@ def _callbacks(rounds: int) -> Iterator[str]:
     return callbacks_table(rounds)
 
 
+def _serving(run: Path | None, paths: list[Path], rounds: int) -> Iterator[str]:
+    from blocklm.benchmarks.serving import serving_table
+
+    if run is None:
+        raise UserError("no run to serve", "name a completed run with `--run`")
+    return serving_table(run, paths, rounds)
+
+
 TABLES: dict[str, Callable[[list[Path], int], Iterator[str]]] = {
     "mining": mining_table,
     "hygiene": hygiene_table,
@@ -63,15 +74,17 @@ TABLES: dict[str, Callable[[list[Path], int], Iterator[str]]] = {
     "retrieval": _retrieval,
     "exactness": lambda paths, _: exactness_table(paths),
 }
+SERVING = "serving"
 
 
 def command_line() -> CommandLine:
     """Build the command line."""
     parser = CommandLine(__doc__)
-    parser.add_argument("name", choices=sorted(TABLES), help="what to measure")
+    parser.add_argument("name", choices=sorted([*TABLES, SERVING]), help="what to measure")
     parser.add_argument(
         "--repo", nargs="+", type=Path, default=[Path()], help="git repositories (default: this folder)"
     )
+    parser.add_argument("--run", type=Path, help="completed run, for `serving`")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each case (default: 5)")
     return parser
 
@@ -79,7 +92,8 @@ def command_line() -> CommandLine:
 def main() -> None:
     """Parse the command line, measure, print the table."""
     arguments = command_line().parse_args()
-    for line in TABLES[arguments.name](arguments.repo, arguments.rounds):
+    tables = TABLES | {SERVING: partial(_serving, arguments.run)}
+    for line in tables[arguments.name](arguments.repo, arguments.rounds):
         print(line, flush=True)
 
 

@@ -26,6 +26,7 @@ EDGES: dict[str, set[str]] = {
     "training": {"config", "corpus", "models", "runs", "evaluation"},
     "assistant": {"git", "mining", "corpus", "models", "runs", "retrieval"},
     "release": {"config", "mining", "corpus", "models", "runs", "evaluation"},
+    "serving": {"assistant", "config", "corpus", "git", "mining", "models", "retrieval", "runs"},
     "pipeline": {"config", "git", "mining", "corpus", "models", "runs", "evaluation", "training", "release"},
     "benchmarks": {"config", "git", "mining", "corpus", "models", "retrieval", "training"},
 }

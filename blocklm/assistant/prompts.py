@@ -70,13 +70,17 @@ class PromptBuilder:
         Raises:
             UserError: a text contains a special token, or the run was not trained on the view `completion`.
         """
-        self._check(path, prefix, suffix)
-        repo = self._repo(root)
+        return self.gap_at(Place(self._repo(root), path, prefix, suffix))
+
+    def gap_at(self, place: Place) -> Request:
+        """Ask for the text at a place, whose path may be unknown; otherwise as `gap`."""
+        self._check(place.path or "", place.before, place.after)
         if "fim" in self.families:
-            after = _end_line(suffix.removeprefix("\n")[:FIM_SUFFIX_CHARS])
-            before = _end_line(prefix[-FIM_PREFIX_CHARS:])
-            return Request(self.families["fim"].prompt("fim", repo=repo, path=path, context=before, suffix=after))
-        return Request(self._family("completion").prompt_at("completion", Place(repo, path, prefix, suffix)))
+            after = _end_line(place.after.removeprefix("\n")[:FIM_SUFFIX_CHARS])
+            before, path = _end_line(place.before[-FIM_PREFIX_CHARS:]), place.path or UNNAMED
+            family = self.families["fim"]
+            return Request(family.prompt("fim", repo=place.repo, path=path, context=before, suffix=after))
+        return Request(self._family("completion").prompt_at("completion", place))
 
     def next_edit(self, before: str, path: str, root: Path | None, edits: Sequence[RecentEdit]) -> Request:
         """Ask for some lines after the next edit; recent edits with a special token are not shown.
@@ -90,10 +94,13 @@ class PromptBuilder:
         Raises:
             UserError: the lines contain a special token, or the run was not trained on the view `next_edit`.
         """
-        self._check(path, before)
-        shown = [edit for edit in edits if not self.broken_by(edit.original, edit.updated)]
-        place = Place(self._repo(root), path, before, edits=shown)
-        return Request(self._family("next_edit").prompt_at("next_edit", place))
+        return self.next_edit_at(Place(self._repo(root), path, before, edits=edits))
+
+    def next_edit_at(self, place: Place) -> Request:
+        """Ask for the lines of a place after the next edit, as `next_edit`."""
+        self._check(place.path or "", place.before)
+        shown = [edit for edit in place.edits if not self.broken_by(edit.path, edit.original, edit.updated)]
+        return Request(self._family("next_edit").prompt_at("next_edit", replace(place, edits=shown)))
 
     def change(self, before: str, instruction: str, path: str = UNNAMED, root: Path | None = None) -> Request:
         """Ask for lines changed by an instruction, worded like a commit's subject; arguments as in `gap`."""

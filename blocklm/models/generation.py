@@ -31,6 +31,8 @@ class Decoding:
         seed: seed of the sampling.
         may_end: if false, every answer has exactly `max_new_tokens` tokens.
         stops: texts that end an answer and are not part of it.
+        top_k: number of likeliest tokens that are sampled from; 0, the default, for all.
+        top_p: probability that the tokens have together that are sampled from; 1, the default, for all.
     """
 
     max_new_tokens: int
@@ -38,6 +40,8 @@ class Decoding:
     seed: int = 0
     may_end: bool = True
     stops: tuple[str, ...] = ()
+    top_k: int = 0
+    top_p: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,16 +172,16 @@ def _continue_batch(
     outputs = generator.generate(
         input_ids=ids,
         attention_mask=mask.long(),
-        generation_config=_config(loaded.tokenizer, decoding),
+        generation_config=generation_config(loaded.tokenizer, decoding),
         stopping_criteria=StoppingCriteriaList([reader]),
         streamer=streamer,
     )
     return [reader.output(row, limit) for row, limit in zip(outputs.tolist(), batch.lines, strict=True)]
 
 
-def _config(tokenizer: PreTrainedTokenizerBase, decoding: Decoding) -> GenerationConfig:
+def generation_config(tokenizer: PreTrainedTokenizerBase, decoding: Decoding) -> GenerationConfig:
     """Set every option: transformers fills the others from the model's own defaults, which may sample or penalise."""
-    drawn = {"temperature": decoding.temperature, "top_k": 0, "top_p": 1.0} if decoding.temperature else {}
+    sampling = {"temperature": decoding.temperature, "top_k": decoding.top_k, "top_p": decoding.top_p}
     return GenerationConfig(
         max_new_tokens=decoding.max_new_tokens,
         min_new_tokens=0 if decoding.may_end else decoding.max_new_tokens,
@@ -188,7 +192,7 @@ def _config(tokenizer: PreTrainedTokenizerBase, decoding: Decoding) -> Generatio
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         use_cache=True,  # the trainer turns it off in the model's config
-        **drawn,
+        **(sampling if decoding.temperature else {}),
     )
 
 

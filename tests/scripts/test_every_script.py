@@ -8,7 +8,8 @@ from tests.support.scripts import refused, run_in_process, run_script
 
 
 @pytest.mark.parametrize(
-    "name", ["train.py", "mine.py", "evaluate.py", "fetch_model.py", "export.py", "report.py", "generate.py"]
+    "name",
+    ["train.py", "mine.py", "evaluate.py", "fetch_model.py", "export.py", "report.py", "generate.py", "serve.py"],
 )
 def test_help_shows_an_example_command(name: str, tmp_path: Path) -> None:
     done = run_in_process(name, "--help", cwd=tmp_path)
@@ -39,7 +40,7 @@ def test_a_script_refuses_bad_input_with_two_lines_and_exit_code_2(command: str,
     assert (len(done.stderr.splitlines()), done.stdout) == (2, "")
 
 
-@pytest.mark.parametrize("name", ["evaluate.py", "export.py", "generate.py"])
+@pytest.mark.parametrize("name", ["evaluate.py", "export.py", "generate.py", "serve.py"])
 def test_a_folder_that_is_no_run_is_refused(name: str, tmp_path: Path) -> None:
     assert "`nowhere` is not a complete run" in refused(run_in_process(name, "nowhere", cwd=tmp_path))
 

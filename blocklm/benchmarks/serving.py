@@ -1,0 +1,149 @@
+"""Measures how long an editor waits for the server: at a new place, there again, and after one more typed character.
+
+The server runs in a process of its own, and is asked over its socket, with as many lines around a cursor as llama.vim
+sends. The cursors stand in the middle of random lines of the repository's files.
+"""
+
+import json
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from blocklm.errors import UserError
+from blocklm.git.isolation import isolated_repository
+from blocklm.git.repository import open_repository
+from blocklm.git.trees import files_of, read_contents
+
+PORT = 8019
+PLACES = 20  # of each round
+BEFORE_LINES, AFTER_LINES = 256, 64
+LINE_TOKENS = 64
+MIN_LINE_CHARS = 20
+MAX_FILE_BYTES = 200_000
+CASES = ("new place", "same again", "one more character")
+LONGEST_START = 600  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Whole lines before a cursor, the line up to it, the text after it, and the next character."""
+
+    before: str
+    line: str
+    after: str
+    following: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Milliseconds until the first part of an answer and until its line is complete, and tokens that were read."""
+
+    first: float
+    line: float
+    read: int
+
+
+def serving_table(run: Path, paths: Sequence[Path], rounds: int) -> Iterator[str]:
+    """Yield the lines of a table: medians and 90th percentiles in milliseconds.
+
+    Args:
+        run: a completed run.
+        paths: its repository.
+        rounds: so many times `PLACES` cursors.
+    """
+    cursors = _cursors(paths[0], rounds * PLACES)
+    with _serving(run, paths):
+        waits: dict[str, list[Wait]] = {case: [] for case in CASES}
+        _ask(cursors[0], "")  # the first request of a process is slower
+        for cursor in cursors[1:]:
+            for case, typed in zip(CASES, ("", "", cursor.following), strict=True):
+                waits[case].append(_ask(cursor, typed))
+    yield f"{run} on {paths[0].resolve().name}: {len(cursors) - 1} cursors, lines of at most {LINE_TOKENS} tokens"
+    yield f"  {'':20s} {'first ms, p50':>14s} {'p90':>7s} {'line ms, p50':>14s} {'p90':>7s} {'tokens read, p50':>17s}"
+    for case, found in waits.items():
+        first, line = ([getattr(wait, name) for wait in found] for name in ("first", "line"))
+        read = statistics.median(wait.read for wait in found)
+        yield (
+            f"  {case:20s} {statistics.median(first):14.0f} {_p90(first):7.0f} "
+            f"{statistics.median(line):14.0f} {_p90(line):7.0f} {read:17.0f}"
+        )
+
+
+def _p90(values: Sequence[float]) -> float:
+    return statistics.quantiles(values, n=10)[-1]
+
+
+@contextmanager
+def _serving(run: Path, paths: Sequence[Path]) -> Iterator[None]:
+    script = Path(__file__).parents[2] / "scripts" / "serve.py"
+    command = [sys.executable, str(script), str(run), "--port", f"{PORT}", "--repo", *map(str, paths)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        for _ in range(LONGEST_START):
+            if server.poll() is not None:
+                raise UserError("the server has ended", "its message is above")
+            try:
+                urlopen(f"http://127.0.0.1:{PORT}/health").close()
+                break
+            except URLError:
+                time.sleep(1)
+        yield
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _ask(cursor: Cursor, typed: str) -> Wait:
+    body = {
+        "input_prefix": cursor.before, "prompt": cursor.line + typed, "input_suffix": cursor.after,
+        "n_predict": LINE_TOKENS, "stop": ["\n"], "stream": True,
+    }  # fmt: skip
+    connection = HTTPConnection("127.0.0.1", PORT)
+    started = time.perf_counter()
+    connection.request("POST", "/infill", json.dumps(body), {"Content-Type": "application/json"})
+    answer, first, last = connection.getresponse(), 0.0, {}
+    while line := answer.readline():
+        if line.startswith(b"data: "):
+            first = first or time.perf_counter() - started
+            last = json.loads(line.removeprefix(b"data: "))
+    connection.close()
+    return Wait(1000 * first, 1000 * (time.perf_counter() - started), last["timings"]["prompt_n"])
+
+
+def _cursors(path: Path, count: int) -> list[Cursor]:
+    """Choose cursors in the middle of lines of the repository's files."""
+    repository, chance = open_repository(path, path), random.Random(0)
+    with isolated_repository(repository.git_dir, repository.shallow) as environment:
+        blobs = sorted(
+            {
+                file.blob
+                for file in files_of(environment, repository.head)
+                if file.path.endswith((".py", ".rs", ".go", ".js", ".ts", ".c", ".cpp", ".java"))
+                and file.size <= MAX_FILE_BYTES
+            }
+        )
+        texts = [content.decode(errors="replace") for _, content in read_contents(environment, blobs)]
+    found = []
+    for text in texts:
+        lines = text.split("\n")
+        for number in (number for number, line in enumerate(lines) if len(line.strip()) >= MIN_LINE_CHARS):
+            found.append((lines, number))
+    return [_cursor(lines, number) for lines, number in chance.sample(found, min(count, len(found)))]
+
+
+def _cursor(lines: Sequence[str], number: int) -> Cursor:
+    line = lines[number]
+    middle = (len(line) + len(line) - len(line.lstrip())) // 2
+    before = "".join(f"{text}\n" for text in lines[max(0, number - BEFORE_LINES) : number])
+    # What is typed replaces the rest of the line, so that the answer is a line.
+    after = "\n" + "\n".join(lines[number + 1 : number + 1 + AFTER_LINES])
+    return Cursor(before, line[:middle], after, line[middle : middle + 1])

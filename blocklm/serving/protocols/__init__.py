@@ -1,0 +1,1 @@
+"""Reads requests in the protocols of llama.cpp and OpenAI, and shapes the answers."""

@@ -1,0 +1,55 @@
+"""Serve completed runs to editors: llama.cpp's `/infill` and OpenAI's `/v1/completions`, on this machine.
+
+python scripts/serve.py runs/two                              # llama.vim, llama.vscode: http://127.0.0.1:8012/infill
+python scripts/serve.py runs/two runs/three --port 8013       # two adapters; each request names its model
+python scripts/serve.py runs/two --print-config llama.vim     # what to put into the editor's settings
+python scripts/serve.py runs/two --repo ~/src/project         # where the repository is now
+python scripts/serve.py runs/two --no_path --no_pieces        # only what the editor sends
+
+The file in the editor is recognised by its lines, and pieces of related files are put before it. Nothing is logged of
+what editors send.
+"""
+
+from pathlib import Path
+
+from blocklm.assistant.arguments import location_keys
+from blocklm.console import CommandLine, console
+from blocklm.runs.completed import open_run
+from blocklm.runs.manifest import read_complete_manifest
+from blocklm.serving.editors import EDITORS, settings_of
+from blocklm.serving.names import model_names
+
+
+def command_line() -> CommandLine:
+    """Build the command line."""
+    parser = CommandLine(__doc__)
+    parser.add_argument("run_dir", type=Path, nargs="+", help="completed runs; the first answers unnamed requests")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    parser.add_argument("--port", type=int, default=8012)
+    parser.add_argument("--repo", nargs="+", help="present paths of the repositories")
+    parser.add_argument("--corpus_dir", help="present folder of the corpus")
+    parser.add_argument("--no_path", action="store_true", help="do not tell the model which file is open")
+    parser.add_argument("--no_pieces", action="store_true", help="put no pieces of other files before a prompt")
+    parser.add_argument("--print-config", choices=sorted(EDITORS), help="print the settings of an editor, and end")
+    return parser
+
+
+def main() -> None:
+    """Parse the command line, load the runs, listen."""
+    args = command_line().parse_args()
+    if args.print_config:
+        manifests = [read_complete_manifest(run_dir, f"`{run_dir}`") for run_dir in args.run_dir]
+        (name, *_) = model_names(list(zip(args.run_dir, manifests, strict=True)))
+        print(settings_of(args.print_config, args.host, args.port, name), end="")
+        return
+    runs = [open_run(run_dir, location_keys(args)) for run_dir in args.run_dir]
+
+    from blocklm.serving.listen import listen  # heavy
+    from blocklm.serving.served import PIECES, Switches, load
+
+    listen(load(runs, Switches(not args.no_path, 0 if args.no_pieces else PIECES)), args.host, args.port)
+
+
+if __name__ == "__main__":
+    with console(resumes=False):
+        main()
