@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from blocklm.assistant.prompts import PromptBuilder, Request
 from blocklm.assistant.streaming import Terminal
-from blocklm.corpus.prompt_templates import FAMILY
+from blocklm.corpus.places.place import FilePiece
+from blocklm.corpus.prompt_templates import FAMILY, Prompt
 from blocklm.errors import UserError
 from blocklm.mining.mine import limits_of
 from blocklm.mining.redaction import PLACEHOLDERS
@@ -100,7 +101,8 @@ class Assistant:
     def tokens(self, requests: Sequence[Request]) -> list[list[int]]:
         """Encode the prompts of requests as in training.
 
-        A prompt that is too long loses the beginning of its context, with a warning.
+        A prompt that is too long loses the beginning of its context, with a warning unless it is asked at a place in a
+        file.
 
         Raises:
             UserError: a prompt is empty or no text, or does not fit even without its context.
@@ -108,11 +110,13 @@ class Assistant:
         for request in requests:
             if SURROGATE.search(request.prompt.text):
                 raise UserError(f"{request.name} holds bytes that are no UTF-8 text", "convert the text to UTF-8")
+        worded = [self._with_pieces(request) for request in requests]
         columns: dict[str, Sequence[Any]] = {
-            "prompt": [request.prompt.text for request in requests],
-            "context": [request.prompt.context for request in requests],
-            "suffix": [request.prompt.suffix for request in requests],
-            "pieces": [request.prompt.pieces for request in requests],
+            "prompt": [prompt.text for prompt in worded],
+            "context": [prompt.context for prompt in worded],
+            "suffix": [prompt.suffix for prompt in worded],
+            "pieces": [prompt.pieces for prompt in worded],
+            "retrieved": [prompt.retrieved for prompt in worded],
             "completion": [""] * len(requests),
             "added": [()] * len(requests),
         }
@@ -126,15 +130,22 @@ class Assistant:
                 )
             if len(encoded.input_ids) == 1:
                 raise UserError(f"{request.name} is empty", "give some text")
-            if encoded.trimmed:
+            if encoded.trimmed and request.with_pieces is None:  # at a place in a file, this is how an editor asks
                 read = len(encoded.input_ids) - 1
                 logger.warning("%s: its beginning is left out, %d tokens are read", request.name, read)
             prompts.append(self._with_files(request, encoded.input_ids[:-1]))
         return prompts
 
+    def _with_pieces(self, request: Request) -> Prompt:
+        """Word a request with retrieved pieces of files, if its template has a place for them."""
+        if not self.retrieve or request.with_pieces is None:
+            return request.prompt
+        near = self._file_context.shown(request.prompt.text)
+        return request.with_pieces([FilePiece(hit.path, f"{hit.text}\n") for hit in near])
+
     def _with_files(self, request: Request, ids: list[int]) -> list[int]:
-        """Insert retrieved pieces of files between the tokens that begin every text (BOS) and the prompt."""
-        if not self.retrieve:
+        """Insert retrieved pieces of files between the tokens that begin every text (BOS) and any other prompt."""
+        if not self.retrieve or request.with_pieces is not None:
             return ids
         head = len(self.run.tokenizer("").input_ids)
         limit = min(self.run.recipe.exam.exam_context_tokens, self.max_prompt_tokens - len(ids))

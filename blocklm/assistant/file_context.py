@@ -42,10 +42,13 @@ class FileContext:
         near = self._index.search(prompt, SPARE * self._count)
         return [hit for hit in near if not is_shown(hit.text, shown)][: self._count]
 
+    def shown(self, prompt: str) -> list[Hit]:
+        """Find the pieces that may stand in a prompt, the nearest last, and log where they are."""
+        near = [hit for hit in self.pieces(prompt) if not self._builder.broken_by(hit.path, hit.text)][::-1]
+        logger.info("given before it: %s", ", ".join(f"{hit.path}:{hit.line}" for hit in near) or "nothing fits")
+        return near
+
     def tokens(self, prompt: str, limit: int) -> list[int]:
         """Encode the nearest pieces of files, the nearest last, as many as fit into `limit` tokens."""
-        near = [hit for hit in self.pieces(prompt) if not self._builder.broken_by(hit.text)]
-        logger.info("given before it: %s", ", ".join(f"{hit.path}:{hit.line}" for hit in near) or "nothing fits")
-        return fit_texts(
-            [self._builder.file(hit.repo, hit.path, hit.text) for hit in near], self._run.tokenizer, limit
-        )
+        texts = [self._builder.file(hit.repo, hit.path, hit.text) for hit in reversed(self.shown(prompt))]
+        return fit_texts(texts, self._run.tokenizer, limit)

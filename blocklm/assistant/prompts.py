@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from blocklm.assistant.diff_input import pasted_hunks
-from blocklm.corpus.places.place import Place, RecentEdit
+from blocklm.corpus.places.place import FilePiece, Place, RecentEdit
 from blocklm.corpus.prompt_templates import Family, Prompt
 from blocklm.corpus.views import MESSAGE_DIFF_CHARS, HunkText, message, review
 from blocklm.errors import UserError
@@ -29,11 +29,13 @@ class Request:
         prompt: the prompt.
         lines: maximum lines of the answer; None, the default, for no limit.
         name: name of the prompt in messages.
+        with_pieces: words the same with pieces of other files, the nearest last; None if they can only stand before it.
     """
 
     prompt: Prompt
     lines: int | None = None
     name: str = "the prompt"
+    with_pieces: Callable[[Sequence[FilePiece]], Prompt] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class PromptBuilder:
             before, path = _end_line(place.before[-FIM_PREFIX_CHARS:]), place.path or UNNAMED
             family = self.families["fim"]
             return Request(family.prompt("fim", repo=place.repo, path=path, context=before, suffix=after))
-        return Request(self._family("completion").prompt_at("completion", place))
+        return self._at(place, "completion")
 
     def next_edit(self, before: str, path: str, root: Path | None, edits: Sequence[RecentEdit]) -> Request:
         """Ask for some lines after the next edit; recent edits with a special token are not shown.
@@ -100,7 +102,7 @@ class PromptBuilder:
         """Ask for the lines of a place after the next edit, as `next_edit`."""
         self._check(place.path or "", place.before)
         shown = [edit for edit in place.edits if not self.broken_by(edit.path, edit.original, edit.updated)]
-        return Request(self._family("next_edit").prompt_at("next_edit", replace(place, edits=shown)))
+        return self._at(replace(place, edits=shown), "next_edit")
 
     def change(self, before: str, instruction: str, path: str = UNNAMED, root: Path | None = None) -> Request:
         """Ask for lines changed by an instruction, worded like a commit's subject; arguments as in `gap`."""
@@ -160,6 +162,14 @@ class PromptBuilder:
     def broken_by(self, *texts: str) -> str | None:
         """Find the first special token in some texts, which would break a prompt; None if there is none."""
         return next((token for token in sorted(self.breaking) if any(token in text for text in texts)), None)
+
+    def _at(self, place: Place, view: str) -> Request:
+        family = self._family(view)
+
+        def with_pieces(pieces: Sequence[FilePiece]) -> Prompt:
+            return family.prompt_at(view, replace(place, pieces=[*place.pieces, *pieces]))
+
+        return Request(with_pieces(()), with_pieces=with_pieces)
 
     def _family(self, view: str) -> Family:
         if view not in self.families:

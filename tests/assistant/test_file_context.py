@@ -55,6 +55,19 @@ def test_pieces_that_do_not_fit_are_left_out(run: CompletedRun, taught: Path, mo
     assert "### house/src/lamps.py" not in run.tokenizer.decode(long[0])
 
 
+def test_at_a_place_the_file_makes_room_for_a_piece_as_in_training(
+    run: CompletedRun, taught: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(taught.parent)
+    above = "".join(f"row_{number} = the_lamps_of_the_house({number})\n" for number in range(200))
+    request = Assistant(run, Decoding(8)).prompt_builder.gap(above, "\n", "src/rows.py")
+    full, given = prompt_of(run, request, 0), prompt_of(run, request, 1)
+    assert "### src/steps.py\ndef step_" in given and "### src/steps.py" not in full
+    assert given.endswith("row_199 = the_lamps_of_the_house(199)\n")
+    assert 20 < given.count("row_") < full.count("row_") < 2 * 200
+    assert "left out" not in caplog.text, "an editor's request always is a part of a file"
+
+
 def test_the_script_names_the_retrieved_pieces_and_refuses_retrieval_for_a_diff(
     taught: Path, lamps: GitRepository
 ) -> None:

@@ -204,7 +204,7 @@ def test_what_one_side_of_a_place_does_not_need_the_other_gets(tokenizer: PreTra
 
 def test_some_of_the_text_before_stays_whatever_else_is_shown(tokenizer: PreTrainedTokenizerBase) -> None:
     place = AtPlace(tokenizer)
-    sizes = [encoded and place.sizes(place.text(limit))[0] for limit in range(300) if (encoded := place.encode(limit))]
+    sizes = [place.sizes(place.text(limit))[0] for limit in range(300) if place.encode(limit) is not None]
     assert min(sizes) >= MIN_CONTEXT_TOKENS // 2, "half may go, for a whole line"
 
 
