@@ -31,10 +31,17 @@ Embed = Callable[[Sequence[str]], np.ndarray]  # texts → vectors of length one
 
 @dataclass(frozen=True, slots=True)
 class RetrievalQuery:
-    """A commit, and the text that a question about it shows."""
+    """A question about a commit.
+
+    Attributes:
+        commit: id of the commit.
+        text: the text to search for.
+        shown: what the question shows, whose lines need not be found again; by default the text to search for.
+    """
 
     commit: str
     text: str
+    shown: str = ""
 
 
 def nearest_before(
@@ -63,7 +70,7 @@ def nearest_before(
                 index = _PieceIndex(_read_texts(environment, shas), embed)
                 for number in numbers:
                     question = questions[number]
-                    nearest[number] = index.nearest(question.text, trees[question.commit], count)
+                    nearest[number] = index.nearest(question, trees[question.commit], count)
     texts = [piece.text for pieces in nearest for piece in pieces]
     redacted = iter(redact(texts) if texts else [])
     return [[replace(piece, text=next(redacted).text) for piece in pieces] for pieces in nearest]
@@ -93,21 +100,21 @@ class _PieceIndex:
             self._file += [sha] * (len(self._pieces) - first)
         self._words = WordIndex.build(self._pieces)
 
-    def nearest(self, text: str, tree: Mapping[str, str], count: int) -> list[FilePiece]:
+    def nearest(self, question: RetrievalQuery, tree: Mapping[str, str], count: int) -> list[FilePiece]:
         """Return the best pieces of the files in a tree, which maps blob ids to paths."""
         in_tree = np.zeros(len(self._pieces), bool)
         for sha in tree:
             if sha in self._of_file:
                 in_tree[self._of_file[sha].start : self._of_file[sha].stop] = True
-        scores = self._words.scores(text, in_tree)
-        shown = lines_of(text)
+        scores = self._words.scores(question.text, in_tree)
+        shown = lines_of(question.shown or question.text)
         limit = EMBEDDED_CANDIDATES if self._embed else CANDIDATES * count
         candidates = [
             int(number)
             for number in np.argsort(-scores, kind="stable")[:limit]
             if scores[number] > 0 and not is_shown(self._pieces[number], shown)
         ]
-        best = self._rerank(text, candidates)[:count]
+        best = self._rerank(question.text, candidates)[:count]
         return [FilePiece(tree[self._file[number]], self._pieces[number]) for number in best]
 
     def _rerank(self, text: str, candidates: list[int]) -> list[int]:

@@ -50,8 +50,12 @@ def test_retrieved_pieces_do_not_repeat_the_question(make_repository: Callable[[
     repository = make_repository("server")
     repository.commit("Handle", {"server.rs": HANDLER})
     later = repository.commit("Later", {"x.rs": "x\n"})
-    queries = [RetrievalQuery(later, HANDLER), RetrievalQuery(later, "--- !?\n")]
-    assert nearest_before([opened(repository)], queries, RUST, 5) == [[], []], (
+    queries = [
+        RetrievalQuery(later, HANDLER),
+        RetrievalQuery(later, "handle_request", shown=f"// the file around it\n{HANDLER}"),
+        RetrievalQuery(later, "--- !?\n"),
+    ]
+    assert nearest_before([opened(repository)], queries, RUST, 5) == [[], [], []], (
         "nor anything for a question of no words"
     )
 

@@ -174,6 +174,6 @@ class ExamSetup:
     def _pieces(self, items: list[ExamItem], embed: Embed | None) -> Pieces:
         """Find the pieces of files at each commit's parent that are nearest to its questions, the nearest last."""
         suffixes = frozenset(PurePosixPath(item.path).suffix for item in items)
-        queries = [RetrievalQuery(item.commit, item.text) for item in items]
+        queries = [RetrievalQuery(item.commit, item.text, self.tokenizer.decode(item.prompt_ids)) for item in items]
         found = nearest_before(self.repositories, queries, suffixes, PIECES, embed)
         return {item.id: pieces[::-1] for item, pieces in zip(items, found, strict=True)}
