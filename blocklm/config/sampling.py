@@ -21,8 +21,8 @@ GivenMapping = dict | str | None  # type: ignore[type-arg]
 # commit, of two commits and of a tree.
 PLACE_VIEWS = ("completion", "next_edit")
 HUNK_VIEWS = (*PLACE_VIEWS, "edit", "diff")
-VIEWS = (*HUNK_VIEWS, "message", "review", "file")
-OF_NO_AGE = ("file",)  # of current files, which no single commit wrote
+VIEWS = (*HUNK_VIEWS, "message", "review", "file", "card")
+OF_NO_AGE = ("file", "card")  # of current files, which no single commit wrote
 RENAMED = {"fim": "completion", "next_line": "completion", "snapshot": "file"}
 DEFAULT_VIEWS = {"completion": 0.35, "next_edit": 0.2, "file": 0.2, "edit": 0.1, "message": 0.1, "diff": 0.05}
 MAPPINGS = ("views", "boost", "author_weights", "phases")

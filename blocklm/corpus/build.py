@@ -13,7 +13,7 @@ from datasets import Dataset, DatasetDict, Features, List, Value
 
 from blocklm import cache
 from blocklm.config.recipe import Recipe
-from blocklm.config.sampling import SamplingArguments
+from blocklm.config.sampling import OF_NO_AGE, SamplingArguments
 from blocklm.corpus import splits
 from blocklm.corpus.curation import Curated, curate, describe_funnel
 from blocklm.corpus.places.reader import PlaceReader
@@ -93,7 +93,7 @@ def build_corpus(
     curated = curate(changes, mining)
     families = {view: prompts.families[view] for view in recipe.views}
     files = None
-    if "file" in families or sampling.survival or sampling.recency == "auto":
+    if not families.keys().isdisjoint(OF_NO_AGE) or sampling.survival or sampling.recency == "auto":
         files = files_at(repositories, curated.report["cut"], limits_of(mining), corpus_dir, changes.known)
     read = replace(prompts, families=families)
     places = PlaceReader(changes.dataset, repositories, changes.known, read)
@@ -120,8 +120,8 @@ def load_samples(
     Args:
         changes: mined changes.
         curated: verdicts on their hunks.
-        files: files as they were at the end of training, for the view `file`, survival and the half-life; None if
-            none of these is used.
+        files: files as they were at the end of training, for the views `file` and `card`, survival and the half-life;
+            None if none of these is used.
         sampling: sampling keys of the recipe: views and weights.
         places: builds the prompts of drawn samples, with those of the model; a view without a family is not rendered.
         corpus_dir: folder where corpora are cached.
