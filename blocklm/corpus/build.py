@@ -63,6 +63,7 @@ class Corpus:
         cache: `hit` if the samples were read from the cache, else `built`.
         folder: folder that holds this corpus and the changes it comes from.
         places: builds the prompts of samples whose place alone is stored.
+        files: the files at the end of training; None if no key of the recipe needs them.
     """
 
     splits: DatasetDict
@@ -70,6 +71,7 @@ class Corpus:
     cache: str
     folder: Path
     places: PlaceReader
+    files: Dataset | None
 
 
 def build_corpus(
@@ -161,7 +163,7 @@ def load_samples(
         }
 
     stored = cache.read_or_build(folder, build)
-    return Corpus(stored.dataset, stored.report, stored.cache, folder.parent, places)
+    return Corpus(stored.dataset, stored.report, stored.cache, folder.parent, places, files)
 
 
 def _describe_splits(built: DatasetDict, landed: Mapping[int, int]) -> dict[str, dict[str, Any]]:

@@ -9,11 +9,13 @@ from trl import SFTConfig
 
 from blocklm.config.recipe import Recipe
 from blocklm.corpus.splits import spread_over_commits
+from blocklm.corpus.tree.definitions import defined_names
 from blocklm.errors import UserError
 from blocklm.evaluation.canaries import Canaries
 from blocklm.models.tokenization import EncodedSplit, SampleEncoder
 from blocklm.training.canaries import plant_canaries
 from blocklm.training.data_order import TrainingOrder, training_order
+from blocklm.training.exposures import count_exposures
 
 if TYPE_CHECKING:
     from blocklm.corpus.build import Corpus
@@ -26,7 +28,8 @@ class TrainingData:
     Attributes:
         reading: training rows in their order.
         validation: rows that are evaluated during training.
-        report: the manifest's `corpus`, with the number of samples that are used of each split.
+        report: the manifest's `corpus`, with the number of samples that are used of each split, and how often training
+            meets the definitions of the repository.
     """
 
     reading: TrainingOrder
@@ -68,5 +71,10 @@ def training_data(
     }
     splits = corpus.report["splits"]
     read = {"train": splits["train"] | reading.report, "validation": splits["validation"] | used}
+    exposures = None
+    if corpus.files is not None:
+        exposures = count_exposures(reading, defined_names(corpus.files), encoder.tokenizer)
     truncated = {"truncated": reading.report["trimmed"] + validation.trimmed}
-    return TrainingData(reading, validation, corpus.report | {"splits": splits | read} | truncated)
+    return TrainingData(
+        reading, validation, corpus.report | {"splits": splits | read} | truncated | {"exposures": exposures}
+    )

@@ -43,6 +43,8 @@ def test_a_complete_run_has_all_its_phases_and_files(trained: Path) -> None:
     assert asked["step"] == 12 and asked["tasks"] == asked["history"][-1]["tasks"]
     assert sum(scores["items"] for scores in asked["tasks"].values()) == 3
     assert content["corpus"]["splits"]["train"]["used"] >= 15
+    assert content["corpus"]["exposures"]["definitions"] >= 20
+    assert content["corpus"]["exposures"]["p90"] >= 1
     recorded = {artifact["path"] for artifact in content["artifacts"]}
     assert {
         "adapter_model.safetensors",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from textwrap import dedent, indent
 
+from datasets import Dataset
 from tree_sitter import Node
 
 from blocklm.corpus.syntax import GRAMMARS, parser
@@ -74,6 +75,22 @@ class FileDefinitions:
 
     definitions: Sequence[Definition]
     imports: Sequence[tuple[int, int]]
+
+
+def defined_names(files: Dataset) -> frozenset[str]:
+    """Collect the names that files define, each a change that adds the file, without those that were dropped."""
+    names = set[str]()
+    for batch in files.select_columns(["drop_reason", "diff", "path", "language"]).iter(100):
+        for reason, diff, path, language in zip(*batch.values(), strict=True):
+            if reason is None and language in GRAMMARS:
+                found = definitions_of(content_of(diff.split("\n")), path, language)
+                names |= {definition.name for definition in found.definitions}
+    return frozenset(names)
+
+
+def content_of(diff: Sequence[str]) -> str:
+    """Return the text of a file from the lines of a diff that adds it."""
+    return "\n".join(line[1:] for line in diff if line[:1] == "+")
 
 
 def definitions_of(text: str, path: str, language: str | None) -> FileDefinitions:

@@ -11,7 +11,7 @@ from blocklm.corpus import views
 from blocklm.corpus.decontamination import HeldOutLines, gives_away
 from blocklm.corpus.prompt_templates import Family
 from blocklm.corpus.tree.cards import CARD, cards
-from blocklm.corpus.tree.definitions import FileDefinitions, definitions_of
+from blocklm.corpus.tree.definitions import FileDefinitions, content_of, definitions_of
 from blocklm.corpus.tree.uses import UseFinder
 from blocklm.corpus.views import HunkText, Sample
 
@@ -70,7 +70,7 @@ class TreeRenderer:
                 yield from self._cards(own, self.families[CARD])
 
     def _pieces(self, file: dict[str, Any], text: HunkText, family: Family) -> Iterator[TreeSample]:
-        known = self.held_out.known_lines(_content(text))
+        known = self.held_out.known_lines(content_of(text.lines))
         for sample in views.file(family, text):
             if known and gives_away(sample.completion, known):
                 self.left_out[LEAKS] += 1
@@ -82,12 +82,12 @@ class TreeRenderer:
         found: list[FileDefinitions] = []
         revealing: set[tuple[str, int]] = set()
         for file in files:
-            content = _content(_text_of(file))
+            content = content_of(_text_of(file).lines)
             found.append(definitions_of(content, file["path"], file["language"]))
             revealing |= {(file["path"], row) for row in self._revealing_rows(content)}
         uses = UseFinder(zip(files["path"][:], files["language"][:], found, strict=True))
         for file, own in zip(files, found, strict=True):
-            uses.add(_content(_text_of(file)), file["path"], file["language"], own.imports)
+            uses.add(content_of(_text_of(file).lines), file["path"], file["language"], own.imports)
         for file, own in zip(files, found, strict=True):
             for number, definition in enumerate(own.definitions):
                 text = replace(_text_of(file), number=number)
@@ -111,8 +111,3 @@ class TreeRenderer:
 
 def _text_of(file: dict[str, Any]) -> HunkText:
     return HunkText(file["repo"], file["commit"], file["path"], "", 0, file["diff"].split("\n")[1:])
-
-
-def _content(text: HunkText) -> str:
-    """Return a file without the marks of a unified diff."""
-    return "\n".join(line[1:] for line in text.lines if line[:1] == "+")
