@@ -95,7 +95,8 @@ def build_corpus(
     curated = curate(changes, mining)
     families = {view: prompts.families[view] for view in recipe.views}
     files = None
-    if not families.keys().isdisjoint(OF_NO_AGE) or sampling.survival or sampling.recency == "auto":
+    of_files = not families.keys().isdisjoint(OF_NO_AGE) or recipe.run.target_exposures is not None
+    if of_files or sampling.survival or sampling.recency == "auto":
         files = files_at(repositories, curated.report["cut"], limits_of(mining), corpus_dir, changes.known)
     read = replace(prompts, families=families)
     places = PlaceReader(changes.dataset, repositories, changes.known, read)

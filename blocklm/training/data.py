@@ -14,7 +14,7 @@ from blocklm.errors import UserError
 from blocklm.evaluation.canaries import Canaries
 from blocklm.models.tokenization import EncodedSplit, SampleEncoder
 from blocklm.training.canaries import plant_canaries
-from blocklm.training.data_order import TrainingOrder, training_order
+from blocklm.training.data_order import TrainingOrder, TrainingSamples, training_order
 from blocklm.training.exposures import count_exposures
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ def training_data(
     Raises:
         UserError: no sample may be read, or none fits into `max_length`.
     """
-    reading = training_order(corpus.splits["train"], encoder, recipe.sampling, recipe.run, args, new)
+    names = frozenset[str]() if corpus.files is None else defined_names(corpus.files)
+    given = TrainingSamples(corpus.splits["train"], new, names)
+    reading = training_order(given, encoder, recipe.sampling, recipe.run, args)
     canaries = Canaries(args.seed, recipe.handover.canaries)
     reading = plant_canaries(reading, encoder.tokenizer, canaries, args.max_length)
     samples = corpus.splits["validation"]
@@ -71,9 +73,7 @@ def training_data(
     }
     splits = corpus.report["splits"]
     read = {"train": splits["train"] | reading.report, "validation": splits["validation"] | used}
-    exposures = None
-    if corpus.files is not None:
-        exposures = count_exposures(reading, defined_names(corpus.files), encoder.tokenizer)
+    exposures = count_exposures(reading, names, encoder.tokenizer, recipe.run.target_exposures)
     truncated = {"truncated": reading.report["trimmed"] + validation.trimmed}
     return TrainingData(
         reading, validation, corpus.report | {"splits": splits | read} | truncated | {"exposures": exposures}

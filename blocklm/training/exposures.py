@@ -5,7 +5,6 @@ have taught. A definition is met once by each sample read whose prompt or comple
 the model reads it: what was cut does not count.
 """
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 from itertools import accumulate, pairwise
@@ -15,20 +14,20 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from blocklm.training.data_order import TrainingOrder
+from blocklm.training.exposure_target import WORD
 
-WORD = re.compile(r"\w+")
 ROWS_AT_ONCE = 1000
 QUANTILES = (10, 50, 90)
 
 
 def count_exposures(
-    reading: TrainingOrder, names: Collection[str], tokenizer: PreTrainedTokenizerBase
+    reading: TrainingOrder, names: Collection[str], tokenizer: PreTrainedTokenizerBase, target: int | None = None
 ) -> dict[str, Any] | None:
     """Count how often the rows of a training meet each name, from the first step to the last.
 
     Returns:
-        The number of `definitions`, percentiles of how often they are met, such as `p50`, and `never_met`, the share
-        of them that no row has, 0 to 1; None without names.
+        The number of `definitions`, percentiles of how often they are met, such as `p50`, `never_met`, the share of
+        them that no row has, 0 to 1, and `target` with `reached`, the share that is met so often; None without names.
     """
     if not names:
         return None
@@ -42,6 +41,8 @@ def count_exposures(
         "definitions": len(counts),
         **{f"p{rank}": float(np.percentile(counts, rank)) for rank in QUANTILES},
         "never_met": round(counts.count(0) / len(counts), 4),
+        "target": target,
+        "reached": None if target is None else round(sum(count >= target for count in counts) / len(counts), 4),
     }
 
 
