@@ -49,6 +49,13 @@ class SamplingArguments:
             "vocabulary."
         },
     )
+    retrieved_share: float = field(
+        default=0.0,
+        metadata={
+            "help": "Share of the training samples at a place that show pieces of other files too, as they were before "
+            "the commit: one or two of the nearest, and one at random."
+        },
+    )
     recency: str = field(
         default="off",
         metadata={
@@ -123,6 +130,8 @@ def _check(sampling: SamplingArguments) -> None:
         raise UserError(
             "`views` gives no share to a view that the exam can use", f"give one of {', '.join(HUNK_VIEWS)} a share"
         )
+    if not 0 <= sampling.retrieved_share <= 1:
+        raise UserError(f"`retrieved_share` cannot be {sampling.retrieved_share}", "give a share from 0 to 1")
     if sampling.recency not in ("auto", "newest", "off"):
         try:
             days = float(sampling.recency)

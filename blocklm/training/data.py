@@ -12,6 +12,7 @@ from blocklm.corpus.splits import spread_over_commits
 from blocklm.corpus.tree.definitions import defined_names
 from blocklm.errors import UserError
 from blocklm.evaluation.canaries import Canaries
+from blocklm.evaluation.retrieved_pieces import with_retrieved_pieces
 from blocklm.models.tokenization import EncodedSplit, SampleEncoder
 from blocklm.training.canaries import plant_canaries
 from blocklm.training.data_order import TrainingOrder, TrainingSamples, training_order
@@ -54,7 +55,8 @@ def training_data(
     """
     names = frozenset[str]() if corpus.files is None else defined_names(corpus.files)
     given = TrainingSamples(corpus.splits["train"], new, names)
-    reading = training_order(given, encoder, recipe.sampling, recipe.run, args)
+    teacher = with_retrieved_pieces(encoder, corpus.places, recipe.sampling.retrieved_share)
+    reading = training_order(given, teacher, recipe.sampling, recipe.run, args)
     canaries = Canaries(args.seed, recipe.handover.canaries)
     reading = plant_canaries(reading, encoder.tokenizer, canaries, args.max_length)
     samples = corpus.splits["validation"]
