@@ -40,6 +40,9 @@ TESTING_PATH = re.compile(
 )
 ATTRIBUTE = re.compile(r"\s*(#!?\[|@)")
 HASH_COMMENT, LINE_COMMENT = re.compile(r"\s*#(?![!\[])"), re.compile(r"\s*//")
+DIRECTIVE = re.compile(
+    r"\W*(eslint|prettier|noqa|pylint|pragma|type: ?ignore|@ts-|nolint|go:|clang-format|SPDX|Copyright)"
+)
 COMMENT_MARK = re.compile(r"^\s*(?://[/!]?|/\*[*!]?|\*(?!/)|#+)? ?")
 
 
@@ -182,6 +185,7 @@ def _comment_above(lines: Sequence[str], row: int, language: str) -> tuple[str, 
     while start > lowest and line_comment.match(lines[start - 1]):
         start -= 1
     comment = [COMMENT_MARK.sub("", line.rstrip().removesuffix("*/")).rstrip() for line in lines[start:end]]
+    comment = [line for line in comment if not DIRECTIVE.match(line)]
     description = _paragraph(comment)
     return description, (start, end) if description else (0, 0)
 

@@ -56,7 +56,7 @@ class _Target:
 
 @dataclass(frozen=True, slots=True)
 class _Statement:
-    """A statement that imports modules: its text without indentation, its words, and its rows."""
+    """A statement that imports modules: its text without indentation, the words that it brings in, its rows."""
 
     text: str
     words: frozenset[str]
@@ -65,7 +65,8 @@ class _Statement:
     @classmethod
     def of(cls, lines: Sequence[str], rows: tuple[int, int]) -> Self:
         text = dedent("\n".join(lines[slice(*rows)]))
-        return cls(text, frozenset(WORD.findall(text)), range(*rows))
+        named = text.partition(" import ")[2] if text.startswith("from ") else text
+        return cls(text, frozenset(WORD.findall(named)), range(*rows))
 
     def tells(self, name: str, module: str, before: str) -> bool:
         """Whether it tells where a name comes from that stands after the text `before` in a line."""

@@ -58,6 +58,12 @@ def test_every_language_has_signatures_and_descriptions(language: str) -> None:
             assert any(row.startswith(line.strip()) for row in quoted)
 
 
+def test_a_comment_for_a_program_describes_nothing() -> None:
+    for comment in ("// eslint-disable-next-line no-new", "// Copyright 2024 Ada", "// @ts-ignore"):
+        (found,) = definitions_of(f"{comment}\nfunction outer() {{\n}}\n", "a.js", "JavaScript").definitions
+        assert not found.description
+
+
 def test_what_no_other_code_can_name_is_no_definition() -> None:
     text = "def outer():\n    def inner():\n        pass\n\n\ndef test_outer():\n    pass\n\n\ndef f():\n    pass\n"
     assert [each.name for each in definitions_of(text, "a.py", "Python").definitions] == ["outer"]
@@ -94,6 +100,7 @@ def test_a_use_is_a_name_of_this_repository() -> None:
         "d.py": "# get_the_parcel()\nx = 'get_the_parcel()'\n",
         "e.py": "import a\n\nx = a.get(1)\n",
         "f.py": "x = get_the_parcel()\n",
+        "h.py": "from a import other\nx = {}.get(1)\n",
     }
     assert uses(files, "get", "a.py") == ["c.py", "e.py"], "b.py has a method of another library"
     assert uses(files, "get_the_parcel", "a.py") == ["f.py"], "neither comment nor string"
