@@ -59,6 +59,16 @@ def test_a_complete_run_has_all_its_phases_and_files(trained: Path) -> None:
     assert "example.org" not in (trained / "manifest.json").read_text()
 
 
+def test_definitions_decide_what_is_read_and_when_training_ends(train: Callable[..., Path]) -> None:
+    views = "{completion: 2, next_edit: 1, card: 1}"
+    keys = ("--target_exposures", "2", "--num_train_epochs", "20", "--max_steps", "-1", "--retrieved_share", "0.5")
+    content = manifest(train("starcoder2", "--views", views, *keys, "--eval_strategy", "no", "--exam", "false"))
+    exposures = content["corpus"]["exposures"]
+    assert (exposures["target"], exposures["reached"], exposures["never_met"]) == (2, 1, 0)
+    assert content["corpus"]["splits"]["train"]["shares"]["card"] > 0
+    assert 0 < content["training"]["epochs"] < 20
+
+
 def test_the_cards_code_loads_the_adapter_which_changes_the_logits(trained: Path) -> None:
     """The code runs in a new process."""
     card = (trained / "README.md").read_text()
