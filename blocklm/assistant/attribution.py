@@ -17,7 +17,7 @@ from blocklm.retrieval.bm25 import WordIndex
 from blocklm.retrieval.verbatim import SPAN
 
 SHOWN = 5
-FILE_VIEW = "file"  # its samples are files at the end of training and do not name the commit that wrote them
+FILE_VIEWS = ("file", "card")  # of files at the end of training, which do not name the commit that wrote them
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,9 @@ class Attributor:
         subjects: Callable[[Sequence[str]], Mapping[str, str]],
     ) -> None:
         self._all, self._tokenizer, self._subjects = samples, tokenizer, subjects
-        self._of_commits = samples.select([row for row, view in enumerate(samples["view"][:]) if view != FILE_VIEW])
+        self._of_commits = samples.select(
+            [row for row, view in enumerate(samples["view"][:]) if view not in FILE_VIEWS]
+        )
         self._index = WordIndex.build(_added_texts(self._of_commits))
 
     def of(self, prompt: str, answer: str) -> Attribution:

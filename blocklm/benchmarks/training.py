@@ -29,7 +29,7 @@ from blocklm.git.repository import open_repositories
 from blocklm.mining.mine import mine
 from blocklm.models.pretrained import special_tokens
 from blocklm.models.tokenization import SampleEncoder
-from blocklm.training.data_order import training_order
+from blocklm.training.data_order import TrainingSamples, training_order
 from blocklm.training.length_report import padding
 
 RUNTIME = re.compile(r"'train_runtime': '?([\d.]+)")
@@ -172,7 +172,7 @@ def _write_rows(run: Path, folder: Path) -> list[int]:
         bf16=False,
     )
     reading = training_order(
-        corpus.splits["train"],
+        TrainingSamples(corpus.splits["train"]),
         SampleEncoder(tokenizer, corpus.folder, corpus.places.fill, corpus.report["key"]),
         recipe.sampling,
         recipe.run,

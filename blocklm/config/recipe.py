@@ -139,6 +139,10 @@ def _check(recipe: Recipe) -> None:
         raise UserError("`fp16` and `bf16` are both true", "set at most one; with neither the device decides")
     if recipe.model.get("load_in_4bit") and recipe.model.get("load_in_8bit"):
         raise UserError("`load_in_4bit` and `load_in_8bit` are both true", "set at most one")
+    if recipe.run.target_exposures is not None and recipe.sampling.phases:
+        raise UserError(
+            "`target_exposures` and `phases` both decide what is read next", "give one of them in the recipe"
+        )
     check_run(recipe.run)
     check_mining(recipe.mining)
     check_lora(recipe.lora, recipe.model)

@@ -6,7 +6,13 @@ from typing import ClassVar
 
 from blocklm.errors import UserError
 
-COUNTS = ("max_train_samples", "max_validation_samples", "early_stopping_patience", "target_tokens")
+COUNTS = (
+    "max_train_samples",
+    "max_validation_samples",
+    "early_stopping_patience",
+    "target_tokens",
+    "target_exposures",
+)
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,13 @@ class RunArguments:
     )
     min_epochs: float = field(default=1.0, metadata={"help": "Fewest epochs that `target_tokens` may lead to."})
     max_epochs: float = field(default=4.0, metadata={"help": "Most epochs that `target_tokens` may lead to."})
+    target_exposures: int | None = field(
+        default=None,
+        metadata={
+            "help": "Times that training should meet each definition of the repository: samples whose definitions are "
+            "least met are read first, and training ends once all are met, or as the other keys say."
+        },
+    )
     max_validation_samples: int | None = field(
         default=200, metadata={"help": "Validation samples used at each evaluation, spread over the commits."}
     )

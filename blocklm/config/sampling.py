@@ -21,8 +21,8 @@ GivenMapping = dict | str | None  # type: ignore[type-arg]
 # commit, of two commits and of a tree.
 PLACE_VIEWS = ("completion", "next_edit")
 HUNK_VIEWS = (*PLACE_VIEWS, "edit", "diff")
-VIEWS = (*HUNK_VIEWS, "message", "review", "file")
-OF_NO_AGE = ("file",)  # of current files, which no single commit wrote
+VIEWS = (*HUNK_VIEWS, "message", "review", "file", "card")
+OF_NO_AGE = ("file", "card")  # of current files, which no single commit wrote
 RENAMED = {"fim": "completion", "next_line": "completion", "snapshot": "file"}
 DEFAULT_VIEWS = {"completion": 0.35, "next_edit": 0.2, "file": 0.2, "edit": 0.1, "message": 0.1, "diff": 0.05}
 MAPPINGS = ("views", "boost", "author_weights", "phases")
@@ -47,6 +47,13 @@ class SamplingArguments:
             "help": "Family of prompt templates, such as starcoder2 or plain; probe chooses the family that the "
             "base model predicts best; auto does so if that takes little of the run's time, or else chooses by the "
             "vocabulary."
+        },
+    )
+    retrieved_share: float = field(
+        default=0.0,
+        metadata={
+            "help": "Share of the training samples at a place that show pieces of other files too, as they were before "
+            "the commit: one or two of the nearest, and one at random."
         },
     )
     recency: str = field(
@@ -123,6 +130,8 @@ def _check(sampling: SamplingArguments) -> None:
         raise UserError(
             "`views` gives no share to a view that the exam can use", f"give one of {', '.join(HUNK_VIEWS)} a share"
         )
+    if not 0 <= sampling.retrieved_share <= 1:
+        raise UserError(f"`retrieved_share` cannot be {sampling.retrieved_share}", "give a share from 0 to 1")
     if sampling.recency not in ("auto", "newest", "off"):
         try:
             days = float(sampling.recency)

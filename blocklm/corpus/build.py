@@ -13,7 +13,7 @@ from datasets import Dataset, DatasetDict, Features, List, Value
 
 from blocklm import cache
 from blocklm.config.recipe import Recipe
-from blocklm.config.sampling import SamplingArguments
+from blocklm.config.sampling import OF_NO_AGE, SamplingArguments
 from blocklm.corpus import splits
 from blocklm.corpus.curation import Curated, curate, describe_funnel
 from blocklm.corpus.places.reader import PlaceReader
@@ -63,6 +63,7 @@ class Corpus:
         cache: `hit` if the samples were read from the cache, else `built`.
         folder: folder that holds this corpus and the changes it comes from.
         places: builds the prompts of samples whose place alone is stored.
+        files: the files at the end of training; None if no key of the recipe needs them.
     """
 
     splits: DatasetDict
@@ -70,6 +71,7 @@ class Corpus:
     cache: str
     folder: Path
     places: PlaceReader
+    files: Dataset | None
 
 
 def build_corpus(
@@ -93,7 +95,8 @@ def build_corpus(
     curated = curate(changes, mining)
     families = {view: prompts.families[view] for view in recipe.views}
     files = None
-    if "file" in families or sampling.survival or sampling.recency == "auto":
+    of_files = not families.keys().isdisjoint(OF_NO_AGE) or recipe.run.target_exposures is not None
+    if of_files or sampling.survival or sampling.recency == "auto":
         files = files_at(repositories, curated.report["cut"], limits_of(mining), corpus_dir, changes.known)
     read = replace(prompts, families=families)
     places = PlaceReader(changes.dataset, repositories, changes.known, read)
@@ -120,8 +123,8 @@ def load_samples(
     Args:
         changes: mined changes.
         curated: verdicts on their hunks.
-        files: files as they were at the end of training, for the view `file`, survival and the half-life; None if
-            none of these is used.
+        files: files as they were at the end of training, for the views `file` and `card`, survival and the half-life;
+            None if none of these is used.
         sampling: sampling keys of the recipe: views and weights.
         places: builds the prompts of drawn samples, with those of the model; a view without a family is not rendered.
         corpus_dir: folder where corpora are cached.
@@ -161,7 +164,7 @@ def load_samples(
         }
 
     stored = cache.read_or_build(folder, build)
-    return Corpus(stored.dataset, stored.report, stored.cache, folder.parent, places)
+    return Corpus(stored.dataset, stored.report, stored.cache, folder.parent, places, files)
 
 
 def _describe_splits(built: DatasetDict, landed: Mapping[int, int]) -> dict[str, dict[str, Any]]:

@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 from datasets import Dataset
 from tqdm import tqdm
 
-from blocklm.config.sampling import SamplingArguments
+from blocklm.config.sampling import OF_NO_AGE, SamplingArguments
 from blocklm.corpus import views
-from blocklm.corpus.decontamination import HeldOutLines, gives_away
+from blocklm.corpus.decontamination import HeldOutLines
 from blocklm.corpus.fix_links import FixLinker, revert_reasons
 from blocklm.corpus.places.completion import COMPLETION, completions
 from blocklm.corpus.places.next_edit import NEXT_EDIT, next_edits
@@ -33,6 +33,7 @@ from blocklm.corpus.sample_weights import (
     weight_samples,
 )
 from blocklm.corpus.splits import spread_over_commits
+from blocklm.corpus.tree.samples import TreeRenderer
 from blocklm.corpus.views import OF_HUNK, HunkText, Sample
 from blocklm.mining.hunks import hunks_of
 from blocklm.mining.landing_times import DAY, landing_times
@@ -136,7 +137,7 @@ class SampleRenderer:
             if commit:
                 first = commit[0][1]
                 yield from map(first.row, self._render_commit([hunk.text for _, hunk in commit]))
-        if self._files is not None and "file" in self._prompts:
+        if self._files is not None and not self._prompts.keys().isdisjoint(OF_NO_AGE):
             yield from self._render_files(self._files, held_out)
 
     def _render_hunk(self, number: int, hunk: AnnotatedHunk) -> Iterator[Sample]:
@@ -195,27 +196,18 @@ class SampleRenderer:
         return breaks
 
     def _render_files(self, files: Dataset, held_out: HeldOutLines) -> Iterator[tuple[str, tuple[Any, ...]]]:
-        """Render the files at the end of training piece by piece, without pieces that contain held-out hunks."""
+        """Render the files at the end of training, without what reveals held-out hunks."""
         training_rows = [verdict["row"] for verdict in self._kept if verdict["split"] == "train"]
         if not training_rows:
             return
         newest = self._changes[training_rows[-1]]
-        for file in files:
-            if file["drop_reason"] is not None:
-                continue
-            text = HunkText(file["repo"], file["commit"], file["path"], "", 0, file["diff"].split("\n")[1:])
-            if self._has_special_token(text):
-                continue
-            weight = file["weight"] * self._preferences.of_path(file["path"])
+        renderer = TreeRenderer(self._prompts, held_out, self._has_special_token, self.left_out)
+        for made in renderer.samples(files):
+            weight = made.weight * self._preferences.of_path(made.file.path)
             hunk = AnnotatedHunk(
-                -1, text, "train", weight, False, "", file["language"], newest["seq"], newest["commit_time"]
+                -1, made.file, "train", weight, False, "", made.language, newest["seq"], newest["commit_time"]
             )
-            known = held_out.known_lines(file["diff"].replace("\n+", "\n"))
-            for sample in views.file(self._prompts["file"], text):
-                if known and gives_away(sample.completion, known):
-                    self.left_out["asked_later"] += 1
-                else:
-                    yield hunk.row(sample)
+            yield hunk.row(made.sample)
 
 
 def annotate_hunks(changes: Dataset, kept: Sequence[Mapping[str, Any]]) -> Iterator[AnnotatedHunk]:

@@ -6,6 +6,7 @@ BM25's best pieces are embedded and both rankings are fused, because to embed ev
 longer than the exam.
 """
 
+import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,11 +38,14 @@ class RetrievalQuery:
         commit: id of the commit.
         text: the text to search for.
         shown: what the question shows, whose lines need not be found again; by default the text to search for.
+        distractors: number of pieces to add that are drawn at random from the same files, for a model to learn that not
+            every piece helps.
     """
 
     commit: str
     text: str
     shown: str = ""
+    distractors: int = 0
 
 
 def nearest_before(
@@ -50,8 +54,11 @@ def nearest_before(
     suffixes: frozenset[str],
     count: int,
     embed: Embed | None = None,
+    paths: frozenset[str] | None = None,
 ) -> list[list[FilePiece]]:
     """Find for each question the nearest pieces of files at its commit's first parent, the nearest first.
+
+    Its distractors come last.
 
     Args:
         repositories: repositories with the commits.
@@ -59,11 +66,12 @@ def nearest_before(
         suffixes: suffixes of the files to search, such as `.rs`.
         count: most pieces for a question; pieces that the question shows already do not count.
         embed: function that embeds texts, to rank BM25's candidates again; default: BM25's ranking alone.
+        paths: paths of the files to search; default: all with these suffixes.
     """
     nearest: list[list[FilePiece]] = [[] for _ in questions]
     for repository in repositories:
         with isolated_repository(repository.git_dir, repository.shallow) as environment:
-            trees = dict(_trees(environment, {question.commit for question in questions}, suffixes))
+            trees = dict(_trees(environment, {question.commit for question in questions}, suffixes, paths))
             numbers = [number for number, question in enumerate(questions) if question.commit in trees]
             shas = sorted({sha for number in numbers for sha in trees[questions[number].commit]})
             if shas:
@@ -101,7 +109,7 @@ class _PieceIndex:
         self._words = WordIndex.build(self._pieces)
 
     def nearest(self, question: RetrievalQuery, tree: Mapping[str, str], count: int) -> list[FilePiece]:
-        """Return the best pieces of the files in a tree, which maps blob ids to paths."""
+        """Return the best pieces of the files in a tree, which maps blob ids to paths, and the distractors."""
         in_tree = np.zeros(len(self._pieces), bool)
         for sha in tree:
             if sha in self._of_file:
@@ -115,6 +123,9 @@ class _PieceIndex:
             if scores[number] > 0 and not is_shown(self._pieces[number], shown)
         ]
         best = self._rerank(question.text, candidates)[:count]
+        others = np.flatnonzero(in_tree) if question.distractors else np.array([], np.int64)
+        left = [int(number) for number in others if number not in best and not is_shown(self._pieces[number], shown)]
+        best += random.Random(question.text).sample(left, min(question.distractors, len(left)))
         return [FilePiece(tree[self._file[number]], self._pieces[number]) for number in best]
 
     def _rerank(self, text: str, candidates: list[int]) -> list[int]:
@@ -140,7 +151,7 @@ def is_shown(piece: str, shown: set[str]) -> bool:
 
 
 def _trees(
-    environment: dict[str, str], commits: set[str], suffixes: frozenset[str]
+    environment: dict[str, str], commits: set[str], suffixes: frozenset[str], paths: frozenset[str] | None
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield each commit with a parent in the repository, and the files of its first parent as blob id → path."""
     of_parent: defaultdict[str, list[str]] = defaultdict(list)
@@ -152,7 +163,9 @@ def _trees(
         tree = {
             file.blob: file.path
             for file in files_of(environment, parent)
-            if file.size <= MAX_FILE_BYTES and PurePosixPath(file.path).suffix in suffixes
+            if file.size <= MAX_FILE_BYTES
+            and PurePosixPath(file.path).suffix in suffixes
+            and (paths is None or file.path in paths)
         }
         yield from ((child, tree) for child in children)
 

@@ -9,11 +9,14 @@ from trl import SFTConfig
 
 from blocklm.config.recipe import Recipe
 from blocklm.corpus.splits import spread_over_commits
+from blocklm.corpus.tree.definitions import defined_names
 from blocklm.errors import UserError
 from blocklm.evaluation.canaries import Canaries
+from blocklm.evaluation.retrieved_pieces import with_retrieved_pieces
 from blocklm.models.tokenization import EncodedSplit, SampleEncoder
 from blocklm.training.canaries import plant_canaries
-from blocklm.training.data_order import TrainingOrder, training_order
+from blocklm.training.data_order import TrainingOrder, TrainingSamples, training_order
+from blocklm.training.exposures import count_exposures
 
 if TYPE_CHECKING:
     from blocklm.corpus.build import Corpus
@@ -26,7 +29,8 @@ class TrainingData:
     Attributes:
         reading: training rows in their order.
         validation: rows that are evaluated during training.
-        report: the manifest's `corpus`, with the number of samples that are used of each split.
+        report: the manifest's `corpus`, with the number of samples that are used of each split, and how often training
+            meets the definitions of the repository.
     """
 
     reading: TrainingOrder
@@ -49,7 +53,10 @@ def training_data(
     Raises:
         UserError: no sample may be read, or none fits into `max_length`.
     """
-    reading = training_order(corpus.splits["train"], encoder, recipe.sampling, recipe.run, args, new)
+    names = frozenset[str]() if corpus.files is None else defined_names(corpus.files)
+    given = TrainingSamples(corpus.splits["train"], new, names)
+    teacher = with_retrieved_pieces(encoder, corpus.places, recipe.sampling.retrieved_share)
+    reading = training_order(given, teacher, recipe.sampling, recipe.run, args)
     canaries = Canaries(args.seed, recipe.handover.canaries)
     reading = plant_canaries(reading, encoder.tokenizer, canaries, args.max_length)
     samples = corpus.splits["validation"]
@@ -68,5 +75,8 @@ def training_data(
     }
     splits = corpus.report["splits"]
     read = {"train": splits["train"] | reading.report, "validation": splits["validation"] | used}
+    exposures = count_exposures(reading, names, encoder.tokenizer, recipe.run.target_exposures)
     truncated = {"truncated": reading.report["trimmed"] + validation.trimmed}
-    return TrainingData(reading, validation, corpus.report | {"splits": splits | read} | truncated)
+    return TrainingData(
+        reading, validation, corpus.report | {"splits": splits | read} | truncated | {"exposures": exposures}
+    )

@@ -1,6 +1,6 @@
 """Fixes which encoded samples a training reads and in which order, from the first step to the last."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 import torch
 from datasets import Dataset, concatenate_datasets
 from numpy.typing import NDArray
-from torch.utils.data import Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTConfig, pack_dataset
 
@@ -20,6 +19,7 @@ from blocklm.errors import UserError
 from blocklm.models.tokenization import EncodedSplit, SampleEncoder
 from blocklm.training.curriculum import (
     Floats,
+    Indices,
     PassLimits,
     Phase,
     Rates,
@@ -30,8 +30,10 @@ from blocklm.training.curriculum import (
     rates_of,
     rates_with_replay,
 )
+from blocklm.training.exposure_target import ExposureTarget, NamedDefinitions
 
 LENGTH_SAMPLES = 500  # samples from whose lengths the mean of all is estimated
+Draw = Callable[[Floats, int, int], Iterable[Indices]]  # rates, number of samples, seed → passes
 RECORDED_IDS = 64  # ids of samples that were read, kept for the audit
 
 
@@ -44,7 +46,7 @@ class TrainingOrder:
         order: row numbers, from the first step to the last.
         epoch_size: number of rows in an epoch.
         report: the counts of the samples read, for the manifest's `corpus.splits.train`.
-        epochs: number of epochs that reads `target_tokens`; None if the recipe gives the number.
+        epochs: number of epochs that reaches `target_tokens` or `target_exposures`; None if the recipe gives it.
     """
 
     dataset: Dataset
@@ -54,33 +56,23 @@ class TrainingOrder:
     epochs: float | None = None
 
 
-class InOrder(Sampler[int]):
-    """Yields the rows of one epoch after the other in a fixed order.
+@dataclass(frozen=True)
+class TrainingSamples:
+    """The samples that a training may read.
 
-    Args:
-        reading: the order.
-        epoch: function that returns the trainer's current epoch. `set_epoch` does not reach this sampler through
-            accelerate's wrapper when several processes resume.
+    Attributes:
+        samples: the training split.
+        new: mask of the samples that a top-up adds; None if the run is no top-up.
+        names: names that the files at the end of training define, for `target_exposures`.
     """
 
-    def __init__(self, reading: TrainingOrder, epoch: Callable[[], float]) -> None:
-        self._order, self._size, self._epoch = reading.order, reading.epoch_size, epoch
-
-    def __iter__(self) -> Iterator[int]:
-        start = int(self._epoch() + 1e-6) * self._size
-        return (self._order[place % len(self._order)] for place in range(start, start + self._size))
-
-    def __len__(self) -> int:
-        return self._size
+    samples: Dataset
+    new: NDArray[np.bool_] | None = None
+    names: frozenset[str] = frozenset()
 
 
 def training_order(
-    samples: Dataset,
-    encoder: SampleEncoder,
-    sampling: SamplingArguments,
-    run: RunArguments,
-    args: SFTConfig,
-    new: NDArray[np.bool_] | None = None,
+    given: TrainingSamples, encoder: SampleEncoder, sampling: SamplingArguments, run: RunArguments, args: SFTConfig
 ) -> TrainingOrder:
     """Choose, encode and order the samples to train on.
 
@@ -88,17 +80,16 @@ def training_order(
     and old samples are replayed (arXiv 2403.08763). It is short because its epoch holds only new samples and replay.
 
     Args:
-        samples: the training split.
+        given: the samples that may be read.
         encoder: encodes with the model's tokenizer.
         sampling: shares of the views, and phases.
-        run: size of an epoch, and share of replay in it.
+        run: size of an epoch, share of replay in it, and how often definitions should be met.
         args: length, epochs, batch, number of processes, seed, packing and sampling strategy.
-        new: mask of the samples that a top-up adds; None if the run is no top-up.
 
     Raises:
         UserError: no sample has a weight above 0, or none fits into a phase.
     """
-    table = samples.data.table
+    samples, new, table = given.samples, given.new, given.samples.data.table
     views, weights = table["view"].to_pylist(), table["weight"].to_pylist()
     if not any(weight > 0 and view in sampling.shares for view, weight in zip(views, weights, strict=True)):
         raise UserError("no sample of `views` has a weight above 0", "correct `views`, `boost` or `author_weights`")
@@ -111,6 +102,9 @@ def training_order(
     chosen = _estimate_epochs(samples, rates, encoder, run, args) if run.target_tokens else None
     per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     builder = _OrderBuilder(samples, encoder, args, per_step)
+    if run.target_exposures is not None:
+        named = NamedDefinitions.of(samples, given.names)
+        builder.draw = ExposureTarget(named, run.target_exposures, ends=args.max_steps <= 0).passes
     steps, epochs = max(0, args.max_steps), float(args.num_train_epochs if chosen is None else chosen)
     for number, phase in enumerate(phases_of(sampling.phases)):
         seed, phase_rates = args.seed * 1000 + number, np.stack([in_span(part, phase.span) for part in rates.parts])
@@ -122,6 +116,8 @@ def training_order(
             count = int(1.1 * count * needed / len(rows)) + 1
             rows = builder.draw_rows(phase, phase_rates, count, seed)
         builder.append(rows[:needed] if steps else rows)
+    if run.target_exposures is not None and not steps and builder.drawn < round(epochs * rates.size):
+        epochs = chosen = builder.drawn / rates.size
     return replace(builder.finish(1.0 if steps else epochs, rates), epochs=chosen)
 
 
@@ -168,10 +164,13 @@ class _OrderBuilder:
     order: list[int] = field(default_factory=list)
     capacity: list[int] = field(default_factory=list)
     sampled_rows: set[int] = field(default_factory=set)
+    draw: Draw = passes
+    drawn: int = 0
 
     def draw_rows(self, phase: Phase, rates: Floats, count: int, seed: int) -> "_Rows":
         """Draw `count` samples for a phase and encode them, leaving out those that are too long for it."""
-        draws = list(passes(rates, count, seed))
+        draws = list(self.draw(rates, count, seed))
+        self.drawn = sum(map(len, draws))
         length = min(phase.max_length or self.args.max_length, self.args.max_length)
         used = np.unique(np.concatenate(draws))
         split = self.encoder.encode_split(self.samples.select(used), length)

@@ -1,9 +1,11 @@
 """TRL's SFTTrainer with a fixed order of rows, checked saves and exact resumes."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from torch.utils.data import Sampler
 from transformers import EarlyStoppingCallback
 from transformers.utils.generic import is_flash_attention_requested
 from trl import SFTTrainer
@@ -11,11 +13,31 @@ from trl import SFTTrainer
 from blocklm.errors import UserError
 from blocklm.runs.checkpoints import delete_old_checkpoints, record_files
 from blocklm.training.callbacks.nonfinite_guard import check_weights
-from blocklm.training.data_order import InOrder, TrainingOrder
+from blocklm.training.data_order import TrainingOrder
 from blocklm.training.fused_head import labelled_positions_only
 from blocklm.training.lora_variants import loraplus
 from blocklm.training.monitoring.monitor import TrainingMonitor
 from blocklm.training.packing import RowsApart
+
+
+class InOrder(Sampler[int]):
+    """Yields the rows of one epoch after the other in a fixed order.
+
+    Args:
+        reading: the order.
+        epoch: function that returns the trainer's current epoch. `set_epoch` does not reach this sampler through
+            accelerate's wrapper when several processes resume.
+    """
+
+    def __init__(self, reading: TrainingOrder, epoch: Callable[[], float]) -> None:
+        self._order, self._size, self._epoch = reading.order, reading.epoch_size, epoch
+
+    def __iter__(self) -> Iterator[int]:
+        start = int(self._epoch() + 1e-6) * self._size
+        return (self._order[place % len(self._order)] for place in range(start, start + self._size))
+
+    def __len__(self) -> int:
+        return self._size
 
 
 class OrderedTrainer(SFTTrainer):

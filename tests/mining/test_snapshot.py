@@ -109,7 +109,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     changes = mine([opened], mining)
     curated = curate(changes, mining)
     files = files_at([opened], curated.report["cut"], FilterLimits(1000), corpora)
-    views_rendered = ("edit", "file", "review", "message")
+    views_rendered = ("edit", "file", "card", "review", "message")
     sampling = SamplingArguments(views=dict.fromkeys(views_rendered, 1), recency="off", boost={"src/part_3.py": 2})
     prompts = ModelPrompts(dict.fromkeys(views_rendered, FAMILY["plain"]), frozenset())
     places = PlaceReader(changes.dataset, [opened], changes.known, prompts)
@@ -127,6 +127,13 @@ def test_no_file_contains_lines_of_the_exam(taught: Corpus) -> None:
     assert "src/old_table.py" not in shown, "the exam asks for it too, and no piece of it is small enough"
     assert not {f"src/part_{COMMITS - 1}.py", "src/again.py"} & set(shown), "they came after the cut"
     assert taught.report["left_out"]["asked_later"] > 5
+
+
+def test_no_card_quotes_a_line_of_the_exam(taught: Corpus) -> None:
+    texts = {sample["path"]: sample["completion"] for sample in taught.splits["train"] if sample["view"] == "card"}
+    assert texts["src/part_0.py"].startswith("### history/src/part_0.py\ndef check_4(value_0):\n")
+    assert not any("RetryPolicy" in text or "def waits" in text for text in texts.values()), "the exam asks for them"
+    assert not {"src/policy.py", f"src/part_{COMMITS - 1}.py", "src/again.py"} & set(texts)
 
 
 def test_replaced_lines_weigh_less_than_lasting_lines(taught: Corpus) -> None:

@@ -43,6 +43,8 @@ def test_a_complete_run_has_all_its_phases_and_files(trained: Path) -> None:
     assert asked["step"] == 12 and asked["tasks"] == asked["history"][-1]["tasks"]
     assert sum(scores["items"] for scores in asked["tasks"].values()) == 3
     assert content["corpus"]["splits"]["train"]["used"] >= 15
+    assert content["corpus"]["exposures"]["definitions"] >= 20
+    assert content["corpus"]["exposures"]["p90"] >= 1
     recorded = {artifact["path"] for artifact in content["artifacts"]}
     assert {
         "adapter_model.safetensors",
@@ -55,6 +57,16 @@ def test_a_complete_run_has_all_its_phases_and_files(trained: Path) -> None:
     assert list((trained / "tensorboard").glob("events.*"))
     assert len(json.loads((trained / "exam.json").read_text())["per_item"]) == content["exam"]["items"]
     assert "example.org" not in (trained / "manifest.json").read_text()
+
+
+def test_definitions_decide_what_is_read_and_when_training_ends(train: Callable[..., Path]) -> None:
+    views = "{completion: 2, next_edit: 1, card: 1}"
+    keys = ("--target_exposures", "2", "--num_train_epochs", "20", "--max_steps", "-1", "--retrieved_share", "0.5")
+    content = manifest(train("starcoder2", "--views", views, *keys, "--eval_strategy", "no", "--exam", "false"))
+    exposures = content["corpus"]["exposures"]
+    assert (exposures["target"], exposures["reached"], exposures["never_met"]) == (2, 1, 0)
+    assert content["corpus"]["splits"]["train"]["shares"]["card"] > 0
+    assert 0 < content["training"]["epochs"] < 20
 
 
 def test_the_cards_code_loads_the_adapter_which_changes_the_logits(trained: Path) -> None:

@@ -12,7 +12,8 @@ from blocklm.config.run import RunArguments
 from blocklm.config.sampling import SamplingArguments, parse_sampling
 from blocklm.errors import UserError
 from blocklm.models.tokenization import SampleEncoder
-from blocklm.training.data_order import InOrder, TrainingOrder, training_order
+from blocklm.training.data_order import TrainingOrder, TrainingSamples, training_order
+from blocklm.training.trainer import InOrder
 
 SAMPLES = Dataset.from_list(
     [
@@ -55,7 +56,9 @@ def read(
         | keys
     )
     settings = parse_sampling(SamplingArguments(**{"views": {"edit": 1}} | (sampling or {})))
-    return training_order(SAMPLES, SampleEncoder(tokenizer, folder), settings, RunArguments(**run or {}), args)
+    return training_order(
+        TrainingSamples(SAMPLES), SampleEncoder(tokenizer, folder), settings, RunArguments(**run or {}), args
+    )
 
 
 def texts(reading: TrainingOrder, tokenizer: PreTrainedTokenizerBase) -> list[str]:
@@ -125,7 +128,9 @@ def test_enough_samples_are_drawn_despite_packing_and_long_samples(
         per_device_train_batch_size=3,
     )  # fmt: skip
     settings = parse_sampling(SamplingArguments(views={"edit": 1}))
-    reading = training_order(UNEVEN, SampleEncoder(tokenizer, tmp_path), settings, RunArguments(), args)
+    reading = training_order(
+        TrainingSamples(UNEVEN), SampleEncoder(tokenizer, tmp_path), settings, RunArguments(), args
+    )
     assert len(reading.order) == 3 * steps
     assert reading.report["too_long"] > 0
 

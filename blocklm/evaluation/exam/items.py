@@ -53,7 +53,6 @@ def exam_items(
             spans = list(zip(added[::2], added[1::2], strict=True))
             size = sum(len(completion[begin:end].encode("utf-8", "surrogatepass")) for begin, end in spans)
             begin, end = row["context"]
-            shown = row["prompt"][begin:end] or row["prompt"][-QUERY_CHARS:]
             slices = _slices(row, sum(end - begin for begin, end in spans), end - begin)
             items.append(
                 ExamItem(
@@ -63,13 +62,20 @@ def exam_items(
                     row["language"],
                     size,
                     encoded,
-                    f"{row['path']}\n{shown[-QUERY_CHARS:]}",
+                    query_of(row),
                     completion,
                     _spans_of_scored(completion, encoded, tokenizer),
                     slices,
                 )
             )
     return items
+
+
+def query_of(sample: Mapping[str, Any]) -> str:
+    """Return what is searched for at a sample: its path and the text before its completion."""
+    begin, end = sample["context"]
+    shown = sample["prompt"][begin:end] or sample["prompt"]
+    return f"{sample['path']}\n{shown[-QUERY_CHARS:]}"
 
 
 def _spans_of_scored(

@@ -7,8 +7,8 @@ the function are in the prompt too, so that the answer ends where the body does.
 from collections.abc import Iterator, Sequence
 
 from blocklm.corpus.rendering import AnnotatedHunk
+from blocklm.corpus.tree.constructs import Function, functions
 from blocklm.corpus.views import LETTER
-from blocklm.evaluation.definitions import Function, functions
 from blocklm.evaluation.tasks.item import MAX_CHARS, MIN_CHARS, Prompts, TaskItem, after, text_of, to_fill
 
 BODY = "body"

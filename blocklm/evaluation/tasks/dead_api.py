@@ -11,8 +11,8 @@ from itertools import takewhile
 
 from blocklm.corpus.places.place import Place
 from blocklm.corpus.rendering import AnnotatedHunk
+from blocklm.corpus.tree.constructs import uses
 from blocklm.corpus.windows import Line
-from blocklm.evaluation.definitions import uses
 from blocklm.evaluation.tasks.item import PREFIX_CHARS, Prompts, TaskItem, item_id, text_of
 
 DEAD_API = "dead_api"

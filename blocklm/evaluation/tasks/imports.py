@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from blocklm.corpus.rendering import AnnotatedHunk
+from blocklm.corpus.tree.constructs import import_rows
 from blocklm.corpus.views import LETTER
 from blocklm.corpus.windows import Line
-from blocklm.evaluation.definitions import import_rows
 from blocklm.evaluation.tasks.item import MAX_CHARS, PREFIX_CHARS, Prompts, TaskItem, after, text_of, to_fill
 
 IMPORTS = "imports"

@@ -10,7 +10,7 @@ from datasets import Dataset
 
 from blocklm.corpus.rendering import AnnotatedHunk
 from blocklm.corpus.syntax import GRAMMARS
-from blocklm.evaluation.definitions import symbols
+from blocklm.corpus.tree.constructs import symbols
 from blocklm.git.isolation import isolated_repository
 from blocklm.git.repository import Repository
 from blocklm.git.trees import files_of, first_parent, read_contents

@@ -162,6 +162,7 @@ def _data(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
         "languages": provenance.languages(repository["languages"]),
         "splits": provenance.splits(corpus),
         "views": provenance.views(corpus),
+        "exposures": provenance.exposures(corpus),
         "funnels": (changes, hunks),
         "redactions": provenance.redactions(corpus),
     }

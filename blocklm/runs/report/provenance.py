@@ -90,6 +90,23 @@ def views(corpus: Mapping[str, Any]) -> Table | None:
     return Table("Training samples by view", ("View", "Share"), tuple(rows), (1,))
 
 
+def exposures(corpus: Mapping[str, Any]) -> str | None:
+    """Describe how often the training meets the definitions of the repository; None if that is not known."""
+    found = corpus.get("exposures")
+    if not found:
+        return None
+    half, few, many = (plural(found[rank], "time") for rank in ("p50", "p10", "p90"))
+    target = found["target"]
+    reached = (
+        f" The target of {plural(target, 'time')} is reached for {100 * found['reached']:.1f} %." if target else ""
+    )
+    return (
+        f"Training meets half of the {plural(found['definitions'], 'definition')} of the repository {half} or more, a "
+        f"tenth {few} at most, a tenth {many} at least, and {100 * found['never_met']:.1f} % never. It meets a "
+        f"definition once in each sample that has its name.{reached}"
+    )
+
+
 def redactions(corpus: Mapping[str, Any]) -> str:
     """Describe how many secrets of each kind were replaced, and how many duplicates were left out."""
     ranked = sorted(corpus["redactions"].items(), key=lambda entry: -entry[1])

@@ -283,6 +283,26 @@ def test_the_best_and_the_worst_items_are_shown_with_the_truth(run: Path) -> Non
     assert page.count("the text stands in that commit") == helped.count("<h4") + hurt.count("<h4")
 
 
+def test_the_report_tells_how_often_the_definitions_were_met(run: Path) -> None:
+    exposures = {
+        "definitions": 1200,
+        "p10": 1.0,
+        "p50": 12.0,
+        "p90": 80.0,
+        "never_met": 0.041,
+        "target": 30,
+        "reached": 0.25,
+    }
+    before = content(run)
+    write_json(run / "manifest.json", before | {"corpus": before["corpus"] | {"exposures": exposures}})
+    page = write_html_report(run).read_text()
+    assert "The target of 30 times is reached for 25.0 %." in page
+    assert (
+        "Training meets half of the 1,200 definitions of the repository 12 times or more, a tenth 1 time at most, a "
+        "tenth 80 times at least, and 4.1 % never."
+    ) in page
+
+
 def test_a_run_of_days_fits_into_a_megabyte(run: Path) -> None:
     history = [{"step": step, "loss": 1 / step, "grad_norm": 1.0} for step in range(1, 100_001)]
     write_json(run / "manifest.json", content(run) | {"training": {"loss_history": history}})

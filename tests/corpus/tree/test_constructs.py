@@ -3,7 +3,7 @@
 import pytest
 
 from blocklm.corpus.syntax import GRAMMARS
-from blocklm.evaluation.definitions import Function, functions, import_rows, symbols, uses
+from blocklm.corpus.tree.constructs import Function, functions, import_rows, symbols, uses
 
 RUST = """        left_over();
     }

@@ -65,30 +65,30 @@ def functions(text: str, language: str | None) -> list[Function]:
         call = node.type == "call_expression"
         function = _test_call(node) if call else node if node.type in FUNCTIONS else None
         if function is not None and not node.has_error:
-            name = _text(_name(node)) if function is node else ""
+            name = text_of(_name(node)) if function is node else ""
             body = function.child_by_field_name("body")
             if body is not None and (call or name):
                 first, last = _body_rows(body)
                 if node.start_point.row < first < last:
-                    is_test = call or _is_test(node, name, language)
-                    found.append(Function(node.start_point.row, first, last, _end(node), is_test))
+                    is_test = call or defines_test(node, name, language)
+                    found.append(Function(node.start_point.row, first, last, end_row(node), is_test))
     return found
 
 
 def symbols(text: str, language: str | None) -> frozenset[str]:
     """Find the names of the functions, types, constants and macros that a text defines."""
-    return frozenset(_text(name) for node in _nodes(text, language) if (name := _defined(node)) is not None)
+    return frozenset(text_of(name) for node in _nodes(text, language) if (name := defined_name(node)) is not None)
 
 
 def uses(text: str, language: str | None, names: frozenset[str]) -> list[tuple[int, str]]:
     """Find where a text uses one of the names without defining it: row, and the text before it in its line."""
     nodes = list(_nodes(text, language))
-    defined = {name.id for node in nodes if (name := _defined(node)) is not None}
+    defined = {name.id for node in nodes if (name := defined_name(node)) is not None}
     lines = text.encode("utf-8", "replace").split(b"\n")
     return [
         (row, lines[row][:column].decode("utf-8", "replace"))
         for node in nodes
-        if node.type.endswith("identifier") and not node.children and node.id not in defined and _text(node) in names
+        if node.type.endswith("identifier") and not node.children and node.id not in defined and text_of(node) in names
         for row, column in [node.start_point]
     ]
 
@@ -96,7 +96,7 @@ def uses(text: str, language: str | None, names: frozenset[str]) -> list[tuple[i
 def import_rows(text: str, language: str | None) -> frozenset[int]:
     """Find the rows of statements that import modules: `use`, `mod x;`, `import`, `#include`, `require`."""
     return frozenset(
-        row for node in _nodes(text, language) if _imports(node) for row in range(node.start_point.row, _end(node))
+        row for node in _nodes(text, language) if is_import(node) for row in range(node.start_point.row, end_row(node))
     )
 
 
@@ -111,7 +111,7 @@ def _nodes(text: str, language: str | None) -> Iterator[Node]:
         left.extend(reversed(node.children))
 
 
-def _end(node: Node) -> int:
+def end_row(node: Node) -> int:
     """Return the row after a node; the end of some nodes includes the line break."""
     return node.end_point.row + (node.end_point.column > 0)
 
@@ -121,16 +121,17 @@ def _body_rows(body: Node) -> tuple[int, int]:
     if body.children and body.children[0].type == "{":
         return body.start_point.row + 1, body.end_point.row
     statements = body.named_children
-    if len(statements) > 1 and _is_docstring(statements[0]):
-        return statements[1].start_point.row, _end(body)
-    return body.start_point.row, _end(body)
+    if len(statements) > 1 and is_docstring(statements[0]):
+        return statements[1].start_point.row, end_row(body)
+    return body.start_point.row, end_row(body)
 
 
-def _is_docstring(node: Node) -> bool:
+def is_docstring(node: Node) -> bool:
+    """Whether a statement is a string and nothing else."""
     return node.type == "expression_statement" and [child.type for child in node.named_children] == ["string"]
 
 
-def _defined(node: Node) -> Node | None:
+def defined_name(node: Node) -> Node | None:
     """Return the name that a node defines; None if it defines none."""
     if node.type in SPECIFIERS and node.child_by_field_name("body") is None:
         return None  # C: `struct point p` is a use
@@ -150,31 +151,34 @@ def _name(node: Node) -> Node | None:
     return named
 
 
-def _text(node: Node | None) -> str:
+def text_of(node: Node | None) -> str:
+    """Return the text of a node; empty without one."""
     return (node.text or b"").decode("utf-8", "replace") if node is not None else ""
 
 
-def _is_test(node: Node, name: str, language: str | None) -> bool:
+def defines_test(node: Node, name: str, language: str | None) -> bool:
+    """Whether a function is a test, by its name or, in some languages, by its attributes."""
     if language not in MARKED:
         return bool(TEST_NAME.match(name))
     before, marks = node.prev_named_sibling, [child for child in node.children if child.type == "modifiers"]
     while before is not None and (before.type == "attribute_item" or "comment" in before.type):
         marks += [before] * (before.type == "attribute_item")
         before = before.prev_named_sibling
-    return any(TEST_ATTRIBUTE.search(_text(mark)) for mark in marks)
+    return any(TEST_ATTRIBUTE.search(text_of(mark)) for mark in marks)
 
 
 def _test_call(node: Node) -> Node | None:
     """Return the function in a call like `it("adds", () => {…})` or `test.only("adds", function () {…})`."""
     called = node.child_by_field_name("function")
-    if called is None or _text(called).partition(".")[0] not in TEST_CALLS:
+    if called is None or text_of(called).partition(".")[0] not in TEST_CALLS:
         return None
     arguments = node.child_by_field_name("arguments")
     children = arguments.named_children if arguments is not None else []
     return next((child for child in children if child.type in ("arrow_function", "function_expression")), None)
 
 
-def _imports(node: Node) -> bool:
+def is_import(node: Node) -> bool:
+    """Whether a node is a statement that imports modules."""
     if node.type in IMPORTS:
         return True
     if node.type == "mod_item":
@@ -183,5 +187,5 @@ def _imports(node: Node) -> bool:
         return node.child_by_field_name("source") is not None
     if node.type in ("lexical_declaration", "variable_declaration"):
         values = [child.child_by_field_name("value") for child in node.named_children]
-        return any(_text(value).startswith("require(") for value in values)
+        return any(text_of(value).startswith("require(") for value in values)
     return False
