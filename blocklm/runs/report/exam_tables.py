@@ -11,7 +11,7 @@ Exam = Mapping[str, Any]
 LANGUAGES_SHOWN = 8
 DASH = "\N{EN DASH}"
 ARROW = "\N{RIGHTWARDS ARROW}"
-ORDER = {"base": 0, "tuned": 2}  # of arms: the base model first, the tuned model last, others between
+CONTEXTS = ("none", "file", "", "bm25", "hybrid")  # what arms are shown, from the least to the most
 
 
 def arms(exam: Exam) -> Table:
@@ -23,7 +23,7 @@ def arms(exam: Exam) -> Table:
             (name, f"{arm['bits_per_byte']:.4f}", *_changes(exam, name)),
             arm["bits_per_byte"] / longest if longest else None,
         )
-        for name, arm in sorted(scores.items(), key=lambda entry: ORDER.get(entry[0], 1))
+        for name, arm in sorted(scores.items(), key=lambda entry: _order(entry[0]))
     ]
     for name, other in exam.get("models", {}).items():
         cells = (DASH, DASH, *_change(other["tuned_against_it"]), other["tuned_against_it"]["verdict"])
@@ -34,6 +34,14 @@ def arms(exam: Exam) -> Table:
     )
     head = ("Arm", "Bits per byte", "Against base", "95 % interval", "Tuned against it", "95 % interval", "Verdict")
     return Table("Bits per byte by arm", head, tuple(rows), (1, 2, 3, 4, 5), note)
+
+
+def _order(arm: str) -> tuple[bool, int, str]:
+    """Sort base and tuned model by what they are shown, and other models after them."""
+    model, _, context = arm.partition("+")
+    if model in ("base", "tuned") and context in CONTEXTS:
+        return False, CONTEXTS.index(context), model
+    return True, 0, arm
 
 
 def _changes(exam: Exam, arm: str) -> tuple[str, ...]:
