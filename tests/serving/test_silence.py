@@ -33,7 +33,8 @@ def test_the_probability_of_an_answer_is_that_of_its_first_line(served: Served) 
     line = run.answer(Question(GAP, Limits(Decoding(24, stops=("\n",)))), Listener(lambda: False))
     assert "\n" in answer.text and line.text == answer.text.partition("\n")[0]
     ids = run.prompts.word(Question(GAP, Limits(Decoding(24)))).ids
-    chosen, tokenizer, model = [], run.prompts.run.tokenizer, run.prompts.run.tuned().model.eval()
+    chosen: list[float] = []
+    tokenizer, model = run.prompts.run.tokenizer, run.prompts.run.tuned().model.eval()
     while "\n" not in tokenizer.decode(ids[-1:]) or not chosen:
         with torch.no_grad():
             probabilities = model(input_ids=torch.tensor([ids])).logits[0, -1].softmax(-1)
