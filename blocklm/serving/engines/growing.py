@@ -1,7 +1,7 @@
 """An answer while it grows: hands its certain text to whoever listens, and tells when it is to stop."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp
 from time import perf_counter
 
@@ -55,7 +55,10 @@ class Growing:
             self._log_probability += log_probability
             self._has_line = "\n" in reading.text.lstrip() or reading.stopped_by is not None
         self._send(reading.certain)
-        stops = reading.stopped_by is not None or self._listener.cancelled() or self._is_late(before)
+        if self._is_late(before):
+            whole_lines = reading.text.rfind("\n") + 1
+            self._reading = replace(reading, text=reading.text[: max(self._sent, whole_lines)], stopped_by="limit")
+        stops = self._reading.stopped_by is not None or self._listener.cancelled()
         return stops or (self._has_line and self._is_doubtful)
 
     @property
@@ -93,7 +96,7 @@ class Growing:
 
     def _is_late(self, before: str) -> bool:
         """Whether the time is up; as in llama.cpp, an answer ends only with a line."""
-        if self._limits.milliseconds is None:
+        if self._limits.milliseconds is None or self._reading.stopped_by is not None:
             return False
         ends_line = "\n" in self._reading.text[len(before) :]
         return ends_line and 1000 * (perf_counter() - self._first) > self._limits.milliseconds
