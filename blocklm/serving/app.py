@@ -14,7 +14,7 @@ from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import StreamingResponse
 from starlette.exceptions import HTTPException
 
-from blocklm.serving.engine import Cancelled, Listener
+from blocklm.serving.engines.growing import Cancelled, Listener
 from blocklm.serving.protocols import infill, openai
 from blocklm.serving.protocols.fields import Fields
 from blocklm.serving.question import Answer, Question

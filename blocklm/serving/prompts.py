@@ -21,7 +21,10 @@ from blocklm.runs.completed import CompletedRun
 from blocklm.serving.own_context import OwnContext
 from blocklm.serving.question import Chat, Gap, Limits, NextEdit, Question
 from blocklm.serving.refused import Refused
+from blocklm.serving.stable_window import around_cursor
 
+PIECES_PART = 2  # of the room, for pieces of other files if there are any
+SPARE = 64  # tokens for the path and the marks of a template
 FIM_BEFORE = "fim"  # view of runs that were made before there was `completion`
 
 
@@ -81,21 +84,30 @@ class RunPrompts:
         decoding = question.limits.decoding
         decoding = replace(decoding, max_new_tokens=min(decoding.max_new_tokens, self.positions // 2))
         room = min(self.max_length, self.positions - decoding.max_new_tokens)
+        limits = replace(question.limits, decoding=decoding)
         if isinstance(question.asked, Chat):
-            ids = self._chat(question.asked, self.positions - decoding.max_new_tokens)
-            return Worded(ids, False, replace(question.limits, decoding=decoding))
+            return Worded(self._chat(question.asked, self.positions - decoding.max_new_tokens), False, limits)
         try:
-            request = self._request(question.asked, room * CHARS_PER_TOKEN)
+            request = self._request(question.asked, room)
         except UserError as error:
             raise Refused(400, f"{error}: {error.hint}") from error
         ids, truncated = self._encode(request.prompt, room)
-        return Worded(ids, truncated, replace(question.limits, decoding=decoding))
+        return Worded(ids, truncated or self._lost(question.asked, request.prompt), limits)
 
-    def _request(self, asked: Any, chars: int) -> Request:
+    def _lost(self, asked: Any, prompt: Prompt) -> bool:
+        """Whether a prompt lacks text around the cursor."""
+        if not isinstance(asked, Gap):
+            return False
+        return prompt.context[1] - prompt.context[0] < len(asked.before) or (
+            bool(prompt.suffix) and prompt.suffix[1] - prompt.suffix[0] < len(asked.after)
+        )
+
+    def _request(self, asked: Any, room: int) -> Request:
+        chars = room * CHARS_PER_TOKEN
         if isinstance(asked, Gap):
             if not self.fills_gaps:
                 raise Refused(501, "Infill is not supported by this model: it was not taught the view `completion`")
-            return self.builder.gap_at(self._gap(asked, chars))
+            return self.builder.gap_at(self._gap(asked, room))
         if isinstance(asked, NextEdit):
             if NEXT_EDIT not in self.builder.families:
                 raise Refused(
@@ -107,16 +119,19 @@ class RunPrompts:
             raise Refused(400, "`prompt` is empty")
         return self.builder.text(text)
 
-    def _gap(self, gap: Gap, chars: int) -> Place:
+    def _gap(self, gap: Gap, room: int) -> Place:
         """Describe a gap: its text up to the nearest special tokens, its file, and pieces of others."""
+        chars = room * CHARS_PER_TOKEN
         before = self._prompts.breaking.split(gap.before[-chars:])[-1]
-        after = self._prompts.breaking.split(gap.after[: chars // 2])[0]
+        after = self._prompts.breaking.split(gap.after[:chars])[0]
         found = None if self.context is None else self.context.place_of(before, after)
-        path = gap.path if found is None else found.path
         pieces = self._unbroken(gap.pieces)
         if self.context is not None:
             pieces = [*self._unbroken(self.context.pieces_near(found, before, after)), *pieces]
+        file = max(0, room - SPARE) // (PIECES_PART if pieces else 1)
+        before, after = around_cursor(before, after, file, self.run.tokenizer)
         name = next(iter(self.builder.repositories.values())) if found is None else found.repo
+        path = gap.path if found is None else found.path
         return Place(name, self._unbroken_path(path), before, after, pieces=pieces)
 
     def _edited(self, edit: NextEdit, chars: int) -> Place:

@@ -63,12 +63,14 @@ class Limits:
         milliseconds: time after the first token, after which the answer ends with its line; None for no limit.
         indentation: a later line that is indented less ends the answer and is no part of it.
         open_end: whether the line feed at the end of the answer is left out.
+        min_probability: an answer whose first line the model finds less likely is left out altogether.
     """
 
     decoding: Decoding
     milliseconds: float | None = None
     indentation: int = 0
     open_end: bool = False
+    min_probability: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ class Answer:
         prompt_ms: milliseconds until the first token.
         answer_ms: milliseconds from there to the end.
         truncated: whether the prompt lost text that did not fit.
+        probability: that of its first line, by the model itself; 1 where an engine does not tell it.
     """
 
     text: str
@@ -111,3 +114,4 @@ class Answer:
     prompt_ms: float = 0.0
     answer_ms: float = 0.0
     truncated: bool = False
+    probability: float = 1.0

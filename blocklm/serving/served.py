@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from peft import PeftModel
 from trl import ModelConfig
 
 from blocklm.errors import UserError
@@ -14,13 +16,15 @@ from blocklm.models.loaded import LoadedModel
 from blocklm.models.precision import spare_conversions
 from blocklm.models.pretrained import max_positions, resolve_name
 from blocklm.runs.completed import CompletedRun
-from blocklm.serving.engine import Engine, Listener
+from blocklm.serving.engines.growing import Listener
+from blocklm.serving.engines.local import LocalEngine
+from blocklm.serving.engines.prompt_cache import MAX_KEPT, key_value_bytes
+from blocklm.serving.engines.remote import RemoteEngine
 from blocklm.serving.names import model_names
 from blocklm.serving.own_context import OwnContext
-from blocklm.serving.prompt_cache import MAX_KEPT, key_value_bytes
 from blocklm.serving.prompts import RunPrompts
 from blocklm.serving.protocols.sampling import MAX_TOKENS
-from blocklm.serving.question import Answer, Question
+from blocklm.serving.question import Answer, Gap, Question
 from blocklm.serving.refused import Refused
 
 # How the adapter is built belongs to each run; the rest of these keys decides what the base is.
@@ -53,12 +57,14 @@ class ServedRun:
         adapter: name of its adapter in the engine's model.
         prompts: words requests to it.
         engine: continues prompts; runs with the same base share it.
+        min_probability: at a gap, nothing is said where the model finds its first line less likely.
     """
 
     name: str
     adapter: str
     prompts: RunPrompts
-    engine: Engine
+    engine: LocalEngine | RemoteEngine
+    min_probability: float = 0.0
 
     def answer(self, question: Question, listener: Listener) -> Answer:
         """Answer a request; blocks until the answer is complete.
@@ -68,7 +74,9 @@ class ServedRun:
             Cancelled: nobody waits any more.
         """
         worded = self.prompts.word(question)
-        answer = self.engine.answer(worded.ids, worded.limits, self.adapter, listener)
+        silent_below = self.min_probability if isinstance(question.asked, Gap) else 0.0
+        limits = replace(worded.limits, min_probability=silent_below)
+        answer = self.engine.answer(worded.ids, limits, self.adapter, listener)
         return replace(answer, truncated=worded.truncated)
 
 
@@ -77,6 +85,11 @@ class Served:
     """The runs that are served; the first answers requests that name none."""
 
     runs: Sequence[ServedRun]
+
+    def silent_below(self, probabilities: Sequence[float]) -> "Served":
+        """Return the same runs, each with the least probability of a first line that is shown."""
+        pairs = zip(self.runs, probabilities, strict=True)
+        return Served([replace(run, min_probability=probability) for run, probability in pairs])
 
     def find(self, model: str) -> ServedRun:
         """Find a run by the name of its model, or of its folder.
@@ -101,7 +114,7 @@ def load(runs: Sequence[CompletedRun], switches: Switches) -> Served:
     served: dict[str, ServedRun] = {}
     for group in _groups(list(zip(names, runs, strict=True))):
         loaded, adapters = _load_group([run for _, run in group])
-        engine, positions = Engine(loaded), max_positions(loaded.model.config) or UNKNOWN_POSITIONS
+        engine, positions = LocalEngine(loaded), max_positions(loaded.model.config) or UNKNOWN_POSITIONS
         prompts = [RunPrompts(run, positions, _context(run, switches)) for _, run in group]
         longest = max(prompt.max_length for prompt in prompts) + MAX_TOKENS
         kept = MAX_KEPT * min(longest, positions) * key_value_bytes(loaded.model.config, loaded.dtype.itemsize)
@@ -115,6 +128,23 @@ def load(runs: Sequence[CompletedRun], switches: Switches) -> Served:
         for (name, _), adapter, own in zip(group, adapters, prompts, strict=True):
             served[name] = ServedRun(name, adapter, own, engine)
     return Served([served[name] for name in names])
+
+
+def serve_from(run: CompletedRun, url: str, switches: Switches) -> Served:
+    """Serve a run whose model another server has.
+
+    Args:
+        run: the run.
+        url: address of a server of llama.cpp or one that speaks OpenAI's protocol.
+        switches: what of the run's repository is used.
+
+    Raises:
+        UserError: the server does not answer.
+    """
+    engine = RemoteEngine(url, run.tokenizer)
+    positions = max_positions(run.source.architecture()) or UNKNOWN_POSITIONS
+    (name,) = model_names([(run.path, run.manifest)])
+    return Served([ServedRun(name, "", RunPrompts(run, positions, _context(run, switches)), engine)])
 
 
 def _groups(runs: Sequence[tuple[str, CompletedRun]]) -> Iterator[list[tuple[str, CompletedRun]]]:
@@ -144,10 +174,18 @@ def _load_group(runs: Sequence[CompletedRun]) -> tuple[LoadedModel, list[str]]:
     for number, run in enumerate(runs[1:], 1):
         model.load_adapter(str(run.path), adapter_name=f"run-{number}")
         adapters.append(f"run-{number}")
-    if len(runs) > 1:
+    if isinstance(model, PeftModel):
         spare_conversions(model.requires_grad_(False), loaded.dtype)
+        _spare_adapters(model, loaded.dtype)
     model.eval()
     return loaded, adapters
+
+
+def _spare_adapters(model: PeftModel, dtype: torch.dtype) -> None:
+    """Store the matrices of adapters in the dtype of the products, to which autocast rounds them at every call."""
+    for name, module in model.named_modules():
+        if ".lora_" in name and isinstance(module, torch.nn.Linear):
+            module.to(dtype)
 
 
 def _context(run: CompletedRun, switches: Switches) -> OwnContext | None:

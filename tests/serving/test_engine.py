@@ -11,9 +11,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from blocklm.models.generation import Decoding, generate
 from blocklm.models.loaded import LoadedModel
 from blocklm.runs.completed import open_run
-from blocklm.serving.answer_reader import AnswerReader, Reading
-from blocklm.serving.engine import Cancelled, Engine, Listener
-from blocklm.serving.prompt_cache import PromptCaches
+from blocklm.serving.engines.answer_reader import AnswerReader, Reading
+from blocklm.serving.engines.growing import Cancelled, Listener
+from blocklm.serving.engines.local import LocalEngine
+from blocklm.serving.engines.prompt_cache import PromptCaches
 from blocklm.serving.question import Limits
 from blocklm.serving.served import Switches, load
 from tests.serving.conftest import Open
@@ -30,15 +31,15 @@ def loaded(taught: Path) -> LoadedModel:
 
 
 @pytest.fixture
-def engine(loaded: LoadedModel) -> Engine:
-    return Engine(loaded)
+def engine(loaded: LoadedModel) -> LocalEngine:
+    return LocalEngine(loaded)
 
 
 def ids_of(loaded: LoadedModel, text: str) -> list[int]:
     return [int(token) for token in loaded.tokenizer(text).input_ids]
 
 
-def test_typing_reads_only_what_is_new_and_changes_no_answer(engine: Engine, loaded: LoadedModel) -> None:
+def test_typing_reads_only_what_is_new_and_changes_no_answer(engine: LocalEngine, loaded: LoadedModel) -> None:
     limits = Limits(Decoding(16))
     for end in (300, 301, 302, 340, 320, 100, 101):
         ids = ids_of(loaded, TEXT[:end])
@@ -52,7 +53,7 @@ def test_typing_reads_only_what_is_new_and_changes_no_answer(engine: Engine, loa
     assert (again.text, again.read_tokens) == (answer.text, 1)
 
 
-def test_two_places_that_take_turns_are_both_kept(engine: Engine, loaded: LoadedModel) -> None:
+def test_two_places_that_take_turns_are_both_kept(engine: LocalEngine, loaded: LoadedModel) -> None:
     places = [ids_of(loaded, TEXT[:200]), ids_of(loaded, "LAMPS = [\n" + "    lantern, lantern,\n" * 12)]
     for ids in places:
         engine.answer(ids, Limits(Decoding(2)), "default", NOBODY_LEAVES)
@@ -79,14 +80,14 @@ def test_models_with_a_sliding_window_are_read_alike(taught: Path, sliding_windo
         num_key_value_heads=2, sliding_window=sliding_window, bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
     loaded = LoadedModel(AutoModelForCausalLM.from_config(config).eval(), open_run(taught).tokenizer, torch.float32)
-    engine = Engine(loaded)
+    engine = LocalEngine(loaded)
     for end in (200, 201, 150):
         ids = ids_of(loaded, TEXT[:end])
         (alone,) = generate(loaded, [ids], Decoding(8))
         assert engine.answer(ids, Limits(Decoding(8)), "", NOBODY_LEAVES).text == alone.text
 
 
-def test_a_listener_that_leaves_stops_the_model(engine: Engine, loaded: LoadedModel) -> None:
+def test_a_listener_that_leaves_stops_the_model(engine: LocalEngine, loaded: LoadedModel) -> None:
     heard: list[str] = []
     listener = Listener(lambda: bool(heard), heard.append)
     with pytest.raises(Cancelled):
@@ -96,7 +97,7 @@ def test_a_listener_that_leaves_stops_the_model(engine: Engine, loaded: LoadedMo
         engine.answer(ids_of(loaded, TEXT), Limits(Decoding(200)), "default", Listener(lambda: True))
 
 
-def test_the_parts_of_an_answer_are_the_answer(engine: Engine, loaded: LoadedModel) -> None:
+def test_the_parts_of_an_answer_are_the_answer(engine: LocalEngine, loaded: LoadedModel) -> None:
     for limits in (
         Limits(Decoding(40)),
         Limits(Decoding(40, stops=("value",))),
@@ -108,7 +109,7 @@ def test_the_parts_of_an_answer_are_the_answer(engine: Engine, loaded: LoadedMod
         assert "".join(heard) == answer.text
 
 
-def test_sampling_follows_its_seed(engine: Engine, loaded: LoadedModel) -> None:
+def test_sampling_follows_its_seed(engine: LocalEngine, loaded: LoadedModel) -> None:
     ids = ids_of(loaded, "x")
     drawn = [
         engine.answer(ids, Limits(Decoding(24, temperature=2.0, seed=seed)), "default", NOBODY_LEAVES).text
@@ -157,9 +158,10 @@ def test_two_adapters_over_one_base_answer_as_each_alone(taught: Path, other: Pa
 
 
 def test_another_adapter_adds_its_own_weights_only(taught: Path, other: Path, opened: Open) -> None:
-    one, two = (
-        load([opened(path) for path in paths], Switches(pieces=0)).runs[0].engine
-        for paths in ([taught], [taught, other])
-    )
+    sizes = []
+    for paths in ([taught], [taught, other]):
+        engine = load([opened(path) for path in paths], Switches(pieces=0)).runs[0].engine
+        assert isinstance(engine, LocalEngine)
+        sizes.append(engine.bytes)
     added = sum(tensor.nbytes for tensor in load_file(other / "adapter_model.safetensors").values())
-    assert two.bytes - one.bytes == added
+    assert sizes[1] - sizes[0] == added

@@ -75,7 +75,7 @@ def test_a_stop_of_the_request_ends_the_answer(client: httpx.Client, written: st
 
 def test_time_is_up_only_after_a_line(client: httpx.Client, written: str) -> None:
     body = client.post("/infill", json=INFILL | {"t_max_predict_ms": 0.001, "n_indent": 0}).json()
-    assert body["content"].count("\n") == 1
+    assert body["content"].count("\n") == 1 and body["content"].endswith("\n")
     assert written.startswith(body["content"])
     assert body["stop_type"] == "limit"
 
@@ -164,3 +164,26 @@ def test_a_next_edit_is_answered_in_the_form_of_sweep(client: httpx.Client, taug
 def test_chat_without_a_template_is_not_supported(client: httpx.Client) -> None:
     answer = client.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "hi"}]})
     assert (answer.status_code, answer.json()["error"]["type"]) == (501, "not_supported_error")
+
+
+def test_chat_is_worded_with_the_template_of_the_base(
+    client: httpx.Client, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = (
+        "{% for message in messages %}{% if message.role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "{{ message.content }}{% endfor %}"
+    )
+    monkeypatch.setattr(served.runs[0].prompts.run.tokenizer, "chat_template", template)
+    plain = client.post("/v1/completions", json={"prompt": "def step_", "max_tokens": 12}).json()["choices"][0]["text"]
+    own = OpenAI(base_url=f"{client.base_url}/v1", api_key="none", max_retries=0)
+    asked: dict[str, Any] = {"model": "blocklm:house", "max_tokens": 12}
+    asked["messages"] = [
+        {"role": "user", "content": [{"type": "text", "text": "def "}]},
+        {"role": "user", "content": "step_"},
+    ]
+    assert own.chat.completions.create(**asked).choices[0].message.content == plain
+    parts = list(own.chat.completions.create(**asked, stream=True))
+    assert "".join(part.choices[0].delta.content or "" for part in parts) == plain
+    assert parts[0].choices[0].delta.role == "assistant"
+    refused = client.post("/v1/chat/completions", json={"messages": [{"role": "system", "content": "x"}]})
+    assert (refused.status_code, refused.json()["error"]["message"][-9:]) == (400, "no system")

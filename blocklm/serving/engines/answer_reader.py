@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from transformers import PreTrainedTokenizerBase
+
+from blocklm.serving.question import Limits
 
 UNFINISHED = "\ufffd"  # how a tokenizer decodes the first bytes of a character
 
@@ -43,11 +46,20 @@ class AnswerReader:
     indentation: int = 0
     open_end: bool = False
 
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase, ends: frozenset[int], limits: Limits) -> Self:
+        """Build the reader of an answer with these limits."""
+        return cls(tokenizer, ends, limits.decoding.stops, limits.indentation, limits.open_end)
+
     def read(self, ids: Sequence[int]) -> Reading:
         """Read all tokens of an answer so far."""
         kept = next((place for place, token in enumerate(ids) if token in self.ends), len(ids))
         # Placeholders of redacted values are special tokens, and part of the text.
         text = str(self.tokenizer.decode(ids[:kept], clean_up_tokenization_spaces=False))
+        return self.read_text(text, kept < len(ids))
+
+    def read_text(self, text: str, ended: bool) -> Reading:
+        """Read the text of an answer so far; `ended` tells whether the model ended it there."""
         indented = self._indented(text)
         found = [(place, stop) for stop in self.stops if (place := text.find(stop)) >= 0]
         place, word = min(found, default=(len(text), ""))
@@ -55,7 +67,7 @@ class AnswerReader:
             return Reading(text[:place], "word", word)
         if indented < len(text):
             return Reading(text[:indented], "limit")
-        if kept < len(ids):
+        if ended:
             return Reading(text, "eos")
         return Reading(text, certain=self._certain(text))
 

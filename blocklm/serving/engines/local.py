@@ -1,43 +1,32 @@
-"""Continues one prompt at a time with a base model and one of its adapters."""
+"""Continues one prompt at a time with a base model and one of its adapters, in this process."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from time import perf_counter
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import DynamicCache, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    DynamicCache,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 from blocklm.mining.redaction import PLACEHOLDERS
 from blocklm.models.generation import generation_config
 from blocklm.models.loaded import LoadedModel
 from blocklm.models.pretrained import special_tokens
-from blocklm.serving.answer_reader import AnswerReader, Reading
-from blocklm.serving.prompt_cache import PromptCaches, can_be_cut
+from blocklm.serving.engines.answer_reader import AnswerReader
+from blocklm.serving.engines.growing import Growing, Listener
+from blocklm.serving.engines.prompt_cache import PromptCaches, can_be_cut
 from blocklm.serving.question import Answer, Limits
 
 CHUNK_TOKENS = 256  # of a prompt that are read at once; a client that goes away is noticed between two chunks
 
 
-class Cancelled(Exception):
-    """Nobody waits for the answer any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """Whoever waits for an answer.
-
-    Attributes:
-        cancelled: tells whether nobody waits any more.
-        emit: takes the next part of the text as soon as it is certain; None if only the whole answer is wanted.
-    """
-
-    cancelled: Callable[[], bool]
-    emit: Callable[[str], None] | None = None
-
-
-class Engine:
+class LocalEngine:
     """A model that continues prompts, one at a time; used by one thread.
 
     Args:
@@ -72,33 +61,17 @@ class Engine:
         Raises:
             Cancelled: the listener is gone.
         """
-        started = perf_counter()
         if isinstance(self._loaded.model, PeftModel) and self._loaded.model.active_adapter != adapter:
             self._loaded.model.set_adapter(adapter, inference_mode=True)
+        growing = Growing(AnswerReader.of(self._loaded.tokenizer, self._ends, limits), limits, listener)
         cache = None if self._prompts is None else self._prompts.take(adapter, ids)
         known = 0 if cache is None else cache.get_seq_length()
-        reader = AnswerReader(
-            self._loaded.tokenizer, self._ends, limits.decoding.stops, limits.indentation, limits.open_end
-        )
-        growing = _Growing(len(ids), reader, limits, listener)
         with torch.inference_mode(), self._loaded.autocast():
             read = cache is None or self._read(ids, cache, listener)
             written = self._write(ids, cache, limits, growing) if read else list(ids)
         if cache is not None and self._prompts is not None:
             self._prompts.keep(adapter, written, cache)
-        if listener.cancelled():
-            raise Cancelled
-        first = growing.first or perf_counter()
-        return Answer(
-            text=growing.text,
-            stopped_by=growing.reading.stopped_by or "limit",
-            word=growing.reading.word,
-            prompt_tokens=len(ids),
-            read_tokens=len(ids) - known,
-            tokens=len(written) - len(ids),
-            prompt_ms=1000 * (first - started),
-            answer_ms=1000 * (perf_counter() - first),
-        )
+        return growing.finish(len(ids), len(ids) - known, len(written) - len(ids))
 
     def _read(self, ids: Sequence[int], cache: DynamicCache, listener: Listener) -> bool:
         """Let the model read a prompt but for its last token, chunk by chunk; false if the listener is gone."""
@@ -109,23 +82,23 @@ class Engine:
             self._decoder(input_ids=chunk, past_key_values=cache, use_cache=True)
         return True
 
-    def _write(self, ids: Sequence[int], cache: DynamicCache | None, limits: Limits, growing: "_Growing") -> list[int]:
+    def _write(self, ids: Sequence[int], cache: DynamicCache | None, limits: Limits, growing: Growing) -> list[int]:
         """Let the model write; return the tokens of prompt and answer."""
         if not limits.decoding.max_new_tokens:
             return list(ids)
         if limits.decoding.temperature:
             torch.manual_seed(limits.decoding.seed)
         prompt = torch.tensor([list(ids)], device=self._loaded.device)
-        config = generation_config(self._loaded.tokenizer, limits.decoding)
         generator: Any = self._loaded.model
+        likelihood = _Likelihood()
         rows = generator.generate(
             input_ids=prompt,
             attention_mask=torch.ones_like(prompt),
-            generation_config=config,
-            stopping_criteria=StoppingCriteriaList([growing]),
+            generation_config=generation_config(self._loaded.tokenizer, limits.decoding),
+            stopping_criteria=StoppingCriteriaList([_Watch(growing, len(ids), likelihood)]),
+            logits_processor=LogitsProcessorList([likelihood]),
             **({} if cache is None else {"past_key_values": cache}),
         )
-        growing.finish()
         return [int(token) for token in rows[0].tolist()]
 
 
@@ -135,40 +108,28 @@ def end_tokens(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     return frozenset({tokenizer.eos_token_id, *tokenizer.convert_tokens_to_ids(markers)})
 
 
-class _Growing(StoppingCriteria):
-    """Reads an answer while it grows, hands its certain text on, and stops it."""
+class _Likelihood(LogitsProcessor):
+    """Keeps the probabilities of all tokens at the newest place of an answer."""
 
-    def __init__(self, start: int, reader: AnswerReader, limits: Limits, listener: Listener) -> None:
-        self._start, self._reader, self._limits, self._listener = start, reader, limits, listener
-        self._sent = 0
-        self.reading = Reading("")
-        self.first: float | None = None
+    def __init__(self) -> None:
+        self._logs: torch.Tensor
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        self._logs = scores[0].float().log_softmax(dim=-1)
+        return scores
+
+    def of(self, token: int) -> float:
+        """Return the logarithm of a token's probability at this place."""
+        return float(self._logs[token])
+
+
+class _Watch(StoppingCriteria):
+    """Lets an answer grow with each token, and stops it."""
+
+    def __init__(self, growing: Growing, start: int, likelihood: _Likelihood) -> None:
+        self._growing, self._start, self._likelihood = growing, start, likelihood
 
     def __call__(self, input_ids: torch.LongTensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        self.first = self.first or perf_counter()
-        before = self.reading.text
-        self.reading = self._reader.read(input_ids[0, self._start :].tolist())
-        self._send(self.reading.certain)
-        done = self.reading.stopped_by is not None or self._listener.cancelled() or self._is_late(before)
+        answer = input_ids[0, self._start :].tolist()
+        done = self._growing.grow(self._growing.reader.read(answer), self._likelihood.of(answer[-1]))
         return torch.tensor([done], device=input_ids.device)
-
-    @property
-    def text(self) -> str:
-        """The text of the answer, once it is complete."""
-        return self._reader.whole(self.reading)
-
-    def finish(self) -> None:
-        """Hand on the rest of the text."""
-        self._send(len(self.text))
-
-    def _is_late(self, before: str) -> bool:
-        """Whether the time is up; as in llama.cpp, an answer ends only with a line."""
-        if self._limits.milliseconds is None or self.first is None:
-            return False
-        ends_line = "\n" in self.reading.text[len(before) :]
-        return ends_line and 1000 * (perf_counter() - self.first) > self._limits.milliseconds
-
-    def _send(self, end: int) -> None:
-        if self._listener.emit is not None and end > self._sent:
-            self._listener.emit(self.reading.text[self._sent : end])
-            self._sent = end

@@ -1,0 +1,116 @@
+"""Continues prompts on another server: llama.cpp's, or one that speaks OpenAI's protocol, such as vLLM.
+
+It is sent token ids, so that a prompt there is to the token what it is here: the server must have the run's model, such
+as its exported GGUF file.
+"""
+
+import json
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any
+from urllib.parse import urlsplit
+
+from transformers import PreTrainedTokenizerBase
+
+from blocklm.errors import UserError
+from blocklm.serving.engines.answer_reader import AnswerReader
+from blocklm.serving.engines.growing import Growing, Listener
+from blocklm.serving.question import Answer, Limits
+from blocklm.serving.refused import Refused
+
+SECONDS = 60  # without a byte from the server
+MOST_STOPS = 4  # of OpenAI's protocol; all stops are looked for here too
+FAILURES = (OSError, HTTPException, ValueError, KeyError, TypeError)
+
+
+class RemoteEngine:
+    """Another server that continues prompts.
+
+    Args:
+        url: its address, with the path before `/v1` if there is one.
+        tokenizer: tokenizer of the run.
+
+    Raises:
+        UserError: the server does not answer as one of the two.
+    """
+
+    def __init__(self, url: str, tokenizer: PreTrainedTokenizerBase) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UserError(f"`--engine_url` {url} is no address", "give one such as `http://127.0.0.1:8080`")
+        self._url, self._path, self._tokenizer = url, parts.path.rstrip("/").removesuffix("/v1"), tokenizer
+        self._kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        self._place = (parts.hostname, parts.port)
+        try:
+            self._model = str(self._get("/v1/models")["data"][0]["id"])
+            props = self._get("/props")
+        except FAILURES as error:
+            raise UserError(
+                f"`--engine_url` {url} lists no models: {error}", "start llama-server or vLLM there first"
+            ) from None
+        self._is_llama_cpp = "default_generation_settings" in props
+
+    def answer(self, ids: Sequence[int], limits: Limits, adapter: str, listener: Listener) -> Answer:
+        """Continue a prompt; `adapter` is ignored, because the server has one model. Otherwise as `LocalEngine`."""
+        growing = Growing(AnswerReader.of(self._tokenizer, frozenset(), limits), limits, listener)
+        text, usage = "", {"read": len(ids), "written": 0}
+        try:
+            with closing(self._pieces(ids, limits, usage)) as pieces:
+                for piece, ended in pieces:
+                    text += piece
+                    if growing.grow(growing.reader.read_text(text, ended)):
+                        break
+        except FAILURES as error:
+            raise Refused(503, f"{self._url} does not continue prompts: {error}") from error
+        return growing.finish(len(ids), usage["read"], usage["written"])
+
+    def _pieces(
+        self, ids: Sequence[int], limits: Limits, usage: dict[str, int]
+    ) -> Generator[tuple[str, bool], None, None]:
+        """Yield each part of an answer, and whether the model ended it there; closing it cancels the answer."""
+        decoding = limits.decoding
+        body: dict[str, Any] = {
+            "prompt": list(ids),
+            "stream": True,
+            "temperature": decoding.temperature,
+            "seed": decoding.seed % (1 << 31),
+            "stop": list(decoding.stops)[:MOST_STOPS],
+        }
+        body |= {"top_p": decoding.top_p} if decoding.temperature else {}
+        if self._is_llama_cpp:
+            body |= {"n_predict": decoding.max_new_tokens, "cache_prompt": True, "top_k": decoding.top_k}
+        else:
+            body |= {"max_tokens": decoding.max_new_tokens, "model": self._model}
+        with closing(self._kind(*self._place, timeout=SECONDS)) as connection:
+            path = "/completion" if self._is_llama_cpp else "/v1/completions"
+            connection.request("POST", self._path + path, json.dumps(body), {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            if answer.status != 200:
+                raise ValueError(f"status {answer.status}")
+            while line := answer.readline():
+                if line.startswith(b"data: ") and line.strip() != b"data: [DONE]":
+                    event = json.loads(line.removeprefix(b"data: "))
+                    usage["written"] += 1
+                    yield self._llama_cpp(event, usage) if self._is_llama_cpp else self._openai(event)
+
+    def _llama_cpp(self, event: dict[str, Any], usage: dict[str, int]) -> tuple[str, bool]:
+        if event.get("stop"):
+            usage |= {
+                "read": int(event["timings"]["prompt_n"]),
+                "written": int(event["tokens_predicted"]),
+            }
+        return str(event["content"]), event.get("stop_type") == "eos"
+
+    def _openai(self, event: dict[str, Any]) -> tuple[str, bool]:
+        if not event["choices"]:
+            return "", False
+        (choice,) = event["choices"]
+        return str(choice["text"]), choice["finish_reason"] == "stop"
+
+    def _get(self, path: str) -> dict[str, Any]:
+        """Get an object; an empty one if there is none."""
+        with closing(self._kind(*self._place, timeout=SECONDS)) as connection:
+            connection.request("GET", self._path + path)
+            answer = connection.getresponse()
+            return dict(json.loads(answer.read())) if answer.status == 200 else {}
