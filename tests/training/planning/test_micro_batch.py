@@ -6,12 +6,12 @@ import pytest
 import torch
 from trl import ModelConfig, SFTConfig
 
-from blocklm.benchmarks.planning import known_config
 from blocklm.config.recipe import parse_recipe
 from blocklm.errors import UserError
 from blocklm.models.precision import Precision, choose_precision
 from blocklm.models.pretrained import model_config
 from blocklm.training.planning.device import Device, gpu_of
+from blocklm.training.planning.known_models import known_config
 from blocklm.training.planning.micro_batch import Steps, make_plan
 from blocklm.training.train import sft_config
 from tests.conftest import ROOT
@@ -123,7 +123,14 @@ def test_plan_shows_parts_and_choice(tiny_models: dict[str, Path], tiny_recipe: 
 
 
 @pytest.mark.parametrize(
-    ("recipe", "name"), [("starcoder2", "starcoder2-3b"), ("phi2", "phi-2"), ("gpt2", "gpt2-medium")]
+    ("recipe", "name"),
+    [
+        ("qwen2.5-coder-1.5b", "qwen2.5-coder-1.5b"),
+        ("starcoder2", "starcoder2-3b"),
+        ("granite-4.1-3b", "granite-4.1-3b"),
+        ("phi2", "phi-2"),
+        ("gpt2", "gpt2-medium"),
+    ],
 )
 def test_a_shipped_recipe_fits_6_gib_at_its_length(recipe: str, name: str) -> None:
     """The real sizes of its model are counted; the micro-batch grows, and the effective batch does not change."""
