@@ -50,7 +50,9 @@ def test_lora_targets_are_all_the_linear_layers_of_the_architecture(path: Path) 
         model = AutoModelForCausalLM.from_config(known_config(KNOWN[path.stem]))
     targets = recipe.model.get("lora_target_modules")
     if targets is None:  # then all of them
-        assert lora_config(model, ModelConfig(**recipe.model)).target_modules == "all-linear"
+        lora = lora_config(model, ModelConfig(**recipe.model))
+        assert lora is not None
+        assert lora.target_modules == "all-linear"
         return
     check_targets(model, targets)
     linear = {name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, torch.nn.Linear | Conv1D)}
