@@ -5,45 +5,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AutoConfig, PretrainedConfig
 from trl import ModelConfig, SFTConfig
 
 from blocklm.formatting import GIB
 from blocklm.models.precision import Precision
 from blocklm.training.planning.device import gpu_of
+from blocklm.training.planning.known_models import known_config
 from blocklm.training.planning.micro_batch import BATCHES, LENGTHS, Steps
 
 GPUS = ("4GiB", "6GiB", "8GiB", "12GiB", "24GiB")
 HALF = Precision(True, False, torch.float16, "a GPU")
-CODE_MODELS = ("starcoder2-3b", "phi-2", "gpt2-medium", "qwen2.5-coder-1.5b", "qwen2.5-coder-3b", "qwen2.5-coder-7b")
-
-# The sizes in each model's `config.json`, by the name of its architecture in transformers.
-SIZES: dict[str, tuple[str, dict[str, Any]]] = {
-    "starcoder2-3b": ("starcoder2", {"hidden_size": 3072, "intermediate_size": 12288, "num_hidden_layers": 30,
-        "num_attention_heads": 24, "num_key_value_heads": 2, "max_position_embeddings": 16384, "vocab_size": 49152,
-        "sliding_window": 4096, "tie_word_embeddings": True, "bos_token_id": 0, "eos_token_id": 0}),
-    "phi-2": ("phi", {"hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 32,
-        "num_attention_heads": 32, "max_position_embeddings": 2048, "vocab_size": 51200}),
-    "gpt2-medium": ("gpt2", {"n_embd": 1024, "n_layer": 24, "n_head": 16, "n_positions": 1024, "vocab_size": 50257}),
-    "qwen2.5-coder-1.5b": ("qwen2", {"hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28,
-        "num_attention_heads": 12, "num_key_value_heads": 2, "max_position_embeddings": 32768, "vocab_size": 151936,
-        "tie_word_embeddings": True}),
-    "qwen2.5-coder-3b": ("qwen2", {"hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36,
-        "num_attention_heads": 16, "num_key_value_heads": 2, "max_position_embeddings": 32768, "vocab_size": 151936,
-        "tie_word_embeddings": True}),
-    "qwen2.5-coder-7b": ("qwen2", {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28,
-        "num_attention_heads": 28, "num_key_value_heads": 4, "max_position_embeddings": 32768, "vocab_size": 152064}),
-    "llama-3.2-3b": ("llama", {"hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 28,
-        "num_attention_heads": 24, "num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 131072,
-        "vocab_size": 128256, "tie_word_embeddings": True}),
-    "llama-3.1-8b": ("llama", {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
-        "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 131072,
-        "vocab_size": 128256}),
-    "stablelm-base-alpha-3b": ("gpt_neox", {"hidden_size": 4096, "intermediate_size": 16384, "num_hidden_layers": 16,
-        "num_attention_heads": 32, "max_position_embeddings": 4096, "vocab_size": 50688}),
-    "tiny-llama": ("llama", {"hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22,
-        "num_attention_heads": 32, "num_key_value_heads": 4, "max_position_embeddings": 2048, "vocab_size": 32000}),
-}  # fmt: skip
+CODE_MODELS = (
+    "qwen2.5-coder-1.5b", "starcoder2-3b", "granite-4.1-3b", "phi-2", "gpt2-medium", "qwen2.5-coder-3b", "qwen2.5-coder-7b",
+)  # fmt: skip
 ATTENTION = ["q_proj", "v_proj"]
 
 
@@ -66,13 +40,6 @@ PEAKS = (
     PublishedPeak("phi-2", 4, 512, 8, "all-linear", 14.27e9),
     PublishedPeak("llama-3.2-3b", 2, 512, 32, ATTENTION, 10.30e9),
 )
-
-
-def known_config(name: str) -> PretrainedConfig:
-    """Make the configuration of one of these models."""
-    architecture, sizes = SIZES[name]
-    config: PretrainedConfig = AutoConfig.for_model(architecture, **sizes)
-    return config
 
 
 def planning_table() -> Iterator[str]:

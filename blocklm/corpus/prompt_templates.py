@@ -155,6 +155,11 @@ QWEN_CODER = {
     "piece": "<|file_sep|>{path}\n{text}",
     "file": "<|repo_name|>{repo}\n<|file_sep|>{path}\n{context}",
 }
+# Granite 4.1's README: tokens for gaps, none for files. Qwen2.5-Coder's vocabulary has them too, and more.
+GRANITE = {
+    "completion": "{given}<|fim_prefix|># {path}\n{context}<|fim_suffix|>{suffix}<|fim_middle|>",
+    "completion_unnamed": "{given}<|fim_prefix|>{context}<|fim_suffix|>{suffix}<|fim_middle|>",
+}
 # Guo et al. 2024: the hole stands between the text before and the text after it.
 DEEPSEEK_CODER = {
     "completion": "{given}<｜fim▁begin｜># {path}\n{context}<｜fim▁hole｜>{suffix}<｜fim▁end｜>",  # noqa: RUF001 (its own full-width bars)
@@ -190,6 +195,7 @@ FAMILIES: tuple[Family, ...] = tuple(
         ("starcoder2", STARCODER2),
         ("starcoder", STARCODER),
         ("qwen-coder", QWEN_CODER),
+        ("granite", GRANITE),
         ("deepseek-coder", DEEPSEEK_CODER),
         ("code-llama", CODE_LLAMA),
         ("plain", PLAIN),

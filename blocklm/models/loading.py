@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from trl import ModelConfig, get_quantization_config
 
 from blocklm.errors import UserError
+from blocklm.models.attention import repeat_grouped_heads
 from blocklm.models.distributed import is_sharded
 from blocklm.models.precision import Precision
 from blocklm.models.pretrained import load_config, load_error, resolve_name
@@ -61,14 +62,20 @@ def load_base(config: ModelConfig, precision: Precision, trust_remote_code: bool
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise load_error(name, error) from error
+    prepare_base(model)
+    return model
+
+
+def prepare_base(model: PreTrainedModel) -> None:
+    """Make a base savable, keep its quantised weights as they are, and suit its attention to the device."""
     make_savable(model)
+    repeat_grouped_heads()
     for module in model.modules():
         if isinstance(module, Linear4bit):
             # On CPUs with AVX512-BF16, bitsandbytes 0.50 repacks a weight at its first evaluation and at every save,
             # and rounds its scales each time. The base would change during training, and a resumed run would differ
             # from an uninterrupted one.
             module.support_avx512bf16_for_cpu = False
-    return model
 
 
 def load_plain_base(

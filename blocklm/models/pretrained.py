@@ -164,10 +164,19 @@ def check_length(config: "ModelConfig", max_length: int, trust_remote_code: bool
     Raises:
         UserError: the model cannot read so many tokens.
     """
-    limit = max_positions(load_config(config, trust_remote_code))
+    check_positions(str(config.model_name_or_path), load_config(config, trust_remote_code), max_length)
+
+
+def check_positions(name: str, config: "PretrainedConfig", max_length: int) -> None:
+    """Compare `max_length` with the number of positions in a model's configuration.
+
+    Raises:
+        UserError: the model cannot read so many tokens.
+    """
+    limit = max_positions(config)
     if limit is not None and max_length > limit:
         raise UserError(
-            f"`max_length` {max_length} is more than the {limit} positions of `{config.model_name_or_path}`",
+            f"`max_length` {max_length} is more than the {limit} positions of `{name}`",
             f"set `max_length` to {limit}",
         )
 

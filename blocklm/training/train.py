@@ -67,6 +67,8 @@ def sft_config(
         }
         keys = defaults | keys
     keys |= {"fp16": precision.fp16, "bf16": precision.bf16, "use_cpu": not torch.cuda.is_available()}
+    if not torch.cuda.is_available():
+        keys["activation_offloading"] = False  # TRL's would look for an accelerator
     keys["logging_nan_inf_filter"] = False  # it would hide a NaN loss from the logs and from NonFiniteCallback
     # Samples arrive as token ids and labels, cut to `max_length` and packed: TRL has nothing to prepare.
     keys["packing"] = keys.get("packing") is True  # `auto` is decided once the model is loaded
@@ -91,6 +93,8 @@ def _plan_keys(plan: RunPlan) -> dict[str, Any]:
         "max_length": plan.max_length,
         "auto_find_batch_size": False,  # transformers' own would restart at step 0 and ignore accumulation
     }
+    if plan.activation_offloading:
+        keys["activation_offloading"] = True
     if plan.packing is not None:
         keys |= {"packing": plan.packing.packing, "train_sampling_strategy": plan.packing.sampling}
     return keys

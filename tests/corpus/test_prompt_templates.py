@@ -13,6 +13,7 @@ from tests.conftest import STARCODER2_TOKENS
         (STARCODER2_TOKENS, "starcoder2"),
         (FAMILY["starcoder"].markers, "starcoder"),
         (FAMILY["qwen-coder"].markers | {"<|im_end|>"}, "qwen-coder"),
+        (["<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>"], "granite"),
         (FAMILY["deepseek-coder"].markers, "deepseek-coder"),
         (FAMILY["code-llama"].markers, "code-llama"),
         (["<repo_name>", "<file_sep>", "<|im_end|>"], "plain"),  # SmolLM2: the tokens without the training

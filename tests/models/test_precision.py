@@ -2,13 +2,17 @@
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
+from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
+from trl import ModelConfig
 
-from blocklm.models.precision import spare_conversions
+from blocklm.models.loading import load_base
+from blocklm.models.precision import choose_precision, spare_conversions
 
 
 def adapted(folder: Path) -> Any:
@@ -46,3 +50,17 @@ def test_products_in_32_bit_are_left_alone(tiny_models: dict[str, Path]) -> None
     model = adapted(tiny_models["llama"])
     spare_conversions(model, torch.float32)
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+
+
+def test_turing_multiplies_4_bit_weights_in_fp16_for_which_it_has_a_fused_kernel(tiny_models: dict[str, Path]) -> None:
+    with (
+        patch.object(torch.cuda, "is_available", lambda: True),
+        patch.object(torch.cuda, "get_device_capability", lambda: (7, 5)),
+        patch.object(torch.cuda, "get_device_name", lambda: "RTX 2060"),
+    ):
+        precision = choose_precision(None, None)
+    assert (precision.fp16, precision.bf16, precision.dtype) == (True, False, torch.float16)
+    base = load_base(ModelConfig(model_name_or_path=str(tiny_models["starcoder2"]), load_in_4bit=True), precision)
+    layers = [module for module in base.modules() if isinstance(module, Linear4bit)]
+    assert layers
+    assert {layer.compute_dtype for layer in layers} == {torch.float16}

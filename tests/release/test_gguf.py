@@ -21,6 +21,7 @@ STARCODER2 = InfillTokens("<fim_prefix>", "<fim_suffix>", "<fim_middle>", ("<rep
         ("starcoder2", "<fim_prefix>", "<fim_middle>", ("<repo_name>", "<file_sep>")),
         ("starcoder", "<fim_prefix>", "<fim_middle>", ("<reponame>", "<filename>")),
         ("qwen-coder", "<|fim_prefix|>", "<|fim_middle|>", ("<|repo_name|>", "<|file_sep|>")),
+        ("granite", "<|fim_prefix|>", "<|fim_middle|>", ()),
         ("deepseek-coder", "<｜fim▁begin｜>", "<｜fim▁end｜>", ()),  # noqa: RUF001
         ("code-llama", "▁<PRE>", "▁<MID>", ()),
     ],

@@ -83,7 +83,10 @@ def check_weights(weights: Iterable[torch.Tensor], args: TrainingArguments, stat
 def _diverged(what: str, args: TrainingArguments, state: TrainerState) -> UserError:
     remedy = f"lower `learning_rate` (it is {args.learning_rate:g})"
     if args.fp16:
-        remedy += ", or train in another precision than fp16 (`fp16: false`),"
+        # On Turing bitsandbytes has a fused 4-bit kernel for fp16 alone.
+        remedy += (
+            ", then raise `warmup_steps`; if neither helps, `fp16: false`, which is slower and needs more memory,"
+        )
     return UserError(
         f"training diverged: {what} at step {state.global_step}; nothing of this was saved",
         f"{remedy} and start again in another `output_dir`; the checkpoints in this one are from before",

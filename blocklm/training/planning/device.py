@@ -2,11 +2,15 @@
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import psutil
 
 from blocklm.errors import UserError
 from blocklm.formatting import GIB
+
+if TYPE_CHECKING:
+    from blocklm.training.planning.measurement import Calibration
 
 # Memory that the driver, cuBLAS and the kernels of PyTorch and bitsandbytes hold beside tensors. Assumed, not measured;
 # on a real device the plan counts the memory that is free once they are loaded.
@@ -33,15 +37,35 @@ class Device:
     budget: int
 
 
-def this_device() -> Device:
-    """Describe the GPU of this process, or the CPU and its free memory."""
+def this_device(calibration: "Calibration | None" = None, limit: int | None = None) -> Device:
+    """Describe the GPU of this process, or the CPU and its free memory.
+
+    Args:
+        calibration: what was measured on this device; None to assume what is usual.
+        limit: most bytes that tensors and the gaps between them may take; None for all that is free.
+    """
     import torch  # heavy, and not needed to plan for a GPU of a given size
 
+    gaps = MARGIN if calibration is None or calibration.gaps is None else calibration.gaps
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
-        return Device(torch.cuda.get_device_name(), True, total, int(free * (1 - MARGIN)))
+        if calibration is not None and calibration.context is not None:
+            free = min(free, total - calibration.context)
+        free = free if limit is None else min(free, limit)
+        return Device(torch.cuda.get_device_name(), True, total, int(free * (1 - gaps)))
     memory = psutil.virtual_memory()
-    return Device("CPU", False, memory.total, int(memory.available * (1 - MARGIN)))
+    free = memory.available if limit is None else min(memory.available, limit)
+    return Device("CPU", False, memory.total, int(free * (1 - gaps)))
+
+
+def device_name() -> str:
+    """Name this process's device, as measurements of it are kept by."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return f"CPU, {torch.get_num_threads()} threads"
+    major, minor = torch.cuda.get_device_capability()
+    return f"{torch.cuda.get_device_name()} (sm_{major}{minor})"
 
 
 def gpu_of(size: str) -> Device:
@@ -50,8 +74,17 @@ def gpu_of(size: str) -> Device:
     Raises:
         UserError: `size` is not a number with a unit.
     """
+    total = bytes_in(size, "--gpu_memory")
+    return Device(f"a GPU with {size}", True, total, int((total - CONTEXT) * (1 - MARGIN)))
+
+
+def bytes_in(size: str, flag: str) -> int:
+    """Read a size such as `6GiB`, the value of a flag.
+
+    Raises:
+        UserError: `size` is not a number with a unit.
+    """
     match = SIZE.fullmatch(size.strip())
     if match is None:
-        raise UserError(f"`--gpu_memory` is no size: {size!r}", "write it as 6GiB or 6000MB")
-    total = int(float(match[1]) * UNITS[match[2]])
-    return Device(f"a GPU with {size}", True, total, int((total - CONTEXT) * (1 - MARGIN)))
+        raise UserError(f"`{flag}` is no size: {size!r}", "write it as 6GiB or 6000MB")
+    return int(float(match[1]) * UNITS[match[2]])

@@ -5,9 +5,9 @@ The recipe's effective batch does not change: a smaller micro-batch gets more ac
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, Self
 
 from tqdm import tqdm
 from transformers import PretrainedConfig
@@ -20,10 +20,12 @@ from blocklm.models.pretrained import max_positions
 from blocklm.models.quantization import keys_as_stored
 from blocklm.training.planning.device import Device
 from blocklm.training.planning.fake_model import fake_model
-from blocklm.training.planning.step_memory import StepMemory, step_memory
+from blocklm.training.planning.measurement import Calibration
+from blocklm.training.planning.remedies import line_to_change, shorter_lengths
+from blocklm.training.planning.step_memory import StepKind, StepMemory, step_memory
 
-MIN_LENGTH = 256
 COUNTED_DEPTHS = (2, 4)
+OFFLOADED_DEPTHS = (6, 8)  # the last few saved tensors stay, which shallower models would not exceed
 LENGTHS = (512, 1024, 2048, 4096)
 BATCHES = (1, 2, 4, 8, 16, 32)
 OPTIMIZER_BYTES = (("8bit", 2), ("sgd", 0), ("adafactor", 0), ("lion", 4), ("", 8))  # of state per trained weight
@@ -31,7 +33,10 @@ OPTIMIZER_BYTES = (("8bit", 2), ("sgd", 0), ("adafactor", 0), ("lion", 4), ("", 
 
 @dataclass(frozen=True)
 class Plan:
-    """The chosen sizes, the memory they need and the reasons for them."""
+    """The chosen sizes, the memory they need and the reasons for them.
+
+    `activation_offloading` is true if the plan, and not the recipe, moves activations to the machine's memory.
+    """
 
     micro_batch: int
     gradient_accumulation: int
@@ -39,6 +44,7 @@ class Plan:
     memory: StepMemory
     device: Device
     reasons: tuple[str, ...]
+    activation_offloading: bool = False
 
     def entry(self) -> dict[str, Any]:
         """Return the manifest's `plan`."""
@@ -71,9 +77,11 @@ class Steps:
     ) -> None:
         self.keys, self.positions = keys_as_stored(keys, config), max_positions(config)
         self._args, self._dtype, self._gpu = args, precision.dtype, gpu
+        self._offloads, self._calibration = bool(args.activation_offloading) and gpu, None
         self._layers: int = config.get_text_config().num_hidden_layers
+        depths = OFFLOADED_DEPTHS if self._offloads else COUNTED_DEPTHS
         self._counted = (
-            tuple(layers for layers in COUNTED_DEPTHS if layers < self._layers) if _has_equal_layers(config) else ()
+            tuple(layers for layers in depths if layers < self._layers) if _has_equal_layers(config) else ()
         )
 
         @cache
@@ -88,6 +96,25 @@ class Steps:
         self._model_of = shallow_model
         self._memory: dict[tuple[int, int], StepMemory] = {}
 
+    def offloading(self) -> Self:
+        """Return the same steps with their activations in the machine's memory until the backward pass needs them."""
+        deep = tuple(depth for depth in OFFLOADED_DEPTHS if depth < self._layers) if self._counted else ()
+        return self._changed(_offloads=True, _counted=deep)
+
+    def calibrated(self, calibration: Calibration | None) -> Self:
+        """Return the same steps, corrected by what was measured at one shape; unchanged if nothing was."""
+        return self._changed(_calibration=calibration)
+
+    def uncorrected(self, plan: Plan) -> Plan:
+        """Return a plan of these steps with the memory as it was counted, before any correction."""
+        steps = self.offloading() if plan.activation_offloading else self
+        return replace(plan, memory=steps.calibrated(None).memory(plan.micro_batch, plan.max_length))
+
+    def _changed(self, **attributes: Any) -> Self:
+        other = copy.copy(self)
+        vars(other).update(attributes, _memory={})
+        return other
+
     @property
     def optimizer_bytes(self) -> int:
         """Bytes of optimizer state per trained weight."""
@@ -99,12 +126,14 @@ class Steps:
         if (batch, length) not in self._memory:
             depths = self._counted if len(self._counted) == len(COUNTED_DEPTHS) else (self._layers,)
             counted = [self._count(depth, batch, length) for depth in depths]
-            self._memory[batch, length] = _extrapolate(counted, depths, self._layers)
+            memory = _extrapolate(counted, depths, self._layers)
+            self._memory[batch, length] = memory if self._calibration is None else self._calibration.applied_to(memory)
         return self._memory[batch, length]
 
     def _count(self, layers: int, batch: int, length: int) -> StepMemory:
         fake, size = self._model_of(layers), self.optimizer_bytes
-        return step_memory(fake, batch, length, optimizer_bytes=size, dtype=self._dtype, gpu=self._gpu)
+        kind = StepKind(size, self._dtype, self._gpu, self._offloads)
+        return step_memory(fake, batch, length, kind)
 
     def largest_batch(self, length: int, candidates: Sequence[int], budget: int) -> int | None:
         """Find the largest of `candidates` whose step needs at most `budget` bytes; None if none does.
@@ -164,14 +193,24 @@ def make_plan(steps: Steps, args: SFTConfig, device: Device) -> Plan:
     batches = [batch for batch in range(1, effective + 1) if effective % batch == 0]
     if not args.auto_find_batch_size:
         batches = [batch for batch in batches if batch <= recipe_batch]
+    # Offloading costs time and no result, so it is tried before a row is shortened.
+    ways = [steps] if args.activation_offloading or not device.gpu else [steps, steps.offloading()]
     for length in (args.max_length, *shorter_lengths(args.max_length)):
-        fits = not args.auto_find_batch_size and steps.memory(recipe_batch, length).total <= device.budget
-        micro = recipe_batch if fits else steps.largest_batch(length, batches, device.budget)
-        if micro is not None:
-            memory = steps.memory(micro, length)
-            reasons = tuple(_reasons(micro, length, args, memory, device))
-            return Plan(micro, effective // micro, length, memory, device, reasons)
-    raise _too_large(steps, args, device)
+        for way in ways:
+            fits = not args.auto_find_batch_size and way.memory(recipe_batch, length).total <= device.budget
+            micro = recipe_batch if fits else way.largest_batch(length, batches, device.budget)
+            if micro is not None:
+                memory = way.memory(micro, length)
+                reasons = (*_reasons(micro, length, args, memory, device), *_offloading_reason(way is not steps))
+                return Plan(micro, effective // micro, length, memory, device, reasons, way is not steps)
+    raise _too_large(ways[-1], args, device)
+
+
+def corrected(plan: Plan, calibration: Calibration | None) -> Plan:
+    """Add to a plan's reasons by what measurement its memory was corrected, if it was."""
+    if calibration is None:
+        return plan
+    return replace(plan, reasons=(*plan.reasons, f"corrected by what was measured: {calibration.shape}"))
 
 
 def _reasons(micro: int, length: int, args: SFTConfig, memory: StepMemory, device: Device) -> Iterator[str]:
@@ -187,25 +226,16 @@ def _reasons(micro: int, length: int, args: SFTConfig, memory: StepMemory, devic
         yield f"length {length} instead of {args.max_length}: not even one row of that length fits"
 
 
+def _offloading_reason(offloads: bool) -> Iterator[str]:
+    if offloads:
+        yield "activation_offloading: otherwise not even one row of that length fits"
+
+
 def _too_large(steps: Steps, args: SFTConfig, device: Device) -> UserError:
     *_, shortest = args.max_length, *shorter_lengths(args.max_length)
     smallest = steps.memory(1, shortest)
-    remedy = "take a smaller `model_name_or_path`"
-    if not args.gradient_checkpointing:
-        remedy = "set `gradient_checkpointing: true`"
-    elif not steps.keys.use_peft:
-        remedy = "set `use_peft: true`: LoRA trains a hundredth of the weights"
-    elif not steps.keys.load_in_4bit:
-        remedy = "set `load_in_4bit: true` and `use_peft: true`"
     return UserError(
         f"this model needs {gib(smallest.total)} for one row of {shortest} tokens ({gib(smallest.weights)} of it weights), "
         f"and {device.name} has {gib(device.budget)} for it",
-        remedy,
+        line_to_change(args, steps.keys, 1, shortest, may_offload=False),
     )
-
-
-def shorter_lengths(longest: int) -> Iterator[int]:
-    """Yield three quarters, a half and so on of a length, down to 256 tokens: fewer would teach too little."""
-    for parts in (0.75, 0.5, 0.375, 0.25):
-        if int(longest * parts) >= MIN_LENGTH:
-            yield int(longest * parts)

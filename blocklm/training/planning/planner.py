@@ -7,6 +7,7 @@ from dataclasses import replace
 from math import ceil
 from typing import Any
 
+import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from transformers import PreTrainedModel
@@ -21,9 +22,11 @@ from blocklm.models.source import ModelSource
 from blocklm.runs.checkpoints import latest_checkpoint
 from blocklm.training.data_order import TrainingOrder
 from blocklm.training.packing import MIN_UTILISATION, keeps_documents_apart
-from blocklm.training.planning.device import this_device
-from blocklm.training.planning.micro_batch import Steps, make_plan, shorter_lengths
+from blocklm.training.planning.device import device_name, this_device
+from blocklm.training.planning.measurement import calibration_in, measurements_of
+from blocklm.training.planning.micro_batch import Steps, corrected, make_plan
 from blocklm.training.planning.preflight import DoesNotFit, fit
+from blocklm.training.planning.remedies import shorter_lengths
 from blocklm.training.planning.run_plan import Packing, RunPlan
 
 logger = logging.getLogger(__name__)
@@ -47,9 +50,12 @@ def plan_run(recipe: Recipe, source: ModelSource, args: SFTConfig, earlier: Mapp
     if earlier is not None and latest_checkpoint(recipe.output_dir) is not None:
         return RunPlan.from_entry(earlier)
     source.check_length(args.max_length)
-    plan = _recipe_plan(args, source) if is_sharded() else _plan_for_device(args, source)
+    plan = _recipe_plan(args, source) if is_sharded() else _plan_for_device(recipe, args, source)
     if (optimizer := suitable_optimizer(args)) != args.optim:
         why = f"optim {optimizer.value} instead of {args.optim.value}, which saves memory on a GPU only"
+        plan = replace(plan, reasons=(*plan.reasons, why))
+    if args.use_cpu and recipe.training.get("activation_offloading"):
+        why = "no activation_offloading: without a GPU activations are in the machine's memory anyway"
         plan = replace(plan, reasons=(*plan.reasons, why))
     if args.process_index == 0:
         for reason in plan.reasons:
@@ -135,11 +141,14 @@ def prove_plan(plan: RunPlan, trainer: SFTTrainer, examined: bool) -> RunPlan:
 
 
 def shorter_plan(plan: RunPlan, error: DoesNotFit, recipe: Recipe) -> RunPlan:
-    """Return the same plan with shorter rows.
+    """Return the same plan with activations in the machine's memory, or with shorter rows if it has that already.
 
     Raises:
         UserError: no shorter length is left to try, or the run resumes and must keep its length.
     """
+    if torch.cuda.is_available() and not (plan.activation_offloading or recipe.training.get("activation_offloading")):
+        logger.warning("activations wait in the machine's memory: %s", error)
+        return replace(plan, activation_offloading=True, reasons=(*plan.reasons, f"activation_offloading: {error}"))
     length = next(shorter_lengths(plan.max_length), None)
     if length is None or latest_checkpoint(recipe.output_dir) is not None:
         remedy = f"free some memory, or set `max_length` below {plan.max_length} in the recipe"
@@ -154,19 +163,22 @@ def _packing(packing: bool, why: str, recipe: Recipe) -> Packing:
     return Packing(packing, sampling, why)
 
 
-def _plan_for_device(args: SFTConfig, source: ModelSource) -> RunPlan:
+def _plan_for_device(recipe: Recipe, args: SFTConfig, source: ModelSource) -> RunPlan:
     """Plan for this device; take the recipe's sizes if the architecture cannot be planned."""
-    device = this_device()
+    keys, precision, architecture = source.config, source.precision, source.architecture()
+    calibration = calibration_in(measurements_of(recipe, architecture, precision, device_name()))
+    device = this_device(calibration)
     device = replace(device, budget=min(gather_object([device.budget])))  # all processes must choose the same
     suitable = copy.copy(args)
     suitable.optim = suitable_optimizer(args)
-    keys, precision = source.config, source.precision
-    steps = Steps(source.architecture(), keys, suitable, precision, device.gpu, source.trust_remote_code)
+    steps = Steps(architecture, keys, suitable, precision, device.gpu, source.trust_remote_code)
+    steps = steps.calibrated(calibration)
     try:
-        return RunPlan.from_entry(make_plan(steps, suitable, device).entry() | {"precision": precision.entry()})
+        plan = corrected(make_plan(steps, suitable, device), calibration)
     except RuntimeError as error:  # an architecture whose steps depend on the values of its tensors
         message = " ".join(str(error).split())[:200]
         return _recipe_plan(args, source, f"this architecture cannot be planned ({message})")
+    return RunPlan.from_entry(plan.entry() | {"precision": precision.entry()})
 
 
 def _recipe_plan(

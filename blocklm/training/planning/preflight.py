@@ -132,11 +132,12 @@ def _largest_steps(trainer: SFTTrainer, optimizer_bytes: int, exam_tokens: int) 
         model.gradient_checkpointing_enable(args.gradient_checkpointing_kwargs)
     dtype = torch.float16 if args.fp16 else torch.bfloat16
     state = torch.empty(optimizer_bytes, dtype=torch.uint8, device=device)
-    with torch.autocast(device.type, dtype, enabled=args.fp16 or args.bf16):
-        model.train()
-        rows = _longest(trainer.train_dataset, args.per_device_train_batch_size)
-        loss = _loss(trainer, rows)
-    loss.backward()  # type: ignore[no-untyped-call]
+    with trainer.maybe_activation_offload_context:  # as in a step of the trainer
+        with torch.autocast(device.type, dtype, enabled=args.fp16 or args.bf16):
+            model.train()
+            rows = _longest(trainer.train_dataset, args.per_device_train_batch_size)
+            loss = _loss(trainer, rows)
+        loss.backward()  # type: ignore[no-untyped-call]
     del loss
     with torch.no_grad(), torch.autocast(device.type, dtype, enabled=args.fp16 or args.bf16):
         model.eval()

@@ -35,6 +35,7 @@ class RunPlan:
         packing: decision on `packing: auto`; None if the recipe decides.
         epochs: number of epochs; None until the samples are encoded.
         steps: number of optimizer steps; None until the samples are encoded.
+        activation_offloading: whether activations wait in the machine's memory because a row would not fit otherwise.
     """
 
     micro_batch: int
@@ -47,6 +48,7 @@ class RunPlan:
     packing: Packing | None = None
     epochs: float | None = None
     steps: int | None = None
+    activation_offloading: bool = False
 
     def entry(self) -> dict[str, Any]:
         """Return the manifest's `plan`, without the fields that are None except `memory`."""

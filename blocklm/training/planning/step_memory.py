@@ -5,8 +5,9 @@ of the kernels and of gaps between tensors comes on top; `blocklm.training.plann
 """
 
 import weakref
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
@@ -19,6 +20,8 @@ from trl.kernels import chunked_logprob
 
 from blocklm.training.planning.fake_model import FakeModel
 
+# TRL's `OffloadActivations`: tensors from this size on are moved, and so many of the last ones stay for the copy.
+MIN_OFFLOADED, KEPT = 1024, 5
 GRAIN = 512  # both of PyTorch's caching allocators hand out multiples of this
 
 
@@ -79,30 +82,38 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-def step_memory(
-    fake: FakeModel,
-    batch: int,
-    length: int,
-    *,
-    optimizer_bytes: int,
-    dtype: torch.dtype,
-    gpu: bool,
-) -> StepMemory:
+@dataclass(frozen=True, slots=True)
+class StepKind:
+    """How a step is computed, beside its model and its sizes.
+
+    Attributes:
+        optimizer_bytes: bytes of optimizer state per trained weight.
+        dtype: dtype of the matrix products.
+        gpu: whether the step is for a GPU, where some kernels allocate less memory than on the CPU, and others more.
+        offloads: whether activations wait in the machine's memory for the backward pass, as TRL's
+            `activation_offloading` has it.
+    """
+
+    optimizer_bytes: int
+    dtype: torch.dtype
+    gpu: bool
+    offloads: bool = False
+
+
+def step_memory(fake: FakeModel, batch: int, length: int, kind: StepKind) -> StepMemory:
     """Count a step in the middle of a training, when gradients and optimizer state exist.
 
     Args:
         fake: a model of fake tensors.
         batch: number of rows.
         length: tokens per row, all of them targets.
-        optimizer_bytes: bytes of optimizer state per trained weight.
-        dtype: dtype of the matrix products.
-        gpu: whether the step is for a GPU, where some kernels allocate less memory than on the CPU, and others more.
+        kind: how the step is computed.
     """
     model, mode = fake.model, fake.mode
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     adapter = sum(parameter.nbytes for parameter in trained)
     live, marks = LiveBytes(), _Marks()
-    with mode, live, _in_place_loss(gpu), marks.around(_backbone(model), live):
+    with mode, live, _in_place_loss(kind.gpu), marks.around(backbone_of(model), live):
         for tensor in (*model.parameters(), *model.buffers()):
             live.add(tensor)
         weights = live.live - adapter
@@ -110,7 +121,8 @@ def step_memory(
             parameter.grad = torch.empty_like(parameter)
         gradients = live.live - weights - adapter
         ids = torch.zeros(batch, length, dtype=torch.long)
-        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        keeps = _offloading(model) if kind.offloads else nullcontext()
+        with keeps, torch.autocast("cpu", kind.dtype, enabled=kind.dtype != torch.float32):
             loss = model(input_ids=ids, labels=ids, fused_lm_head=True, num_items_in_batch=torch.ones(())).loss
         loss.backward()
         marks.backbone = max(marks.backbone, live.mark())
@@ -120,7 +132,7 @@ def step_memory(
         weights=weights,
         adapter=adapter,
         gradients=gradients,
-        optimizer=optimizer_bytes * sum(parameter.numel() for parameter in trained),
+        optimizer=kind.optimizer_bytes * sum(parameter.numel() for parameter in trained),
         activations=marks.backbone - static,
         loss=max(0, marks.loss - marks.backbone),
     )
@@ -148,7 +160,8 @@ class _Marks:
         hook.remove()
 
 
-def _backbone(model: torch.nn.Module) -> torch.nn.Module:
+def backbone_of(model: torch.nn.Module) -> torch.nn.Module:
+    """Return the part of a model, with or without an adapter, that computes what its head reads."""
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     backbone: torch.nn.Module = base.base_model
     return backbone
@@ -169,3 +182,26 @@ def _in_place_loss(gpu: bool) -> Iterator[None]:
         patch.object(chunked_logprob, "_backward_tile", in_place),
     ):
         yield
+
+
+@contextmanager
+def _offloading(model: torch.nn.Module) -> Iterator[None]:
+    """Keep what is saved for the backward pass out of the count, as `OffloadActivations` keeps it out of the GPU."""
+    weights = {tensor.untyped_storage()._cdata for tensor in (*model.parameters(), *model.buffers())}
+    copying: deque[torch.Tensor] = deque(maxlen=KEPT)
+
+    def to_machine(tensor: torch.Tensor) -> Any:
+        if tensor.nbytes < MIN_OFFLOADED or tensor.untyped_storage()._cdata in weights:
+            return tensor
+        copying.append(tensor)
+        return tensor.shape, tensor.stride(), tensor.dtype
+
+    def to_gpu(saved: Any) -> torch.Tensor:
+        if isinstance(saved, torch.Tensor):
+            return saved
+        shape, stride, dtype = saved
+        return torch.empty_strided(shape, stride, dtype=dtype)
+
+    with torch.autograd.graph.saved_tensors_hooks(to_machine, to_gpu):
+        yield
+    copying.clear()

@@ -1,18 +1,20 @@
 """A run is planned from its model's config alone; what cannot fit is refused before anything is loaded."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from trl import ModelConfig, SFTConfig
 
-from blocklm.benchmarks.planning import known_config
 from blocklm.config.recipe import parse_recipe
 from blocklm.errors import UserError
 from blocklm.models.precision import Precision, choose_precision
 from blocklm.models.pretrained import model_config
 from blocklm.training.planning.device import Device, gpu_of
+from blocklm.training.planning.known_models import known_config
 from blocklm.training.planning.micro_batch import Steps, make_plan
+from blocklm.training.planning.run_plan import RunPlan
 from blocklm.training.train import sft_config
 from tests.conftest import ROOT
 from tests.support.scripts import run_in_process
@@ -59,15 +61,30 @@ def test_the_micro_batch_grows_only_where_the_recipe_lets_it(medium: tuple[Steps
     assert make_plan(steps, growing, device(24 << 30)).micro_batch == 16
 
 
-def test_a_length_of_which_no_row_fits_is_shortened(medium: tuple[Steps, SFTConfig]) -> None:
+def test_activations_are_moved_to_the_machine_before_a_row_is_shortened(medium: tuple[Steps, SFTConfig]) -> None:
     steps, args = medium
-    plan = make_plan(steps, args, device(steps.memory(1, 768).total))
+    offloaded = steps.offloading().memory(1, 1024)
+    assert offloaded.total < steps.memory(1, 1024).total
+    assert replace(offloaded, activations=0, loss=0) == replace(steps.memory(1, 1024), activations=0, loss=0)
+    plan = make_plan(steps, args, device(offloaded.total))
+    assert (plan.micro_batch, plan.gradient_accumulation, plan.max_length) == (1, 16, 1024)
+    assert plan.activation_offloading
+    assert "activation_offloading: otherwise not even one row" in plan.reasons[1]
+    assert RunPlan.from_entry(plan.entry() | {"precision": {}}).activation_offloading
+
+
+def test_a_length_of_which_no_row_fits_is_shortened(medium: tuple[Steps, SFTConfig]) -> None:
+    """A CPU has no other memory to move activations to."""
+    steps, args = medium
+    plan = make_plan(steps, args, replace(device(steps.memory(1, 768).total), gpu=False))
     assert (plan.micro_batch, plan.gradient_accumulation, plan.max_length) == (1, 16, 768)
     assert "length 768 instead of 1024" in plan.reasons[1]
+    assert not plan.activation_offloading
 
 
 def test_a_model_that_cannot_fit_is_refused_with_the_line_to_change() -> None:
     steps, args = steps_of("gpt2-medium", load_in_4bit=False)
+    args.max_length = 256
     with pytest.raises(UserError, match=r"needs .* GiB for one row of 256 tokens") as refused:
         make_plan(steps, args, device(100 * MIB))
     assert "load_in_4bit" in refused.value.hint
@@ -123,7 +140,14 @@ def test_plan_shows_parts_and_choice(tiny_models: dict[str, Path], tiny_recipe: 
 
 
 @pytest.mark.parametrize(
-    ("recipe", "name"), [("starcoder2", "starcoder2-3b"), ("phi2", "phi-2"), ("gpt2", "gpt2-medium")]
+    ("recipe", "name"),
+    [
+        ("qwen2.5-coder-1.5b", "qwen2.5-coder-1.5b"),
+        ("starcoder2", "starcoder2-3b"),
+        ("granite-4.1-3b", "granite-4.1-3b"),
+        ("phi2", "phi-2"),
+        ("gpt2", "gpt2-medium"),
+    ],
 )
 def test_a_shipped_recipe_fits_6_gib_at_its_length(recipe: str, name: str) -> None:
     """The real sizes of its model are counted; the micro-batch grows, and the effective batch does not change."""

@@ -16,7 +16,7 @@ from blocklm.models.adapter import lora_config
 from blocklm.models.loading import load_base
 from blocklm.models.precision import Precision
 from blocklm.training.planning.fake_model import fake_model
-from blocklm.training.planning.step_memory import step_memory
+from blocklm.training.planning.step_memory import StepKind, StepMemory, step_memory
 
 BF16 = Precision(False, True, torch.bfloat16, "test")
 FP32 = Precision(False, False, torch.float32, "test")
@@ -121,7 +121,26 @@ def test_the_plan_of_a_step_is_within_ten_percent_of_its_peak(
     )  # fmt: skip
     config = AutoConfig.from_pretrained(models[family])
     fake = fake_model(config, keys, precision, checkpointing)
-    planned = step_memory(fake, 2, 512, optimizer_bytes=0, dtype=precision.dtype, gpu=False)
+    planned = step_memory(fake, 2, 512, StepKind(0, precision.dtype, gpu=False))
     peak = measured(models[family], keys, args, precision, 2, 512)
     assert planned.total == pytest.approx(peak, rel=0.10)
     print(f"{family} {list(quantised)} checkpointing={checkpointing}: {100 * (planned.total / peak - 1):+.1f} %")
+
+
+@pytest.mark.parametrize("checkpointing", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_offloading_leaves_only_what_is_computed_at_the_moment(models: dict[str, Path], checkpointing: bool) -> None:
+    """What is saved for the backward pass is most of a step's activations, and grows with the number of layers."""
+    keys = ModelConfig(model_name_or_path=str(models["llama"]), use_peft=True, attn_implementation="sdpa", **FOUR_BIT)
+    kept: dict[int, StepMemory] = {}
+    moved: dict[int, StepMemory] = {}
+    for layers in (6, 8):
+        config = AutoConfig.from_pretrained(models["llama"])
+        config.num_hidden_layers, config.layer_types = layers, None
+        fake = fake_model(config, keys, BF16, checkpointing)
+        for found, offloads in ((kept, False), (moved, True)):
+            found[layers] = step_memory(fake, 2, 512, StepKind(0, torch.bfloat16, gpu=True, offloads=offloads))
+    saved = kept[8].activations - kept[6].activations
+    assert saved >= 2 * 2 * 512 * SIZES["llama"]["hidden_size"] * 2, "at least what goes into two layers, in 16 bit"
+    assert moved[8].activations - moved[6].activations < saved / 10
+    assert moved[6].activations < kept[6].activations
+    assert (moved[6].weights, moved[6].gradients) == (kept[6].weights, kept[6].gradients)
