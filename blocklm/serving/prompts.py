@@ -1,4 +1,4 @@
-"""Words what a request asks as the run was taught it, within the tokens that its lessons had."""
+"""Words what a request asks as the run was taught it, within the tokens that its samples had."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -77,7 +77,7 @@ def test_what_the_client_shows_is_shown_nearest(served: Served) -> None:
     assert "d.py" not in text, "it would break the prompt"
 
 
-def test_a_prompt_has_at_most_the_tokens_of_a_lesson(served: Served) -> None:
+def test_a_prompt_has_at_most_the_tokens_of_a_training_sample(served: Served) -> None:
     prompts = served.runs[0].prompts
     worded = prompts.word(Question(Gap("x = 1\n" * 5000, "y = 2\n" * 5000), Limits(Decoding(5000))))
     assert len(worded.ids) <= 512

@@ -1,6 +1,7 @@
 """Continues one prompt at a time with a base model and one of its adapters, in this process."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -40,6 +41,8 @@ class LocalEngine:
         self._decoder = base.get_decoder()
         self._prompts = PromptCaches() if can_be_cut(base.config) else None
         self._ends = end_tokens(loaded.tokenizer)
+        self._head = ExitStack()
+        self._head.enter_context(loaded.converted_head())  # for as long as this engine lives
 
     @property
     def bytes(self) -> int:

@@ -38,7 +38,7 @@ FAMILIES = (
     Markers("<PRE> ?", " ?<SUF>", " ?<MID>"),
     Markers(r"\[PREFIX\]", r"\[SUFFIX\]", None, r"(?m:^)\+\+\+\+\+ "),
 )
-# minuet puts language and indentation into comments at the beginning; our lessons have no such lines.
+# minuet puts language and indentation into comments at the beginning; our samples have no such lines.
 HINTS = re.compile(r"\A(?:[^\w\n]*(?:language|indentation): [^\n]*\n){1,2}")
 
 PATH = re.compile(r"[\w@+-]*[./][\w./@+-]*")
