@@ -7,8 +7,8 @@ import pytest
 
 from blocklm.benchmarks.mining import exactness_table
 from blocklm.benchmarks.rendering import rendering_table
-from tests.conftest import ROOT
-from tests.support.scripts import run_in_process, run_script
+from tests.conftest import ROOT, GitRepository
+from tests.support.scripts import refused, run_in_process, run_script
 
 
 @pytest.mark.slow
@@ -41,6 +41,15 @@ def test_start_up_is_measured_beside_git_log(project: Path) -> None:
     assert all(case in line for case, line in zip(cases, done.stdout.splitlines(), strict=True))
 
 
+@pytest.mark.slow
+def test_the_wait_for_the_server_is_measured(taught: Path, lamps: GitRepository) -> None:
+    given = ("--run", taught, "--repo", lamps.path, "--rounds", "1")
+    done = run_script("benchmark.py", "serving", *given, cwd=taught.parent)
+    assert done.returncode == 0, done.stderr
+    cases = ["run on house: ", "tokens read", "new place", "same again", "one more character"]
+    assert all(case in line for case, line in zip(cases, done.stdout.splitlines(), strict=True))
+
+
 def test_rendering_says_what_it_would_take_to_store_all_prompts(project: Path) -> None:
     title, samples, disk, drawn = rendering_table([project], rounds=1)
     assert title.startswith("project at ")
@@ -52,6 +61,10 @@ def test_rendering_says_what_it_would_take_to_store_all_prompts(project: Path) -
 
 def test_exactness_compares_every_commit(project: Path) -> None:
     assert list(exactness_table([project])) == ["project: 35 commits and 37 changed files compared, 0 differ"]
+
+
+def test_serving_without_a_run_is_refused(tmp_path: Path) -> None:
+    assert "name a completed run with `--run`" in refused(run_in_process("benchmark.py", "serving", cwd=tmp_path))
 
 
 def test_a_folder_without_history_is_refused(tmp_path: Path) -> None:
