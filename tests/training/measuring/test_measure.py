@@ -103,6 +103,7 @@ def test_the_plan_of_the_recommended_recipe_is_within_ten_percent(measured: tupl
     assert found.packed
 
 
+@pytest.mark.slow
 def test_one_measured_shape_corrects_the_plans_of_others(measured: tuple[Trial, Measurement]) -> None:
     """Neither batch nor length of the shape that is planned was measured before."""
     trial, found = measured
