@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel, TrainerCallback
 
 from blocklm.config.recipe import Recipe
 from blocklm.interrupts import Interrupts
@@ -28,7 +28,7 @@ from blocklm.training.measuring.allocator import (
 )
 from blocklm.training.measuring.other_steps import Sizes, measure_other_steps
 from blocklm.training.measuring.random_base import byte_tokenizer, random_base
-from blocklm.training.measuring.train_steps import STEPS, Clock, PhaseCallback
+from blocklm.training.measuring.train_steps import READ, TIMED, Clock, PhaseCallback
 from blocklm.training.planning.device import device_name
 from blocklm.training.planning.measurement import Measurement, Speeds
 from blocklm.training.planning.micro_batch import Plan
@@ -41,7 +41,7 @@ from blocklm.training.trainer import OrderedTrainer
 DOCUMENTS = 4  # in a packed row
 # Keys of a recipe that would let the few steps do more than train: write files, evaluate, log, stop.
 ONLY_STEPS: dict[str, Any] = {
-    "max_steps": STEPS, "eval_strategy": "no", "save_strategy": "no", "logging_strategy": "no", "report_to": [],
+    "max_steps": TIMED, "eval_strategy": "no", "save_strategy": "no", "logging_strategy": "no", "report_to": [],
     "load_best_model_at_end": False, "metric_for_best_model": None, "push_to_hub": False, "disable_tqdm": True,
 }  # fmt: skip
 
@@ -127,7 +127,7 @@ def _trainer(trial: Trial, folder: str) -> tuple[OrderedTrainer, bool]:
     run_plan = decide_packing(run_plan, recipe, base)
     args = sft_config(recipe, precision, run_plan)
     documents = DOCUMENTS if args.packing else 1
-    rows = full_rows(args.train_batch_size * args.gradient_accumulation_steps * STEPS, plan.max_length, documents)
+    rows = full_rows(args.train_batch_size * args.gradient_accumulation_steps * TIMED, plan.max_length, documents)
     validation = full_rows(args.per_device_eval_batch_size, plan.max_length, 1)
     reading = TrainingOrder(rows, list(range(len(rows))), len(rows), {})
     loaded = LoadedModel(_with_tokens(base), byte_tokenizer(), precision.dtype)
@@ -161,16 +161,19 @@ def _measure_training(trainer: OrderedTrainer, meter: Meter) -> tuple[StepMemory
     weights = bytes_of(held_tensors(trainer.model)) - adapter
     with meter.recording(held_tensors(trainer.model)) as peaks:
         callback = PhaseCallback(meter, trainer.model)
-        trainer.add_callback(callback)
-        trainer.train()
-        trainer.remove_callback(callback)
+        _train(trainer, READ, callback)
     clock = Clock()
-    trainer.add_callback(clock)
-    trainer.train()
-    trainer.remove_callback(clock)
+    _train(trainer, TIMED, clock)
     state = bytes_of(optimizer_tensors(trainer.optimizer))
     held = StepMemory(weights, adapter, callback.gradients, state, activations=0, loss=0)
     return _parts(peaks, held), clock
+
+
+def _train(trainer: OrderedTrainer, steps: int, observer: TrainerCallback) -> None:
+    trainer.args.max_steps = steps
+    trainer.add_callback(observer)
+    trainer.train()
+    trainer.remove_callback(observer)
 
 
 def _parts(peaks: Peaks, held: StepMemory) -> StepMemory:
@@ -180,7 +183,7 @@ def _parts(peaks: Peaks, held: StepMemory) -> StepMemory:
         peaks: the peaks of each step's phases.
         held: bytes of what is there when activations are at their peak.
     """
-    backbone, loss, stepping = (peaks[f"{STEPS} {name}"] for name in ("backbone", "loss", "optimizer"))
+    backbone, loss, stepping = (peaks[f"{READ} {name}"] for name in ("backbone", "loss", "optimizer"))
     return replace(
         held,
         optimizer=held.optimizer + max(0, stepping - max(backbone, loss)),

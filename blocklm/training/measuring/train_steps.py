@@ -11,8 +11,8 @@ from blocklm.training.measuring.allocator import Meter
 from blocklm.training.monitoring.nvml import Gpus, NoGpus
 from blocklm.training.planning.step_memory import backbone_of
 
-STEPS = 3  # the first warms up, and makes the optimizer's state
-WARM_UP = 1
+WARM_UP = 1  # steps; the first makes the optimizer's state
+READ, TIMED = 2, 3  # steps for the allocator, whose profiler is slow on a CPU, and steps for the clock
 
 
 class PhaseCallback(TrainerCallback):

@@ -127,7 +127,8 @@ def test_the_plan_of_a_step_is_within_ten_percent_of_its_peak(
     print(f"{family} {list(quantised)} checkpointing={checkpointing}: {100 * (planned.total / peak - 1):+.1f} %")
 
 
-@pytest.mark.parametrize("checkpointing", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("checkpointing", [True, False])
 def test_offloading_leaves_only_what_is_computed_at_the_moment(models: dict[str, Path], checkpointing: bool) -> None:
     """What is saved for the backward pass is most of a step's activations, and grows with the number of layers."""
     keys = ModelConfig(model_name_or_path=str(models["llama"]), use_peft=True, attn_implementation="sdpa", **FOUR_BIT)
