@@ -1,7 +1,8 @@
 """Shows pieces of other files in a share of the training samples, found as the exam finds them.
 
 One or two pieces are the nearest by BM25 at the commit's parent, and one is drawn at random from the same files,
-because not every piece that is found helps. All of them count in the sample's maximum length.
+because not every piece that is found helps. All of them count in the sample's maximum length, where they take the place
+of recent edits.
 """
 
 import random
@@ -27,7 +28,8 @@ def with_retrieved_pieces(encoder: SampleEncoder, places: PlaceReader, share: fl
     """Let an encoder show retrieved pieces in a share of the samples at a place, 0 to 1."""
     if not share:
         return encoder
-    return replace(encoder, fill=_RetrievingFill(places, share), origin=f"{encoder.origin} retrieved {share}")
+    origin = f"{encoder.origin} retrieved {share}"
+    return replace(encoder, fill=_RetrievingFill(places, share), origin=origin, retrieved_first=True)
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class CutParts:
     def _kept_context(self) -> int:
         return min(MIN_CONTEXT_TOKENS, len(self.context))
 
-    def fit(self, prompt: str, room: int, retrieved_room: int = 0) -> list[int] | None:
+    def fit(self, prompt: str, room: int, retrieved_room: int = 0, retrieved_first: bool = False) -> list[int] | None:
         """Choose the tokens that a prompt keeps if only `room` fit; None if it cannot spare so many.
 
         Pieces get at most half of the room that the fixed text leaves, or more where the file does not need it. Of the
@@ -69,6 +69,7 @@ class CutParts:
             room: maximum tokens.
             retrieved_room: maximum tokens of the retrieved pieces beyond `room`; with 0 they share it with the others,
                 otherwise the other parts are cut as if nothing had been retrieved.
+            retrieved_first: whether retrieved pieces that share the room with other pieces are kept before these.
         """
         tokens = len(self.begins) - 1
         if tokens - self.spare > room:
@@ -77,7 +78,10 @@ class CutParts:
         apart = self.retrieved if retrieved_room else 0
         spare = room - self._kept_context
         pieces_room = min(spare, max(room // 2, room - len(self.context) - len(self.suffix)))
-        kept = [*_that_fit(self.pieces[apart:], pieces_room), *_that_fit(self.pieces[:apart], retrieved_room)]
+        sharing = self.pieces[apart:]
+        if retrieved_first and not apart:
+            sharing = (*self.pieces[self.retrieved :], *self.pieces[: self.retrieved])
+        kept = [*_that_fit(sharing, pieces_room), *_that_fit(self.pieces[:apart], retrieved_room)]
         dropped = {place for piece in self.pieces if piece not in kept for place in piece}
         shown = sum(len(piece) for piece in self.pieces[apart:] if piece in kept)
         room, spare = room - shown, spare - shown

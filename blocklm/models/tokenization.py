@@ -71,6 +71,7 @@ def encode(
     tokenizer: "PreTrainedTokenizerBase",
     max_length: int,
     retrieved_length: int = 0,
+    retrieved_first: bool = False,
 ) -> list[Encoded | None]:
     """Encode samples within `max_length` tokens; None takes the place of each sample that is too long.
 
@@ -81,6 +82,7 @@ def encode(
         max_length: maximum tokens of prompt and completion together.
         retrieved_length: maximum tokens of retrieved pieces, which come on top; 0, the default, counts them in
             `max_length` like everything else.
+        retrieved_first: whether retrieved pieces within `max_length` are kept before recent edits.
     """
     if not len(samples["prompt"]):
         return []
@@ -94,7 +96,7 @@ def encode(
         trimmed = len(prompt) > room
         if trimmed:
             parts = CutParts.of(samples, row, prompts["offset_mapping"][row])
-            kept = parts.fit(samples["prompt"][row], room, retrieved_length)
+            kept = parts.fit(samples["prompt"][row], room, retrieved_length, retrieved_first)
             if kept is None:
                 encoded.append(None)
                 continue
@@ -129,12 +131,14 @@ class SampleEncoder:
         fill: builds the prompts of samples of which the corpus stores only a place, from columns of samples and the
             maximum tokens of each; default: they are left as they are.
         origin: a name of what `fill` reads, for the cache.
+        retrieved_first: whether retrieved pieces are kept before recent edits; default: no.
     """
 
     tokenizer: "PreTrainedTokenizerBase"
     folder: Path
     fill: Fill = _as_stored
     origin: str = ""
+    retrieved_first: bool = False
 
     def encode(self, samples: Dataset, max_length: int) -> list[Encoded | None]:
         """Encode samples within `max_length` tokens; None stands for each that is too long or cannot be read."""
@@ -145,7 +149,7 @@ class SampleEncoder:
     ) -> tuple[Mapping[str, list[Any]], list[Encoded | None]]:
         """Build the prompts of samples and encode them; return the columns with their prompts, and the encodings."""
         columns = self.fill(samples[:], max_length)
-        encoded = encode(columns, self.tokenizer, max_length)
+        encoded = encode(columns, self.tokenizer, max_length, retrieved_first=self.retrieved_first)
         readable = [row if text else None for row, text in zip(encoded, columns["completion"], strict=True)]
         return columns, readable
 

@@ -115,6 +115,11 @@ def test_a_sample_with_pieces_is_no_longer_than_others_may_be(
     assert max(len(sample.input_ids) for sample in encoded if sample is not None) <= length
 
 
+def test_pieces_take_the_place_of_recent_edits(corpus: Corpus, encoder: SampleEncoder) -> None:
+    assert not encoder.retrieved_first
+    assert with_retrieved_pieces(encoder, corpus.places, 0.5).retrieved_first
+
+
 def test_a_share_beyond_one_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("model_name_or_path: models/any\nretrieved_share: 1.5\n")
     with pytest.raises(UserError, match=r"`retrieved_share` cannot be 1\.5"):

@@ -99,6 +99,7 @@ class AtPlace:
     after: str = "".join(f"after {number:03}\n" for number in range(100))
     pieces: tuple[str, ...] = ("### far.py\n" + "far = 1\n" * 20, "### near.py\n" + "near = 1\n" * 20)
     retrieved: int = 0
+    retrieved_first: bool = False
 
     def encode(self, max_length: int, retrieved_length: int = 0) -> Encoded | None:
         heads = len("".join(self.pieces)), len("### below\n"), len("\n### above\n")
@@ -114,7 +115,7 @@ class AtPlace:
             "completion": ["x = 1\n"],
             "added": [[0, 6]],
         }
-        (encoded,) = encode(columns, self.tokenizer, max_length, retrieved_length)
+        (encoded,) = encode(columns, self.tokenizer, max_length, retrieved_length, self.retrieved_first)
         return encoded
 
     def text(self, max_length: int, retrieved_length: int = 0) -> str:
@@ -190,6 +191,16 @@ def test_retrieved_pieces_with_room_of_their_own_leave_the_rest_of_the_question_
     assert place.text(600, room) == far + without
     assert place.text(600, room - 1) == without
     assert place.text(600) != far + without, "without room of their own they take the place of the file"
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_retrieved_pieces_within_the_room_can_be_kept_before_recent_edits(
+    tokenizer: PreTrainedTokenizerBase, first: bool
+) -> None:
+    place = AtPlace(tokenizer, retrieved=1, retrieved_first=first)
+    far, near = (len(tokenizer(piece, add_special_tokens=False).input_ids) for piece in place.pieces)
+    text = place.text(2 * max(far, near) + 100)
+    assert [piece in text for piece in place.pieces] == [first, not first]
 
 
 @pytest.mark.parametrize("short", ["before", "after"])
