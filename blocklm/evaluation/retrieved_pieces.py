@@ -10,21 +10,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
 from blocklm.config.sampling import PLACE_VIEWS
 from blocklm.corpus.places.place import FilePiece
-from blocklm.corpus.places.reader import PlaceReader
 from blocklm.evaluation.exam.items import query_of
 from blocklm.models.tokenization import SampleEncoder
 from blocklm.retrieval.parent_files import RetrievalQuery, nearest_before
 
+if TYPE_CHECKING:
+    from blocklm.corpus.places.reader import PlaceReader
+
 MOST_NEAREST = 2
 
 
-def with_retrieved_pieces(encoder: SampleEncoder, places: PlaceReader, share: float) -> SampleEncoder:
+def with_retrieved_pieces(encoder: SampleEncoder, places: "PlaceReader", share: float) -> SampleEncoder:
     """Let an encoder show retrieved pieces in a share of the samples at a place, 0 to 1."""
     if not share:
         return encoder
@@ -34,7 +36,7 @@ def with_retrieved_pieces(encoder: SampleEncoder, places: PlaceReader, share: fl
 
 @dataclass(frozen=True)
 class _RetrievingFill:
-    places: PlaceReader
+    places: "PlaceReader"
     share: float
 
     def __call__(self, samples: Mapping[str, list[Any]], max_length: int) -> Mapping[str, list[Any]]:
