@@ -12,6 +12,7 @@ from blocklm.corpus.splits import spread_over_commits
 from blocklm.corpus.tree.definitions import defined_names
 from blocklm.errors import UserError
 from blocklm.evaluation.canaries import Canaries
+from blocklm.evaluation.retrieved_pieces import with_retrieved_pieces
 from blocklm.models.tokenization import EncodedSplit, SampleEncoder
 from blocklm.training.canaries import plant_canaries
 from blocklm.training.data_order import TrainingOrder, TrainingSamples, training_order
@@ -52,8 +53,6 @@ def training_data(
     Raises:
         UserError: no sample may be read, or none fits into `max_length`.
     """
-    from blocklm.evaluation.retrieved_pieces import with_retrieved_pieces  # reads git, and all else here does without
-
     names = frozenset[str]() if corpus.files is None else defined_names(corpus.files)
     given = TrainingSamples(corpus.splits["train"], new, names)
     teacher = with_retrieved_pieces(encoder, corpus.places, recipe.sampling.retrieved_share)
