@@ -1,12 +1,10 @@
 """The HTTP server: reads requests, lets them wait for the model, and sends answers in the form of their protocol."""
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 from fastapi import FastAPI, Request, Response
@@ -14,16 +12,13 @@ from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import StreamingResponse
 from starlette.exceptions import HTTPException
 
+from blocklm.serving.bodies import event_bytes, json_answer, read_fields
 from blocklm.serving.engines.growing import Cancelled, Listener
 from blocklm.serving.protocols import infill, openai
-from blocklm.serving.protocols.fields import Fields
 from blocklm.serving.question import Answer, Question
 from blocklm.serving.refused import Refused
 from blocklm.serving.request_queue import Job, RequestQueue
 from blocklm.serving.served import Served, ServedRun
-
-MAX_BODY = 2 << 20  # bytes
-BODY_SECONDS = 10  # in which a client must have sent its request
 
 Result = TypeVar("Result")
 Events = Callable[[Answer | str], Iterator[Any]]
@@ -38,9 +33,13 @@ def make_app(served: Served, hosts: Sequence[str]) -> FastAPI:
     Args:
         served: the runs.
         hosts: names of this machine that requests may give as their `Host`.
+
+    Returns:
+        The server; `state.stop` ends the answers that are being written.
     """
     service = _Service(served)
     app = FastAPI(openapi_url=None, lifespan=service.lifespan)
+    app.state.stop = service.stop
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     app.add_api_route("/health", service.health, methods=["GET"])
     app.add_api_route("/props", service.props, methods=["GET"])
@@ -73,44 +72,48 @@ class _Service:
         finally:
             worker.cancel()
 
+    def stop(self) -> None:
+        """End the answers that are being written, so that the server can end."""
+        self._queue.stop()
+
     async def health(self) -> Response:
         """Say that the server is ready; models are loaded before it listens."""
-        return _json({"status": "ok"})
+        return json_answer({"status": "ok"})
 
     async def props(self) -> Response:
         """Describe the first run to clients of llama.cpp."""
         run = self._served.runs[0]
         settings = {"n_ctx": run.prompts.positions}
         described = {"default_generation_settings": settings, "total_slots": 1, "model_path": run.name}
-        return _json(described | {"model_alias": run.name, "chat_template": ""})
+        return json_answer(described | {"model_alias": run.name, "chat_template": ""})
 
     async def models(self) -> Response:
         """List the runs."""
-        return _json(openai.models_body([run.name for run in self._served.runs], self._started))
+        return json_answer(openai.models_body([run.name for run in self._served.runs], self._started))
 
     async def infill(self, request: Request) -> Response:
         """Answer a request to `/infill`."""
-        asked = infill.parse(await _fields(request))
+        asked = infill.parse(await read_fields(request))
         run = self._served.find(asked.question.model)
         if not run.prompts.fills_gaps:
             raise Refused(501, "Infill is not supported by this model: it was not taught the view `completion`")
         if asked.only_warms:
-            return _json(infill.answer_body(Answer(""), asked, run.name))
+            return json_answer(infill.answer_body(Answer(""), asked, run.name))
 
         def events(said: Answer | str) -> Iterator[Any]:
             yield infill.piece_body(said) if isinstance(said, str) else infill.answer_body(said, asked, run.name)
 
         if asked.stream:
             return await self._stream(request, run, asked.question, events)
-        return _json(infill.answer_body(await self._whole(request, run, asked.question), asked, run.name))
+        return json_answer(infill.answer_body(await self._whole(request, run, asked.question), asked, run.name))
 
     async def completions(self, request: Request) -> Response:
         """Answer a request to `/v1/completions`."""
-        return await self._complete(request, openai.parse_completion(await _fields(request)))
+        return await self._complete(request, openai.parse_completion(await read_fields(request)))
 
     async def chat(self, request: Request) -> Response:
         """Answer a request to `/v1/chat/completions`."""
-        return await self._complete(request, openai.parse_chat(await _fields(request)))
+        return await self._complete(request, openai.parse_chat(await read_fields(request)))
 
     async def _complete(self, request: Request, asked: openai.CompletionRequest) -> Response:
         run = self._served.find(asked.question.model)
@@ -129,7 +132,7 @@ class _Service:
 
         if asked.stream:
             return await self._stream(request, run, asked.question, events)
-        return _json(shape.whole(await self._whole(request, run, asked.question)))
+        return json_answer(shape.whole(await self._whole(request, run, asked.question)))
 
     async def _whole(self, request: Request, run: ServedRun, question: Question) -> Answer:
         job = self._queue.submit(_client(request), lambda job: run.answer(question, Listener(lambda: job.cancelled)))
@@ -158,37 +161,18 @@ class _Service:
                 piece = first
                 while piece is not None:
                     for event in events(piece):
-                        yield _event(event)
+                        yield event_bytes(event)
                     piece = await job.pieces.get()
                 for event in events(await job.answer):
-                    yield _event(event)
+                    yield event_bytes(event)
             except Refused as refused:
-                yield _event(refused.body)
+                yield event_bytes(refused.body)
+            except Cancelled:  # the server ends
+                return
             finally:
                 self._queue.cancel(job)
 
         return StreamingResponse(parts(), media_type="text/event-stream")
-
-
-async def _fields(request: Request) -> Fields:
-    """Read the fields of a request within bounds of size and time.
-
-    Raises:
-        Refused: it is too large, too slow, of another origin, or no JSON object.
-    """
-    origin = urlsplit(request.headers.get("origin", ""))
-    if origin.netloc and origin.netloc != request.headers.get("host"):
-        raise Refused(403, "pages of other origins may not ask")
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for part in request.stream():
-                body += part
-                if len(body) > MAX_BODY:
-                    raise Refused(413, f"the request has more than {MAX_BODY} bytes")
-    except TimeoutError:
-        raise Refused(408, f"the request was not complete after {BODY_SECONDS} seconds") from None
-    return Fields.parse(bytes(body))
 
 
 async def _while_connected(request: Request, awaited: Awaitable[Result]) -> Result:
@@ -216,21 +200,9 @@ def _client(request: Request) -> str:
     return "\n".join((host, request.headers.get("user-agent", ""), request.headers.get("authorization", "")))
 
 
-def _json(content: Any, status: int = 200) -> Response:
-    """Answer with compact JSON: llama.vim does not find its fields where spaces follow the colons."""
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    return Response(text, status, media_type="application/json")
-
-
-def _event(content: Any) -> bytes:
-    """Word an event of a stream; None for its end."""
-    text = "[DONE]" if content is None else json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    return f"data: {text}\n\n".encode()
-
-
 async def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, Refused), "it is registered for these"
-    return _json(error.body, error.status)
+    return json_answer(error.body, error.status)
 
 
 async def _gone(_: Request, __: Exception) -> Response:
@@ -239,8 +211,8 @@ async def _gone(_: Request, __: Exception) -> Response:
 
 async def _no_such_path(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException), "it is registered for these"
-    return _json(Refused(error.status_code, str(error.detail)).body, error.status_code)
+    return json_answer(Refused(error.status_code, str(error.detail)).body, error.status_code)
 
 
 async def _failed(_: Request, error: Exception) -> Response:
-    return _json(Refused(500, f"the server failed: {type(error).__name__}").body, 500)
+    return json_answer(Refused(500, f"the server failed: {type(error).__name__}").body, 500)

@@ -2,6 +2,8 @@
 
 import logging
 import socket
+from collections.abc import Callable
+from types import FrameType
 
 import psutil
 import uvicorn
@@ -39,7 +41,7 @@ def listen(served: Served, host: str, port: int) -> None:
         except (OSError, OverflowError) as error:
             raise UserError(f"`{host}:{port}` cannot be listened on: {error}", "give another `--port`") from None
         config = uvicorn.Config(
-            make_app(served, allowed_hosts(host)),
+            app := make_app(served, allowed_hosts(host)),
             log_config=None,  # to the handlers of `console`, as all our messages
             log_level="warning",
             access_log=False,
@@ -48,7 +50,19 @@ def listen(served: Served, host: str, port: int) -> None:
         )
         names = ", ".join(run.name for run in served.runs)
         logger.info("%s on http://%s:%d", names, host, listening.getsockname()[1])
-        uvicorn.Server(config).run([listening])
+        _Server(config, app.state.stop).run([listening])
+
+
+class _Server(uvicorn.Server):
+    """A server that ends its answers at a signal, rather than wait for them."""
+
+    def __init__(self, config: uvicorn.Config, stop: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._stop = stop
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        self._stop()
 
 
 def allowed_hosts(host: str) -> list[str]:

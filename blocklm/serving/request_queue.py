@@ -90,6 +90,15 @@ class RequestQueue:
                 if not waiting:
                     del self._waiting[client]
 
+    def stop(self) -> None:
+        """Refuse the requests that wait, and stop the model."""
+        for waiting in self._waiting.values():
+            for job in waiting:
+                job.finish(error=Refused(503, "the server ends"))
+        self._waiting.clear()
+        if self._running is not None:
+            self._running.cancel()
+
     async def run(self) -> None:
         """Answer requests until this task is cancelled."""
         loop = asyncio.get_running_loop()
@@ -102,8 +111,7 @@ class RequestQueue:
                     job.finish(error=error)
                 self._running = None
         finally:
-            if self._running is not None:
-                self._running.cancel()
+            self.stop()
             self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _next(self) -> Job:

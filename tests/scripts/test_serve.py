@@ -37,7 +37,7 @@ def test_an_address_that_is_taken_is_refused(taught: Path, lamps: GitRepository)
 
 
 @pytest.mark.slow
-def test_a_signal_ends_the_server(taught: Path) -> None:
+def test_a_signal_ends_the_server_in_the_middle_of_an_answer(taught: Path) -> None:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         port = int(listening.getsockname()[1])
@@ -50,8 +50,13 @@ def test_a_signal_ends_the_server(taught: Path) -> None:
             assert answer.status == 200
             break
         time.sleep(0.1)
-    os.kill(server.pid, signal.SIGTERM)
-    out, err = server.communicate(timeout=30)
+    asked = json.dumps({"prompt": "def step_", "max_tokens": 900, "stream": True}).encode()
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(asked)}\r\n\r\n"
+        client.sendall(head.encode() + asked)
+        assert client.recv(1000).startswith(b"HTTP/1.1 200 OK")
+        os.kill(server.pid, signal.SIGTERM)
+        out, err = server.communicate(timeout=30)
     assert (server.returncode, out) == (128 + signal.SIGTERM, "")
     assert f"blocklm:house on http://127.0.0.1:{port}" in err
     assert "Traceback" not in err

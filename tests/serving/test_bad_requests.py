@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from blocklm.serving import app
+from blocklm.serving import bodies
 from blocklm.serving.served import Served
 from tests.serving.conftest import running
 from tests.serving.test_protocols import INFILL
@@ -80,12 +80,12 @@ def test_an_unknown_model_is_refused_with_the_known_ones(client: httpx.Client) -
 
 
 def test_a_body_that_is_too_large_is_refused(client: httpx.Client) -> None:
-    answer = client.post("/infill", json=INFILL | {"input_prefix": "x" * app.MAX_BODY})
+    answer = client.post("/infill", json=INFILL | {"input_prefix": "x" * bodies.MAX_BODY})
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, 413)
 
 
 def test_a_body_that_never_comes_is_refused(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.05)
     with running(served) as client, socket.create_connection(("127.0.0.1", client.base_url.port or 0)) as slow:
         slow.sendall(b"POST /infill HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
         assert slow.recv(1000).startswith(b"HTTP/1.1 408 ")
