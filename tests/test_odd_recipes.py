@@ -22,5 +22,5 @@ def test_odd_values_train_or_are_refused(
         result = outcome(recipe | where | {"output_dir": str(tmp_path / f"{at}" / "run")}, tmp_path / f"{at}")
         assert not result.startswith("Traceback"), f"{recipe}\n{result}"
         ends.append(result.partition(":")[0])
-    assert ends.count("trained") >= 6
+    assert ends.count("trained") >= 4, "a fifth at least is not refused"
     assert ends.count("refused") >= 6

@@ -56,9 +56,9 @@ class AnswerReader:
         kept = next((place for place, token in enumerate(ids) if token in self.ends), len(ids))
         # Placeholders of redacted values are special tokens, and part of the text.
         text = str(self.tokenizer.decode(ids[:kept], clean_up_tokenization_spaces=False))
-        return self.read_text(text, kept < len(ids))
+        return self.reading_of(text, kept < len(ids))
 
-    def read_text(self, text: str, ended: bool) -> Reading:
+    def reading_of(self, text: str, ended: bool) -> Reading:
         """Read the text of an answer so far; `ended` tells whether the model ended it there."""
         indented = self._indented(text)
         found = [(place, stop) for stop in self.stops if (place := text.find(stop)) >= 0]

@@ -59,7 +59,7 @@ class RemoteEngine:
             with closing(self._pieces(ids, limits, usage)) as pieces:
                 for piece, ended in pieces:
                     text += piece
-                    if growing.grow(growing.reader.read_text(text, ended)):
+                    if growing.grow(growing.reader.reading_of(text, ended)):
                         break
         except FAILURES as error:
             raise Refused(503, f"{self._url} does not continue prompts: {error}") from error

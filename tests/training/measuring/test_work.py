@@ -15,7 +15,7 @@ from blocklm.git.repository import open_repositories
 from blocklm.mining.mine import mine
 from blocklm.models.pretrained import special_tokens
 from blocklm.models.tokenization import SampleEncoder
-from blocklm.training.data_order import training_order
+from blocklm.training.data_order import TrainingSamples, training_order
 from blocklm.training.measuring.planned import Planned
 from blocklm.training.measuring.work import MAX_NEW_TOKENS, TASKS
 from tests.support.scripts import script_module
@@ -41,7 +41,9 @@ def test_steps_and_tokens_are_those_of_the_training(
     prompts = ModelPrompts(prompts_for(special, "auto"), special)
     corpus = build_corpus(recipe, repositories, mine(repositories, recipe.mining), prompts)
     encoder = SampleEncoder(tokenizer, corpus.folder, corpus.places.fill, corpus.report["key"])
-    reading = training_order(corpus.splits["train"], encoder, recipe.sampling, recipe.run, planned.args)
+    reading = training_order(
+        TrainingSamples(corpus.splits["train"]), encoder, recipe.sampling, recipe.run, planned.args
+    )
     per_step = planned.plan.micro_batch * planned.plan.gradient_accumulation
     assert work.steps == pytest.approx(ceil(len(reading.order) / per_step), rel=0.1, abs=1)
     assert work.trained == pytest.approx(reading.report["tokens"], rel=0.15)
