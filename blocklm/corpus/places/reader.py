@@ -214,7 +214,9 @@ class _PromptBuilder:
         lines = self.chars // MIN_LINE_CHARS if self.shown.file else 0
         above = [*state.above(lines), *(line for mark, line in hunk[:first] if mark != "-" and self.shown.file)]
         below = [*(line for mark, line in hunk[stop:] if mark != "+" and self.shown.file), *state.below(lines)]
-        rest = run[end : run.index("\n", end) + 1]
+        rest = "".join(
+            run[end:].partition("\n")[:2]
+        )  # of the last line; a node of the syntax may end with its line feed
         before = "".join(f"{line}\n" for line in above) + run[:start]
         after = rest + "".join(f"{line}\n" for line in below)
         if not self.shown.file:

@@ -137,6 +137,16 @@ def test_pieces_of_other_files_come_before_the_recent_edits(corpus: Corpus) -> N
     assert "<file_sep>" not in row["prompt"]
 
 
+def test_a_completion_may_hold_the_line_feed_at_the_end_of_its_run(corpus: Corpus) -> None:
+    """Some nodes of a syntax tree end with it."""
+    samples = corpus.splits["train"][:]
+    samples["completion"] = [f"{text}\n" for text in samples["completion"]]
+    samples["place"] = [[*place[:2], place[2] + 1] if len(place) == 3 else place for place in samples["place"]]
+    filled = corpus.places.fill(samples, 512)
+    texts = [text for view, text in zip(filled["view"], filled["completion"], strict=True) if view == "completion"]
+    assert any(text.endswith("\n") for text in texts)
+
+
 def test_a_file_that_is_gone_leaves_its_samples_unread(corpus: Corpus, tmp_path: Path) -> None:
     samples = corpus.splits["train"].select(range(40))[:]
     empty = GitRepository(tmp_path / "demo")
