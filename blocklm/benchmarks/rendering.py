@@ -37,7 +37,8 @@ def rendering_table(paths: list[Path], rounds: int) -> Iterator[str]:
         with tempfile.TemporaryDirectory(prefix="blocklm-benchmark-") as folder:
             for number in range(rounds):
                 corpus_dir = Path(folder) / str(number)
-                _prepare(repository, corpus_dir)
+                # In a process of its own too: a child's peak memory begins at that of the process that started it.
+                measure_in_process(_prepare, repository, corpus_dir)
                 rendered.append(measure_in_process(_render, repository, corpus_dir))
             filled = [measure_in_process(_fill, repository, corpus_dir) for _ in range(rounds)]
             corpus = _corpus(repository, corpus_dir)
