@@ -64,8 +64,8 @@ def main() -> None:
 
     result = evaluate(run, ComparedModels(flags.model, flags.control), flags.new_commits)
     write_result(flags.run_dir / "exam-again.json", result)
-    write_html_report(flags.run_dir)
     print(exam_text(result))
+    write_html_report(flags.run_dir)
 
 
 if __name__ == "__main__":
