@@ -10,7 +10,7 @@ from transformers import AutoConfig, PretrainedConfig
 
 from blocklm.config.recipe import Recipe, parse_recipe
 from blocklm.errors import UserError
-from blocklm.models.attention import only_kernel
+from blocklm.models.attention import KERNELS, only_kernel
 from blocklm.models.loading import load_base
 from blocklm.models.source import ModelSource
 from blocklm.training.measuring.measure import Trial, full_rows, measure
@@ -32,6 +32,7 @@ from blocklm.training.planning.planner import suitable_optimizer
 from blocklm.training.train import sft_config
 from tests.conftest import ROOT
 from tests.support.memory import memory_left
+from tests.support.scripts import script_module
 
 # Every shipped recipe, and its model made small: a plan must hold whatever the architecture.
 RECIPES = {
@@ -211,6 +212,10 @@ def test_the_tables_show_every_part_and_the_hours(measured: tuple[Trial, Measure
     assert hours["training"] == pytest.approx(10 * found.step_seconds * 2560 / (10 * 2 * 192))
     assert "at most" in "\n".join(work_lines(work, found))
     assert "--measure" in "\n".join(work_lines(work, None))
+
+
+def test_the_command_line_names_the_kernels_that_can_be_asserted() -> None:
+    assert tuple(KERNELS) == script_module("plan.py").KERNELS, "listed there without torch"
 
 
 def test_a_kernel_that_cannot_run_is_refused() -> None:
