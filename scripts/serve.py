@@ -4,13 +4,14 @@ python scripts/serve.py runs/two                              # llama.vim, llama
 python scripts/serve.py runs/two runs/three --port 8013       # two adapters; each request names its model
 python scripts/serve.py runs/two --choose_silence             # once: when to say nothing, by the validation split
 python scripts/serve.py runs/two --silence                    # say nothing there
+python scripts/serve.py runs/two --feedback                   # count which texts are kept, for the run's report
 python scripts/serve.py runs/two --print-config llama.vim     # what to put into the editor's settings
 python scripts/serve.py runs/two --repo ~/src/project         # where the repository is now
 python scripts/serve.py runs/two --no_path --no_pieces        # only what the editor sends
 python scripts/serve.py runs/two --engine_url http://127.0.0.1:8080   # llama-server has the model, as its GGUF file
 
-The file in the editor is recognised by its lines, and pieces of related files are put before it. Nothing is logged of
-what editors send.
+The file in the editor is recognised by its lines, and pieces of related files are put before it. Nothing that
+editors send is logged or stored; `--feedback` stores counts alone.
 """
 
 from pathlib import Path
@@ -36,6 +37,9 @@ def command_line() -> CommandLine:
     parser.add_argument("--no_pieces", action="store_true", help="put no pieces of other files before a prompt")
     parser.add_argument("--silence", action="store_true", help="say nothing where the model doubts its first line")
     parser.add_argument("--choose_silence", action="store_true", help="choose how likely that line must be, and end")
+    parser.add_argument(
+        "--feedback", action="store_true", help="append to `feedback.jsonl` how much of a text was kept"
+    )
     parser.add_argument(
         "--engine_url", help="let a server of llama.cpp or vLLM continue the prompts: it has the model"
     )
@@ -71,7 +75,7 @@ def main() -> None:
     served = load(runs, switches) if args.engine_url is None else serve_from(runs[0], args.engine_url, switches)
     if args.silence:
         served = served.silent_below([silence.read(run.path) for run in runs])
-    listen(served, args.host, args.port)
+    listen(served.with_feedback() if args.feedback else served, args.host, args.port)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,10 @@ def listen(served: Served, host: str, port: int) -> None:
         )
         names = ", ".join(run.name for run in served.runs)
         logger.info("%s on http://%s:%d", names, host, listening.getsockname()[1])
-        _Server(config, app.state.stop).run([listening])
+        try:
+            _Server(config, app.state.stop).run([listening])
+        finally:
+            served.close()
 
 
 class _Server(uvicorn.Server):

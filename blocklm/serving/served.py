@@ -16,10 +16,12 @@ from blocklm.models.loaded import LoadedModel
 from blocklm.models.precision import spare_conversions
 from blocklm.models.pretrained import max_positions, resolve_name
 from blocklm.runs.completed import CompletedRun
+from blocklm.runs.report.editor import FEEDBACK
 from blocklm.serving.engines.growing import Listener
 from blocklm.serving.engines.local import LocalEngine
 from blocklm.serving.engines.prompt_cache import MAX_KEPT, key_value_bytes
 from blocklm.serving.engines.remote import RemoteEngine
+from blocklm.serving.feedback import Feedback
 from blocklm.serving.names import model_names
 from blocklm.serving.own_context import OwnContext
 from blocklm.serving.prompts import RunPrompts
@@ -58,6 +60,7 @@ class ServedRun:
         prompts: words requests to it.
         engine: continues prompts; runs with the same base share it.
         min_probability: at a gap, nothing is said where the model finds its first line less likely.
+        feedback: follows what became of the texts at gaps; None to record nothing.
     """
 
     name: str
@@ -65,6 +68,7 @@ class ServedRun:
     prompts: RunPrompts
     engine: LocalEngine | RemoteEngine
     min_probability: float = 0.0
+    feedback: Feedback | None = None
 
     def answer(self, question: Question, listener: Listener) -> Answer:
         """Answer a request; blocks until the answer is complete.
@@ -74,9 +78,13 @@ class ServedRun:
             Cancelled: nobody waits any more.
         """
         worded = self.prompts.word(question)
-        silent_below = self.min_probability if isinstance(question.asked, Gap) else 0.0
-        limits = replace(worded.limits, min_probability=silent_below)
+        gap = question.asked if isinstance(question.asked, Gap) else None
+        if gap is not None and self.feedback is not None:
+            self.feedback.read(gap.before)
+        limits = replace(worded.limits, min_probability=0.0 if gap is None else self.min_probability)
         answer = self.engine.answer(worded.ids, limits, self.adapter, listener)
+        if gap is not None and self.feedback is not None:
+            self.feedback.show(gap.before, answer)
         return replace(answer, truncated=worded.truncated)
 
 
@@ -90,6 +98,16 @@ class Served:
         """Return the same runs, each with the least probability of a first line that is shown."""
         pairs = zip(self.runs, probabilities, strict=True)
         return Served([replace(run, min_probability=probability) for run, probability in pairs])
+
+    def with_feedback(self) -> "Served":
+        """Return the same runs, each of which records into its directory what became of its texts."""
+        return Served([replace(run, feedback=Feedback(run.prompts.run.path / FEEDBACK)) for run in self.runs])
+
+    def close(self) -> None:
+        """Record what is left to record."""
+        for run in self.runs:
+            if run.feedback is not None:
+                run.feedback.close()
 
     def find(self, model: str) -> ServedRun:
         """Find a run by the name of its model, or of its folder.

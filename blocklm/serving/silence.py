@@ -15,11 +15,11 @@ from blocklm.corpus.places.completion import COMPLETION
 from blocklm.errors import UserError
 from blocklm.files import write_json
 from blocklm.models.generation import Decoding
+from blocklm.runs.report.editor import SILENCE
 from blocklm.serving.engines.growing import Listener
 from blocklm.serving.question import Gap, Limits, Question
 from blocklm.serving.served import ServedRun
 
-FILE = "silence.json"
 PLACES = 100
 LINE_TOKENS = 48
 RIGHT_SHARE = 0.5
@@ -85,7 +85,7 @@ def write(run_dir: Path, guesses: Sequence[Guess]) -> tuple[float, list[Point]]:
     """Choose a threshold, and write it with its curve into a run's directory."""
     threshold, curve = choose(guesses)
     points = [asdict(point) for point in curve]
-    write_json(run_dir / FILE, {"threshold": threshold, "places": len(guesses), "curve": points})
+    write_json(run_dir / SILENCE, {"threshold": threshold, "places": len(guesses), "curve": points})
     return threshold, curve
 
 
@@ -96,7 +96,7 @@ def read(run_dir: Path) -> float:
         UserError: none has been chosen.
     """
     try:
-        return float(json.loads((run_dir / FILE).read_text(encoding="utf-8"))["threshold"])
+        return float(json.loads((run_dir / SILENCE).read_text(encoding="utf-8"))["threshold"])
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
             f"no threshold has been chosen for `{run_dir}`", f"run `scripts/serve.py {run_dir} --choose_silence`"

@@ -20,7 +20,7 @@ from blocklm.files import replace_file
 from blocklm.formatting import day
 from blocklm.runs.manifest import read_manifest
 from blocklm.runs.model_card import ADAPTER_USAGE, MODEL_USAGE
-from blocklm.runs.report import charts, exam_tables, examples, provenance, series, verdict
+from blocklm.runs.report import charts, editor, exam_tables, examples, provenance, series, verdict
 from blocklm.runs.report.components import Chart, Table
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def _write_or_warn(run_dir: Path) -> None:
 def write_html_report(run_dir: Path) -> Path:
     """Build the page from `manifest.json` and, if they exist, the other files that describe the run.
 
-    These are `exam.json`, `exam-again.json`, `samples.jsonl` and TensorBoard's files.
+    These are `exam.json`, `exam-again.json`, `samples.jsonl`, what `scripts/serve.py` wrote, and TensorBoard's files.
 
     Returns:
         The path of the page.
@@ -93,6 +93,7 @@ def _content(run_dir: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
         "completion": examples.completion(examples.read_samples(run_dir / "samples.jsonl")),
         "exam": _exam(run_dir, manifest),
         "again": _exam_again(run_dir),
+        "editor": _editor(run_dir),
         "data": _data(manifest),
         "training": provenance.training(manifest["training"]) if manifest["training"] else None,
         "curves": _draw(series.training_charts(curves)),
@@ -141,6 +142,15 @@ def _exam_again(run_dir: Path) -> dict[str, Any] | None:
         return None
     exam = json.loads(path.read_text(encoding="utf-8"))
     return {"tables": _tables(exam), "controls": verdict.own_or_form(exam) if "controls" in exam else None}
+
+
+def _editor(run_dir: Path) -> dict[str, Any] | None:
+    """Return what the server of the run found out: the curve of its silence, and what editors kept; None if nothing."""
+    silence, feedback = editor.silence_chart(run_dir), editor.feedback_table(run_dir)
+    if silence is None and feedback is None:
+        return None
+    curve = None if silence is None else {"chart": charts.line_chart(silence[0]), "sentence": silence[1]}
+    return {"silence": curve, "feedback": feedback}
 
 
 def _tables(exam: Mapping[str, Any]) -> list[Table]:

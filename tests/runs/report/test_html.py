@@ -303,6 +303,25 @@ def test_the_report_tells_how_often_the_definitions_were_met(run: Path) -> None:
     ) in page
 
 
+def test_the_report_tells_what_its_server_found_out(run: Path) -> None:
+    curve = [
+        {"threshold": 1 / at, "shown": at / 4, "right": right} for at, right in enumerate((1.0, 0.5, 0.25, 0.25), 1)
+    ]
+    write_json(run / "silence.json", {"threshold": 0.5, "places": 4, "curve": curve})
+    row = {"characters": 20, "first_line": 8, "probability": 0.5}
+    lines = [json.dumps(row | {"kept": kept}) for kept in (20, 20, 8, 7, 0, None)]
+    (run / "feedback.jsonl").write_text("\n".join(lines) + '\n{"char')
+    page = unescape(write_html_report(run).read_text())
+    assert (
+        "the server shows the 50 % whose first line the model finds likelier than 0.5; 50 % of those lines are right, "
+        "and 25 % of all."
+    ) in page
+    assert "right: 100 % at percent shown 25, 25 at 100," in page
+    table = page[page.index("Texts shown in an editor") :].partition("</table>")[0]
+    counts = [int(cell) for cell in re.findall(r'class="n">(\d+)</td>', table)]
+    assert counts == [2, 1, 2, 1], "whole, first line, rejected, not known"
+
+
 def test_a_run_of_days_fits_into_a_megabyte(run: Path) -> None:
     history = [{"step": step, "loss": 1 / step, "grad_norm": 1.0} for step in range(1, 100_001)]
     write_json(run / "manifest.json", content(run) | {"training": {"loss_history": history}})
