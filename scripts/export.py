@@ -2,7 +2,7 @@
 
 python scripts/export.py runs/starcoder2                                    # runs/starcoder2/merged
 python scripts/export.py runs/starcoder2 --dtype bfloat16 --out ~/models/mine
-python scripts/export.py runs/starcoder2 --gguf ~/src/llama.cpp             # with the converter of that checkout
+python scripts/export.py runs/starcoder2 --gguf ~/src/llama.cpp       # also in 8 and 4 bit if its quantiser is built
 python scripts/export.py runs/starcoder2 --push_to_hub ORG/NAME             # private; after the audit
 
 A push needs HF_TOKEN or `hf auth login`. It must pass a gate: no secrets in the files, no memorised training text, and
@@ -33,7 +33,10 @@ def command_line() -> CommandLine:
         help="dtype of the merged weights (default: the base's own if it has 16 bit, else float16)",
     )
     parser.add_argument(
-        "--gguf", type=Path, metavar="LLAMA_CPP", help="write GGUF files with the converters in this folder"
+        "--gguf",
+        type=Path,
+        metavar="LLAMA_CPP",
+        help="write GGUF files with the programs of this checkout of llama.cpp",
     )
     parser.add_argument("--push_to_hub", metavar="ORG/NAME", help="push the run to this repository on the hub")
     parser.add_argument(
@@ -60,8 +63,10 @@ def main() -> None:
 
         print(push_run(run, args.push_to_hub, args.private == "true", args.force, args.hub_base_model))
         return
-    from blocklm.release.gguf import adapter_to_gguf, checkout, to_gguf
+    from blocklm.release.gguf import MODEL, adapter_to_gguf, to_gguf
+    from blocklm.release.llama_cpp import checkout
     from blocklm.release.merge import MERGED, merge
+    from blocklm.release.quantised_gguf import quantise_all
 
     llama_cpp = checkout(args.gguf) if args.gguf else None
     out = args.out.expanduser().absolute() if args.out else args.run_dir / MERGED
@@ -73,6 +78,7 @@ def main() -> None:
         print(export_lines(folder, to_gguf(run, model, llama_cpp, folder), "the model"))
         if run.adapted:
             print(adapter_lines(folder, adapter_to_gguf(run, llama_cpp, folder)))
+        print("\n".join(quantise_all(run, llama_cpp, folder / MODEL)))
 
 
 if __name__ == "__main__":

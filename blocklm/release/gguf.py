@@ -1,11 +1,6 @@
 """Writes GGUF files with llama.cpp's converters, compares each with its source, and writes Ollama's Modelfile."""
 
-import errno
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +9,20 @@ from gguf import GGUFReader, GGUFValueType, GGUFWriter, Keys
 from gguf.scripts.gguf_new_metadata import MetadataDetails, copy_with_new_metadata
 from peft import LoraConfig
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, GgufConfig
+from transformers import AutoModelForCausalLM, GgufConfig, PreTrainedModel
 
 from blocklm.corpus.places.infill_tokens import InfillTokens
 from blocklm.errors import UserError
+from blocklm.release.llama_cpp import ADAPTER_CONVERTER, MODEL_CONVERTER, convert
 from blocklm.release.merge import compare_outputs, probe_output
 from blocklm.runs.completed import CompletedRun
 
-MODEL_CONVERTER, ADAPTER_CONVERTER = "convert_hf_to_gguf.py", "convert_lora_to_gguf.py"
-MODEL, ADAPTER = "model-f16.gguf", "adapter-f32.gguf"
-UTF8_ENVIRONMENT = {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"}
+MODEL, ADAPTER, MODELFILE = "model-f16.gguf", "adapter-f32.gguf", "Modelfile"
 NOT_IN_GGUF = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save", "trainable_token_indices")
 PROMPT = "{{ .Prompt }}"
 # Ollama and the editors that use it recognise a model that fills gaps by `.Suffix` in its template.
 INFILL = "{{{{ if .Suffix }}}}{prefix}{{{{ .Prompt }}}}{suffix}{{{{ .Suffix }}}}{middle}{{{{ else }}}}{{{{ .Prompt }}}}{{{{ end }}}}"
 KEYS = Keys.Tokenizer
-
-
-def checkout(folder: Path) -> Path:
-    """Check that a folder has llama.cpp's converter, and return it.
-
-    Raises:
-        UserError: the converter is missing.
-    """
-    folder = folder.expanduser()
-    if not (folder / MODEL_CONVERTER).is_file():
-        raise UserError(
-            f"`{folder}` has no {MODEL_CONVERTER}", "give the folder of a checkout of llama.cpp after `--gguf`"
-        )
-    return folder
 
 
 def to_gguf(run: CompletedRun, merged: Path, llama_cpp: Path, out: Path) -> dict[str, Any]:
@@ -60,18 +40,33 @@ def to_gguf(run: CompletedRun, merged: Path, llama_cpp: Path, out: Path) -> dict
     Raises:
         UserError: the converter fails.
     """
-    file = _convert(llama_cpp / MODEL_CONVERTER, [str(merged), "--outtype", "f16"], out / MODEL)
+    file = convert(llama_cpp / MODEL_CONVERTER, [str(merged), "--outtype", "f16"], out / MODEL)
     mark_gaps(file, run)
-    (out / "Modelfile").write_text(modelfile(file.name, str(run.tokenizer.eos_token), run.infill), encoding="utf-8")
+    (out / MODELFILE).write_text(modelfile(file.name, str(run.tokenizer.eos_token), run.infill), encoding="utf-8")
     found: dict[str, Any] = {"file": file.name, "bytes": file.stat().st_size}
     expected = probe_output(AutoModelForCausalLM.from_pretrained(merged, dtype="auto"), run.tokenizer)
     try:
-        read = AutoModelForCausalLM.from_pretrained(
-            out, gguf_file=file.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+        read = read_gguf(file)
+    except UserError as error:
+        return found | {"unchecked": str(error)}
+    return found | compare_outputs(probe_output(read, run.tokenizer), expected)
+
+
+def read_gguf(file: Path) -> PreTrainedModel:
+    """Read the model of a GGUF file with transformers, with weights in float32.
+
+    Raises:
+        UserError: transformers does not know this architecture's GGUF.
+    """
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            file.parent, gguf_file=file.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
         )
     except (ValueError, KeyError, NotImplementedError) as error:
-        return found | {"unchecked": f"transformers does not read this architecture's GGUF: {error}"[:200]}
-    return found | compare_outputs(probe_output(read, run.tokenizer), expected)
+        raise UserError(
+            f"transformers does not read this architecture's GGUF: {error}"[:200], "compare it in llama.cpp"
+        ) from error
+    return model
 
 
 def adapter_to_gguf(run: CompletedRun, llama_cpp: Path, out: Path) -> dict[str, Any]:
@@ -96,7 +91,7 @@ def adapter_to_gguf(run: CompletedRun, llama_cpp: Path, out: Path) -> dict[str, 
     local = Path(base).expanduser()
     of = ["--base", str(local)] if local.is_dir() else ["--base-model-id", base]
     try:
-        file = _convert(llama_cpp / ADAPTER_CONVERTER, [str(run.path), *of, "--outtype", "f32"], out / ADAPTER)
+        file = convert(llama_cpp / ADAPTER_CONVERTER, [str(run.path), *of, "--outtype", "f32"], out / ADAPTER)
     except UserError as error:
         return {"refused": str(error)}
     tensors, saved = GGUFReader(file).tensors, load_file(run.path / "adapter_model.safetensors")
@@ -147,37 +142,3 @@ def mark_gaps(file: Path, run: CompletedRun) -> None:
         building.replace(file)
     finally:
         building.unlink(missing_ok=True)
-
-
-def _convert(script: Path, arguments: Sequence[str], file: Path) -> Path:
-    """Run a converter that writes `file`; after a failure there is no partial file."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    building = file.with_name(f".{file.name}")
-    command = [sys.executable, str(script), *arguments, "--outfile", str(building)]
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-            env=os.environ | UTF8_ENVIRONMENT,
-        )
-        if done.returncode != 0:
-            raise _converter_error(script.name, done)
-        return building.replace(file)
-    finally:
-        building.unlink(missing_ok=True)
-
-
-def _converter_error(name: str, done: subprocess.CompletedProcess[str]) -> Exception:
-    message = (done.stderr.strip() or done.stdout.strip() or "it says nothing").splitlines()[-1][:200]
-    if "No space left on device" in message:
-        return OSError(errno.ENOSPC, message)
-    missing = re.search(r"No module named '(\w+)", message)
-    return UserError(
-        f"{name} ended with {done.returncode}: {message}",
-        f"`python -m pip install {missing[1]}`: that converter needs it"
-        if missing
-        else "give `--gguf` a newer checkout of llama.cpp, which may know this architecture",
-    )

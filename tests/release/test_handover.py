@@ -18,8 +18,10 @@ from safetensors.torch import load_file, save_file
 
 from blocklm.errors import UserError
 from blocklm.models.loaded import LoadedModel
-from blocklm.release.gguf import adapter_to_gguf, checkout, to_gguf
+from blocklm.release.gguf import adapter_to_gguf, to_gguf
+from blocklm.release.llama_cpp import checkout
 from blocklm.release.merge import merge
+from blocklm.release.quantised_gguf import quantise_all
 from blocklm.release.verify import check_saved, reference_logits
 from blocklm.runs.completed import open_run
 from tests.conftest import ROOT
@@ -242,6 +244,36 @@ def test_a_conversion_that_fails_leaves_the_earlier_files(
     assert [(path.name, path.read_text()) for path in (tmp_path / "gguf").iterdir()] == [
         ("model-f16.gguf", "complete")
     ]
+
+
+def test_quantised_files_are_smaller_and_their_cost_is_measured(run: Path, tmp_path: Path, project: Path) -> None:
+    converters, out = ROOT / "tests" / "support" / "converter", tmp_path / "gguf"
+    llama_cpp = tmp_path / "llama.cpp"
+    (llama_cpp / "build" / "bin").mkdir(parents=True)
+    finished = open_run(run, ["--repo", str(project), "--corpus_dir", str(tmp_path / "corpora")])
+    model = out / to_gguf(finished, run / "merged", converters, out)["file"]
+    (said,) = quantise_all(finished, llama_cpp, model)
+    assert said.startswith(f"16 bit only: there is no llama-quantize in `{llama_cpp}`")
+
+    program = llama_cpp / "build" / "bin" / "llama-quantize"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {converters / "quantise.py"} "$@"\n')
+    program.chmod(0o755)
+    lines = [line.split(", ") for line in quantise_all(finished, llama_cpp, model)]
+    files = [out / name for name in ("model-f16.gguf", "model-q8_0.gguf", "model-q4_k_m.gguf")]
+    assert [line[0] for line in lines] == [f"{file}: {file.stat().st_size / 1e6:.1f} MB" for file in files]
+    sizes = [file.stat().st_size for file in files]
+    assert sizes == sorted(sizes, reverse=True)
+    bits = [float(line[1].partition(" bits per byte on ")[0]) for line in lines]
+    assert abs(bits[1] - bits[0]) < abs(bits[2] - bits[0]) < 0.2
+    assert "FROM ./model-q8_0.gguf\n" in (out / "Modelfile").read_text()
+
+    program.write_text("#!/bin/sh\necho half > $2\necho cannot read it >&2\nexit 3\n")
+    with pytest.raises(UserError, match="llama-quantize ended with 3: cannot read it"):
+        list(quantise_all(finished, llama_cpp, model))
+    assert [file.stat().st_size for file in files] == sizes
+    gone = open_run(run, ["--repo", str(tmp_path / "nowhere")])
+    program.write_text('#!/bin/sh\ncp "$1" "$2"\n')
+    assert "is not measured: " in next(iter(quantise_all(gone, llama_cpp, model)))
 
 
 def test_an_adapter_s_gguf_holds_its_matrices(run: Path, tmp_path: Path) -> None:
