@@ -12,6 +12,7 @@ model card says so. With --private false the repository is public.
 
 from pathlib import Path
 
+from blocklm.assistant.arguments import location_keys
 from blocklm.config.release import check_hub_name
 from blocklm.console import CommandLine, console
 from blocklm.errors import UserError
@@ -38,6 +39,8 @@ def command_line() -> CommandLine:
         metavar="LLAMA_CPP",
         help="write GGUF files with the programs of this checkout of llama.cpp",
     )
+    parser.add_argument("--repo", nargs="+", help="present paths of the repositories, to measure what 8 and 4 bit cost")
+    parser.add_argument("--corpus_dir", help="present folder of the corpus")
     parser.add_argument("--push_to_hub", metavar="ORG/NAME", help="push the run to this repository on the hub")
     parser.add_argument(
         "--private", default="true", choices=("true", "false"), help="make the repository private (default: true)"
@@ -57,7 +60,7 @@ def main() -> None:
                 "a push takes what the run saved, and neither `--out` nor `--gguf`", "give one command for each"
             )
 
-    run = open_run(args.run_dir)
+    run = open_run(args.run_dir, location_keys(args))
     if args.push_to_hub is not None:
         from blocklm.release.publish import push_run  # heavy
 
