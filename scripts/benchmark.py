@@ -54,12 +54,12 @@ def _callbacks(rounds: int) -> Iterator[str]:
     return callbacks_table(rounds)
 
 
-def _serving(run: Path | None, paths: list[Path], rounds: int) -> Iterator[str]:
+def _serving(run: Path | None, llama_cpp: str | None, paths: list[Path], rounds: int) -> Iterator[str]:
     from blocklm.benchmarks.serving import serving_table
 
     if run is None:
         raise UserError("no run to serve", "name a completed run with `--run`")
-    return serving_table(run, paths, rounds)
+    return serving_table(run, paths, rounds, llama_cpp)
 
 
 TABLES: dict[str, Callable[[list[Path], int], Iterator[str]]] = {
@@ -85,6 +85,7 @@ def command_line() -> CommandLine:
         "--repo", nargs="+", type=Path, default=[Path()], help="git repositories (default: this folder)"
     )
     parser.add_argument("--run", type=Path, help="completed run, for `serving`")
+    parser.add_argument("--engine_url", help="server of llama.cpp that has the run's model, for `serving`")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each case (default: 5)")
     return parser
 
@@ -92,7 +93,7 @@ def command_line() -> CommandLine:
 def main() -> None:
     """Parse the command line, measure, print the table."""
     arguments = command_line().parse_args()
-    tables = TABLES | {SERVING: partial(_serving, arguments.run)}
+    tables = TABLES | {SERVING: partial(_serving, arguments.run, arguments.engine_url)}
     for line in tables[arguments.name](arguments.repo, arguments.rounds):
         print(line, flush=True)
 

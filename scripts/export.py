@@ -39,7 +39,9 @@ def command_line() -> CommandLine:
         metavar="LLAMA_CPP",
         help="write GGUF files with the programs of this checkout of llama.cpp",
     )
-    parser.add_argument("--repo", nargs="+", help="present paths of the repositories, to measure what 8 and 4 bit cost")
+    parser.add_argument(
+        "--repo", nargs="+", help="present paths of the repositories, to measure what 8 and 4 bit cost"
+    )
     parser.add_argument("--corpus_dir", help="present folder of the corpus")
     parser.add_argument("--push_to_hub", metavar="ORG/NAME", help="push the run to this repository on the hub")
     parser.add_argument(

@@ -28,7 +28,7 @@ EDGES: dict[str, set[str]] = {
     "release": {"config", "mining", "corpus", "models", "runs", "evaluation"},
     "serving": {"assistant", "config", "corpus", "git", "mining", "models", "retrieval", "runs"},
     "pipeline": {"config", "git", "mining", "corpus", "models", "runs", "evaluation", "training", "release"},
-    "benchmarks": {"config", "git", "mining", "corpus", "models", "retrieval", "training"},
+    "benchmarks": {"config", "git", "mining", "corpus", "models", "retrieval", "runs", "serving", "training"},
 }
 DATA_HALF = ("config", "git", "mining", "corpus")
 MOST_FILES = 16  # in a folder

@@ -2,6 +2,9 @@
 
 The server runs in a process of its own, and is asked over its socket, with as many lines around a cursor as llama.vim
 sends. The cursors stand in the middle of random lines of the repository's files.
+
+With a server of llama.cpp that has the run's model, every second cursor is asked there without ours between, with the
+tokens of our prompt. They are other cursors, because llama.cpp keeps prompts that it has read.
 """
 
 import json
@@ -10,12 +13,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from blocklm.errors import UserError
@@ -31,6 +36,7 @@ MIN_LINE_CHARS = 20
 MAX_FILE_BYTES = 200_000
 CASES = ("new place", "same again", "one more character")
 LONGEST_START = 600  # seconds
+Body = dict[str, Any]  # of a request
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +58,54 @@ class Wait:
     read: int
 
 
-def serving_table(run: Path, paths: Sequence[Path], rounds: int) -> Iterator[str]:
+def serving_table(run: Path, paths: Sequence[Path], rounds: int, llama_cpp: str | None = None) -> Iterator[str]:
     """Yield the lines of a table: medians and 90th percentiles in milliseconds.
 
     Args:
         run: a completed run.
         paths: its repository.
         rounds: so many times `PLACES` cursors.
+        llama_cpp: address of a server of llama.cpp that has the run's model; it continues the prompts then.
+
+    Raises:
+        UserError: the server ends, or the run cannot be opened.
     """
     cursors = _cursors(paths[0], rounds * PLACES)
-    with _serving(run, paths):
-        waits: dict[str, list[Wait]] = {case: [] for case in CASES}
-        _ask(cursors[0], "")  # the first request of a process is slower
-        for cursor in cursors[1:]:
-            for case, typed in zip(CASES, ("", "", cursor.following), strict=True):
-                waits[case].append(_ask(cursor, typed))
-    yield f"{run} on {paths[0].resolve().name}: {len(cursors) - 1} cursors, lines of at most {LINE_TOKENS} tokens"
+    ours = f"127.0.0.1:{PORT}"
+    with _serving(run, paths, llama_cpp):
+        _ask(ours, "/infill", _body(cursors[0], ""))  # the first request of a process is slower
+        asked = cursors[1::2] if llama_cpp else cursors[1:]
+        waits = _waits(asked, lambda body: _ask(ours, "/infill", body))
+    yield f"{run} on {paths[0].resolve().name}: {len(asked)} cursors, lines of at most {LINE_TOKENS} tokens"
     yield f"  {'':20s} {'first ms, p50':>14s} {'p90':>7s} {'line ms, p50':>14s} {'p90':>7s} {'tokens read, p50':>17s}"
+    yield from _lines(waits)
+    if llama_cpp is None:
+        return
+    address, ids_of = urlsplit(llama_cpp).netloc, _prompt_ids(run, paths)
+    alone = _waits(
+        cursors[2::2],
+        lambda body: _ask(
+            address, "/completion", body | {"prompt": ids_of(body), "temperature": 0, "cache_prompt": True}
+        ),
+    )
+    yield f"llama.cpp alone at {llama_cpp}: {len(cursors[2::2])} other cursors"
+    yield from _lines(alone)
+    ratios = (
+        f"{case} {statistics.median(w.line for w in waits[case]) / statistics.median(w.line for w in alone[case]):.2f}"
+        for case in CASES
+    )
+    yield f"  line, ours against llama.cpp alone, ratio of medians: {', '.join(ratios)}"
+
+
+def _waits(cursors: Sequence[Cursor], ask: Callable[[Body], Wait]) -> dict[str, list[Wait]]:
+    waits: dict[str, list[Wait]] = {case: [] for case in CASES}
+    for cursor in cursors:
+        for case, typed in zip(CASES, ("", "", cursor.following), strict=True):
+            waits[case].append(ask(_body(cursor, typed)))
+    return waits
+
+
+def _lines(waits: dict[str, list[Wait]]) -> Iterator[str]:
     for case, found in waits.items():
         first, line = ([getattr(wait, name) for wait in found] for name in ("first", "line"))
         read = statistics.median(wait.read for wait in found)
@@ -78,14 +115,26 @@ def serving_table(run: Path, paths: Sequence[Path], rounds: int) -> Iterator[str
         )
 
 
+def _prompt_ids(run_dir: Path, paths: Sequence[Path]) -> Callable[[Body], list[int]]:
+    """Return a function that words a request to `/infill` as the server does, and gives its token ids."""
+    from blocklm.runs.completed import open_run  # heavy, as the next
+    from blocklm.serving.protocols import infill
+    from blocklm.serving.protocols.fields import Fields
+    from blocklm.serving.served import Switches, prompts_of
+
+    prompts = prompts_of(open_run(run_dir, ["--repo", *map(str, paths)]), Switches())
+    return lambda body: list(prompts.word(infill.parse(Fields(body)).question).ids)
+
+
 def _p90(values: Sequence[float]) -> float:
     return statistics.quantiles(values, n=10)[-1]
 
 
 @contextmanager
-def _serving(run: Path, paths: Sequence[Path]) -> Iterator[None]:
+def _serving(run: Path, paths: Sequence[Path], llama_cpp: str | None) -> Iterator[None]:
     script = Path(__file__).parents[2] / "scripts" / "serve.py"
     command = [sys.executable, str(script), str(run), "--port", f"{PORT}", "--repo", *map(str, paths)]
+    command += ["--engine_url", llama_cpp] if llama_cpp else []
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         for _ in range(LONGEST_START):
@@ -102,14 +151,17 @@ def _serving(run: Path, paths: Sequence[Path]) -> Iterator[None]:
         server.wait()
 
 
-def _ask(cursor: Cursor, typed: str) -> Wait:
-    body = {
+def _body(cursor: Cursor, typed: str) -> Body:
+    return {
         "input_prefix": cursor.before, "prompt": cursor.line + typed, "input_suffix": cursor.after,
         "n_predict": LINE_TOKENS, "stop": ["\n"], "stream": True,
     }  # fmt: skip
-    connection = HTTPConnection("127.0.0.1", PORT)
+
+
+def _ask(address: str, path: str, body: Body) -> Wait:
+    connection = HTTPConnection(address)
     started = time.perf_counter()
-    connection.request("POST", "/infill", json.dumps(body), {"Content-Type": "application/json"})
+    connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
     answer, first, last = connection.getresponse(), 0.0, {}
     while line := answer.readline():
         if line.startswith(b"data: "):

@@ -160,9 +160,14 @@ def serve_from(run: CompletedRun, url: str, switches: Switches) -> Served:
         UserError: the server does not answer.
     """
     engine = RemoteEngine(url, run.tokenizer)
-    positions = max_positions(run.source.architecture()) or UNKNOWN_POSITIONS
     (name,) = model_names([(run.path, run.manifest)])
-    return Served([ServedRun(name, "", RunPrompts(run, positions, _context(run, switches)), engine)])
+    return Served([ServedRun(name, "", prompts_of(run, switches), engine)])
+
+
+def prompts_of(run: CompletedRun, switches: Switches) -> RunPrompts:
+    """Return what words requests to a run, without loading its model."""
+    positions = max_positions(run.source.architecture()) or UNKNOWN_POSITIONS
+    return RunPrompts(run, positions, _context(run, switches))
 
 
 def _groups(runs: Sequence[tuple[str, CompletedRun]]) -> Iterator[list[tuple[str, CompletedRun]]]:
