@@ -64,6 +64,7 @@ class Limits:
         indentation: a later line that is indented less ends the answer and is no part of it.
         open_end: whether the line feed at the end of the answer is left out.
         min_probability: an answer whose first line the model finds less likely is left out altogether.
+        heals: whether the answer may begin within a token.
     """
 
     decoding: Decoding
@@ -71,6 +72,7 @@ class Limits:
     indentation: int = 0
     open_end: bool = False
     min_probability: float = 0.0
+    heals: bool = False
 
 
 @dataclass(frozen=True, slots=True)

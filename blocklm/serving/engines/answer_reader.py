@@ -38,6 +38,7 @@ class AnswerReader:
         stops: texts that end an answer.
         indentation: a later line that is indented less ends an answer.
         open_end: whether the line feed at the end of the answer is left out.
+        repeated: number of characters at its beginning that are the end of the prompt.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -45,18 +46,19 @@ class AnswerReader:
     stops: Sequence[str] = ()
     indentation: int = 0
     open_end: bool = False
+    repeated: int = 0
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase, ends: frozenset[int], limits: Limits) -> Self:
+    def of(cls, tokenizer: PreTrainedTokenizerBase, ends: frozenset[int], limits: Limits, repeated: int = 0) -> Self:
         """Build the reader of an answer with these limits."""
-        return cls(tokenizer, ends, limits.decoding.stops, limits.indentation, limits.open_end)
+        return cls(tokenizer, ends, limits.decoding.stops, limits.indentation, limits.open_end, repeated)
 
     def read(self, ids: Sequence[int]) -> Reading:
         """Read all tokens of an answer so far."""
         kept = next((place for place, token in enumerate(ids) if token in self.ends), len(ids))
         # Placeholders of redacted values are special tokens, and part of the text.
         text = str(self.tokenizer.decode(ids[:kept], clean_up_tokenization_spaces=False))
-        return self.reading_of(text, kept < len(ids))
+        return self.reading_of(text[self.repeated :], kept < len(ids))
 
     def reading_of(self, text: str, ended: bool) -> Reading:
         """Read the text of an answer so far; `ended` tells whether the model ended it there."""

@@ -19,6 +19,7 @@ from blocklm.mining.redaction import PLACEHOLDERS
 from blocklm.models.generation import generation_config
 from blocklm.models.loaded import LoadedModel
 from blocklm.models.pretrained import special_tokens
+from blocklm.models.token_healing import HealedBeginnings, HealedPrompt, TokenHealing
 from blocklm.serving.engines.answer_reader import AnswerReader
 from blocklm.serving.engines.growing import Growing, Listener
 from blocklm.serving.engines.prompt_cache import PromptCaches, can_be_cut
@@ -41,6 +42,7 @@ class LocalEngine:
         self._decoder = base.get_decoder()
         self._prompts = PromptCaches() if can_be_cut(base.config) else None
         self._ends = end_tokens(loaded.tokenizer)
+        self._healing = TokenHealing(loaded.tokenizer)
         self._head = ExitStack()
         self._head.enter_context(loaded.converted_head())  # for as long as this engine lives
 
@@ -66,15 +68,17 @@ class LocalEngine:
         """
         if isinstance(self._loaded.model, PeftModel) and self._loaded.model.active_adapter != adapter:
             self._loaded.model.set_adapter(adapter, inference_mode=True)
-        growing = Growing(AnswerReader.of(self._loaded.tokenizer, self._ends, limits), limits, listener)
-        cache = None if self._prompts is None else self._prompts.take(adapter, ids)
+        prompt = self._healing.heal(ids) if limits.heals else HealedPrompt(list(ids))
+        reader = AnswerReader.of(self._loaded.tokenizer, self._ends, limits, len(prompt.text))
+        growing = Growing(reader, limits, listener)
+        cache = None if self._prompts is None else self._prompts.take(adapter, prompt.ids)
         known = 0 if cache is None else cache.get_seq_length()
         with torch.inference_mode(), self._loaded.autocast():
-            read = cache is None or self._read(ids, cache, listener)
-            written = self._write(ids, cache, limits, growing) if read else list(ids)
+            read = cache is None or self._read(prompt.ids, cache, listener)
+            written = self._write(prompt, cache, limits, growing) if read else prompt.ids
         if cache is not None and self._prompts is not None:
             self._prompts.keep(adapter, written, cache)
-        return growing.finish(len(ids), len(ids) - known, len(written) - len(ids))
+        return growing.finish(len(ids), len(ids) - known, len(written) - len(prompt.ids))
 
     def _read(self, ids: Sequence[int], cache: DynamicCache, listener: Listener) -> bool:
         """Let the model read a prompt but for its last token, chunk by chunk; false if the listener is gone."""
@@ -85,13 +89,14 @@ class LocalEngine:
             self._decoder(input_ids=chunk, past_key_values=cache, use_cache=True)
         return True
 
-    def _write(self, ids: Sequence[int], cache: DynamicCache | None, limits: Limits, growing: Growing) -> list[int]:
+    def _write(self, healed: HealedPrompt, cache: DynamicCache | None, limits: Limits, growing: Growing) -> list[int]:
         """Let the model write; return the tokens of prompt and answer."""
+        ids = healed.ids
         if not limits.decoding.max_new_tokens:
-            return list(ids)
+            return ids
         if limits.decoding.temperature:
             torch.manual_seed(limits.decoding.seed)
-        prompt = torch.tensor([list(ids)], device=self._loaded.device)
+        prompt = torch.tensor([ids], device=self._loaded.device)
         generator: Any = self._loaded.model
         likelihood = _Likelihood()
         rows = generator.generate(
@@ -99,7 +104,9 @@ class LocalEngine:
             attention_mask=torch.ones_like(prompt),
             generation_config=generation_config(self._loaded.tokenizer, limits.decoding),
             stopping_criteria=StoppingCriteriaList([_Watch(growing, len(ids), likelihood)]),
-            logits_processor=LogitsProcessorList([likelihood]),
+            logits_processor=LogitsProcessorList(
+                [HealedBeginnings(self._healing, [healed.raw], len(ids)), likelihood]
+            ),
             **({} if cache is None else {"past_key_values": cache}),
         )
         return [int(token) for token in rows[0].tolist()]

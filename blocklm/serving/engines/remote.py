@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from transformers import PreTrainedTokenizerBase
 
 from blocklm.errors import UserError
+from blocklm.models.token_healing import HealedPrompt, TokenHealing
 from blocklm.serving.engines.answer_reader import AnswerReader
 from blocklm.serving.engines.growing import Growing, Listener
 from blocklm.serving.question import Answer, Limits
@@ -40,6 +41,7 @@ class RemoteEngine:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UserError(f"`--engine_url` {url} is no address", "give one such as `http://127.0.0.1:8080`")
         self._url, self._path, self._tokenizer = url, parts.path.rstrip("/").removesuffix("/v1"), tokenizer
+        self._healing = TokenHealing(tokenizer)
         self._kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         self._place = (parts.hostname, parts.port)
         try:
@@ -53,33 +55,36 @@ class RemoteEngine:
 
     def answer(self, ids: Sequence[int], limits: Limits, adapter: str, listener: Listener) -> Answer:
         """Continue a prompt; `adapter` is ignored, because the server has one model. Otherwise as `LocalEngine`."""
+        # OpenAI's protocol has no way to hold an answer to a beginning.
+        prompt = self._healing.heal(ids) if limits.heals and self._is_llama_cpp else HealedPrompt(list(ids))
         growing = Growing(AnswerReader.of(self._tokenizer, frozenset(), limits), limits, listener)
         text, usage = "", {"read": len(ids), "written": 0}
         try:
-            with closing(self._pieces(ids, limits, usage)) as pieces:
+            with closing(self._pieces(prompt, limits, usage)) as pieces:
                 for piece, ended in pieces:
                     text += piece
-                    if growing.grow(growing.reader.reading_of(text, ended)):
+                    if growing.grow(growing.reader.reading_of(text[len(prompt.text) :], ended)):
                         break
         except FAILURES as error:
             raise Refused(503, f"{self._url} does not continue prompts: {error}") from error
         return growing.finish(len(ids), usage["read"], usage["written"])
 
     def _pieces(
-        self, ids: Sequence[int], limits: Limits, usage: dict[str, int]
+        self, prompt: HealedPrompt, limits: Limits, usage: dict[str, int]
     ) -> Generator[tuple[str, bool], None, None]:
         """Yield each part of an answer, and whether the model ended it there; closing it cancels the answer."""
         decoding = limits.decoding
         body: dict[str, Any] = {
-            "prompt": list(ids),
+            "prompt": prompt.ids,
             "stream": True,
             "temperature": decoding.temperature,
             "seed": decoding.seed % (1 << 31),
-            "stop": list(decoding.stops)[:MOST_STOPS],
+            "stop": [stop for stop in decoding.stops if stop not in prompt.text][:MOST_STOPS],
         }
         body |= {"top_p": decoding.top_p} if decoding.temperature else {}
         if self._is_llama_cpp:
             body |= {"n_predict": decoding.max_new_tokens, "cache_prompt": True, "top_k": decoding.top_k}
+            body |= {"grammar": beginning_with(prompt.text)} if prompt.text else {}
         else:
             body |= {"max_tokens": decoding.max_new_tokens, "model": self._model}
         with closing(self._kind(*self._place, timeout=SECONDS)) as connection:
@@ -114,3 +119,8 @@ class RemoteEngine:
             connection.request("GET", self._path + path)
             answer = connection.getresponse()
             return dict(json.loads(answer.read())) if answer.status == 200 else {}
+
+
+def beginning_with(text: str) -> str:
+    """Write llama.cpp's grammar of the answers that begin with a text."""
+    return f"root ::= {json.dumps(text, ensure_ascii=False)} [^\\x00]*"
