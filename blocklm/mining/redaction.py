@@ -16,23 +16,16 @@ from kingfisher_sdk import Scanner
 
 from blocklm.errors import UserError
 from blocklm.mining.secrets.known import Secret
-from blocklm.mining.secrets.named import NAMED
 from blocklm.mining.secrets.pattern import is_opaque, is_stand_in
 from blocklm.mining.secrets.people import PEOPLE
 from blocklm.mining.secrets.private_keys import armoured_keys
-from blocklm.mining.secrets.vendors import VENDORS
+from blocklm.mining.secrets.search import find_secrets
 
 KEY = b"<KEY>"
 UNSCANNED = "unscanned"
 # All texts are joined and searched at once, since a call per text would cost more than the search. This separates them.
 BETWEEN = b"\n\n\n"
 PLACEHOLDERS = ("<KEY>", "<PASSWORD>", "<EMAIL>", "<NAME>")
-ALL_PATTERNS = (*VENDORS, *NAMED, *PEOPLE)
-# Each word, with the indices of the patterns that need it on the line.
-WORDS = [
-    (word, [number for number, pattern in enumerate(ALL_PATTERNS) if word in pattern.words])
-    for word in sorted({word for pattern in ALL_PATTERNS for word in pattern.words})
-]
 PERSONAL = frozenset(pattern.kind for pattern in PEOPLE)
 
 
@@ -160,24 +153,8 @@ def _find_private_keys(joined: bytes) -> Iterator[_Span]:
 
 
 def _match_patterns(joined: bytes) -> Iterator[_Span]:
-    searched = [0] * len(ALL_PATTERNS)
-    for number, position, _ in _words().find_matches_as_indexes(
-        joined.lower().replace(b"@@", b"  "), overlapping=True
-    ):
-        for which in WORDS[number][1]:
-            if position < searched[which]:
-                continue  # the line was searched for another word
-            pattern, end = ALL_PATTERNS[which], joined.find(b"\n", position)
-            searched[which] = end
-            last = end if pattern.lines == 1 else joined.find(b"\n", end + 1)
-            for match in pattern.regex.finditer(joined, joined.rfind(b"\n", 0, position) + 1, last):
-                if pattern.accepts(match):
-                    yield _Span(*match.span("secret"), pattern.kind, pattern.placeholder)
-
-
-@cache
-def _words() -> BytesAhoCorasick:
-    return BytesAhoCorasick([word for word, _ in WORDS])
+    for match, pattern in find_secrets(joined):
+        yield _Span(*match.span("secret"), pattern.kind, pattern.placeholder)
 
 
 def _find_repeats(joined: bytes, spans: Sequence[_Span]) -> Iterator[_Span]:

@@ -1,10 +1,13 @@
 """A literal beside a name for a secret is redacted in every usual form; types, calls and names stay."""
 
+import random
 import re
+import string
 
 import pytest
 
 from blocklm.mining.redaction import redact
+from blocklm.mining.secrets.pattern import RANDOM_RUN, is_random
 
 PASSWORD, KEY = "hX7dkq2LmPz9", "vB7nQ2xL9kR4tZ6mW1pDvB7n"  # made up
 PASSWORD_FORMS = [
@@ -162,3 +165,13 @@ def test_only_the_value_is_redacted(form: str, value: str, mark: str) -> None:
 def test_a_type_a_call_and_a_name_are_not_redacted(text: str) -> None:
     (found,) = redact([diff_of(text, "+")])
     assert found.text == diff_of(text, "+")
+
+
+def test_lines_that_are_skipped_hold_no_random_text() -> None:
+    chance = random.Random(0)
+    alphabet = f"{string.ascii_letters}{string.digits}+=_-./".encode()
+    texts = [bytes(chance.choices(alphabet, k=chance.randint(14, 60))) for _ in range(2000)]
+    drawn = [text for text in texts if is_random(text)]
+    assert len(drawn) > 100
+    assert all(RANDOM_RUN.search(b'token = "%s"' % text) for text in drawn)
+    assert not RANDOM_RUN.search(b"tokenizer.convert_tokens_to_ids(tokenizer.additional_special_tokens[0])")
