@@ -54,10 +54,16 @@ def syntax(text: str, language: str | None) -> Syntax | None:
     return Syntax(flaws, "".join(brackets), frozenset(identifiers))
 
 
-def nodes(text: str, language: str | None) -> list[tuple[int, int]]:
+def nodes(text: str, language: str | None, least: int, most: int) -> list[tuple[int, int]]:
     """Find start and end, in characters, of each construct of a text that is complete and has parts.
 
     None is found in a language without a grammar. The text itself is no construct of its own.
+
+    Args:
+        text: the text.
+        language: its language.
+        least: fewest characters of a construct.
+        most: most characters of a construct.
     """
     if language not in GRAMMARS:
         return []
@@ -65,10 +71,15 @@ def nodes(text: str, language: str | None) -> list[tuple[int, int]]:
     found, left = list[tuple[int, int]](), list(parser(language).parse(data).root_node.children)
     while left:
         node = left.pop()
+        if node.end_byte - node.start_byte < least:
+            continue  # it has no more characters than bytes, and its parts have fewer
         left.extend(reversed(node.children))
-        if node.is_named and node.named_children and not node.has_error:
-            start = len(data[: node.start_byte].decode())
-            found.append((start, start + len(data[node.start_byte : node.end_byte].decode())))
+        if node.is_named and node.named_child_count and not node.has_error:
+            start, end = node.start_byte, node.end_byte
+            if len(data) != len(text):
+                start, end = len(data[:start].decode()), len(data[:end].decode())
+            if least <= end - start <= most:
+                found.append((start, end))
     return found
 
 

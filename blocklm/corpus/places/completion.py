@@ -6,7 +6,9 @@ rest of the run. The sample's id decides which, so the choice never changes.
 
 import random
 from collections.abc import Iterator
-from itertools import groupby
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, groupby, pairwise
 from operator import itemgetter
 
 from blocklm.corpus.syntax import nodes
@@ -23,19 +25,44 @@ LINES, REST_OF_LINE, NODE, REST_OF_RUN = range(4)
 SHARES = (0.35, 0.35, 0.2, 0.1)
 
 
+@dataclass(frozen=True)
+class _Run:
+    """A run of added lines, each with its line feed; what several samples ask of it is computed once."""
+
+    text: str
+    language: str | None
+
+    @cached_property
+    def lines(self) -> list[tuple[int, int]]:
+        """Start and end of each line, without the line feed."""
+        ends = list(accumulate(len(line) + 1 for line in self.text.split("\n")[:-1]))
+        return [(start, end - 1) for start, end in pairwise((0, *ends))]
+
+    @cached_property
+    def long_lines(self) -> list[int]:
+        """Numbers of the lines that say enough to be completed."""
+        return [
+            number for number, (start, end) in enumerate(self.lines) if len(self.text[start:end].strip()) >= MIN_CHARS
+        ]
+
+    @cached_property
+    def nodes(self) -> list[tuple[int, int]]:
+        """Start and end of each construct of the language that can be completed."""
+        return nodes(self.text, self.language, MIN_CHARS, MAX_CHARS)
+
+
 def completions(hunk: HunkText, language: str | None) -> Iterator[Sample]:
     """Yield one to four samples per run of added lines, without the text around them.
 
     The place of each is the line of the hunk at which the run starts, and its start and end in the run's text.
     """
-    for run, (first, end) in enumerate(_added_runs(hunk)):
-        text = "".join(f"{line}\n" for _, line in hunk.marked[first:end])
-        for number in range(min(MAX_SAMPLES, 1 + (end - first) // LINES_PER_SAMPLE)):
-            part = run * MAX_SAMPLES + number
-            name = sample_id(hunk, COMPLETION, part)
-            span = _choose_span(text, language, random.Random(name))
+    for number, (first, end) in enumerate(_added_runs(hunk)):
+        run = _Run("".join(f"{line}\n" for _, line in hunk.marked[first:end]), language)
+        for part in range(min(MAX_SAMPLES, 1 + (end - first) // LINES_PER_SAMPLE)):
+            name = sample_id(hunk, COMPLETION, number * MAX_SAMPLES + part)
+            span = _choose_span(run, random.Random(name))
             if span is not None:
-                completion = text[slice(*span)]
+                completion = run.text[slice(*span)]
                 yield Sample(name, COMPLETION, "", (0, 0), completion, (0, len(completion)), place=(first, *span))
 
 
@@ -49,35 +76,25 @@ def _added_runs(hunk: HunkText) -> Iterator[tuple[int, int]]:
         start = end
 
 
-def _choose_span(run: str, language: str | None, chance: random.Random) -> tuple[int, int] | None:
+def _choose_span(run: _Run, chance: random.Random) -> tuple[int, int] | None:
     """Choose the part of a run of lines that is completed; None if there is too little text."""
     (kind,) = chance.choices((LINES, REST_OF_LINE, NODE, REST_OF_RUN), SHARES)
     if kind == NODE:
-        spans = [span for span in nodes(run, language) if MIN_CHARS <= span[1] - span[0] <= MAX_CHARS]
-        if spans:
-            return chance.choice(spans)
+        if run.nodes:
+            return chance.choice(run.nodes)
         kind = REST_OF_LINE
-    lines = [line for line in _lines(run) if len(run[slice(*line)].strip()) >= MIN_CHARS]
-    if not lines:
+    if not run.long_lines:
         return None
-    start, end = chance.choice(lines)
-    text = run[start:end]
+    line = chance.choice(run.long_lines)
+    start, end = run.lines[line]
+    text = run.text[start:end]
     indentation = len(text) - len(text.lstrip())
     if kind == REST_OF_LINE:
         start += chance.randint(indentation + 1, max(indentation + 1, len(text.rstrip()) - MIN_REST_CHARS))
     else:
         start += chance.choice((0, indentation))  # editors indent a new line, and some ask before that
-    if kind == REST_OF_RUN and len(run) - 1 - start <= MAX_CHARS:
-        return start, len(run) - 1
-    ends = [line_end for line_start, line_end in _lines(run) if line_start >= end and line_end - start <= MAX_CHARS]
+    if kind == REST_OF_RUN and len(run.text) - 1 - start <= MAX_CHARS:
+        return start, len(run.text) - 1
     extra = chance.randrange(MAX_LINES)
-    end = [end, *ends][: extra + 1][-1]
-    return (start, end) if end - start <= MAX_CHARS else None
-
-
-def _lines(run: str) -> Iterator[tuple[int, int]]:
-    """Yield start and end of each line, without the line feed."""
-    start = 0
-    for line in run.split("\n")[:-1]:
-        yield start, start + len(line)
-        start += len(line) + 1
+    ends = [end, *(later for _, later in run.lines[line + 1 : line + 1 + extra] if later - start <= MAX_CHARS)]
+    return (start, ends[-1]) if ends[-1] - start <= MAX_CHARS else None
