@@ -25,7 +25,6 @@ class Pattern:
         accepts: guard that rejects texts which only look like a secret.
         placeholder: replacement for the secret.
         lines: number of lines to search, from the line with the word on.
-        needs: what these lines must hold for any match to be accepted; None if that is not known.
     """
 
     kind: str
@@ -34,7 +33,6 @@ class Pattern:
     accepts: Guard
     placeholder: bytes
     lines: int = 1
-    needs: re.Pattern[bytes] | None = None
 
 
 # What people write where a secret belongs.
@@ -52,7 +50,7 @@ MIN_RANDOM_CHARS, MIN_RANDOM_RUN = 16, 12
 MIN_OPAQUE_CHARS, MAX_OPAQUE_CHARS = 10, 4096
 MIN_TURNS, PASSWORD_TURNS, SURE_TURNS = 0.25, 0.35, 0.4
 RUNS = re.compile(rb"[A-Za-z0-9+=]+")
-# A run that is long enough and holds a digit; without one, no part of a text is random.
+# A run that is long enough and holds a digit: `is_random` accepts no text without one.
 RANDOM_RUN = re.compile(rb"(?<![A-Za-z0-9+=])(?=[A-Za-z+=]*[0-9])[A-Za-z0-9+=]{%d}" % MIN_RANDOM_RUN)
 
 
@@ -155,5 +153,4 @@ def pattern(
         lines: number of lines to search, from the line with the word on.
     """
     words = tuple(part.encode() for part in word.split("|"))
-    needs = RANDOM_RUN if accepts is has_random_value else None
-    return Pattern(kind, words, re.compile(regex.encode()), accepts, f"<{hide}>".encode(), lines, needs)
+    return Pattern(kind, words, re.compile(regex.encode()), accepts, f"<{hide}>".encode(), lines)

@@ -8,18 +8,18 @@ from functools import cache
 from ahocorasick_rs import BytesAhoCorasick
 
 from blocklm.mining.secrets.named import NAMED
-from blocklm.mining.secrets.pattern import Pattern
+from blocklm.mining.secrets.pattern import RANDOM_RUN, Pattern, has_random_value
 from blocklm.mining.secrets.people import PEOPLE
 from blocklm.mining.secrets.vendors import VENDORS
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Patterns that are tried on the same lines, because their `words`, `needs` and `lines` are equal."""
+    """Patterns that are tried on the same lines, because their `words`, `lines` and `needs_run` are equal."""
 
     words: tuple[bytes, ...]
-    needs: re.Pattern[bytes] | None
     lines: int
+    needs_run: bool
     patterns: tuple[Pattern, ...]
 
 
@@ -27,10 +27,17 @@ def find_secrets(text: bytes) -> Iterator[tuple[re.Match[bytes], Pattern]]:
     """Yield the matches of all patterns that their guards accept, with the pattern of each.
 
     Args:
-        text: text whose first byte is a line feed.
+        text: text whose first and last bytes are line feeds, the last two of them.
     """
     groups = _groups()
     searched = [0] * len(groups)
+    runs: dict[int, bool] = {}  # whether a line, by its start, has a run that may be random
+
+    def has_run(start: int, end: int) -> bool:
+        if start not in runs:
+            runs[start] = RANDOM_RUN.search(text, start, end) is not None
+        return runs[start]
+
     words, groups_of_word = _words()
     for number, position, _ in words.find_matches_as_indexes(text.lower().replace(b"@@", b"  "), overlapping=True):
         for which in groups_of_word[number]:
@@ -40,7 +47,7 @@ def find_secrets(text: bytes) -> Iterator[tuple[re.Match[bytes], Pattern]]:
             searched[which] = end
             start = text.rfind(b"\n", 0, position) + 1
             last = end if group.lines == 1 else text.find(b"\n", end + 1)
-            if group.needs is not None and not group.needs.search(text, start, last):
+            if group.needs_run and not has_run(start, end) and not (last > end and has_run(end + 1, last)):
                 continue  # the usual case, and much faster than trying the patterns
             for pattern in group.patterns:
                 for match in pattern.regex.finditer(text, start, last):
@@ -50,9 +57,9 @@ def find_secrets(text: bytes) -> Iterator[tuple[re.Match[bytes], Pattern]]:
 
 @cache
 def _groups() -> list[_Group]:
-    alike: dict[tuple[tuple[bytes, ...], re.Pattern[bytes] | None, int], list[Pattern]] = {}
+    alike: dict[tuple[tuple[bytes, ...], int, bool], list[Pattern]] = {}
     for pattern in (*VENDORS, *NAMED, *PEOPLE):
-        alike.setdefault((pattern.words, pattern.needs, pattern.lines), []).append(pattern)
+        alike.setdefault((pattern.words, pattern.lines, pattern.accepts is has_random_value), []).append(pattern)
     return [_Group(*shared, tuple(patterns)) for shared, patterns in alike.items()]
 
 
