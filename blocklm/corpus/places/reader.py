@@ -35,6 +35,7 @@ MIN_LINE_CHARS = 8  # of a line on average, for the number of lines that are joi
 MAX_FILE_BYTES = 1 << 20
 UNNAMED_PART = 5  # of one in so many samples the editor tells neither path nor repository
 NEAR_CHARS = 2000  # around a place, whose names recent edits are compared with
+READ_COLUMNS = ("repo", "path", "after_blob", "drop_reason", "hunk_reasons", "diff")
 BUILT = ("prompt", "context", "suffix", "pieces", "retrieved", "completion", "added", "before")
 UNREADABLE = ("", (0, 0), (), (), 0, "", (), "")
 
@@ -111,14 +112,15 @@ class PlaceReader:
 
     def _commits(self, changes: set[int]) -> dict[int, MinedCommit]:
         """Read the commit of each change: its rows in the changes dataset, in the order of its files."""
-        seqs = self.changes.data.table["seq"].to_numpy()
+        table = self.changes.data.table
+        seqs, rows = table["seq"].to_numpy(), table.select(READ_COLUMNS)
         commits: dict[int, MinedCommit] = {}
         by_seq: dict[int, MinedCommit] = {}
         for change in sorted(changes):
             seq = int(seqs[change])
             if seq not in by_seq:
                 first, end = (int(seqs.searchsorted(seq, side=side)) for side in ("left", "right"))
-                by_seq[seq] = MinedCommit(seq, {row: self.changes[row] for row in range(first, end)})
+                by_seq[seq] = MinedCommit(seq, dict(enumerate(rows.slice(first, end - first).to_pylist(), first)))
             commits[change] = by_seq[seq]
         return commits
 
@@ -214,9 +216,7 @@ class _PromptBuilder:
         lines = self.chars // MIN_LINE_CHARS if self.shown.file else 0
         above = [*state.above(lines), *(line for mark, line in hunk[:first] if mark != "-" and self.shown.file)]
         below = [*(line for mark, line in hunk[stop:] if mark != "+" and self.shown.file), *state.below(lines)]
-        rest = "".join(
-            run[end:].partition("\n")[:2]
-        )  # of the last line; a node of the syntax may end with its line feed
+        rest = "".join(run[end:].partition("\n")[:2])  # of the last line; a node may end with its line feed
         before = "".join(f"{line}\n" for line in above) + run[:start]
         after = rest + "".join(f"{line}\n" for line in below)
         if not self.shown.file:

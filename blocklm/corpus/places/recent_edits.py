@@ -8,7 +8,7 @@ for an order, so at most a few are shown.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import islice, takewhile
 
 from blocklm.corpus.places.place import RecentEdit
 from blocklm.corpus.windows import Line, windows
@@ -43,6 +43,8 @@ def recent_edits(
         relation: how related each other file is to the place's file, 0 to 2.
     """
     edits = [edit for hunk in own[-MAX_EDITS:] if (edit := _edit(hunk)) is not None]
+    if len(edits) == MAX_EDITS:
+        return edits
     names = frozenset(NAME.findall(near))
 
     def score(hunk: CommitHunk) -> float:
@@ -50,9 +52,9 @@ def recent_edits(
         return relation[hunk.path] + len(names & changed) / max(1, len(changed))
 
     ranked = sorted(others[-MAX_CANDIDATES:], key=score)
-    more = [edit for hunk in ranked if (edit := _edit(hunk)) is not None]
-    missing = MAX_EDITS - len(edits)
-    return [*(more[-missing:] if missing else []), *edits]
+    most_related = (edit for hunk in reversed(ranked) if (edit := _edit(hunk)) is not None)
+    more = list(islice(most_related, MAX_EDITS - len(edits)))
+    return [*reversed(more), *edits]
 
 
 def shared_folders(path: str, other: str) -> float:
