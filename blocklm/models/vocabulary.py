@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from blocklm import cache
 from blocklm.files import digest, replace_file
-from blocklm.models.pretrained import find_folder, load_tokenizer, model_config, special_tokens
+from blocklm.models.pretrained import find_folder, load_tokenizer, load_tokenizer_alone, model_config, special_tokens
 
 LARGEST_FILE = 64 << 20  # bytes; larger files are weights, not a tokenizer's
 READERS = ("transformers", "tokenizers")  # libraries that decide what a tokenizer's files mean
@@ -54,7 +54,10 @@ class Vocabulary:
         if path is not None and (stored := cls._read(path)) is not None:
             return stored
 
-        tokenizer = load_tokenizer(model_config(dict(model)), trust_remote_code)
+        folder = _folder(model)
+        tokenizer = load_tokenizer_alone(folder) if folder is not None else None
+        if tokenizer is None:
+            tokenizer = load_tokenizer(model_config(dict(model)), trust_remote_code)
         loaded = cls(
             special_tokens=tuple(sorted(special_tokens(tokenizer))),
             start_tokens=len(tokenizer("").input_ids),
@@ -91,7 +94,7 @@ class Vocabulary:
 
 def _path(model: Mapping[str, Any], trust_remote_code: bool, corpus_dir: Path) -> Path | None:
     """Name the file for the vocabulary of a model after a hash of the model's files; None if these are not here."""
-    folder = find_folder(str(model["model_name_or_path"]), model.get("model_revision") or "main")
+    folder = _folder(model)
     if folder is None:
         return None
     files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.stat().st_size <= LARGEST_FILE]
@@ -103,3 +106,7 @@ def _path(model: Mapping[str, Any], trust_remote_code: bool, corpus_dir: Path) -
         trust_remote_code=trust_remote_code,
     )
     return corpus_dir / ".tokenizers" / f"{key}.json"
+
+
+def _folder(model: Mapping[str, Any]) -> Path | None:
+    return find_folder(str(model["model_name_or_path"]), model.get("model_revision") or "main")

@@ -16,7 +16,7 @@ from blocklm.errors import UserError
 from blocklm.models.adapter import check_targets, lora_config
 from blocklm.models.loading import load_base, load_plain_base
 from blocklm.models.precision import Precision
-from blocklm.models.pretrained import load_config, load_tokenizer, special_tokens
+from blocklm.models.pretrained import load_config, load_tokenizer, load_tokenizer_alone, special_tokens
 from blocklm.models.quantization import keys_as_stored
 from blocklm.models.savable import rehearse_saving
 from blocklm.training.planning.fake_model import fake_model
@@ -176,6 +176,8 @@ def test_other_tokens_beyond_the_model_are_refused(tiny_models: dict[str, Path],
     ) as refused:
         load_tokenizer(ModelConfig(model_name_or_path=str(model)))
     assert "embeddings" in refused.value.hint
+    with pytest.raises(UserError, match="has 2 tokens beyond the 410 rows of its model"):
+        load_tokenizer_alone(model)
 
 
 @pytest.mark.parametrize(("family", "head"), [("llama", "lm_head"), ("phi", "lm_head"), ("gpt2", "lm_head")])

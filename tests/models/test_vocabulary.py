@@ -2,18 +2,22 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import constants
 from transformers import AutoTokenizer
+from trl import ModelConfig
 
 from blocklm.errors import UserError
 from blocklm.models import vocabulary as vocabulary_module
-from blocklm.models.pretrained import special_tokens
+from blocklm.models.pretrained import load_tokenizer, load_tokenizer_alone, special_tokens
 from blocklm.models.vocabulary import Vocabulary
-from tests.conftest import SIZES, function
+from tests.conftest import ROOT, SIZES, function
 
 Read = Callable[[Path], Vocabulary]
 
@@ -48,9 +52,49 @@ def test_a_vocabulary_agrees_with_the_tokenizer_of_transformers(
         assert ids == tokenizer(text, add_special_tokens=False).input_ids
 
 
+@pytest.mark.parametrize("name", [*SIZES, "embedded"])
+def test_the_common_class_is_loaded_alone_and_alike(name: str, tiny_models: dict[str, Path]) -> None:
+    folder = tiny_models.get(name, ROOT / "models/smollm2-135m")
+    alone, whole = load_tokenizer_alone(folder), load_tokenizer(ModelConfig(model_name_or_path=str(folder)))
+    assert alone is not None
+    assert type(alone) is type(whole)
+    assert alone.backend_tokenizer.to_str() == whole.backend_tokenizer.to_str()
+    assert special_tokens(alone) == special_tokens(whole)
+    assert (alone("").input_ids, alone.pad_token) == (whole("").input_ids, whole.pad_token)
+    assert alone.split_special_tokens == whole.split_special_tokens
+
+
+def test_loading_a_tokenizer_alone_imports_no_torch(model: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from blocklm.models.pretrained import load_tokenizer_alone\n"
+        "assert load_tokenizer_alone(Path(sys.argv[1])) is not None\n"
+        "assert 'transformers' in sys.modules and 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script, str(model)], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize(
+    ("file", "setting"),
+    [
+        ("tokenizer_config.json", {"tokenizer_class": "Qwen2Tokenizer"}),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": [None, "tokenizer.Own"]}}),
+        ("config.json", {"auto_map": {"AutoConfig": "config.Own"}}),
+        ("config.json", {"vocab_size": None}),
+        ("config.json", {"text_config": {"vocab_size": 5}}),
+        ("tekken.json", {}),
+    ],
+)
+def test_any_other_tokenizer_is_not_loaded_alone(file: str, setting: dict[str, Any], model: Path) -> None:
+    path = model / file
+    before = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(before | setting))
+    assert load_tokenizer_alone(model) is None
+
+
 def test_a_second_use_loads_no_tokenizer(model: Path, read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     first = read(model)
     monkeypatch.setattr(vocabulary_module, "load_tokenizer", None)
+    monkeypatch.setattr(vocabulary_module, "load_tokenizer_alone", None)
     assert read(model) == first
 
 
@@ -82,6 +126,7 @@ def test_a_damaged_file_is_written_again(
     path.write_text(damage(path.read_text()))
     assert read(model) == first
     monkeypatch.setattr(vocabulary_module, "load_tokenizer", None)
+    monkeypatch.setattr(vocabulary_module, "load_tokenizer_alone", None)
     assert read(model) == first
 
 
@@ -97,6 +142,7 @@ def test_a_hub_model_is_identified_by_its_cached_files(
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     first = read(Path("tiny/coder"))
     monkeypatch.setattr(vocabulary_module, "load_tokenizer", None)
+    monkeypatch.setattr(vocabulary_module, "load_tokenizer_alone", None)
     assert read(Path("tiny/coder")) == first
     (tmp_path / "hub" / name / "snapshots" / ("b" * 40) / "config.json").write_text("{}")
     head.write_text("b" * 40)
