@@ -27,6 +27,7 @@ EDGES: dict[str, set[str]] = {
     "assistant": {"git", "mining", "corpus", "models", "runs", "retrieval"},
     "release": {"config", "mining", "corpus", "models", "runs", "evaluation"},
     "serving": {"assistant", "config", "corpus", "git", "mining", "models", "retrieval", "runs"},
+    "many": {"config", "corpus", "git", "mining", "models", "runs", "training"},
     "pipeline": {"config", "git", "mining", "corpus", "models", "runs", "evaluation", "training", "release"},
     "benchmarks": {"config", "git", "mining", "corpus", "models", "retrieval", "runs", "serving", "training"},
 }

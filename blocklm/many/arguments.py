@@ -1,0 +1,53 @@
+"""The flags for a list of repositories, beside the keys of a recipe."""
+
+from argparse import Namespace, _ArgumentGroup
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from blocklm.errors import UserError
+
+WORKER_FLAGS = ("workers",)
+
+
+def add_list_flag(flags: _ArgumentGroup, what: str) -> None:
+    """Add `--repos`."""
+    flags.add_argument(
+        "--repos", type=Path, metavar="FILE", help=f"{what}: a path or URL on each line, # for comments"
+    )
+
+
+def add_worker_flags(flags: _ArgumentGroup) -> None:
+    """Add the flags that say where the tasks of a list run; they are None if they are not given."""
+    flags.add_argument("--workers", type=int, help="tasks of --repos at a time (default: one for each core)")
+
+
+def check_list_flags(flags: Namespace, keys: Sequence[str], alone: Sequence[str] = ()) -> None:
+    """Refuse flags and keys that contradict a list of repositories, or that need one.
+
+    Args:
+        flags: the parsed flags, `repos` among them.
+        keys: the recipe and its keys, as command-line arguments.
+        alone: names of the flags that ask something of one repository; default: none.
+
+    Raises:
+        UserError: such a flag was given.
+    """
+    given = {name: value for name, value in vars(flags).items() if value is not None and value is not False}
+    if "repos" not in given:
+        _refuse(given, WORKER_FLAGS, "is for a list of repositories", "give one with `--repos FILE`")
+        return
+    if any(word.partition("=")[0] == "--repo" for word in keys):
+        raise UserError(
+            "`--repo` and `--repos` both name repositories",
+            "give `--repos` for each repository by itself, or `--repo` for one, or for several as one history",
+        )
+    _refuse(given, alone, "asks about one repository", "name it with `--repo`, and leave `--repos` out")
+    if given.get("workers", 1) < 1:
+        raise UserError(f"`--workers` must be at least 1, got {flags.workers}", "leave it out for one for each core")
+
+
+def _refuse(given: Mapping[str, Any], names: Sequence[str], why: str, remedy: str) -> None:
+    for name in names:
+        if name in given:
+            raise UserError(f"`--{name}` {why}", remedy)
