@@ -10,6 +10,7 @@ python scripts/mine.py recipes/quickstart.yaml --repos repositories.txt    # eac
 
 from argparse import Namespace
 from dataclasses import replace
+from pathlib import Path
 
 from blocklm.config.recipe import DEFAULT_MAX_LENGTH, Recipe, parse_recipe
 from blocklm.console import CommandLine, console
@@ -20,7 +21,8 @@ from blocklm.corpus.prompt_templates import ModelPrompts, prompts_for
 from blocklm.corpus.rendering import held_out_hunks
 from blocklm.git.repository import Repository, open_repositories
 from blocklm.many.arguments import add_list_flag, add_worker_flags, check_list_flags
-from blocklm.many.mining import build_and_count, mining_tasks, vocabulary_of
+from blocklm.many.cluster import run_on_ray, submit_to_slurm
+from blocklm.many.mining import LOGS, build_and_count, mining_tasks, vocabulary_of
 from blocklm.many.outcome import outcome_table, raise_failures
 from blocklm.many.processes import run_tasks, usable_cores
 from blocklm.many.sources import read_sources
@@ -61,9 +63,16 @@ def main() -> None:
 
 
 def mine_list(flags: Namespace, recipe: Recipe) -> None:
-    """Mine each repository of a list in a process of its own, and print what became of each."""
-    tasks = mining_tasks(recipe, read_sources(flags.repos))
-    outcomes = run_tasks(tasks, flags.workers or usable_cores(), "mining", preload="blocklm.many.mining")
+    """Mine each repository of a list in a process of its own, here or on a cluster, and print what became of each."""
+    tasks, logs = mining_tasks(recipe, read_sources(flags.repos)), Path(recipe.mining.corpus_dir) / LOGS
+    if flags.executor == "slurm":
+        job = submit_to_slurm(tasks, flags.workers or -1, logs / "slurm", flags.slurm_partition, flags.slurm_time)
+        print(f"Slurm job {job}: {len(tasks)} tasks, outcomes in {logs}")
+        return
+    if flags.executor == "ray":
+        outcomes = run_on_ray(tasks, flags.workers or -1, logs / "ray")
+    else:
+        outcomes = run_tasks(tasks, flags.workers or usable_cores(), "mining", preload="blocklm.many.mining")
     print(outcome_table(outcomes))
     raise_failures(outcomes)
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from blocklm.errors import UserError
 
-WORKER_FLAGS = ("workers",)
+EXECUTORS = ("local", "slurm", "ray")
+SLURM_FLAGS = ("slurm_partition", "slurm_time")
+WORKER_FLAGS = ("workers", "executor", *SLURM_FLAGS)
 
 
 def add_list_flag(flags: _ArgumentGroup, what: str) -> None:
@@ -20,6 +22,13 @@ def add_list_flag(flags: _ArgumentGroup, what: str) -> None:
 def add_worker_flags(flags: _ArgumentGroup) -> None:
     """Add the flags that say where the tasks of a list run; they are None if they are not given."""
     flags.add_argument("--workers", type=int, help="tasks of --repos at a time (default: one for each core)")
+    flags.add_argument(
+        "--executor",
+        choices=EXECUTORS,
+        help="where the tasks of --repos run: processes here (default), or datatrove's executor for Slurm or Ray",
+    )
+    flags.add_argument("--slurm_partition", metavar="NAME", help="partition of --executor slurm")
+    flags.add_argument("--slurm_time", metavar="HH:MM:SS", help="limit of a task of --executor slurm (24:00:00)")
 
 
 def check_list_flags(flags: Namespace, keys: Sequence[str], alone: Sequence[str] = ()) -> None:
@@ -45,6 +54,10 @@ def check_list_flags(flags: Namespace, keys: Sequence[str], alone: Sequence[str]
     _refuse(given, alone, "asks about one repository", "name it with `--repo`, and leave `--repos` out")
     if given.get("workers", 1) < 1:
         raise UserError(f"`--workers` must be at least 1, got {flags.workers}", "leave it out for one for each core")
+    if given.get("executor") != "slurm":
+        _refuse(given, SLURM_FLAGS, "is for `--executor slurm`", "give both, or neither")
+    elif "slurm_partition" not in given:
+        raise UserError("`--executor slurm` needs `--slurm_partition`", "`sinfo` lists the partitions")
 
 
 def _refuse(given: Mapping[str, Any], names: Sequence[str], why: str, remedy: str) -> None:

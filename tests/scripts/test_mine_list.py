@@ -146,6 +146,8 @@ def test_ctrl_c_ends_every_process_and_keeps_what_was_finished(
         ("--repos list.txt --explain a.py", "`--explain` asks about one repository"),
         ("--repos list.txt --probe", "`--probe` asks about one repository"),
         ("--repos list.txt --workers 0", "`--workers` must be at least 1"),
+        ("--repos list.txt --executor slurm", "needs `--slurm_partition`"),
+        ("--repos list.txt --slurm_time 1:00:00", "is for `--executor slurm`"),
         ("--workers 2", "`--workers` is for a list of repositories"),
         ("--repos list.txt --model_name_or_path nowhere", "`nowhere` is not in the local cache"),
     ],
