@@ -14,8 +14,9 @@ from blocklm.errors import UserError
 from tests.conftest import ROOT
 from tests.support.scripts import script_module
 
-README, GUIDE = ((ROOT / name).read_text() for name in ("README.md", "docs/guide.md"))
-TEXTS = README + GUIDE
+NAMES = ("README.md", "docs/guide.md", "docs/many-repositories.md")
+README, GUIDE, MANY = ((ROOT / name).read_text() for name in NAMES)
+TEXTS = README + GUIDE + MANY
 COMMANDS = [
     line.strip()
     for block in re.findall(r"```bash\n(.*?)```", TEXTS, re.DOTALL)
@@ -52,7 +53,7 @@ def read(script: str, words: list[str]) -> None:
         keys = words[1:] if words and not words[0].startswith("--") else words
         script, words = "train.py", ["recipes/quickstart.yaml", *keys]
     if script in ("train.py", "mine.py", "plan.py", "search.py"):
-        keys = words if script == "train.py" else script_module(script).command_line().parse_known_args(words)[1]
+        keys = script_module(script).command_line().parse_known_args(words)[1]
         if script == "search.py":
             assert not keys.pop(1).startswith("-"), "the question comes right after the recipe"
         assert parse_recipe([str(ROOT / keys[0]), *keys[1:]]).model["model_name_or_path"]

@@ -91,7 +91,8 @@ def run_tasks(tasks: Sequence[Task], workers: int, what: str, preload: str | Non
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([preload] if preload else [])
     waiting, done = list(reversed(tasks)), dict[Path, Outcome]()
-    with _ending() as running, logging_redirect_tqdm(), tqdm(total=len(tasks), desc=what, disable=None) as bar:
+    hidden = None if logger.isEnabledFor(logging.INFO) else True  # None: unless stderr is a terminal
+    with _ending() as running, logging_redirect_tqdm(), tqdm(total=len(tasks), desc=what, disable=hidden) as bar:
         while waiting or running:
             while waiting and len(running) < workers:
                 running.append(_start(context, waiting.pop()))
