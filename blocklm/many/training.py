@@ -30,14 +30,12 @@ def training_tasks(command: Sequence[str], recipe: Recipe, sources: Sequence[Sou
     Raises:
         UserError: a key of the recipe is for one repository, or a launcher has started several processes.
     """
-    for key, given in {
-        "continue_from": recipe.run.continue_from is not None,
-        "push_to_hub": recipe.training["push_to_hub"],
-    }.items():
-        if given:
-            raise UserError(
-                f"`{key}` names one run, and `--repos` makes several", f"leave `{key}` out; {REMEDIES[key]}"
-            )
+    if recipe.run.continue_from is not None:
+        raise UserError("`continue_from` names one run, and `--repos` makes several", "top up each run with `--repo`")
+    if recipe.training["push_to_hub"]:
+        raise UserError(
+            "`push_to_hub` names one model, and `--repos` makes several", "push each with `scripts/export.py RUN_DIR`"
+        )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError(
             "`--repos` trains in one process after the other, and a launcher has started several",
@@ -52,19 +50,17 @@ def training_tasks(command: Sequence[str], recipe: Recipe, sources: Sequence[Sou
     return tasks
 
 
-REMEDIES = {
-    "continue_from": "top up one run with `--repo`",
-    "push_to_hub": "push each run with `scripts/export.py`",
-}
-
-
 def _become(command: tuple[str, ...]) -> None:
     """Replace this process by the command: it then is what a user would have started."""
     os.execv(command[0], command)
 
 
 def _finished_at(run_dir: Path) -> str | None:
-    manifest = read_manifest(run_dir) or {}
+    """When the run was completed; None if it was not, or if its manifest is damaged, about which its task complains."""
+    try:
+        manifest = read_manifest(run_dir) or {}
+    except UserError:
+        return None
     return manifest["finished_at"] if manifest.get("status") == "complete" else None
 
 

@@ -118,14 +118,16 @@ def test_a_command_that_was_killed_while_it_wrote_ends_in_the_same_bytes(
 def test_ctrl_c_ends_every_process_and_keeps_what_was_finished(
     mine: Callable[..., list[str | Path]], tmp_path: Path, project: Path
 ) -> None:
+    """The current folder may be a mined repository, so none of its modules is imported."""
     listed = mine(project, history(tmp_path / "long.git", 800))
+    (tmp_path / "datasets.py").write_text("raise SystemExit('imported from the current folder')")
     command = [sys.executable, str(SCRIPTS / "mine.py"), *map(str, listed)]
     with subprocess.Popen(
         command, cwd=tmp_path, env=script_environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as running:
         assert running.stderr is not None
         assert "[1/2] project: built" in running.stderr.readline()
-        os.killpg(running.pid, signal.SIGINT)
+        running.send_signal(signal.SIGINT)
         errors = running.stderr.read()
     ended = time.monotonic()
     assert running.returncode == 128 + signal.SIGINT

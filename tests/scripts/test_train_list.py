@@ -71,7 +71,7 @@ def test_an_interrupted_list_resumes_at_the_run_that_it_left(
     [
         ("--repo .", "`--repo` and `--repos` both name repositories"),
         ("--continue_from runs/two", "`continue_from` names one run, and `--repos` makes several"),
-        ("--push_to_hub true --hub_model_id me/mine --hub_base_model me/base", "`push_to_hub` names one run"),
+        ("--push_to_hub true --hub_model_id me/mine --hub_base_model me/base", "`push_to_hub` names one model"),
     ],
 )
 def test_keys_for_one_run_are_refused(
