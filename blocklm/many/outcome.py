@@ -4,7 +4,6 @@ import signal
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from blocklm.errors import UserError
 from blocklm.files import write_json
@@ -81,26 +80,26 @@ def outcome_table(outcomes: Sequence[Outcome]) -> str:
     )
     states = [done.state for done in outcomes]
     sums = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states)))
-    caption = f"{repositories(len(outcomes))}: {sums}"
+    caption = f"{_repositories(len(outcomes))}: {sums}"
     head = ("Name", "Commits", "Samples", "Seconds", "Outcome")
     failed = [done for done in outcomes if done.state == FAILED]
     reasons = [f"  {done.name}: {done.reason}\n    {printable(done.source)}, log: {done.log}" for done in failed]
     return "\n".join([*text_lines(Table(caption, head, rows, (1, 2, 3))), *(["Failed:", *reasons] if failed else [])])
 
 
-def repositories(number: int) -> str:
-    """Format a number of repositories."""
-    return "1 repository" if number == 1 else f"{count(number)} repositories"
-
-
-def _count(number: Any) -> str:
-    return "\N{EN DASH}" if number is None else count(number)
-
-
 def raise_failures(outcomes: Sequence[Outcome]) -> None:
     """Raise `UserError` if a task failed; its message names all that did."""
     if names := [done.name for done in outcomes if done.state == FAILED]:
         raise UserError(
-            f"{len(names)} of {repositories(len(outcomes))} failed: {', '.join(names)}",
+            f"{len(names)} of {_repositories(len(outcomes))} failed: {', '.join(names)}",
             "the reasons are above; the same command again does only what is missing or new",
         )
+
+
+def _repositories(number: int) -> str:
+    """Format a number of repositories."""
+    return "1 repository" if number == 1 else f"{count(number)} repositories"
+
+
+def _count(number: int | None) -> str:
+    return "\N{EN DASH}" if number is None else count(number)
