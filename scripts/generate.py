@@ -42,7 +42,7 @@ def main() -> None:
     from blocklm.assistant.assistant import Assistant  # heavy
     from blocklm.assistant.attribution import Attributor, describe_attribution
     from blocklm.assistant.batch import answer_lines
-    from blocklm.models.generation import Decoding
+    from blocklm.models.generation.decoding import Decoding
 
     assistant = Assistant(run, Decoding(args.max_new_tokens, args.temperature, args.seed), args.retrieve)
     request = None if args.batch else read_request(args, assistant.prompt_builder)

@@ -69,7 +69,7 @@ def main() -> None:
 
     from blocklm.assistant.assistant import Assistant  # heavy
     from blocklm.assistant.review.reviewer import Reviewer, find_transcript, opening_lines, read_change
-    from blocklm.models.generation import Decoding
+    from blocklm.models.generation.decoding import Decoding
 
     assistant = Assistant(run, Decoding(args.max_new_tokens, args.temperature, args.seed))
     change = read_change(assistant, None if args.staged else args.rev or "HEAD")

@@ -18,7 +18,9 @@ from blocklm.errors import UserError
 from blocklm.mining.mine import limits_of
 from blocklm.mining.redaction import PLACEHOLDERS
 from blocklm.models.adapter import base_arm
-from blocklm.models.generation import Decoding, Output, generate
+from blocklm.models.generation.decoding import Decoding, Output
+from blocklm.models.generation.generate import generate
+from blocklm.models.generation.token_healing import TokenHealing
 from blocklm.models.loaded import LoadedModel
 from blocklm.models.pretrained import max_positions, special_tokens
 from blocklm.models.tokenization import encode
@@ -155,14 +157,19 @@ class Assistant:
         """Answer many requests in batches, with the base model if `base`."""
         tokens, lines = self.tokens(requests), [request.lines for request in requests]
         with self._open(base) as loaded:
-            return generate(loaded, tokens, self.decoding, lines)
+            return generate(loaded, tokens, self.decoding, lines, heals=[request.heals for request in requests])
 
     def stream_answer(self, request: Request, base: bool = False) -> Output:
         """Answer one request, with the base model if `base`, and write the answer to stdout as it grows."""
-        return self.stream_continuation(self.tokens([request])[0], base, request.lines)
+        return self.stream_continuation(self.tokens([request])[0], base, request.lines, heals=request.heals)
 
     def stream_continuation(
-        self, tokens: Sequence[int], base: bool = False, lines: int | None = None, stops: tuple[str, ...] = ()
+        self,
+        tokens: Sequence[int],
+        base: bool = False,
+        lines: int | None = None,
+        stops: tuple[str, ...] = (),
+        heals: bool = False,
     ) -> Output:
         """Continue a sequence of tokens and write the continuation to stdout as it grows.
 
@@ -171,10 +178,13 @@ class Assistant:
             base: whether the base model answers; False by default.
             lines: maximum lines of the continuation; None for no limit.
             stops: texts that end the continuation and are not part of it.
+            heals: whether it may begin within a token; False by default.
         """
-        decoding, terminal = replace(self.decoding, stops=stops), Terminal(self.run.tokenizer, lines, stops=stops)
+        decoding = replace(self.decoding, stops=stops)
+        repeated = len(TokenHealing(self.run.tokenizer).heal(tokens).text) if heals else 0
+        terminal = Terminal(self.run.tokenizer, lines, stops=stops, repeated=repeated)
         with self._open(base) as loaded:
-            (output,) = generate(loaded, [tokens], decoding, [lines], streamer=terminal)
+            (output,) = generate(loaded, [tokens], decoding, [lines], streamer=terminal, heals=[heals])
         if not output.text:
             logger.info("the model has nothing to write here")
         return output

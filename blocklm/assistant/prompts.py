@@ -37,6 +37,11 @@ class Request:
     name: str = "the prompt"
     with_pieces: Callable[[Sequence[FilePiece]], Prompt] | None = None
 
+    @property
+    def heals(self) -> bool:
+        """Whether its answer may begin within a token: no mark of a template stands behind the text before it."""
+        return self.prompt.context[1] == len(self.prompt.text)
+
 
 @dataclass(frozen=True)
 class PromptBuilder:

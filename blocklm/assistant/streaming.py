@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedTokenizerBase, TextStreamer
 
 from blocklm.formatting import printable
-from blocklm.models.generation import until
+from blocklm.models.generation.decoding import until
 
 
 class Terminal(TextStreamer):
@@ -19,6 +19,7 @@ class Terminal(TextStreamer):
         lines: maximum lines shown; None, the default, for no limit.
         to: stream to write to; stdout by default.
         stops: texts that end the answer; one that contains a space may be shown in part.
+        repeated: characters at its beginning that are the end of the prompt; 0 by default.
     """
 
     def __init__(
@@ -27,11 +28,12 @@ class Terminal(TextStreamer):
         lines: int | None = None,
         to: TextIO | None = None,
         stops: Sequence[str] = (),
+        repeated: int = 0,
     ) -> None:
         super().__init__(tokenizer, skip_prompt=True, clean_up_tokenization_spaces=False)
         self._end, self._left, self._to = tokenizer.eos_token_id, lines, to or sys.stdout
         self._stops, self._seen = stops, ""
-        self._last = "\n"
+        self._last, self._repeated = "\n", repeated
 
     def put(self, value: torch.Tensor) -> None:
         """Receive the prompt first, then one token at a time."""
@@ -40,6 +42,7 @@ class Terminal(TextStreamer):
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         """Show a finished piece of the answer: one that ends with white space, or the rest at the end."""
+        text, self._repeated = text[self._repeated :], max(0, self._repeated - len(text))
         before, self._seen = len(until(self._seen, self._stops)), self._seen + text
         shown = printable(self._take_lines(until(self._seen, self._stops)[before:]))
         self._last = (self._last + shown)[-1]

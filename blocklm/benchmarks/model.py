@@ -24,7 +24,8 @@ from blocklm.benchmarks.processes import run_process
 from blocklm.config.recipe import parse_recipe
 from blocklm.models import likelihood
 from blocklm.models.adapter import lora_config
-from blocklm.models.generation import Decoding, generate
+from blocklm.models.generation.decoding import Decoding
+from blocklm.models.generation.generate import generate
 from blocklm.models.likelihood import bits_of_rows
 from blocklm.models.loaded import LoadedModel
 from blocklm.models.precision import spare_conversions

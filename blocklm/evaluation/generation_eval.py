@@ -14,7 +14,8 @@ from typing import Any
 from blocklm.evaluation.questions import GenerationTask
 from blocklm.evaluation.scoring import by_task, scores_of
 from blocklm.files import read_json_lines, write_json_lines
-from blocklm.models.generation import Decoding, generate
+from blocklm.models.generation.decoding import Decoding
+from blocklm.models.generation.generate import generate
 from blocklm.models.loaded import LoadedModel
 
 SAMPLES = "samples.jsonl"
@@ -48,7 +49,7 @@ def ask(loaded: LoadedModel, questions: Sequence[GenerationTask], decoding: Deco
         decoding: length, temperature and seed of the answers.
     """
     tokens, lines = [question.tokens for question in questions], [question.lines for question in questions]
-    outputs = generate(loaded, tokens, decoding, lines)
+    outputs = generate(loaded, tokens, decoding, lines, heals=[question.heals for question in questions])
     return [
         Answer(question, output.text, scores_of(question, output))
         for question, output in zip(questions, outputs, strict=True)

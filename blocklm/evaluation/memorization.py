@@ -16,7 +16,8 @@ from transformers import PreTrainedTokenizerBase
 
 from blocklm.evaluation.canaries import DIGITS, OTHERS, Canaries
 from blocklm.mining.redaction import PLACEHOLDERS, secrets_of
-from blocklm.models.generation import Decoding, generate
+from blocklm.models.generation.decoding import Decoding
+from blocklm.models.generation.generate import generate
 from blocklm.models.loaded import LoadedModel
 from blocklm.models.tokenization import IGNORED, encode
 from blocklm.retrieval.verbatim import SPAN, Hashes, span_hashes

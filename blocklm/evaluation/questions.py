@@ -40,6 +40,7 @@ class GenerationTask:
         before: the text that the truth replaces, which could be copied; empty if it replaces nothing.
         prefix: text before the answer in its window of the file.
         suffix: text after the answer in its window of the file.
+        heals: whether the answer may begin within a token, as at a cursor.
     """
 
     id: str
@@ -53,6 +54,7 @@ class GenerationTask:
     before: str = ""
     prefix: str = ""
     suffix: str = ""
+    heals: bool = False
 
     @property
     def lines(self) -> int | None:
@@ -125,7 +127,7 @@ def prompt_tasks(
                 f"{max_prompt_tokens}",
                 "shorten it, or lower `behavioral_max_new_tokens`",
             )
-        tasks.append(GenerationTask(f"prompt-{number}", PROMPT, text, tokens))
+        tasks.append(GenerationTask(f"prompt-{number}", PROMPT, text, tokens, heals=True))
     return tasks
 
 
@@ -161,5 +163,6 @@ def _task_of(row: Mapping[str, Any], tokens: tuple[int, ...]) -> GenerationTask:
         return replace(question, before=row["before"], task="next_edit" if row["added"] else "quiet")
     if row["view"] == "completion":
         after = row["prompt"][slice(*row["suffix"])]
-        return replace(question, prefix=context[-AROUND_CHARS:], suffix=after[:AROUND_CHARS])
+        heals = row["context"][1] == len(row["prompt"])  # no mark of a template follows
+        return replace(question, prefix=context[-AROUND_CHARS:], suffix=after[:AROUND_CHARS], heals=heals)
     return question

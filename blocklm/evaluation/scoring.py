@@ -7,7 +7,7 @@ from statistics import fmean
 from blocklm.evaluation.editor_metrics import accepted_share, delta_chrf, first_line_match, is_quiet
 from blocklm.evaluation.questions import GenerationTask
 from blocklm.evaluation.text_metrics import chrf, edit_similarity, exact_match, gain, identifier_f1, parse_valid
-from blocklm.models.generation import Output
+from blocklm.models.generation.decoding import Output
 
 Scores = Mapping[str, float]
 REPLACING = {"next_edit", "edit", "ripple_edit"}  # tasks whose answers replace a text

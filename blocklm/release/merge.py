@@ -15,7 +15,8 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from blocklm.errors import UserError
-from blocklm.models.generation import Decoding, generate
+from blocklm.models.generation.decoding import Decoding
+from blocklm.models.generation.generate import generate
 from blocklm.models.loaded import LoadedModel
 from blocklm.release.verify import PROBE_TEXT, logits
 from blocklm.runs.completed import CompletedRun

@@ -15,7 +15,7 @@ from blocklm.corpus.places.place import FilePiece, Place
 from blocklm.corpus.places.reader import CHARS_PER_TOKEN
 from blocklm.corpus.prompt_templates import ModelPrompts, Prompt
 from blocklm.errors import UserError
-from blocklm.models.generation import Decoding
+from blocklm.models.generation.decoding import Decoding
 from blocklm.models.tokenization import encode
 from blocklm.runs.completed import CompletedRun
 from blocklm.serving.own_context import OwnContext
@@ -92,7 +92,8 @@ class RunPrompts:
         except UserError as error:
             raise Refused(400, f"{error}: {error.hint}") from error
         ids, truncated = self._encode(request.prompt, room)
-        return Worded(ids, truncated or self._lost(question.asked, request.prompt), limits)
+        truncated = truncated or self._lost(question.asked, request.prompt)
+        return Worded(ids, truncated, replace(limits, heals=request.heals))
 
     def _lost(self, asked: Any, prompt: Prompt) -> bool:
         """Whether a prompt lacks text around the cursor."""

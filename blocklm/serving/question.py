@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from blocklm.corpus.places.place import FilePiece, RecentEdit
-from blocklm.models.generation import Decoding
+from blocklm.models.generation.decoding import Decoding
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from blocklm.serving.names import model_names
 from blocklm.serving.own_context import OwnContext
 from blocklm.serving.prompts import RunPrompts
 from blocklm.serving.protocols.sampling import MAX_TOKENS
-from blocklm.serving.question import Answer, Continuation, Gap, Question
+from blocklm.serving.question import Answer, Gap, Question
 from blocklm.serving.refused import Refused
 
 # How the adapter is built belongs to each run; the rest of these keys decides what the base is.
@@ -81,11 +81,7 @@ class ServedRun:
         gap = question.asked if isinstance(question.asked, Gap) else None
         if gap is not None and self.feedback is not None:
             self.feedback.read(gap.before)
-        limits = replace(
-            worded.limits,
-            min_probability=0.0 if gap is None else self.min_probability,
-            heals=isinstance(question.asked, Gap | Continuation),  # the others end with the marks of a template
-        )
+        limits = replace(worded.limits, min_probability=0.0 if gap is None else self.min_probability)
         answer = self.engine.answer(worded.ids, limits, self.adapter, listener)
         if gap is not None and self.feedback is not None:
             self.feedback.show(gap.before, answer)

@@ -14,7 +14,7 @@ from pathlib import Path
 from blocklm.corpus.places.completion import COMPLETION
 from blocklm.errors import UserError
 from blocklm.files import write_json
-from blocklm.models.generation import Decoding
+from blocklm.models.generation.decoding import Decoding
 from blocklm.runs.report.editor import SILENCE
 from blocklm.serving.engines.growing import Listener
 from blocklm.serving.question import Gap, Limits, Question

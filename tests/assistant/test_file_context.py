@@ -7,7 +7,7 @@ import pytest
 from blocklm.assistant.assistant import Assistant
 from blocklm.assistant.prompts import Request
 from blocklm.errors import UserError
-from blocklm.models.generation import Decoding
+from blocklm.models.generation.decoding import Decoding
 from blocklm.runs.completed import CompletedRun, open_run
 from tests.conftest import GitRepository
 from tests.support.scripts import run_in_process

@@ -27,7 +27,7 @@ from blocklm.corpus.prompt_templates import FAMILY, Prompt
 from blocklm.errors import UserError
 from blocklm.formatting import printable
 from blocklm.mining.filters import FilterLimits
-from blocklm.models.generation import Decoding
+from blocklm.models.generation.decoding import Decoding
 from blocklm.runs.completed import CompletedRun, open_run
 from tests.conftest import ROOT, GitRepository
 from tests.support.scripts import run_in_process, run_script, script_environment

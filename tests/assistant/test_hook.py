@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from blocklm.assistant.assistant import Assistant
-from blocklm.models.generation import Decoding
+from blocklm.models.generation.decoding import Decoding
 from blocklm.runs.completed import open_run
 from tests.conftest import ROOT, GitRepository, function
 from tests.support.scripts import script_environment

@@ -16,7 +16,7 @@ import torch
 from openai import OpenAI
 
 from blocklm.assistant.assistant import Assistant
-from blocklm.models.generation import Decoding
+from blocklm.models.generation.decoding import Decoding
 from blocklm.release.merge import merge
 from blocklm.runs.completed import open_run
 from tests.support.scripts import script_environment

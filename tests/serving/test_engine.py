@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from blocklm.models.generation import Decoding, generate
+from blocklm.models.generation.decoding import Decoding
+from blocklm.models.generation.generate import generate
 from blocklm.models.loaded import LoadedModel
 from blocklm.runs.completed import open_run
 from blocklm.serving.engines.answer_reader import AnswerReader, Reading

@@ -1,9 +1,10 @@
 """At a cursor within a token the server answers as if the token were not begun, here and through llama.cpp."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from blocklm.models.generation import Decoding
-from blocklm.models.token_healing import TokenHealing
+from blocklm.models.generation.decoding import Decoding
+from blocklm.models.generation.token_healing import TokenHealing
 from blocklm.runs.completed import open_run
 from blocklm.serving.engines.growing import Listener
 from blocklm.serving.engines.remote import RemoteEngine, beginning_with
@@ -27,7 +28,7 @@ def test_an_answer_goes_on_within_a_token(served: Served) -> None:
         assert "".join(heard) == answer.text
         found.append((whole[:typed] + answer.text)[: len(whole)] == whole)
         worded = run.prompts.word(question)
-        unhealed = run.engine.answer(worded.ids, worded.limits, run.adapter, NOBODY_LEAVES).text
+        unhealed = run.engine.answer(worded.ids, replace(worded.limits, heals=False), run.adapter, NOBODY_LEAVES).text
         plain.append((whole[:typed] + unhealed)[: len(whole)] == whole)
     assert sum(plain) < sum(found) == len(found)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from blocklm.corpus.places.place import FilePiece
-from blocklm.models.generation import Decoding
+from blocklm.models.generation.decoding import Decoding
 from blocklm.runs.completed import open_run
 from blocklm.serving.own_context import OwnContext
 from blocklm.serving.path_finder import FilePlace, PathFinder

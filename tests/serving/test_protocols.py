@@ -10,7 +10,7 @@ from openai import OpenAI
 
 from blocklm.assistant.assistant import Assistant
 from blocklm.corpus.places.place import Place
-from blocklm.models.generation import Decoding
+from blocklm.models.generation.decoding import Decoding
 from blocklm.serving.served import Served
 from tests.serving.conftest import Open
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from blocklm.errors import UserError
-from blocklm.models.generation import Decoding
+from blocklm.models.generation.decoding import Decoding
 from blocklm.runs.completed import open_run
 from blocklm.serving.engines.growing import Cancelled, Listener
 from blocklm.serving.engines.remote import RemoteEngine

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from blocklm.errors import UserError
-from blocklm.models.generation import Decoding
+from blocklm.models.generation.decoding import Decoding
 from blocklm.serving import silence
 from blocklm.serving.engines.growing import Listener
 from blocklm.serving.question import Gap, Limits, Question

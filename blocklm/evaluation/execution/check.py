@@ -22,7 +22,8 @@ from blocklm.evaluation.execution.runner import Edit, Trial, count_failures
 from blocklm.evaluation.execution.sandbox import check_isolation
 from blocklm.evaluation.questions import GenerationTask, generation_tasks
 from blocklm.formatting import GIB
-from blocklm.models.generation import Decoding, generate
+from blocklm.models.generation.decoding import Decoding
+from blocklm.models.generation.generate import generate
 from blocklm.runs.fingerprint import weights_of
 
 CHECKS = "exam-checks.jsonl"

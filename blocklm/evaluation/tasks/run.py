@@ -21,7 +21,8 @@ from blocklm.evaluation.tasks.imports import IMPORTS
 from blocklm.evaluation.tasks.problems import MAX_NEW_TOKENS, Problem
 from blocklm.evaluation.tasks.task_scores import choice_scores, dead_api_scores, import_scores
 from blocklm.evaluation.tasks.which_file import WHICH_FILE
-from blocklm.models.generation import Decoding, Output, generate_stream
+from blocklm.models.generation.decoding import Decoding, Output
+from blocklm.models.generation.generate import generate_stream
 from blocklm.models.likelihood import continuation_nll
 from blocklm.models.loaded import LoadedModel
 
@@ -80,7 +81,8 @@ def run_tasks(
 def _load_or_answer(arm: Arm, problems: Sequence[Problem], answers: Answers) -> list[Any]:
     """Return an arm's answer to each problem, and store it; stored ones are not asked again."""
     keys = [
-        key_of(arm.weights, problem.question.tokens, problem.question.lines, problem.endings) for problem in problems
+        key_of(arm.weights, problem.question.tokens, problem.question.lines, problem.endings, problem.question.heals)
+        for problem in problems
     ]
     left = [number for number, key in enumerate(keys) if answers.get(key) is None]
     if left:
@@ -96,7 +98,9 @@ def _answer_stream(name: str, loaded: LoadedModel, problems: Sequence[Problem]) 
     to_write = [place for place, problem in enumerate(problems) if not problem.endings]
     questions = [problems[place].question for place in to_write]
     prompts, lines = [question.tokens for question in questions], [question.lines for question in questions]
-    for number, output in generate_stream(loaded, prompts, Decoding(MAX_NEW_TOKENS), lines, f"exam: {name} writes"):
+    heals = [question.heals for question in questions]
+    written = generate_stream(loaded, prompts, Decoding(MAX_NEW_TOKENS), lines, f"exam: {name} writes", heals=heals)
+    for number, output in written:
         yield to_write[number], [output.text, output.ended]
     to_choose = [place for place, problem in enumerate(problems) if problem.endings]
     with loaded.evaluation_mode():

@@ -16,10 +16,10 @@ from transformers import (
 )
 
 from blocklm.mining.redaction import PLACEHOLDERS
-from blocklm.models.generation import generation_config
+from blocklm.models.generation.generate import generation_config
+from blocklm.models.generation.token_healing import HealedBeginnings, HealedPrompt, TokenHealing
 from blocklm.models.loaded import LoadedModel
 from blocklm.models.pretrained import special_tokens
-from blocklm.models.token_healing import HealedBeginnings, HealedPrompt, TokenHealing
 from blocklm.serving.engines.answer_reader import AnswerReader
 from blocklm.serving.engines.growing import Growing, Listener
 from blocklm.serving.engines.prompt_cache import PromptCaches, can_be_cut

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from transformers import PreTrainedTokenizerBase
 
 from blocklm.errors import UserError
-from blocklm.models.token_healing import HealedPrompt, TokenHealing
+from blocklm.models.generation.token_healing import HealedPrompt, TokenHealing
 from blocklm.serving.engines.answer_reader import AnswerReader
 from blocklm.serving.engines.growing import Growing, Listener
 from blocklm.serving.question import Answer, Limits

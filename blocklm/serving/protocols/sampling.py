@@ -2,7 +2,7 @@
 
 import random
 
-from blocklm.models.generation import Decoding
+from blocklm.models.generation.decoding import Decoding
 from blocklm.serving.protocols.fields import Fields
 from blocklm.serving.refused import Refused
 

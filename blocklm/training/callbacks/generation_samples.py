@@ -20,7 +20,8 @@ from blocklm.evaluation.generation_eval import Answer, ask, read_rows, write_row
 from blocklm.evaluation.questions import GenerationTask, generation_tasks, prompt_tasks
 from blocklm.evaluation.scoring import by_task
 from blocklm.models.distributed import is_sharded
-from blocklm.models.generation import Decoding, rehearse
+from blocklm.models.generation.decoding import Decoding
+from blocklm.models.generation.generate import rehearse
 from blocklm.models.loaded import LoadedModel
 from blocklm.models.tokenization import SampleEncoder
 from blocklm.training.trainer import OrderedTrainer

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from trl import SFTTrainer
 
-from blocklm.models.generation import REHEARSED, Decoding, generate, rehearse
+from blocklm.models.generation.decoding import Decoding
+from blocklm.models.generation.generate import REHEARSED, generate, rehearse
 from blocklm.models.likelihood import scored_bits
 from blocklm.models.loaded import LoadedModel
 from blocklm.models.tokenization import IGNORED, Encoded

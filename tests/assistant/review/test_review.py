@@ -16,7 +16,7 @@ import yaml
 from blocklm.assistant.assistant import Assistant
 from blocklm.assistant.streaming import Terminal
 from blocklm.formatting import printable
-from blocklm.models.generation import Output
+from blocklm.models.generation.decoding import Output
 from tests.conftest import GitRepository, function
 from tests.support.scripts import run_in_process
 

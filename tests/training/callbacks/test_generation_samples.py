@@ -19,7 +19,7 @@ from blocklm.evaluation.generation_eval import SAMPLES, ask, history, read_rows,
 from blocklm.evaluation.questions import GenerationTask
 from blocklm.evaluation.scoring import by_task, scores_of
 from blocklm.interrupts import Interrupts
-from blocklm.models.generation import Decoding, Output
+from blocklm.models.generation.decoding import Decoding, Output
 from blocklm.models.loaded import LoadedModel
 from blocklm.training.callbacks.generation_samples import SamplesCallback
 from blocklm.training.train import train

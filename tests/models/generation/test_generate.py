@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from blocklm.models.generation import Decoding, Output, generate, rehearse
+from blocklm.models.generation.decoding import Decoding, Output
+from blocklm.models.generation.generate import generate, rehearse
 from blocklm.models.loaded import LoadedModel
 from tests.support.memory import memory_left
 

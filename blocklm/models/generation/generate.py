@@ -1,7 +1,6 @@
 """Generates answers to prompts, in batches; the model, and a training around it, are as before afterwards."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -9,54 +8,19 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from tqdm import tqdm
 from transformers import (
     GenerationConfig,
+    LogitsProcessorList,
     PreTrainedTokenizerBase,
-    StoppingCriteria,
     StoppingCriteriaList,
 )
 from transformers.generation.streamers import BaseStreamer
 
+from blocklm.models.generation.batch import Batch, BatchReader
+from blocklm.models.generation.decoding import Decoding, Output
+from blocklm.models.generation.token_healing import HealedBeginnings, HealedPrompt, TokenHealing
 from blocklm.models.loaded import LoadedModel
 
 REHEARSED = 2  # tokens written: one from the prompt, one from the cache
 BATCH_TOKENS = 4096  # tokens of prompts and answers in a batch, padded; halved where memory runs out
-
-
-@dataclass(frozen=True, slots=True)
-class Decoding:
-    """How tokens are chosen, and when an answer ends.
-
-    Attributes:
-        max_new_tokens: maximum tokens of an answer.
-        temperature: 0, the default, takes the likeliest token; above 0, tokens are sampled.
-        seed: seed of the sampling.
-        may_end: if false, every answer has exactly `max_new_tokens` tokens.
-        stops: texts that end an answer and are not part of it.
-        top_k: number of likeliest tokens that are sampled from; 0, the default, for all.
-        top_p: probability that the tokens have together that are sampled from; 1, the default, for all.
-    """
-
-    max_new_tokens: int
-    temperature: float = 0.0
-    seed: int = 0
-    may_end: bool = True
-    stops: tuple[str, ...] = ()
-    top_k: int = 0
-    top_p: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """An answer.
-
-    Attributes:
-        text: the lines that are read.
-        ended: whether the model ended the answer there itself, by EOS or a stop.
-        ids: all generated token ids, without EOS.
-    """
-
-    text: str
-    ended: bool
-    ids: tuple[int, ...] = field(default=(), compare=False)
 
 
 def generate(
@@ -66,9 +30,10 @@ def generate(
     lines: Sequence[int | None] | None = None,
     name: str | None = None,
     streamer: BaseStreamer | None = None,
+    heals: Sequence[bool] | None = None,
 ) -> list[Output]:
     """Return the answers of `generate_stream` in the order of the prompts."""
-    outputs = dict(generate_stream(loaded, prompts, decoding, lines, name, streamer))
+    outputs = dict(generate_stream(loaded, prompts, decoding, lines, name, streamer, heals))
     return [outputs[place] for place in range(len(prompts))]
 
 
@@ -79,6 +44,7 @@ def generate_stream(
     lines: Sequence[int | None] | None = None,
     name: str | None = None,
     streamer: BaseStreamer | None = None,
+    heals: Sequence[bool] | None = None,
 ) -> Iterator[tuple[int, Output]]:
     """Continue each prompt; yield the place of the prompt with its answer, batch by batch, the longest prompts first.
 
@@ -92,9 +58,15 @@ def generate_stream(
         lines: number of lines of each answer that are read, or None for all of them; by default all of every answer.
         name: title of the progress bar; None for no bar.
         streamer: receiver of the tokens of a single prompt's answer as they come.
+        heals: whether each answer may begin within a token; by default none may.
     """
     read = [None] * len(prompts) if lines is None else lines
-    waiting = list(_batches(prompts, decoding.max_new_tokens))
+    healing = TokenHealing(loaded.tokenizer)
+    healed = [
+        healing.heal(prompt) if heal else HealedPrompt(list(prompt))
+        for prompt, heal in zip(prompts, heals or [False] * len(prompts), strict=True)
+    ]
+    waiting = list(_batches([prompt.ids for prompt in healed], decoding.max_new_tokens))
     with (
         loaded.evaluation_mode(),
         torch.no_grad(),
@@ -104,7 +76,7 @@ def generate_stream(
     ):
         while waiting:
             places = waiting.pop(0)
-            batch = _Batch([prompts[place] for place in places], [read[place] for place in places])
+            batch = Batch([healed[place] for place in places], [read[place] for place in places], healing)
             answers = _if_it_fits(loaded, batch, decoding, streamer)
             if answers is None:
                 clear_device_cache(garbage_collection=True)
@@ -123,16 +95,8 @@ def rehearse(loaded: LoadedModel, prompts: Sequence[Sequence[int]], decoding: De
     generate(loaded, [[*prompt, *answers] for prompt in largest], Decoding(REHEARSED))
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """Prompts that are continued together, and the number of lines that are read of each answer."""
-
-    prompts: Sequence[Sequence[int]]
-    lines: Sequence[int | None]
-
-
 def _if_it_fits(
-    loaded: LoadedModel, batch: _Batch, decoding: Decoding, streamer: BaseStreamer | None
+    loaded: LoadedModel, batch: Batch, decoding: Decoding, streamer: BaseStreamer | None
 ) -> list[Output] | None:
     """Continue a batch; return None if memory ran out and the batch can be halved."""
     try:
@@ -158,15 +122,15 @@ def _batches(prompts: Sequence[Sequence[int]], max_new_tokens: int) -> Iterator[
 
 
 def _continue_batch(
-    loaded: LoadedModel, batch: _Batch, decoding: Decoding, streamer: BaseStreamer | None
+    loaded: LoadedModel, batch: Batch, decoding: Decoding, streamer: BaseStreamer | None
 ) -> list[Output]:
     """Continue a batch of prompts, padded on the left."""
-    longest = max(map(len, batch.prompts))
-    padding = [longest - len(prompt) for prompt in batch.prompts]
-    rows = [[loaded.pad_token_id] * pad + list(prompt) for pad, prompt in zip(padding, batch.prompts, strict=True)]
+    longest = max(len(prompt.ids) for prompt in batch.prompts)
+    padding = [longest - len(prompt.ids) for prompt in batch.prompts]
+    rows = [[loaded.pad_token_id] * pad + prompt.ids for pad, prompt in zip(padding, batch.prompts, strict=True)]
     ids = torch.tensor(rows, device=loaded.device)
     mask = torch.arange(longest, device=ids.device) >= torch.tensor(padding, device=ids.device)[:, None]
-    reader = _Reader(loaded.tokenizer, longest, batch.lines, decoding.stops)
+    reader = BatchReader(loaded.tokenizer, longest, batch, decoding.stops)
     torch.manual_seed(decoding.seed)
     generator: Any = loaded.model
     outputs = generator.generate(
@@ -174,9 +138,12 @@ def _continue_batch(
         attention_mask=mask.long(),
         generation_config=generation_config(loaded.tokenizer, decoding),
         stopping_criteria=StoppingCriteriaList([reader]),
+        logits_processor=LogitsProcessorList(
+            [HealedBeginnings(batch.healing, [prompt.raw for prompt in batch.prompts], longest)]
+        ),
         streamer=streamer,
     )
-    return [reader.output(row, limit) for row, limit in zip(outputs.tolist(), batch.lines, strict=True)]
+    return [reader.output(number, row) for number, row in enumerate(outputs.tolist())]
 
 
 def generation_config(tokenizer: PreTrainedTokenizerBase, decoding: Decoding) -> GenerationConfig:
@@ -194,51 +161,3 @@ def generation_config(tokenizer: PreTrainedTokenizerBase, decoding: Decoding) ->
         use_cache=True,  # the trainer turns it off in the model's config
         **(sampling if decoding.temperature else {}),
     )
-
-
-def until(text: str, stops: Sequence[str]) -> str:
-    """Cut a text before the first of `stops`."""
-    return text[: min((start for stop in stops if (start := text.find(stop)) >= 0), default=len(text))]
-
-
-class _Reader(StoppingCriteria):
-    """Stops each answer once it has more than the lines that are read, or holds a stop."""
-
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, start: int, lines: Sequence[int | None], stops: Sequence[str]
-    ) -> None:
-        self._tokenizer, self._start, self._lines, self._stops = tokenizer, start, lines, stops
-
-    def __call__(self, input_ids: torch.LongTensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        rows = zip(input_ids.tolist(), self._lines, strict=True)
-        return torch.tensor([self._goes_beyond(row, limit) for row, limit in rows], device=input_ids.device)
-
-    def output(self, row: list[int], limit: int | None) -> Output:
-        """Read the answer from a row of token ids, without EOS and without the lines that are not read."""
-        read, ended = self._read(row)
-        answer, ids = self._text(read), tuple(read)
-        text = until(answer, self._stops)
-        ended = ended or len(text) < len(answer)
-        if limit is None:
-            return Output(text, ended, ids)
-        lines = text.split("\n", limit)
-        if len(lines) <= limit:
-            return Output(text, ended, ids)
-        return Output("".join(f"{line}\n" for line in lines[:limit]), ended and not lines[limit].strip(), ids)
-
-    def _goes_beyond(self, row: list[int], limit: int | None) -> bool:
-        if limit is None and not self._stops:
-            return False
-        text = self._text(self._read(row)[0])
-        if any(stop in text for stop in self._stops):
-            return True
-        lines = text.split("\n", -1 if limit is None else limit)
-        return limit is not None and len(lines) > limit and bool(lines[limit].strip())
-
-    def _read(self, row: list[int]) -> tuple[list[int], bool]:
-        answer, end = row[self._start :], self._tokenizer.eos_token_id
-        return (answer[: answer.index(end)], True) if end in answer else (answer, False)
-
-    def _text(self, ids: list[int]) -> str:
-        """Decode with special tokens, because the placeholders of redacted values are special tokens."""
-        return str(self._tokenizer.decode(ids, clean_up_tokenization_spaces=False))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from blocklm.models.token_healing import MOST_TOKENS, HealedBeginnings, TokenHealing
+from blocklm.models.generation.token_healing import MOST_TOKENS, HealedBeginnings, TokenHealing
 
 TEXTS = ["def area(width, height):\n    ret", "x = compute(va", "import o", "class Lamp:\n    def __in", "y = 1\n    "]
 
