@@ -1,7 +1,8 @@
 """Measures `scripts/mine.py` as a user starts it, imports included, as ratios to `git log -p` in the same run.
 
 Cold is the first run on a machine, which loads the model's tokenizer too; warm is the same command again; a run after
-new commits finds the corpus of an older head. Rounds are interleaved.
+new commits finds the corpus of an older head. Rounds are interleaved. Seconds of CPU are those of all processes; they
+can be compared on a busy machine too.
 """
 
 import statistics
@@ -56,12 +57,12 @@ def _mine(clone: Path, corpus_dir: Path, *keys: str) -> ProcessRun:
 
 def _lines(runs: dict[str, list[ProcessRun]]) -> Iterator[str]:
     seconds = {name: statistics.median(run.seconds for run in measured) for name, measured in runs.items()}
-    floor, cold = seconds["git log -p"], seconds["mine.py cold"]
-    yield f"  {'':22s} {'seconds':>8s} {'/ log -p':>9s} {'/ cold':>7s} {'of CPU':>8s} {'MiB':>6s}"
+    cpu = {name: statistics.median(run.cpu_seconds for run in measured) for name, measured in runs.items()}
+    columns = "".join(f" {unit:>8s} {'/ log -p':>9s} {'/ cold':>7s}" for unit in ("seconds", "of CPU"))
+    yield f"  {'':22s}{columns} {'MiB':>6s}"
     for name, measured in runs.items():
-        cpu = statistics.median(run.cpu_seconds for run in measured)
-        peak = max(run.mebibytes for run in measured)
-        yield (
-            f"  {name:22s} {seconds[name]:8.2f} {seconds[name] / floor:9.2f} {seconds[name] / cold:7.2f} "
-            f"{cpu:8.2f} {peak:6.0f}"
+        columns = "".join(
+            f" {spent[name]:8.2f} {spent[name] / spent['git log -p']:9.2f} {spent[name] / spent['mine.py cold']:7.2f}"
+            for spent in (seconds, cpu)
         )
+        yield f"  {name:22s}{columns} {max(run.mebibytes for run in measured):6.0f}"
