@@ -97,7 +97,7 @@ def test_a_command_that_was_killed_while_it_wrote_ends_in_the_same_bytes(
     mine: Callable[..., list[str | Path]], tmp_path: Path
 ) -> None:
     """The signal reaches every process, as if the power went."""
-    repositories = [history(tmp_path / "long.git", 300), history(tmp_path / "other.git", 100)]
+    repositories = [history(tmp_path / "long.git", 200), history(tmp_path / "other.git", 80)]
     command = [sys.executable, str(SCRIPTS / "mine.py"), *map(str, mine(*repositories, corpora="killed"))]
     with subprocess.Popen(command, cwd=tmp_path, env=script_environment(), start_new_session=True) as running:
         written = "killed/long/.building-*/ready/data/*.arrow"
@@ -115,6 +115,7 @@ def test_a_command_that_was_killed_while_it_wrote_ends_in_the_same_bytes(
     assert files == arrow_files(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_every_process_and_keeps_what_was_finished(
     mine: Callable[..., list[str | Path]], tmp_path: Path, project: Path
 ) -> None:
