@@ -10,6 +10,8 @@ packages=()
 command -v bwrap >/dev/null || packages+=(bubblewrap)
 command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || packages+=(chromium)
 command -v cc >/dev/null || packages+=(gcc libc6-dev)
+command -v nvim >/dev/null || packages+=(neovim)
+command -v curl >/dev/null || packages+=(curl)
 if [ ${#packages[@]} -gt 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "installing ${packages[*]} (apt-get)" >&2
     { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "${packages[@]}"; } \
