@@ -9,8 +9,9 @@ from blocklm.errors import UserError
 # What an arm is shown around a place: nothing, the file alone, file and recent edits (the default, without a name), or
 # retrieved pieces of other files too.
 ARMS = tuple(f"{model}{shown}" for model in ("base", "tuned") for shown in ("", "+none", "+file", "+bm25"))
-# Not in the default: embedding the pieces that BM25 finds takes minutes on a CPU.
-MORE_ARMS = ("base+hybrid", "tuned+hybrid")
+# Not in the default: embedding the pieces that BM25 finds takes minutes on a CPU, and what the path is worth is of
+# interest only where a server cannot find it.
+MORE_ARMS = ("base+hybrid", "tuned+hybrid", "base+unnamed", "tuned+unnamed")
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class ExamArguments:
             "help": f"Models and contexts that are compared, of {', '.join(ARMS + MORE_ARMS)}. Base and tuned are "
             "shown the file around a place and recent edits; with none neither, with file no edits. With bm25 they are "
             "also shown the most similar code of the repository before the commit; hybrid also ranks that code by "
-            "`embedding_model`."
+            "`embedding_model`. With unnamed they are not told the path."
         },
     )
     exam_task_items: int = field(

@@ -47,10 +47,12 @@ class Shown:
     Attributes:
         file: whether it shows the file around the place.
         edits: whether it shows recent edits.
+        path: whether it may name the file and the repository.
     """
 
     file: bool = True
     edits: bool = True
+    path: bool = True
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,7 @@ class _PromptBuilder:
             near = before
         edits = self._edits(commit, change, made, near) if self.shown.edits else []
         family = self.prompts.families[sample["view"]]
-        named = int(name, 16) % UNNAMED_PART != 0
+        named = self.shown.path and int(name, 16) % UNNAMED_PART != 0
         place = Place(
             repo=commit.rows[change]["repo"],
             path=commit.rows[change]["path"] if named else None,

@@ -33,7 +33,7 @@ SEED = 0  # for choosing the questions, so that every run on the same commits ha
 PIECES = 5
 ANSWERS = "exam-answers.jsonl"
 # What an arm is shown around a place instead of the file and recent edits.
-SHOWN = {"none": Shown(file=False, edits=False), "file": Shown(edits=False)}
+SHOWN = {"none": Shown(file=False, edits=False), "file": Shown(edits=False), "unnamed": Shown(path=False)}
 Pieces = Mapping[str, Sequence[FilePiece]]
 
 

@@ -11,7 +11,7 @@ Exam = Mapping[str, Any]
 LANGUAGES_SHOWN = 8
 DASH = "\N{EN DASH}"
 ARROW = "\N{RIGHTWARDS ARROW}"
-CONTEXTS = ("none", "file", "", "bm25", "hybrid")  # what arms are shown, from the least to the most
+CONTEXTS = ("none", "file", "unnamed", "", "bm25", "hybrid")  # what arms are shown, from the least to the most
 
 
 def arms(exam: Exam) -> Table:

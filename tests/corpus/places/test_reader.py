@@ -122,7 +122,10 @@ def test_a_secret_of_the_file_is_in_no_prompt(corpus: Corpus) -> None:
 def test_an_arm_may_be_shown_less(corpus: Corpus) -> None:
     nothing = {row["id"]: row for row in filled(corpus, "completion", Shown(file=False, edits=False))}
     file = {row["id"]: row for row in filled(corpus, "completion", Shown(edits=False))}
+    unnamed = {row["id"]: row for row in filled(corpus, "completion", Shown(path=False))}
+    assert all("### below the cursor\n" in row["prompt"] for row in unnamed.values())
     for row in filled(corpus, "completion"):
+        assert unnamed[row["id"]]["prompt"].endswith(row["prompt"][slice(*row["context"])])
         assert nothing[row["id"]]["completion"] == file[row["id"]]["completion"] == row["completion"]
         assert "\n" not in nothing[row["id"]]["prompt"][slice(*nothing[row["id"]]["context"])]
         assert not file[row["id"]]["pieces"]
