@@ -70,7 +70,11 @@ class TokenHealing:
 
     def allowed(self, raw: str, written: Sequence[int]) -> list[int] | None:
         """Return the tokens that may follow those of an answer, so that it begins with `raw`; None once it does."""
-        rest = raw[sum(len(self._spelt[number]) for number in written) :]
+        rest = raw
+        for number in written:
+            if not rest:  # a later token may be one of a model's rows that no token has
+                return None
+            rest = rest[len(self._spelt[number]) :]
         if not rest:
             return None
         shorter = (self._numbers.get(rest[:size]) for size in range(1, len(rest)))

@@ -62,3 +62,4 @@ def test_a_longer_token_takes_the_place_of_the_end(healing: TokenHealing) -> Non
     assert prompt.text and allowed is not None
     assert vocabulary[name] in allowed
     assert healing.allowed(prompt.raw, [vocabulary[name]]) is None
+    assert healing.allowed(prompt.raw, [vocabulary[name], len(healing.tokenizer)]) is None, "a row without a token"
