@@ -89,7 +89,7 @@ def test_each_task_is_compared_by_its_own_score(problems: list[Problem], tokeniz
             knows = {"body": [asked.truth, True], "dead_api": ["", True]}
             knows["which_file"] = [float(number != at) for number in range(40)]
             for weights, answer in (("b", known[asked.task]), ("t", knows[asked.task])):
-                answers.add(key_of(weights, asked.tokens, asked.lines, one.endings), answer)
+                answers.add(key_of(weights, asked.tokens, asked.lines, one.endings, asked.heals), answer)
         arms = [Arm("base", "b", lambda: pytest.fail("asked")), Arm("tuned", "t", lambda: pytest.fail("asked"))]
         tasks, rows = run_tasks(problems, arms, answers)
     assert {name: task["score"] for name, task in tasks.items()} == {
