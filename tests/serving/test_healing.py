@@ -33,6 +33,14 @@ def test_an_answer_goes_on_within_a_token(served: Served) -> None:
     assert sum(plain) < sum(found) == len(found)
 
 
+def test_the_text_that_is_written_again_takes_no_token_of_the_answer(served: Served) -> None:
+    (run,) = served.runs
+    limits = Limits(Decoding(1))
+    for typed in range(1, 9):
+        answer = run.answer(Question(Gap(f"{BEFORE}{' lantern,'[:typed]}", "\n]\n"), limits), NOBODY_LEAVES)
+        assert answer.text and answer.tokens <= 1
+
+
 def test_llama_cpp_is_held_to_the_beginning_by_a_grammar(taught: Path) -> None:
     tokenizer = open_run(taught).tokenizer
     begun = (tokenizer(f"{BEFORE}{' lantern,'[:size]}").input_ids for size in range(9))

@@ -26,11 +26,13 @@ class HealedPrompt:
         ids: token ids that are left, at least one.
         raw: the end as the vocabulary spells it; empty if nothing was left out.
         text: the end as text, with which the answer begins.
+        tokens: number of tokens that were left out; an answer needs as many more at most.
     """
 
     ids: list[int]
     raw: str = ""
     text: str = ""
+    tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class TokenHealing:
             raw = "".join(names)
             text = str(self.tokenizer.decode(ids[-count:], clean_up_tokenization_spaces=False))
             if UNFINISHED not in text and len(self._beginning_with(raw)) > (raw in self._numbers):
-                best = HealedPrompt(list(ids[:-count]), raw, text)
+                best = HealedPrompt(list(ids[:-count]), raw, text, count)
         return best
 
     def allowed(self, raw: str, written: Sequence[int]) -> list[int] | None:

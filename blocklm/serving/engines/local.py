@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -78,7 +79,7 @@ class LocalEngine:
             written = self._write(prompt, cache, limits, growing) if read else prompt.ids
         if cache is not None and self._prompts is not None:
             self._prompts.keep(adapter, written, cache)
-        return growing.finish(len(ids), len(ids) - known, len(written) - len(prompt.ids))
+        return growing.finish(len(ids), len(ids) - known, max(0, len(written) - len(ids)))
 
     def _read(self, ids: Sequence[int], cache: DynamicCache, listener: Listener) -> bool:
         """Let the model read a prompt but for its last token, chunk by chunk; false if the listener is gone."""
@@ -91,18 +92,19 @@ class LocalEngine:
 
     def _write(self, healed: HealedPrompt, cache: DynamicCache | None, limits: Limits, growing: Growing) -> list[int]:
         """Let the model write; return the tokens of prompt and answer."""
-        ids = healed.ids
-        if not limits.decoding.max_new_tokens:
+        ids, decoding = healed.ids, limits.decoding
+        if not decoding.max_new_tokens:
             return ids
-        if limits.decoding.temperature:
-            torch.manual_seed(limits.decoding.seed)
+        decoding = replace(decoding, max_new_tokens=decoding.max_new_tokens + healed.tokens)
+        if decoding.temperature:
+            torch.manual_seed(decoding.seed)
         prompt = torch.tensor([ids], device=self._loaded.device)
         generator: Any = self._loaded.model
         likelihood = _Likelihood()
         rows = generator.generate(
             input_ids=prompt,
             attention_mask=torch.ones_like(prompt),
-            generation_config=generation_config(self._loaded.tokenizer, limits.decoding),
+            generation_config=generation_config(self._loaded.tokenizer, decoding),
             stopping_criteria=StoppingCriteriaList([_Watch(growing, len(ids), likelihood)]),
             logits_processor=LogitsProcessorList(
                 [HealedBeginnings(self._healing, [healed.raw], len(ids)), likelihood]

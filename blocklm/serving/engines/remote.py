@@ -67,7 +67,7 @@ class RemoteEngine:
                         break
         except FAILURES as error:
             raise Refused(503, f"{self._url} does not continue prompts: {error}") from error
-        return growing.finish(len(ids), usage["read"], usage["written"])
+        return growing.finish(len(ids), usage["read"], max(0, usage["written"] - prompt.tokens))
 
     def _pieces(
         self, prompt: HealedPrompt, limits: Limits, usage: dict[str, int]
@@ -83,7 +83,11 @@ class RemoteEngine:
         }
         body |= {"top_p": decoding.top_p} if decoding.temperature else {}
         if self._is_llama_cpp:
-            body |= {"n_predict": decoding.max_new_tokens, "cache_prompt": True, "top_k": decoding.top_k}
+            body |= {
+                "n_predict": decoding.max_new_tokens + prompt.tokens,
+                "cache_prompt": True,
+                "top_k": decoding.top_k,
+            }
             body |= {"grammar": beginning_with(prompt.text)} if prompt.text else {}
         else:
             body |= {"max_tokens": decoding.max_new_tokens, "model": self._model}
