@@ -40,3 +40,18 @@ class Place:
     after: str = ""
     edits: Sequence[RecentEdit] = ()
     pieces: Sequence[FilePiece] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a prompt shows around a place.
+
+    Attributes:
+        file: whether it shows the file around the place.
+        edits: whether it shows recent edits.
+        path: whether it may name the file and the repository.
+    """
+
+    file: bool = True
+    edits: bool = True
+    path: bool = True

@@ -19,7 +19,7 @@ from blocklm.corpus.places.completion import COMPLETION
 from blocklm.corpus.places.file_state import FileState, file_states
 from blocklm.corpus.places.mined_commit import MinedCommit
 from blocklm.corpus.places.next_edit import CHANGE, NEXT_EDIT, EditWindow, edit_window, quiet_window
-from blocklm.corpus.places.place import FilePiece, Place, RecentEdit
+from blocklm.corpus.places.place import FilePiece, Place, RecentEdit, Shown
 from blocklm.corpus.places.recent_edits import recent_edits, shared_folders
 from blocklm.corpus.prompt_templates import ModelPrompts, Prompt
 from blocklm.git.isolation import isolated_repository
@@ -38,21 +38,6 @@ NEAR_CHARS = 2000  # around a place, whose names recent edits are compared with
 READ_COLUMNS = ("repo", "path", "after_blob", "drop_reason", "hunk_reasons", "diff")
 BUILT = ("prompt", "context", "suffix", "pieces", "retrieved", "completion", "added", "before")
 UNREADABLE = ("", (0, 0), (), (), 0, "", (), "")
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What a prompt shows around a place.
-
-    Attributes:
-        file: whether it shows the file around the place.
-        edits: whether it shows recent edits.
-        path: whether it may name the file and the repository.
-    """
-
-    file: bool = True
-    edits: bool = True
-    path: bool = True
 
 
 @dataclass(frozen=True)

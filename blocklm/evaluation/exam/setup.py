@@ -11,8 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from blocklm.config.recipe import Recipe
 from blocklm.config.sampling import PLACE_VIEWS
 from blocklm.corpus.build import Corpus
-from blocklm.corpus.places.place import FilePiece
-from blocklm.corpus.places.reader import Shown
+from blocklm.corpus.places.place import FilePiece, Shown
 from blocklm.corpus.splits import spread_over_commits
 from blocklm.errors import UserError
 from blocklm.evaluation.exam.answer_cache import Answers

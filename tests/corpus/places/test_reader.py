@@ -9,8 +9,7 @@ import pytest
 
 from blocklm.config.recipe import parse_recipe
 from blocklm.corpus.build import Corpus, build_corpus
-from blocklm.corpus.places.place import FilePiece
-from blocklm.corpus.places.reader import Shown
+from blocklm.corpus.places.place import FilePiece, Shown
 from blocklm.corpus.prompt_templates import ModelPrompts, prompts_for
 from blocklm.git.repository import open_repository
 from blocklm.mining.mine import mine
