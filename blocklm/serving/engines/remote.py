@@ -57,20 +57,22 @@ class RemoteEngine:
         """Continue a prompt; `adapter` is ignored, because the server has one model. Otherwise as `LocalEngine`."""
         # OpenAI's protocol has no way to hold an answer to a beginning.
         prompt = self._healing.heal(ids) if limits.heals and self._is_llama_cpp else HealedPrompt(list(ids))
+        # Not `prompt.text`: at the beginning of a text SentencePiece drops the space of a token, which is one here.
+        beginning = self._text(ids)[len(self._text(prompt.ids)) :]
         growing = Growing(AnswerReader.of(self._tokenizer, frozenset(), limits), limits, listener)
         text, usage = "", {"read": len(ids), "written": 0}
         try:
-            with closing(self._pieces(prompt, limits, usage)) as pieces:
+            with closing(self._pieces(prompt, beginning, limits, usage)) as pieces:
                 for piece, ended in pieces:
                     text += piece
-                    if growing.grow(growing.reader.reading_of(text[len(prompt.text) :], ended)):
+                    if growing.grow(growing.reader.reading_of(text[len(beginning) :], ended)):
                         break
         except FAILURES as error:
             raise Refused(503, f"{self._url} does not continue prompts: {error}") from error
         return growing.finish(len(ids), usage["read"], max(0, usage["written"] - prompt.tokens))
 
     def _pieces(
-        self, prompt: HealedPrompt, limits: Limits, usage: dict[str, int]
+        self, prompt: HealedPrompt, beginning: str, limits: Limits, usage: dict[str, int]
     ) -> Generator[tuple[str, bool], None, None]:
         """Yield each part of an answer, and whether the model ended it there; closing it cancels the answer."""
         decoding = limits.decoding
@@ -79,7 +81,7 @@ class RemoteEngine:
             "stream": True,
             "temperature": decoding.temperature,
             "seed": decoding.seed % (1 << 31),
-            "stop": [stop for stop in decoding.stops if stop not in prompt.text][:MOST_STOPS],
+            "stop": [stop for stop in decoding.stops if stop not in beginning][:MOST_STOPS],
         }
         body |= {"top_p": decoding.top_p} if decoding.temperature else {}
         if self._is_llama_cpp:
@@ -88,7 +90,7 @@ class RemoteEngine:
                 "cache_prompt": True,
                 "top_k": decoding.top_k,
             }
-            body |= {"grammar": beginning_with(prompt.text)} if prompt.text else {}
+            body |= {"grammar": beginning_with(beginning)} if beginning else {}
         else:
             body |= {"max_tokens": decoding.max_new_tokens, "model": self._model}
         with closing(self._kind(*self._place, timeout=SECONDS)) as connection:
@@ -102,6 +104,9 @@ class RemoteEngine:
                     event = json.loads(line.removeprefix(b"data: "))
                     usage["written"] += 1
                     yield self._llama_cpp(event, usage) if self._is_llama_cpp else self._openai(event)
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(ids, clean_up_tokenization_spaces=False))
 
     def _llama_cpp(self, event: dict[str, Any], usage: dict[str, int]) -> tuple[str, bool]:
         if event.get("stop"):
