@@ -5,6 +5,7 @@ which goes on from the place of the earlier one with what was kept of it, or wit
 hand looks the same.
 """
 
+import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import takewhile
@@ -16,6 +17,8 @@ from blocklm.serving.question import Answer
 TAIL = 200  # characters before a cursor by which its place is found again
 SHORTEST_TAIL = 8  # fewer stand at many places
 PENDING = 16  # texts whose outcome may still show
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +83,11 @@ class Feedback:
             "kept": kept,
             "probability": round(shown.probability, 4),
         }
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json_line(row))
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json_line(row))
+        except OSError as error:  # an answer is worth more than its count
+            logger.warning("%s: a text is not counted: %s", self._path, error)
 
 
 def typed_since(tail: str, before: str) -> str | None:

@@ -100,6 +100,15 @@ def test_silence_and_places_without_a_beginning_count_nothing(path: Path) -> Non
     assert not path.exists()
 
 
+def test_a_file_that_cannot_be_written_costs_no_answer(served: Served, tmp_path: Path) -> None:
+    (run,) = served.runs
+    before = "LAMPS = [\n    lantern, lantern, lantern,\n    lantern,"
+    with running(Served([replace(run, feedback=Feedback(tmp_path / "gone" / "feedback.jsonl"))])) as client:
+        for typed in ("", " # lamp"):
+            body = {"input_prefix": before + typed, "input_suffix": "\n]\n", "n_predict": 8}
+            assert client.post("/infill", json=body).status_code == 200
+
+
 def test_a_server_records_outcomes_without_code(served: Served, path: Path) -> None:
     (run,) = served.runs
     before = "LAMPS = [\n    lantern, lantern, lantern,\n    lantern,"

@@ -58,7 +58,8 @@ def generate_stream(
         lines: number of lines of each answer that are read, or None for all of them; by default all of every answer.
         name: title of the progress bar; None for no bar.
         streamer: receiver of the tokens of a single prompt's answer as they come.
-        heals: whether each answer may begin within a token; by default none may.
+        heals: whether each answer may begin within a token, and then spends its first tokens on the end of its prompt;
+            by default none may.
     """
     read = [None] * len(prompts) if lines is None else lines
     healing = TokenHealing(loaded.tokenizer)

@@ -3,6 +3,9 @@
 A cursor may stand where the tokenizer would not cut. After `ensure_cf(` most models write `"default"` as the tokens
 `("` and `default`, so that with `(` already in the prompt they find the right text unlikely. The end of the prompt that
 a longer token could replace is therefore left out, and the answer is held to begin with its text.
+
+transformers' `token_healing` does not suit code: it strips the white space and the special tokens of a prompt, and
+gives back one token.
 """
 
 from bisect import bisect_left
