@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -85,11 +86,10 @@ def run_tasks(tasks: Sequence[Task], workers: int, what: str, preload: str | Non
     Returns:
         The outcomes, in the order of the tasks.
     """
-    # The server is started with `python -c`, which otherwise would import from the current folder first, and that may
-    # be a mined repository.
-    os.environ["PYTHONSAFEPATH"] = "1"
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([preload] if preload else [])
+    with _safe_path():
+        forkserver.ensure_running()
     waiting, done = list(reversed(tasks)), dict[Path, Outcome]()
     hidden = None if logger.isEnabledFor(logging.INFO) else True  # None: unless stderr is a terminal
     with _ending() as running, logging_redirect_tqdm(), tqdm(total=len(tasks), desc=what, disable=hidden) as bar:
@@ -105,6 +105,20 @@ def run_tasks(tasks: Sequence[Task], workers: int, what: str, preload: str | Non
                 level = logging.WARNING if outcome.state == FAILED else logging.INFO
                 logger.log(level, "[%d/%d] %s", len(done), len(tasks), outcome.line())
     return [done[task.log] for task in tasks]
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Let a `python -c` that is started not import from the current folder, which may be a mined repository."""
+    kept = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if kept is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = kept
 
 
 @contextmanager

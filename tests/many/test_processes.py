@@ -102,3 +102,11 @@ def test_the_reason_is_of_this_attempt(tmp_path: Path) -> None:
     (second,) = run_tasks([task(tmp_path, "one", leave)], 1, "testing")
     assert second.reason == "exit code 3"
     assert "cannot be" in Path(second.log).read_text()
+
+
+def test_programs_started_later_import_as_before(tmp_path: Path) -> None:
+    """Only the server of the tasks may not import from the current folder."""
+    before = dict(os.environ)
+    (outcome,) = run_tasks([task(tmp_path, "one", partial(succeed, "done"))], 1, "testing")
+    assert outcome.state == "built"
+    assert dict(os.environ) == before
