@@ -20,10 +20,10 @@ from blocklm.mining.redaction import PLACEHOLDERS
 from blocklm.models.adapter import base_arm
 from blocklm.models.generation.decoding import Decoding, Output
 from blocklm.models.generation.generate import generate
-from blocklm.models.generation.token_healing import TokenHealing
 from blocklm.models.loaded import LoadedModel
 from blocklm.models.pretrained import max_positions, special_tokens
-from blocklm.models.tokenization import encode
+from blocklm.models.tokenization.encode import encode
+from blocklm.models.tokenization.token_healing import healing_of
 from blocklm.runs.completed import CompletedRun
 
 # Lone surrogates: how Python represents bytes that are no UTF-8. JSON can escape them, but tokenizers refuse them.
@@ -181,7 +181,7 @@ class Assistant:
             heals: whether it may begin within a token; False by default.
         """
         decoding = replace(self.decoding, stops=stops)
-        repeated = len(TokenHealing(self.run.tokenizer).heal(tokens).text) if heals else 0
+        repeated = len(healing_of(self.run.tokenizer).heal(tokens).text) if heals else 0
         terminal = Terminal(self.run.tokenizer, lines, stops=stops, repeated=repeated)
         with self._open(base) as loaded:
             (output,) = generate(loaded, [tokens], decoding, [lines], streamer=terminal, heals=[heals])

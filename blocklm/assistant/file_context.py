@@ -6,7 +6,7 @@ from pathlib import Path
 
 from blocklm.assistant.prompts import PromptBuilder
 from blocklm.mining.mine import limits_of
-from blocklm.models.tokenization import fit_texts
+from blocklm.models.tokenization.encode import fit_texts
 from blocklm.retrieval.index import file_index
 from blocklm.retrieval.parent_files import is_shown, lines_of
 from blocklm.retrieval.search import Hit, Index

@@ -30,7 +30,7 @@ from blocklm.models.likelihood import bits_of_rows
 from blocklm.models.loaded import LoadedModel
 from blocklm.models.precision import spare_conversions
 from blocklm.models.source import ModelSource
-from blocklm.models.tokenization import Encoded
+from blocklm.models.tokenization.encode import Encoded
 from blocklm.training.fused_head import labelled_positions_only
 
 RECIPE = "recipes/quickstart.yaml"

@@ -28,7 +28,7 @@ from blocklm.corpus.prompt_templates import FAMILY, ModelPrompts
 from blocklm.git.repository import open_repositories
 from blocklm.mining.mine import mine
 from blocklm.models.pretrained import special_tokens
-from blocklm.models.tokenization import SampleEncoder
+from blocklm.models.tokenization.sample_encoder import SampleEncoder
 from blocklm.training.data_order import TrainingSamples, training_order
 from blocklm.training.length_report import padding
 

@@ -19,7 +19,7 @@ from blocklm.mining.redaction import PLACEHOLDERS, secrets_of
 from blocklm.models.generation.decoding import Decoding
 from blocklm.models.generation.generate import generate
 from blocklm.models.loaded import LoadedModel
-from blocklm.models.tokenization import IGNORED, encode
+from blocklm.models.tokenization.encode import encode
 from blocklm.retrieval.verbatim import SPAN, Hashes, span_hashes
 
 ANSWER_TOKENS = 64
@@ -82,7 +82,7 @@ def _audit_regurgitation(
     """
     encoded = encode(read, tuned.tokenizer, PROMPT_TOKENS + 4 * ANSWER_TOKENS)
     asked = [sample for sample in encoded if sample is not None][:MAX_PROMPTS]
-    ends = [sample.labels.count(IGNORED) for sample in asked]
+    ends = [sample.prompt_tokens for sample in asked]
     prompts = [
         sample.input_ids[: end or len(sample.input_ids) // 2][-PROMPT_TOKENS:]
         for sample, end in zip(asked, ends, strict=True)

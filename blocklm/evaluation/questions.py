@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from blocklm.config.sampling import PLACE_VIEWS
 from blocklm.corpus.splits import spread_over_commits
 from blocklm.errors import UserError
-from blocklm.models.tokenization import IGNORED, SampleEncoder
+from blocklm.models.tokenization.sample_encoder import SampleEncoder
 
 # The views whose answers are short: write on at a cursor, make the next edit, apply a message, describe a change.
 TASKS = (*PLACE_VIEWS, "quiet", "edit", "message")
@@ -146,10 +146,10 @@ def _fitting_tasks(
     fitting = []
     for number, encoded in enumerate(encoded_rows):
         row = {name: column[number] for name, column in rows.items()}
-        if encoded is not None and (row["view"] in PLACE_VIEWS or not encoded.trimmed):
-            prompt_tokens = encoded.labels.count(IGNORED)
-            if len(encoded.input_ids) - prompt_tokens <= max_answer_tokens:
-                fitting.append(_task_of(row, tuple(encoded.input_ids[:prompt_tokens])))
+        if encoded is None or (encoded.trimmed and row["view"] not in PLACE_VIEWS):
+            continue
+        if len(encoded.input_ids) - encoded.prompt_tokens <= max_answer_tokens:
+            fitting.append(_task_of(row, tuple(encoded.prompt_ids)))
     return fitting
 
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from blocklm.config.sampling import PLACE_VIEWS
 from blocklm.corpus.places.place import FilePiece
 from blocklm.evaluation.exam.items import query_of
-from blocklm.models.tokenization import SampleEncoder
+from blocklm.models.tokenization.sample_encoder import SampleEncoder
 from blocklm.retrieval.parent_files import RetrievalQuery, nearest_before
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -11,7 +12,8 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from blocklm.models.loaded import LoadedModel
-from blocklm.models.tokenization import Encoded
+from blocklm.models.tokenization.encode import Encoded
+from blocklm.models.tokenization.token_healing import healing_of
 
 BATCH = 32  # continuations
 BATCH_TOKENS = 2048  # of rows, padded
@@ -25,6 +27,9 @@ def bits_of_rows(loaded: LoadedModel, rows: Sequence[Encoded], name: str) -> lis
 
 def scored_bits(loaded: LoadedModel, rows: Sequence[Encoded], name: str) -> Iterator[tuple[int, list[float]]]:
     """Yield the place of each row with the bits that the model needs for each scored token, the longest rows first.
+
+    A token that writes the end of the prompt again is measured among the tokens that fit there, because an answer is
+    held to that end: it costs no bits to know it.
 
     Args:
         loaded: the model; it is put into evaluation mode.
@@ -104,7 +109,23 @@ def _batch_bits(loaded: LoadedModel, rows: Sequence[Encoded]) -> list[list[float
     picked = logits[places, torch.searchsorted(kept, columns)].float()  # only the scored positions are raised to fp32
     nats = torch.nn.functional.cross_entropy(picked, ids[places, columns + 1], reduction="none")
     counts = torch.bincount(places, minlength=len(rows)).tolist()
+    for row, first in zip(rows, accumulate(counts, initial=0), strict=False):
+        for number, target, fitting in _held_tokens(row, loaded):
+            among = picked[first + number]
+            nats[first + number] = among[fitting].logsumexp(0) - among[target]
     return [part.tolist() for part in torch.split(nats / np.log(2), counts)]
+
+
+def _held_tokens(row: Encoded, loaded: LoadedModel) -> Iterator[tuple[int, int, list[int]]]:
+    """Yield the number of each scored token that writes the end of the prompt again, the token, and those that fit."""
+    if row.tail and row.scored[row.prompt_tokens]:
+        healing, target = healing_of(loaded.tokenizer), row.input_ids[row.prompt_tokens :]
+        raw = healing.spelling(row.tail)
+        for number, token in enumerate(target):
+            fitting = healing.allowed(raw, target[:number])
+            if fitting is None:
+                return
+            yield number, token, fitting
 
 
 def _logits_at(model: PreTrainedModel, columns: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from blocklm.corpus.places.reader import CHARS_PER_TOKEN
 from blocklm.corpus.prompt_templates import ModelPrompts, Prompt
 from blocklm.errors import UserError
 from blocklm.models.generation.decoding import Decoding
-from blocklm.models.tokenization import encode
+from blocklm.models.tokenization.encode import encode
 from blocklm.runs.completed import CompletedRun
 from blocklm.serving.own_context import OwnContext
 from blocklm.serving.question import Chat, Gap, Limits, NextEdit, Question

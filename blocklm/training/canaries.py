@@ -8,7 +8,7 @@ from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
 from blocklm.evaluation.canaries import Canaries
-from blocklm.models.tokenization import encode
+from blocklm.models.tokenization.encode import encode
 from blocklm.training.data_order import TrainingOrder
 
 

@@ -13,7 +13,7 @@ from blocklm.corpus.tree.definitions import defined_names
 from blocklm.errors import UserError
 from blocklm.evaluation.canaries import Canaries
 from blocklm.evaluation.retrieved_pieces import with_retrieved_pieces
-from blocklm.models.tokenization import EncodedSplit, SampleEncoder
+from blocklm.models.tokenization.sample_encoder import EncodedSplit, SampleEncoder
 from blocklm.training.canaries import plant_canaries
 from blocklm.training.data_order import TrainingOrder, TrainingSamples, training_order
 from blocklm.training.exposures import count_exposures

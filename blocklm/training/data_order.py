@@ -16,7 +16,7 @@ from trl import SFTConfig, pack_dataset
 from blocklm.config.run import RunArguments
 from blocklm.config.sampling import SamplingArguments
 from blocklm.errors import UserError
-from blocklm.models.tokenization import EncodedSplit, SampleEncoder
+from blocklm.models.tokenization.sample_encoder import EncodedSplit, SampleEncoder
 from blocklm.training.curriculum import (
     Floats,
     Indices,

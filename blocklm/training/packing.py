@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-from blocklm.models.tokenization import IGNORED
+from blocklm.models.tokenization.encode import IGNORED
 
 DOCUMENT_TOKENS = 12
 MIN_UTILISATION = 0.95  # below this, batches of similar lengths waste less than packed rows

@@ -14,7 +14,7 @@ from blocklm.interrupts import Interrupts
 from blocklm.models.adapter import put_adapter
 from blocklm.models.loaded import LoadedModel
 from blocklm.models.source import ModelSource
-from blocklm.models.tokenization import SampleEncoder
+from blocklm.models.tokenization.sample_encoder import SampleEncoder
 from blocklm.runs.top_up import Previous
 from blocklm.training.callbacks.generation_samples import add_samples
 from blocklm.training.data import TrainingData, training_data

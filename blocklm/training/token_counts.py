@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, Features, Value
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from blocklm import cache
-from blocklm.models.prompt_cutting import CutParts
-from blocklm.models.tokenization import READ_COLUMNS, Fill
+from blocklm.models.tokenization.prompt_cutting import CutParts
+from blocklm.models.tokenization.sample_encoder import MODULES, READ_COLUMNS, Fill
+from blocklm.models.tokenization.targets import targets_after
+from blocklm.models.tokenization.token_healing import TokenHealing
 from blocklm.models.vocabulary import Vocabulary
 
 SAMPLES_PER_VIEW = 500
@@ -88,7 +89,7 @@ def count_tokens(counted: CountedSamples, vocabulary: Vocabulary, folder: Path) 
         vocabulary: vocabulary of the model.
         folder: folder of the cache.
     """
-    sources = ("training.token_counts", "models.tokenization", "models.prompt_cutting", "cache")
+    sources = ("training.token_counts", *MODULES, "cache")
     name = f"token-counts-{cache.data_key(*sources, vocabulary=vocabulary.digest, length=counted.max_length)}"
 
     def build(ready: Path) -> dict[str, Any]:
@@ -113,7 +114,7 @@ def _earlier_counts(folder: Path, name: str) -> dict[str, Counts]:
 
 def _count(counted: CountedSamples, vocabulary: Vocabulary, known: Mapping[str, Counts]) -> Iterator[pa.RecordBatch]:
     """Yield the counts of each view as a batch."""
-    tokenizer = vocabulary.tokenizer()
+    healing = TokenHealing(vocabulary.tokenizer())
     table = counted.samples.data.table
     for view in table["view"].unique().to_pylist():
         # Ids are digests, so the smallest are a random choice that changes little with new commits.
@@ -124,7 +125,7 @@ def _count(counted: CountedSamples, vocabulary: Vocabulary, known: Mapping[str, 
         new = {text: row for text, row in zip(texts, rows, strict=True) if text not in known}
         columns = {name: [row[name] for row in new.values()] for name in counted.samples.column_names}
         filled = counted.fill(columns, counted.max_length)
-        counts = {**known, **dict(zip(new, _count_rows(filled, tokenizer, vocabulary), strict=True))}
+        counts = {**known, **dict(zip(new, _count_rows(filled, healing, vocabulary.start_tokens), strict=True))}
         yield cache.record_batch([(view, text, *counts[text]) for text in texts], COUNT_FEATURES.arrow_schema)
 
 
@@ -134,11 +135,9 @@ def _digest(row: Mapping[str, Any]) -> str:
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
-def _count_rows(
-    columns: Mapping[str, Sequence[Any]], tokenizer: Tokenizer, vocabulary: Vocabulary
-) -> Iterator[Counts]:
-    prompts = tokenizer.encode_batch(list(columns["prompt"]), add_special_tokens=False)
-    completions = tokenizer.encode_batch_fast(list(columns["completion"]), add_special_tokens=False)
-    for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+def _count_rows(columns: Mapping[str, Sequence[Any]], healing: TokenHealing, start_tokens: int) -> Iterator[Counts]:
+    prompts = healing.tokenizer.encode_batch(list(columns["prompt"]), add_special_tokens=False)
+    targets = targets_after([prompt.ids for prompt in prompts], columns, healing, start_tokens)
+    for row, (prompt, target) in enumerate(zip(prompts, targets, strict=True)):
         spare = CutParts.of(columns, row, prompt.offsets).spare
-        yield vocabulary.start_tokens + len(prompt), spare, len(completion) + 1
+        yield start_tokens + len(prompt) - len(target.tail), spare, len(target.ids) + 1

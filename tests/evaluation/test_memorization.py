@@ -16,7 +16,7 @@ from blocklm.evaluation.canaries import Canaries
 from blocklm.evaluation.memorization import audit
 from blocklm.models.loaded import LoadedModel
 from blocklm.models.pretrained import load_tokenizer
-from blocklm.models.tokenization import encode
+from blocklm.models.tokenization.encode import encode
 from blocklm.retrieval.verbatim import SPAN, span_hashes
 from blocklm.training.canaries import plant_canaries
 from blocklm.training.data_order import TrainingOrder

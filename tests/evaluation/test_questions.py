@@ -15,7 +15,8 @@ from blocklm.corpus.views import HunkText, Sample, sample_id
 from blocklm.errors import UserError
 from blocklm.evaluation.questions import TASKS, GenerationTask, generation_tasks, prompt_tasks
 from blocklm.mining.hunks import hunks_of
-from blocklm.models.tokenization import IGNORED, SampleEncoder, encode
+from blocklm.models.tokenization.encode import encode
+from blocklm.models.tokenization.sample_encoder import SampleEncoder
 
 DIFF = "@@ -1,4 +1,5 @@\n import os\n-x = 1\n+first = %d\n print(x)\n+y = compute(x, %d)\n z(y)\n"
 WINDOW = "import os\nx = 1\nprint(x)\nz(y)\n"
@@ -91,7 +92,7 @@ def test_a_question_is_the_beginning_of_a_training_sample(tokenizer: PreTrainedT
     for one in asked(tokenizer, rows):
         (encoded,) = encode({key: [value] for key, value in of_id[one.id].items()}, tokenizer, 512)
         assert encoded is not None
-        assert list(one.tokens) == encoded.input_ids[: encoded.labels.count(IGNORED)]
+        assert list(one.tokens) == encoded.prompt_ids
         assert one.truth == of_id[one.id]["completion"]
 
 

@@ -16,7 +16,7 @@ from blocklm.errors import UserError
 from blocklm.evaluation.retrieved_pieces import with_retrieved_pieces
 from blocklm.git.repository import open_repository
 from blocklm.mining.filters import FilterLimits
-from blocklm.models.tokenization import SampleEncoder
+from blocklm.models.tokenization.sample_encoder import SampleEncoder
 from tests.conftest import GitRepository, changes_of, rendered
 
 COMMITS = 48

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from blocklm.models.generation.decoding import Decoding
-from blocklm.models.generation.token_healing import TokenHealing
+from blocklm.models.tokenization.token_healing import TokenHealing
 from blocklm.runs.completed import open_run
 from blocklm.serving.engines.growing import Listener
 from blocklm.serving.engines.remote import RemoteEngine, beginning_with

@@ -11,7 +11,7 @@ from trl import SFTConfig
 from blocklm.config.run import RunArguments
 from blocklm.config.sampling import SamplingArguments, parse_sampling
 from blocklm.errors import UserError
-from blocklm.models.tokenization import SampleEncoder
+from blocklm.models.tokenization.sample_encoder import SampleEncoder
 from blocklm.training.data_order import TrainingOrder, TrainingSamples, training_order
 from blocklm.training.trainer import InOrder
 

@@ -14,7 +14,7 @@ from blocklm.config.recipe import parse_recipe
 from blocklm.config.run import RunArguments
 from blocklm.config.sampling import SamplingArguments, parse_sampling
 from blocklm.errors import UserError
-from blocklm.models.tokenization import SampleEncoder
+from blocklm.models.tokenization.sample_encoder import SampleEncoder
 from blocklm.training.data_order import TrainingOrder, TrainingSamples, training_order
 from blocklm.training.exposure_target import ExposureTarget, NamedDefinitions
 from blocklm.training.exposures import count_exposures

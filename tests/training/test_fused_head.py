@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 from trl.kernels import chunked_logprob
 from trl.trainer.utils import add_fused_lm_head
 
-from blocklm.models.tokenization import IGNORED
+from blocklm.models.tokenization.encode import IGNORED
 from blocklm.training.fused_head import labelled_positions_only
 
 

@@ -15,7 +15,7 @@ from blocklm.config.mining import MiningArguments
 from blocklm.corpus.build import Corpus
 from blocklm.corpus.curation import curate
 from blocklm.git.repository import open_repository
-from blocklm.models.tokenization import encode
+from blocklm.models.tokenization.encode import encode
 from blocklm.models.vocabulary import Vocabulary
 from blocklm.training import token_counts
 from blocklm.training.token_counts import CountedSamples, count_tokens

@@ -19,6 +19,7 @@ from blocklm.evaluation.exam.items import ExamItem
 from blocklm.evaluation.exam.significance import Floats, holm, relative_change
 from blocklm.models.likelihood import scored_bits
 from blocklm.models.loaded import LoadedModel
+from blocklm.models.tokenization.encode import Encoded
 
 MIN_SLICE_COMMITS = 3
 DECIMALS = 5  # of the bits of a token, in the stored answers
@@ -62,7 +63,7 @@ def run_exam(items: Sequence[ExamItem], arms: Sequence[Arm], answers: Answers) -
 def bits_of_arm(arm: Arm, items: Sequence[ExamItem], answers: Answers) -> list[list[float]]:
     """Measure the bits that an arm needs for each scored token of each item; stored ones are not computed again."""
     questions = [arm.questions.get(item.id, item) for item in items]
-    key = {item.id: key_of(arm.weights, "tokens", item.encoded.input_ids, item.encoded.scored) for item in questions}
+    key = {item.id: _key(arm.weights, item.encoded) for item in questions}
     left = [item for item in questions if answers.get(key[item.id]) is None]
     if left:
         with arm.open() as loaded:
@@ -70,6 +71,10 @@ def bits_of_arm(arm: Arm, items: Sequence[ExamItem], answers: Answers) -> list[l
             for row, bits in scored_bits(loaded, rows, f"exam: {arm.name}"):
                 answers.add(key[left[row].id], [round(cost, DECIMALS) for cost in bits])
     return [list(map(float, answers.get(key[item.id]))) for item in questions]
+
+
+def _key(weights: str, asked: Encoded) -> str:
+    return key_of(weights, "tokens", asked.input_ids, asked.scored, asked.tail)
 
 
 def compare(items: Sequence[ExamItem], bits: Mapping[str, Sequence[float]]) -> dict[str, Any]:

@@ -47,14 +47,14 @@ def compare_identifiers(
         one identifier, and the change as in `relative_change`; `few` if they are under 200.
     """
     found = [_identifiers(item, taught) for item in items]
-    plain = [names_in([decode(item.prompt_ids)]) for item in items]
+    plain = [names_in([decode(item.encoded.prompt_ids)]) for item in items]
     result = {}
     for given in ("", *questions):
         arms = [f"{model}+{given}" if given else model for model in ("base", "tuned")]
         totals: dict[str, dict[str, Any]] = defaultdict(lambda: defaultdict(lambda: np.zeros(3)))
         for row, item in enumerate(items):
             shown = plain[row]
-            with_pieces = names_in([decode(questions[given][item.id].prompt_ids)]) if given else shown
+            with_pieces = names_in([decode(questions[given][item.id].encoded.prompt_ids)]) if given else shown
             for name, start, first, end in found[row]:
                 seen = name in shown or name in NAME.findall(item.answer[:start])
                 place = PROMPT if seen else PIECE if name in with_pieces else NOWHERE
@@ -86,7 +86,7 @@ def _identifiers(item: ExamItem, taught: Collection[str]) -> list[tuple[str, int
         if match[0] in parsed.identifiers and match[0] in taught:
             tokens = [
                 number
-                for number, (begin, end) in enumerate(item.token_spans)
+                for number, (begin, end) in enumerate(item.encoded.spans)
                 if begin < match.end() and end > match.start()
             ]
             if tokens:

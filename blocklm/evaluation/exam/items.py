@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from blocklm.models.tokenization import IGNORED, Encoded, encode
+from blocklm.models.tokenization.encode import Encoded, encode
 
 QUERY_CHARS = 1000
 LENGTHS = ((10, "to 10 characters"), (40, "11 to 40 characters"), (None, "over 40 characters"))
@@ -17,8 +16,8 @@ LENGTHS = ((10, "to 10 characters"), (40, "11 to 40 characters"), (None, "over 4
 class ExamItem:
     """One exam question: a test sample with its tokens and the number of bytes that its commit added.
 
-    `text` is the query of a search: the path and the text before the answer. `token_spans` has start and end, in
-    characters of `answer`, of each scored token. `slices` names the question's part in each division of all questions.
+    `text` is the query of a search: the path and the text before the answer. `slices` names the question's part in each
+    division of all questions.
     """
 
     id: str
@@ -29,13 +28,7 @@ class ExamItem:
     encoded: Encoded
     text: str = ""
     answer: str = ""
-    token_spans: Sequence[tuple[int, int]] = ()
     slices: Mapping[str, str] | None = None
-
-    @property
-    def prompt_ids(self) -> list[int]:
-        """Token ids of what the question shows."""
-        return self.encoded.input_ids[: self.encoded.labels.count(IGNORED)]
 
 
 def exam_items(
@@ -64,7 +57,6 @@ def exam_items(
                     encoded,
                     query_of(row),
                     completion,
-                    _spans_of_scored(completion, encoded, tokenizer),
                     slices,
                 )
             )
@@ -76,16 +68,6 @@ def query_of(sample: Mapping[str, Any]) -> str:
     begin, end = sample["context"]
     shown = sample["prompt"][begin:end] or sample["prompt"]
     return f"{sample['path']}\n{shown[-QUERY_CHARS:]}"
-
-
-def _spans_of_scored(
-    completion: str, encoded: Encoded, tokenizer: PreTrainedTokenizerBase
-) -> tuple[tuple[int, int], ...]:
-    """Find start and end, in characters, of the scored tokens of a completion."""
-    offsets = tokenizer(completion, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-    edges = [0, *accumulate((end for _, end in offsets), max)]
-    scored = encoded.scored[-len(offsets) - 1 : -1]  # the last is EOS
-    return tuple(span for span, counts in zip(pairwise(edges), scored, strict=True) if counts)
 
 
 def _slices(row: Mapping[str, Any], added: int, before: int) -> dict[str, str]:

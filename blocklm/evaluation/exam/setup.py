@@ -24,7 +24,7 @@ from blocklm.evaluation.tasks.run import run_tasks
 from blocklm.git.repository import Repository
 from blocklm.models.loaded import LoadedModel
 from blocklm.models.source import ModelSource
-from blocklm.models.tokenization import SampleEncoder
+from blocklm.models.tokenization.sample_encoder import SampleEncoder
 from blocklm.retrieval.parent_files import Embed, RetrievalQuery, nearest_before
 from blocklm.runs.fingerprint import weights_of
 
@@ -173,6 +173,8 @@ class ExamSetup:
     def _pieces(self, items: list[ExamItem], embed: Embed | None) -> Pieces:
         """Find the pieces of files at each commit's parent that are nearest to its questions, the nearest last."""
         suffixes = frozenset(PurePosixPath(item.path).suffix for item in items)
-        queries = [RetrievalQuery(item.commit, item.text, self.tokenizer.decode(item.prompt_ids)) for item in items]
+        queries = [
+            RetrievalQuery(item.commit, item.text, self.tokenizer.decode(item.encoded.prompt_ids)) for item in items
+        ]
         found = nearest_before(self.repositories, queries, suffixes, PIECES, embed)
         return {item.id: pieces[::-1] for item, pieces in zip(items, found, strict=True)}

@@ -16,7 +16,8 @@ from blocklm.evaluation.tasks.item import TaskItem
 from blocklm.git.repository import Repository
 from blocklm.mining.mine import mine
 from blocklm.models.pretrained import special_tokens
-from blocklm.models.tokenization import IGNORED, SampleEncoder, encode
+from blocklm.models.tokenization.encode import encode
+from blocklm.models.tokenization.sample_encoder import SampleEncoder
 
 SEED = 0
 MAX_NEW_TOKENS = 128  # problems with a longer answer are left out
@@ -89,14 +90,13 @@ def _problem(item: TaskItem, tokenizer: PreTrainedTokenizerBase, max_length: int
     (encoded,) = encode(row, tokenizer, max_length)
     if encoded is None:
         return None
-    prompt = encoded.labels.count(IGNORED)
-    if len(encoded.input_ids) - prompt > MAX_NEW_TOKENS:
+    if len(encoded.input_ids) - encoded.prompt_tokens > MAX_NEW_TOKENS:
         return None
     question = GenerationTask(
         id=item.id,
         task=item.task,
         prompt=item.prompt.text,
-        tokens=tuple(encoded.input_ids[:prompt]),
+        tokens=tuple(encoded.prompt_ids),
         truth=item.truth,
         language=item.language,
         path=item.path,
@@ -104,6 +104,7 @@ def _problem(item: TaskItem, tokenizer: PreTrainedTokenizerBase, max_length: int
         before=item.before,
         prefix=item.prefix,
         suffix=item.suffix,
+        heals=item.prompt.context[1] == len(item.prompt.text) and not item.candidates,
     )
     endings = tokenizer(list(item.candidates), add_special_tokens=False).input_ids if item.candidates else []
     return Problem(question, item, tuple(map(tuple, endings)))

@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedTokenizerBase, StoppingCriteria
 
 from blocklm.models.generation.decoding import Output, until
-from blocklm.models.generation.token_healing import HealedPrompt, TokenHealing
+from blocklm.models.tokenization.token_healing import HealedPrompt, TokenHealing
 
 
 @dataclass(frozen=True, slots=True)

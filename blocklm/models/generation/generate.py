@@ -16,8 +16,9 @@ from transformers.generation.streamers import BaseStreamer
 
 from blocklm.models.generation.batch import Batch, BatchReader
 from blocklm.models.generation.decoding import Decoding, Output
-from blocklm.models.generation.token_healing import HealedBeginnings, HealedPrompt, TokenHealing
+from blocklm.models.generation.healed_beginnings import HealedBeginnings
 from blocklm.models.loaded import LoadedModel
+from blocklm.models.tokenization.token_healing import HealedPrompt, healing_of
 
 REHEARSED = 2  # tokens written: one from the prompt, one from the cache
 BATCH_TOKENS = 4096  # tokens of prompts and answers in a batch, padded; halved where memory runs out
@@ -62,7 +63,7 @@ def generate_stream(
             by default none may.
     """
     read = [None] * len(prompts) if lines is None else lines
-    healing = TokenHealing(loaded.tokenizer)
+    healing = healing_of(loaded.tokenizer)
     healed = [
         healing.heal(prompt) if heal else HealedPrompt(list(prompt))
         for prompt, heal in zip(prompts, heals or [False] * len(prompts), strict=True)

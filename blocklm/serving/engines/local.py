@@ -18,9 +18,10 @@ from transformers import (
 
 from blocklm.mining.redaction import PLACEHOLDERS
 from blocklm.models.generation.generate import generation_config
-from blocklm.models.generation.token_healing import HealedBeginnings, HealedPrompt, TokenHealing
+from blocklm.models.generation.healed_beginnings import HealedBeginnings
 from blocklm.models.loaded import LoadedModel
 from blocklm.models.pretrained import special_tokens
+from blocklm.models.tokenization.token_healing import HealedPrompt, healing_of
 from blocklm.serving.engines.answer_reader import AnswerReader
 from blocklm.serving.engines.growing import Growing, Listener
 from blocklm.serving.engines.prompt_cache import PromptCaches, can_be_cut
@@ -43,7 +44,7 @@ class LocalEngine:
         self._decoder = base.get_decoder()
         self._prompts = PromptCaches() if can_be_cut(base.config) else None
         self._ends = end_tokens(loaded.tokenizer)
-        self._healing = TokenHealing(loaded.tokenizer)
+        self._healing = healing_of(loaded.tokenizer)
         self._head = ExitStack()
         self._head.enter_context(loaded.converted_head())  # for as long as this engine lives
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from transformers import PreTrainedTokenizerBase
 
 from blocklm.errors import UserError
-from blocklm.models.generation.token_healing import HealedPrompt, TokenHealing
+from blocklm.models.tokenization.token_healing import HealedPrompt, healing_of
 from blocklm.serving.engines.answer_reader import AnswerReader
 from blocklm.serving.engines.growing import Growing, Listener
 from blocklm.serving.question import Answer, Limits
@@ -41,7 +41,7 @@ class RemoteEngine:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UserError(f"`--engine_url` {url} is no address", "give one such as `http://127.0.0.1:8080`")
         self._url, self._path, self._tokenizer = url, parts.path.rstrip("/").removesuffix("/v1"), tokenizer
-        self._healing = TokenHealing(tokenizer)
+        self._healing = healing_of(tokenizer)
         self._kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         self._place = (parts.hostname, parts.port)
         try:

@@ -23,7 +23,7 @@ from blocklm.models.distributed import is_sharded
 from blocklm.models.generation.decoding import Decoding
 from blocklm.models.generation.generate import rehearse
 from blocklm.models.loaded import LoadedModel
-from blocklm.models.tokenization import SampleEncoder
+from blocklm.models.tokenization.sample_encoder import SampleEncoder
 from blocklm.training.trainer import OrderedTrainer
 
 logger = logging.getLogger(__name__)

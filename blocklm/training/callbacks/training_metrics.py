@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from blocklm.formatting import MIB
-from blocklm.models.tokenization import IGNORED
+from blocklm.models.tokenization.encode import IGNORED
 from blocklm.training.packing import padding_mask
 
 

@@ -11,7 +11,7 @@ from blocklm.models.generation.decoding import Decoding
 from blocklm.models.generation.generate import REHEARSED, generate, rehearse
 from blocklm.models.likelihood import scored_bits
 from blocklm.models.loaded import LoadedModel
-from blocklm.models.tokenization import IGNORED, Encoded
+from blocklm.models.tokenization.encode import IGNORED, Encoded
 from blocklm.training.measuring.allocator import Meter, held_tensors, optimizer_tensors
 
 TOKEN = 1

@@ -15,7 +15,8 @@ from blocklm.evaluation.exam.compare import compare
 from blocklm.evaluation.exam.items import ExamItem, exam_items
 from blocklm.models.likelihood import bits_of_rows
 from blocklm.models.loaded import LoadedModel
-from blocklm.models.tokenization import Encoded
+from blocklm.models.tokenization.encode import IGNORED, Encoded
+from blocklm.models.tokenization.token_healing import healing_of
 
 
 def items_of(texts: list[str], folder: Path) -> list[ExamItem]:
@@ -48,6 +49,25 @@ def test_bits_are_those_of_each_item_alone(tiny_models: dict[str, Path], family:
             if item.encoded.scored[at]
         )
         assert measured == pytest.approx(expected, rel=1e-4)
+
+
+def test_knowing_the_token_in_which_an_answer_begins_costs_no_bits(tiny_models: dict[str, Path]) -> None:
+    """All ways to go on from the prompt's end share the probability 1, however unlikely the model finds that end."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_models["llama"])
+    tokenizer.pad_token_id = 0
+    loaded = LoadedModel(AutoModelForCausalLM.from_pretrained(tiny_models["llama"]).eval(), tokenizer, torch.float32)
+    healing = healing_of(tokenizer)
+    healed = healing.heal(prompt := tokenizer("x = lantern_s").input_ids)
+    fitting = healing.allowed(healed.raw, [])
+    assert fitting is not None
+    rows = [
+        Encoded([*healed.ids, token], [*[IGNORED] * len(healed.ids), token], [*[False] * len(healed.ids), True], False,
+                tail=prompt[-healed.tokens :])
+        for token in fitting
+    ]  # fmt: skip
+    bits = bits_of_rows(loaded, rows, "test")
+    assert len(bits) > 1
+    assert sum(2**-cost for cost in bits) == pytest.approx(1, rel=1e-4)
 
 
 def made_up(commits: int, ratio: float, noise: float) -> dict[str, Any]:

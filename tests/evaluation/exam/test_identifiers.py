@@ -31,15 +31,15 @@ def asked(tokenizer: PreTrainedTokenizerBase, prompt: str = PROMPT) -> ExamItem:
 
 def test_the_scored_tokens_cover_the_answer(tokenizer: PreTrainedTokenizerBase) -> None:
     item = asked(tokenizer)
-    assert len(item.token_spans) == sum(item.encoded.scored)
-    assert "".join(ANSWER[start:end] for start, end in item.token_spans) == ANSWER
-    assert tokenizer.decode(item.prompt_ids) == PROMPT
+    assert len(item.encoded.spans) == sum(item.encoded.scored)
+    assert "".join(ANSWER[start:end] for start, end in item.encoded.spans) == ANSWER
+    assert tokenizer.decode(item.encoded.prompt_ids) == PROMPT
 
 
 def test_identifiers_are_told_apart_by_where_they_stand(tokenizer: PreTrainedTokenizerBase) -> None:
     item = asked(tokenizer)
     retrieved = replace(asked(tokenizer, f"### b.py\nglow = 3\n{PROMPT}"))
-    tokens = len(item.token_spans)
+    tokens = len(item.encoded.spans)
     bits = {
         "base": [[2.0] * tokens], "tuned": [[1.0] * tokens],
         "base+bm25": [[4.0] * tokens], "tuned+bm25": [[1.0] * tokens],
@@ -61,5 +61,5 @@ def test_identifiers_are_told_apart_by_where_they_stand(tokenizer: PreTrainedTok
 
 def test_a_language_without_a_grammar_has_no_identifiers(tokenizer: PreTrainedTokenizerBase) -> None:
     item = replace(asked(tokenizer), language="COBOL")
-    bits = {arm: [[1.0] * len(item.token_spans)] for arm in ("base", "tuned")}
+    bits = {arm: [[1.0] * len(item.encoded.spans)] for arm in ("base", "tuned")}
     assert compare_identifiers([item], {}, bits, TAUGHT, tokenizer.decode) == {"": {}}

@@ -38,7 +38,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from blocklm.evaluation.exam.compare import compare
     from blocklm.evaluation.exam.items import ExamItem
-    from blocklm.models.tokenization import Encoded
+    from blocklm.models.tokenization.encode import Encoded
 
     root = tmp_path_factory.mktemp("hostile")
     repository = GitRepository(root / "project")

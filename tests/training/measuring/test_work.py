@@ -14,7 +14,7 @@ from blocklm.evaluation.tasks.run import JUDGED_BY
 from blocklm.git.repository import open_repositories
 from blocklm.mining.mine import mine
 from blocklm.models.pretrained import special_tokens
-from blocklm.models.tokenization import SampleEncoder
+from blocklm.models.tokenization.sample_encoder import SampleEncoder
 from blocklm.training.data_order import TrainingSamples, training_order
 from blocklm.training.measuring.planned import Planned
 from blocklm.training.measuring.work import MAX_NEW_TOKENS, TASKS

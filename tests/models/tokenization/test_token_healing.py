@@ -4,20 +4,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer
 
-from blocklm.models.generation.token_healing import MOST_TOKENS, HealedBeginnings, TokenHealing
+from blocklm.models.generation.healed_beginnings import HealedBeginnings
+from blocklm.models.tokenization.token_healing import MOST_TOKENS, TokenHealing, healing_of
 
 TEXTS = ["def area(width, height):\n    ret", "x = compute(va", "import o", "class Lamp:\n    def __in", "y = 1\n    "]
 
 
 @pytest.fixture(params=["llama", "gpt2", "starcoder2"])
 def healing(tiny_models: dict[str, Path], request: pytest.FixtureRequest) -> TokenHealing:
-    return TokenHealing(AutoTokenizer.from_pretrained(tiny_models[request.param]))
+    return healing_of(AutoTokenizer.from_pretrained(tiny_models[request.param]))
 
 
-def ids_of(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    return [int(token) for token in tokenizer(text, add_special_tokens=False).input_ids]
+def ids_of(tokenizer: Tokenizer, text: str) -> list[int]:
+    return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
 
 def test_a_prompt_and_its_end_are_the_whole_text(healing: TokenHealing) -> None:
@@ -33,7 +35,7 @@ def test_what_no_longer_token_begins_with_stays(healing: TokenHealing) -> None:
     longest = max((name for name in vocabulary if name.isascii() and name.isalpha()), key=len)
     ids = [*ids_of(healing.tokenizer, "x = "), vocabulary[longest]]
     assert healing.heal(ids).ids == ids
-    ended = [*ids_of(healing.tokenizer, "x = "), int(healing.tokenizer.eos_token_id)]
+    ended = [*ids_of(healing.tokenizer, "x = "), min(healing.tokenizer.get_added_tokens_decoder())]
     assert healing.heal(ended).ids == ended, "the marks of a template are special tokens"
 
 
@@ -45,11 +47,11 @@ def test_an_answer_is_held_to_its_beginning_and_free_behind_it(healing: TokenHea
         rows = torch.tensor([prompt.ids, prompt.ids])
         held = HealedBeginnings(healing, [prompt.raw, ""], len(prompt.ids))
         for _ in range(len(prompt.raw) + 2):
-            scores = torch.rand(2, len(tokenizer), generator=chance)
+            scores = torch.rand(2, tokenizer.get_vocab_size(), generator=chance)
             found = held(rows, scores.clone())  # type: ignore[arg-type]
             assert torch.equal(found[1], scores[1]), "this row has nothing to begin with"
             rows = torch.cat([rows, found.argmax(-1, keepdim=True)], dim=1)
-        written = tokenizer.decode(rows[0, len(prompt.ids) :])
+        written = tokenizer.decode(rows[0, len(prompt.ids) :].tolist())
         assert written.startswith(prompt.text)
         assert torch.equal(held(rows, scores.clone()), scores)  # type: ignore[arg-type]
 
@@ -62,4 +64,6 @@ def test_a_longer_token_takes_the_place_of_the_end(healing: TokenHealing) -> Non
     assert prompt.text and allowed is not None
     assert vocabulary[name] in allowed
     assert healing.allowed(prompt.raw, [vocabulary[name]]) is None
-    assert healing.allowed(prompt.raw, [vocabulary[name], len(healing.tokenizer)]) is None, "a row without a token"
+    assert healing.allowed(prompt.raw, [vocabulary[name], healing.tokenizer.get_vocab_size()]) is None, (
+        "a row without a token"
+    )

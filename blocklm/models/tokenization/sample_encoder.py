@@ -1,16 +1,9 @@
-"""Encodes samples as token ids, in the same way for training, validation, exam and requests.
-
-A completion is never cut. A prompt that is too long loses first the pieces of other files that stand before it, then
-the text farthest from the completion: the beginning of what stands before it, the end of what follows it, by whole
-lines where possible. No other part is lost. A sample that is still too long is left out and counted. Every completion
-ends with EOS. Labels, not token ids, mark padding.
-"""
+"""Encodes the samples of a split, builds the prompts of those that are stored as places, and caches the result."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,32 +12,20 @@ from datasets import Dataset, Features, List, Value
 from tqdm import tqdm
 
 from blocklm import cache
-from blocklm.models.prompt_cutting import CUT_COLUMNS, CutParts
+from blocklm.models.tokenization.encode import Encoded, encode
+from blocklm.models.tokenization.prompt_cutting import CUT_COLUMNS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-IGNORED = -100
 READ_COLUMNS = ("prompt", *CUT_COLUMNS, "completion")
 SAMPLES_PER_BATCH = 1000
 ENCODED = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32")), "sample": Value("int32")})
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """An encoded sample.
-
-    Attributes:
-        input_ids: ids of the prompt, the completion and EOS.
-        labels: the same ids, with `IGNORED` in place of the prompt's.
-        scored: mask of the tokens that the commit added.
-        trimmed: whether the context was cut.
-    """
-
-    input_ids: list[int]
-    labels: list[int]
-    scored: list[bool]
-    trimmed: bool
+# The modules on which an encoding depends.
+MODULES = tuple(
+    f"models.tokenization.{name}"
+    for name in ("encode", "prompt_cutting", "sample_encoder", "targets", "token_healing")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,54 +45,6 @@ class EncodedSplit:
     trimmed: int
     too_long: int
     unread: int
-
-
-def encode(
-    samples: Mapping[str, Sequence[Any]],
-    tokenizer: "PreTrainedTokenizerBase",
-    max_length: int,
-    retrieved_length: int = 0,
-    retrieved_first: bool = False,
-) -> list[Encoded | None]:
-    """Encode samples within `max_length` tokens; None takes the place of each sample that is too long.
-
-    Args:
-        samples: columns `prompt`, `context`, `completion` and `added`, and where prompts have such parts, `suffix`,
-            `pieces` and `retrieved`.
-        tokenizer: a fast tokenizer.
-        max_length: maximum tokens of prompt and completion together.
-        retrieved_length: maximum tokens of retrieved pieces, which come on top; 0, the default, counts them in
-            `max_length` like everything else.
-        retrieved_first: whether retrieved pieces within `max_length` are kept before recent edits.
-    """
-    if not len(samples["prompt"]):
-        return []
-    start = tokenizer("").input_ids  # BOS, if the model expects one
-    prompts = tokenizer(list(samples["prompt"]), add_special_tokens=False, return_offsets_mapping=True)
-    completions = tokenizer(list(samples["completion"]), add_special_tokens=False, return_offsets_mapping=True)
-    encoded: list[Encoded | None] = []
-    for row, (prompt, completion) in enumerate(zip(prompts.input_ids, completions.input_ids, strict=True)):
-        target_ids = [*completion, tokenizer.eos_token_id]
-        room = max_length - len(start) - len(target_ids)
-        trimmed = len(prompt) > room
-        if trimmed:
-            parts = CutParts.of(samples, row, prompts["offset_mapping"][row])
-            kept = parts.fit(samples["prompt"][row], room, retrieved_length, retrieved_first)
-            if kept is None:
-                encoded.append(None)
-                continue
-            prompt = [prompt[place] for place in kept]
-        context = start + prompt
-        added = _begins_within(completions["offset_mapping"][row], samples["added"][row])
-        encoded.append(
-            Encoded(
-                input_ids=context + target_ids,
-                labels=[IGNORED] * len(context) + target_ids,
-                scored=[False] * len(context) + added + [False],
-                trimmed=trimmed,
-            )
-        )
-    return encoded
 
 
 Fill = Callable[[Mapping[str, list[Any]], int], Mapping[str, list[Any]]]
@@ -165,7 +98,7 @@ class SampleEncoder:
         tokenizer = self.tokenizer
         text = [tokenizer.backend_tokenizer.to_str(), tokenizer("").input_ids, tokenizer.eos_token_id]
         settings = {"samples": content.hexdigest(), "tokenizer": text, "max_length": max_length}
-        key = cache.data_key("models.tokenization", "models.prompt_cutting", "cache", **settings)
+        key = cache.data_key(*MODULES, "cache", **settings)
         stored = cache.read_or_build(
             self.folder / f"tokens-{key}", lambda ready: self._encode_batches(samples, max_length, ready)
         )
@@ -194,30 +127,3 @@ class SampleEncoder:
 
         cache.write_dataset(ready / "data", batches(), ENCODED, fingerprint=f"{len(samples)}-{max_length}")
         return counts
-
-
-def _begins_within(offsets: list[tuple[int, int]], added: list[int]) -> list[bool]:
-    """Tell of each token whether it begins inside one of the added spans.
-
-    A token begins where the one before it ends, because byte-level tokenizers report offsets without whitespace.
-
-    Args:
-        offsets: start and end of each token in characters.
-        added: start and end of each span in characters, one after the other.
-    """
-    spans = list(zip(added[::2], added[1::2], strict=True))
-    begins = [0, *accumulate((end for _, end in offsets), max)]
-    return [any(start <= begin < end for start, end in spans) for begin in begins[: len(offsets)]]
-
-
-def fit_texts(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase", budget: int) -> list[int]:
-    """Encode the texts that fit in a budget of tokens, each completely, in reverse order.
-
-    Texts are taken in their order; one that does not fit is skipped.
-    """
-    chosen: list[int] = []
-    for text in texts:
-        ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
-        if len(chosen) + len(ids) <= budget:
-            chosen = ids + chosen
-    return chosen

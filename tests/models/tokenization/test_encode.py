@@ -10,9 +10,10 @@ import pytest
 from datasets import Dataset, Features, List, Value
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from blocklm.models import tokenization
-from blocklm.models.prompt_cutting import MIN_CONTEXT_TOKENS
-from blocklm.models.tokenization import IGNORED, Encoded, SampleEncoder, encode
+from blocklm.models.tokenization import sample_encoder
+from blocklm.models.tokenization.encode import IGNORED, Encoded, encode
+from blocklm.models.tokenization.prompt_cutting import MIN_CONTEXT_TOKENS
+from blocklm.models.tokenization.sample_encoder import SampleEncoder
 from tests.conftest import ROOT
 
 PROMPT = "### demo/a.py\n### Raise x\noriginal:\nimport os\n\nupdated:\n"
@@ -61,6 +62,58 @@ def test_exactly_the_added_text_is_scored(tokenizer: PreTrainedTokenizerBase) ->
     scored = [token for token, counts in zip(encoded.input_ids, encoded.scored, strict=True) if counts]
     # A tokenizer may join the newline before the added text to its indentation: that token is the earlier line's.
     assert tokenizer.decode(scored).strip() == COMPLETION[slice(*ADDED)].strip()
+
+
+CUT_AT = ["def area(width, height):\n    ret", 'x = compute("', "y = 1\n", "import o"]
+WHOLE = ["def area(width, height):\n    return width", 'x = compute("äöü")', "y = 1\n    # indented", "import os"]
+
+
+def within_a_token(tokenizer: PreTrainedTokenizerBase, max_length: int = 512) -> list[Encoded]:
+    """Samples whose completions begin where an editor's cursor may stand: within a token."""
+    completions = [text.removeprefix(before) for before, text in zip(CUT_AT, WHOLE, strict=True)]
+    columns: dict[str, list[Any]] = {
+        "prompt": [f"### a.py\n{LONG}{before}" for before in CUT_AT],
+        "context": [[len("### a.py\n"), len(f"### a.py\n{LONG}{before}")] for before in CUT_AT],
+        "completion": completions,
+        "added": [[0, len(text)] for text in completions],
+    }
+    encoded = encode(columns, tokenizer, max_length)
+    return [sample for sample in encoded if sample is not None]
+
+
+def test_a_completion_that_begins_within_a_token_is_encoded_with_it(tokenizer: PreTrainedTokenizerBase) -> None:
+    healed = 0
+    for before, whole, sample in zip(CUT_AT, WHOLE, within_a_token(tokenizer), strict=True):
+        prompt = f"### a.py\n{LONG}{before}"
+        assert tokenizer.decode(sample.input_ids) == f"### a.py\n{LONG}{whole}{tokenizer.eos_token}"
+        assert sample.prompt_ids == tokenizer(prompt).input_ids, "an editor sends the text up to the cursor"
+        target = sample.input_ids[sample.prompt_tokens : -1]
+        tail = tokenizer.decode(sample.tail)
+        assert tokenizer.decode(target) == f"{tail}{whole.removeprefix(before)}"
+        assert target == tokenizer(f"{tail}{whole.removeprefix(before)}", add_special_tokens=False).input_ids
+        assert sample.scored == [*[False] * sample.prompt_tokens, *[True] * len(target), False]
+        assert "".join(whole.removeprefix(before)[start:end] for start, end in sample.spans) == whole.removeprefix(
+            before
+        )
+        healed += len(sample.tail) > 0
+    assert healed >= 2
+
+
+def test_a_trimmed_prompt_keeps_the_token_in_which_its_completion_begins(tokenizer: PreTrainedTokenizerBase) -> None:
+    for whole, sample, uncut in zip(WHOLE, within_a_token(tokenizer, 60), within_a_token(tokenizer), strict=True):
+        assert sample.trimmed and 40 < len(sample.input_ids) <= 60
+        assert sample.tail == uncut.tail
+        assert tokenizer.decode(sample.input_ids).endswith(f"{whole}{tokenizer.eos_token}")
+
+
+def test_a_mark_of_the_template_ends_the_token_before_it(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Without the text up to the cursor at its end a prompt is a prompt, whatever its last token."""
+    columns: dict[str, list[Any]] = {
+        "prompt": ["import o"], "context": [[0, 6]], "completion": ["s"], "added": [[0, 1]],
+    }  # fmt: skip
+    (sample,) = encode(columns, tokenizer, 64)
+    assert sample is not None
+    assert (sample.tail, sample.prompt_ids) == ([], tokenizer("import o").input_ids)
 
 
 def test_a_long_prompt_loses_only_the_beginning_of_its_context(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -243,7 +296,7 @@ def test_a_split_counts_trimmed_and_long_samples_and_is_encoded_once(
     assert (len(split.dataset), split.too_long) == (1, 1)
     assert split.tokens == len(split.dataset[0]["input_ids"])
     assert split.dataset["sample"][:] == [1]
-    monkeypatch.setattr(tokenization, "encode", None)
+    monkeypatch.setattr(sample_encoder, "encode", None)
     assert SampleEncoder(tokenizer, tmp_path).encode_split(Dataset.from_list(rows), 256).dataset[:] == split.dataset[:]
     with pytest.raises(TypeError):
         SampleEncoder(tokenizer, tmp_path).encode_split(Dataset.from_list(rows), 255)
