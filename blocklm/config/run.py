@@ -41,7 +41,11 @@ class RunArguments:
         default=200, metadata={"help": "Validation samples used at each evaluation, spread over the commits."}
     )
     early_stopping_patience: int | None = field(
-        default=None, metadata={"help": "Stop after this many evaluations without a better validation loss."}
+        default=None,
+        metadata={
+            "help": "Stop after this many evaluations without a better validation loss, or once general text costs "
+            "over 3 % more bits than before the training."
+        },
     )
     continue_from: str | None = field(
         default=None,

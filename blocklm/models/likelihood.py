@@ -19,13 +19,13 @@ BATCH = 32  # continuations
 BATCH_TOKENS = 2048  # of rows, padded
 
 
-def bits_of_rows(loaded: LoadedModel, rows: Sequence[Encoded], name: str) -> list[float]:
+def bits_of_rows(loaded: LoadedModel, rows: Sequence[Encoded], name: str | None) -> list[float]:
     """Measure the bits that the model needs for the scored tokens of each row, in the order of `rows`."""
     bits = dict(scored_bits(loaded, rows, name))
     return [sum(bits[place]) for place in range(len(rows))]
 
 
-def scored_bits(loaded: LoadedModel, rows: Sequence[Encoded], name: str) -> Iterator[tuple[int, list[float]]]:
+def scored_bits(loaded: LoadedModel, rows: Sequence[Encoded], name: str | None) -> Iterator[tuple[int, list[float]]]:
     """Yield the place of each row with the bits that the model needs for each scored token, the longest rows first.
 
     A token that writes the end of the prompt again is measured among the tokens that fit there, because an answer is
@@ -34,10 +34,15 @@ def scored_bits(loaded: LoadedModel, rows: Sequence[Encoded], name: str) -> Iter
     Args:
         loaded: the model; it is put into evaluation mode.
         rows: token ids, and which of them are scored.
-        name: title of the progress bar.
+        name: title of the progress bar; None for no bar.
     """
     loaded.model.eval()
-    with torch.no_grad(), loaded.autocast(), tqdm(total=len(rows), desc=name, unit=" items", disable=None) as progress:
+    hidden = None if name else True  # None: unless stderr is a terminal
+    with (
+        torch.no_grad(),
+        loaded.autocast(),
+        tqdm(total=len(rows), desc=name, unit=" items", disable=hidden) as progress,
+    ):
         for places in _batches(rows):
             yield from zip(places, _batch_bits(loaded, [rows[place] for place in places]), strict=True)
             progress.update(len(places))

@@ -5,7 +5,10 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from transformers import TrainerState
 from trl import SFTTrainer
+
+from blocklm.training.callbacks.forgetting import has_forgotten
 
 
 def _mean_loss(history: list[dict[str, float]]) -> float | None:
@@ -28,7 +31,8 @@ def training_summary(trainer: SFTTrainer, metrics: dict[str, float], checkpoint:
     norms = [entry["grad_norm"] for entry in history if "grad_norm" in entry]
     rates = [entry["learning_rate"] for entry in history if "learning_rate" in entry]
     evaluations = [(entry["eval_loss"], entry["step"]) for entry in history if "eval_loss" in entry]
-    best = min(evaluations, default=(None, None))
+    chosen = [(loss, step) for loss, step in evaluations if step == state.best_global_step]
+    best = min(chosen or evaluations, default=(None, None))
     seconds = metrics.get("train_runtime", 0.0)
     resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else None
     return {
@@ -57,5 +61,11 @@ def training_summary(trainer: SFTTrainer, metrics: dict[str, float], checkpoint:
         "micro_batch": trainer.args.per_device_train_batch_size,
         "gradient_accumulation": trainer.args.gradient_accumulation_steps,
         "resumed_from": resumed,
-        "stopped_by": "early_stopping" if state.global_step < state.max_steps else "schedule",
+        "stopped_by": _stopped_by(state),
     }
+
+
+def _stopped_by(state: TrainerState) -> str:
+    if has_forgotten(state):
+        return "forgetting"
+    return "early_stopping" if state.global_step < state.max_steps else "schedule"

@@ -14,6 +14,7 @@ from trl import SFTConfig
 
 from blocklm.config.recipe import Recipe
 from blocklm.errors import UserError
+from blocklm.evaluation.exam.forgetting import general_items
 from blocklm.interrupts import Interrupts
 from blocklm.models.adapter import lora_config
 from blocklm.models.distributed import is_sharded
@@ -24,6 +25,7 @@ from blocklm.runs.checkpoints import latest_checkpoint
 from blocklm.training.arguments import build_arguments
 from blocklm.training.callbacks.best_checkpoint import BestCallback
 from blocklm.training.callbacks.eta import EstimateCallback
+from blocklm.training.callbacks.forgetting import ForgettingCallback
 from blocklm.training.callbacks.freed_memory import FreedMemoryCallback
 from blocklm.training.callbacks.interrupt import InterruptCallback
 from blocklm.training.callbacks.loss_spike import SpikeCallback
@@ -149,6 +151,11 @@ def build_trainer(
         callbacks=callbacks,
     )
     monitor.take_over(trainer)
+    if recipe.run.early_stopping_patience is not None and not is_sharded():
+        texts = general_items(base.tokenizer, args.max_length)
+        if texts:
+            clock = monitor.metrics.restart_clock
+            trainer.add_callback(ForgettingCallback(trainer.log, texts, base.tokenizer, base.dtype, clock))
     _trainables_to_fp32(trainer.model)
     if recipe.lora.init_lora_weights == "eva" and latest_checkpoint(recipe.output_dir) is None:
         initialise_with_eva(trainer, reading.order)

@@ -12,6 +12,7 @@ from trl import SFTTrainer
 
 from blocklm.errors import UserError
 from blocklm.runs.checkpoints import delete_old_checkpoints, record_files
+from blocklm.training.callbacks.forgetting import has_forgotten
 from blocklm.training.callbacks.nonfinite_guard import check_weights
 from blocklm.training.data_order import TrainingOrder
 from blocklm.training.fused_head import labelled_positions_only
@@ -95,8 +96,13 @@ class OrderedTrainer(SFTTrainer):
         """
         patience = [entry for entry in self.callback_handler.callbacks if isinstance(entry, EarlyStoppingCallback)]
         stopped = any(entry.early_stopping_patience_counter >= entry.early_stopping_patience for entry in patience)
+        stopped = stopped or has_forgotten(self.state)
         if not stopped and self.state.global_step < self.state.max_steps:
             super()._run_epoch(**arguments)
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Compare an evaluation with the best; a model that has forgotten general text is none."""
+        return not has_forgotten(self.state) and bool(super()._determine_best_metric(metrics, trial))
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save a checkpoint or the result.
