@@ -21,7 +21,8 @@ class CheckArguments:
         },
     )
     check_items: int = field(
-        default=20, metadata={"help": "Number of edits of the test commits that each model writes."}
+        default=20,
+        metadata={"help": "Number of edits of the test commits that each model writes and that are checked."},
     )
     check_samples: int = field(
         default=1,

@@ -35,9 +35,10 @@ class ExamArguments:
         default_factory=lambda: list(ARMS),
         metadata={
             "help": f"Models and contexts that are compared, of {', '.join(ARMS + MORE_ARMS)}. Base and tuned are "
-            "shown the file around a place and recent edits; with none neither, with file no edits. With bm25 they are "
-            "also shown the most similar code of the repository before the commit; hybrid also ranks that code by "
-            "`embedding_model`. With unnamed they are not told the path."
+            "shown the file around the place in question and recent edits. +none shows only the line before the cursor, "
+            "+file the file without edits. +bm25 also shows the most similar code of the repository as it was before "
+            "the commit; +hybrid also ranks that code by `embedding_model`. +unnamed hides the path and the "
+            "repository's name. Default: all but +hybrid and +unnamed."
         },
     )
     exam_task_items: int = field(

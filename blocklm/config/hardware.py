@@ -13,7 +13,11 @@ class WatchArguments:
 
     _argument_group_name: ClassVar[str] = "hardware"
     hardware_interval: float = field(
-        default=5.0, metadata={"help": "Seconds between two readings of GPU, memory, disk and network; 0 for none."}
+        default=5.0,
+        metadata={
+            "help": "Seconds between two readings of GPU, memory, disk and network. 0 for none; the next three keys then "
+            "have no effect."
+        },
     )
     memory_warn_percent: float = field(
         default=95.0,
@@ -25,13 +29,15 @@ class WatchArguments:
     memory_stop_percent: float = field(
         default=98.0,
         metadata={
-            "help": "Percent of the machine's RAM above which a checkpoint is saved and the run stops; 100 never stops."
+            "help": "Percent of the machine's RAM above which a checkpoint is saved and the run stops; 100 never stops. "
+            "If a GPU's memory is full, the micro-batch is made smaller instead."
         },
     )
     max_gpu_temp: float = field(
         default=90.0,
         metadata={
-            "help": "Degrees Celsius of a GPU above which training pauses; after ten minutes at that heat it stops."
+            "help": "Degrees Celsius of a GPU above which training pauses until it is 5 degrees cooler; after ten minutes "
+            "at that heat the run saves and stops."
         },
     )
 

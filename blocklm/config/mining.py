@@ -17,7 +17,9 @@ class MiningArguments:
     _argument_group_name: ClassVar[str] = "corpus"
     repo: list[str] = field(
         default_factory=lambda: ["."],
-        metadata={"help": "Git repository to learn from, as a path or URL; several are joined to one history."},
+        metadata={
+            "help": "Git repository to learn from, as a path or URL (cloned once); several are joined into one history."
+        },
     )
     branch: str | None = field(
         default=None, metadata={"help": "Branch, tag or commit whose history is read. Default: HEAD."}
@@ -29,7 +31,8 @@ class MiningArguments:
     until: str | None = field(default=None, metadata={"help": "Read commits made before or on this date."})
     max_commits: int | None = field(default=None, metadata={"help": "Most commits to read, counted from the newest."})
     paths: list[str] | None = field(
-        default=None, metadata={"help": "Learn only from files that match one of these globs (as in .gitignore)."}
+        default=None,
+        metadata={"help": "Learn only from files that match one of these globs, written as in .gitignore."},
     )
     exclude: list[str] | None = field(
         default=None, metadata={"help": "Learn nothing from files that match one of these globs."}
@@ -42,12 +45,13 @@ class MiningArguments:
     )
     disable_rules: list[str] | None = field(
         default=None,
-        metadata={"help": "Names of rules to switch off, as the funnel of `scripts/mine.py` lists them."},
+        metadata={"help": "Names of filter rules to switch off; `scripts/mine.py` lists the rules."},
     )
     test_commits: int | None = field(
         default=None,
         metadata={
-            "help": "Number of newest commits kept for the exam. Default: a tenth, but 40 to 500 of a long history."
+            "help": "Number of newest commits kept for the exam. Default: a tenth of the history, but at most 500 and at "
+            "least 40, or a quarter of the history if that is fewer."
         },
     )
 

@@ -26,8 +26,8 @@ class HandoverArguments:
     canaries: int = field(
         default=0,
         metadata={
-            "help": "Number of made-up codes among the training samples, each read once an epoch, that measure "
-            "memorisation."
+            "help": "Number of made-up codes that are added to the training samples, each read once an epoch, to "
+            "measure memorisation. 8 are enough."
         },
     )
     hub_base_model: str | None = field(

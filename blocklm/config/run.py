@@ -22,7 +22,7 @@ class RunArguments:
     _argument_group_name: ClassVar[str] = "run"
     max_train_samples: int | None = field(
         default=None,
-        metadata={"help": "Samples of an epoch; more than that leave out the oldest. Default: all samples."},
+        metadata={"help": "Most samples that an epoch reads. Default: all."},
     )
     target_tokens: int | None = field(
         default=None,
@@ -33,8 +33,9 @@ class RunArguments:
     target_exposures: int | None = field(
         default=None,
         metadata={
-            "help": "Times that training should meet each definition of the repository: samples whose definitions are "
-            "least met are read first, and training ends once all are met, or as the other keys say."
+            "help": "How often training should meet each definition of the repository. Samples with the definitions "
+            "that were met least are read first. Training ends once all that can be met are, or with its epochs or "
+            "steps. It cannot be combined with `phases`."
         },
     )
     max_validation_samples: int | None = field(
@@ -50,12 +51,13 @@ class RunArguments:
     continue_from: str | None = field(
         default=None,
         metadata={
-            "help": "Run directory to top up: start from its result, learn from the commits since, and keep the old "
-            "result if the exam finds the new one worse."
+            "help": "Complete run to continue: start from its adapter, learn from the commits since then, and keep the "
+            "old result if the exam finds the new one worse."
         },
     )
     replay_share: float = field(
-        default=0.3, metadata={"help": "Share of the samples of a top-up that the earlier run had learned already."}
+        default=0.3,
+        metadata={"help": "With `continue_from`: share of the samples that the earlier run had read already."},
     )
 
 

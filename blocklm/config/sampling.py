@@ -45,23 +45,23 @@ class SamplingArguments:
         default="auto",
         metadata={
             "help": "Family of prompt templates, such as starcoder2 or plain; probe chooses the family that the "
-            "base model predicts best; auto does so if that takes little of the run's time, or else chooses by the "
-            "vocabulary."
+            "base model predicts best; auto does so if that takes less than 2 percent of the run, and otherwise "
+            "chooses by the vocabulary."
         },
     )
     retrieved_share: float = field(
         default=0.0,
         metadata={
-            "help": "Share of the training samples at a place that show pieces of other files too, as they were before "
-            "the commit: one or two of the nearest, and one at random."
+            "help": "Share of the completion and next_edit samples that also show pieces of other files, as they were "
+            "before the commit: the nearest one or two by BM25, and one at random."
         },
     )
     recency: str = field(
         default="off",
         metadata={
-            "help": "Age in days at which a change has half the weight of a new one; auto for the age at which half "
-            "of the lines are gone; newest to fill an epoch of `max_train_samples` with the newest of each view; or "
-            "off."
+            "help": "Weight of samples by age: a number of days after which a change counts half as much as a new one; "
+            "auto for the age at which half of the lines are gone; newest to fill an epoch of `max_train_samples` with "
+            "the newest of each view; off for equal weights."
         },
     )
     survival: bool = field(
@@ -73,7 +73,8 @@ class SamplingArguments:
         metadata={"help": "Weights of paths by glob, such as {'crates/consensus/**': 2}; 0 leaves a path out."},
     )
     author_weights: GivenMapping = field(
-        default=None, metadata={"help": "Weights of authors, such as {'Ada Lovelace <ada@example.org>': 2}."}
+        default=None,
+        metadata={"help": "Weights of authors, such as {'Ada Lovelace <ada@example.org>': 2}; 0 leaves one out."},
     )
     phases: GivenMapping = field(
         default=None,
