@@ -10,7 +10,7 @@ python scripts/benchmark.py training --repo ~/src/project
 python scripts/benchmark.py callbacks
 python scripts/benchmark.py retrieval --repo ~/src/project ~/src/other
 python scripts/benchmark.py exactness --repo ~/src/project
-python scripts/benchmark.py serving --run runs/two --repo ~/src/project
+python scripts/benchmark.py serving --run runs/project --repo ~/src/project
 """
 
 from collections.abc import Callable, Iterator

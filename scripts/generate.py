@@ -1,14 +1,14 @@
 """Generate with a complete run's model: continue a text, fill a gap, rewrite lines, or describe a diff.
 
-python scripts/generate.py runs/two --prompt "def parse(line):"                      # or the text on stdin
-python scripts/generate.py runs/two --prefix "def area(" --suffix "):"               # the text between
-python scripts/generate.py runs/two --file src/a.py --line 40                        # what an editor shows there
-python scripts/generate.py runs/two --file src/a.py --lines 10-30                    # their next edit
-python scripts/generate.py runs/two --file src/a.py --lines 10-20 --instruction "Return early on empty input"
-git diff --staged | python scripts/generate.py runs/two --view message               # a commit's subject
-python scripts/generate.py runs/two --batch < questions.jsonl                        # JSON lines in and out
-python scripts/generate.py runs/two --file src/a.py --line 40 --retrieve 3           # with pieces of other files
-python scripts/generate.py runs/two --prompt "def parse(line):" --base too --why     # the base's answer too; sources
+python scripts/generate.py runs/project --prompt "def parse(line):"                      # or the text on stdin
+python scripts/generate.py runs/project --prefix "def area(" --suffix "):"               # the text between
+python scripts/generate.py runs/project --file src/a.py --line 40                        # what an editor shows there
+python scripts/generate.py runs/project --file src/a.py --lines 10-30                    # their next edit
+python scripts/generate.py runs/project --file src/a.py --lines 10-20 --instruction "Return early on empty input"
+git diff --staged | python scripts/generate.py runs/project --view message               # a commit's subject
+python scripts/generate.py runs/project --batch < questions.jsonl                        # JSON lines in and out
+python scripts/generate.py runs/project --file src/a.py --line 40 --retrieve 3           # with pieces of other files
+python scripts/generate.py runs/project --prompt "def parse(line):" --base too --why    # the base's answer too; sources
 
 The answer is streamed to stdout; all other text goes to stderr. A line of a batch is {"prompt": ...},
 {"prefix": ..., "suffix": ...}, {"before": ..., "instruction": ...} or {"diff": ...}, with "path" if there is one. It is

@@ -1,10 +1,10 @@
 """Discuss a change with a complete run's model, which sees the diff, similar past changes and what followed them.
 
-python scripts/review.py runs/two                                    # the newest commit
-python scripts/review.py runs/two 1a2b3c4d                           # another, or a range: main..topic
-python scripts/review.py runs/two --staged                           # the staged changes
-python scripts/review.py runs/two --staged --ask "What is not tested?"     # one question, no first comment
-python scripts/review.py runs/two HEAD --base < questions.txt        # the base answers; a question a line
+python scripts/review.py runs/project                                    # the newest commit
+python scripts/review.py runs/project 1a2b3c4d                           # another, or a range: main..topic
+python scripts/review.py runs/project --staged                           # the staged changes
+python scripts/review.py runs/project --staged --ask "What is not tested?"     # one question, no first comment
+python scripts/review.py runs/project HEAD --base < questions.txt        # the base answers; a question a line
 
 After the model's first comment, each line that you type is a question; an empty line or Ctrl-D ends. Answers are
 streamed to stdout; all other text goes to stderr. The conversation is stored under RUN_DIR/reviews, without secrets,

@@ -1,14 +1,14 @@
 """Serve completed runs to editors: llama.cpp's `/infill` and OpenAI's `/v1/completions`, on this machine.
 
-python scripts/serve.py runs/two                              # llama.vim, llama.vscode: http://127.0.0.1:8012/infill
-python scripts/serve.py runs/two runs/three --port 8013       # two adapters; each request names its model
-python scripts/serve.py runs/two --choose_silence             # once: when to say nothing, by the validation split
-python scripts/serve.py runs/two --silence                    # say nothing there
-python scripts/serve.py runs/two --feedback                   # count which texts are kept, for the run's report
-python scripts/serve.py runs/two --print-config llama.vim     # what to put into the editor's settings
-python scripts/serve.py runs/two --repo ~/src/project         # where the repository is now
-python scripts/serve.py runs/two --no_path --no_pieces        # only what the editor sends
-python scripts/serve.py runs/two --engine_url http://127.0.0.1:8080   # llama-server has the model, as its GGUF file
+python scripts/serve.py runs/project                              # llama.vim, llama.vscode: http://127.0.0.1:8012/infill
+python scripts/serve.py runs/project runs/other --port 8013       # two adapters; each request names its model
+python scripts/serve.py runs/project --choose_silence             # once: when to say nothing, by the validation split
+python scripts/serve.py runs/project --silence                    # say nothing there
+python scripts/serve.py runs/project --feedback                   # count which texts are kept, for the run's report
+python scripts/serve.py runs/project --print-config llama.vim     # what to put into the editor's settings
+python scripts/serve.py runs/project --repo ~/src/project         # where the repository is now
+python scripts/serve.py runs/project --no_path --no_pieces        # only what the editor sends
+python scripts/serve.py runs/project --engine_url http://127.0.0.1:8080   # llama-server has the model, as its GGUF file
 
 The file in the editor is recognised by its lines, and pieces of related files are put before it. Nothing that
 editors send is logged or stored; `--feedback` stores counts alone.

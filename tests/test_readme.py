@@ -1,4 +1,4 @@
-"""The README's and the guide's commands parse, their paths exist, and the messages they quote are in the code."""
+"""The commands of README and docs parse, their paths and links exist, and the messages they quote are in the code."""
 
 import ast
 import re
@@ -14,9 +14,10 @@ from blocklm.errors import UserError
 from tests.conftest import ROOT
 from tests.support.scripts import script_module
 
-NAMES = ("README.md", "docs/guide.md", "docs/many-repositories.md")
-README, GUIDE, MANY = ((ROOT / name).read_text() for name in NAMES)
-TEXTS = README + GUIDE + MANY
+PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
+README, TROUBLESHOOTING = PAGES["README.md"], PAGES["docs/troubleshooting.md"]
+# The commands of the experiments are those of the code that each names, and have placeholders in capitals.
+TEXTS = "".join(text for name, text in sorted(PAGES.items()) if name != "docs/experiments.md")
 COMMANDS = [
     line.strip()
     for block in re.findall(r"```bash\n(.*?)```", TEXTS, re.DOTALL)
@@ -90,9 +91,9 @@ def test_an_unknown_flag_is_detected() -> None:
         "mine.py": ["recipes/quickstart.yaml", "--explain"],
         "train.py": ["recipes/quickstart.yaml", "--gpu_memory", "6GiB"],
         "search.py": ["recipes/quickstart.yaml", "question", "--count", "0"],
-        "generate.py": ["runs/two", "--lin", "40"],
+        "generate.py": ["runs/project", "--lin", "40"],
         "benchmark.py": ["sorting"],
-        "export.py": ["runs/two", "--dtype", "int4"],
+        "export.py": ["runs/project", "--dtype", "int4"],
         "quickstart.sh": ["~/src/project", "--unknown", "value"],
     }.items():
         with pytest.raises(UserError):
@@ -104,7 +105,7 @@ def constants(node: ast.AST) -> list[str]:
     return [node.value] if isinstance(node, ast.Constant) and isinstance(node.value, str) else []
 
 
-def test_the_server_accepts_the_flags_in_the_guide() -> None:
+def test_the_server_accepts_the_flags_in_the_docs() -> None:
     served = [command for command in COMMANDS if command.startswith("transformers serve")]
     known = {f"--{name.replace('_', '-')}" for name in signature(Serve).parameters}
     for command in served:
@@ -113,8 +114,8 @@ def test_the_server_accepts_the_flags_in_the_guide() -> None:
     assert served
 
 
-def test_messages_quoted_in_the_guide_exist_in_the_code() -> None:
-    """Each message of the guide's table, between its varying parts, is in one string of the code."""
+def test_messages_quoted_for_troubleshooting_exist_in_the_code() -> None:
+    """Each message of the tables, between its varying parts, is in one string of the code."""
     strings = {
         word
         for path in (ROOT / "blocklm").rglob("*.py")
@@ -122,7 +123,7 @@ def test_messages_quoted_in_the_guide_exist_in_the_code() -> None:
         for word in constants(node)
     }
     spaced = {" ".join(re.split(r"%[-.\d]*\w", text)) for text in strings} | strings
-    messages = re.findall(r"`` (.*?) ``", GUIDE)
+    messages = re.findall(r"`` (.*?) ``", TROUBLESHOOTING)
     assert len(messages) >= 15
     for message in messages:
         for fragment in filter(None, (part.strip(" `") for part in message.split("…"))):
@@ -132,3 +133,52 @@ def test_messages_quoted_in_the_guide_exist_in_the_code() -> None:
 def test_every_path_in_backticks_exists() -> None:
     for path in re.findall(r"`((?:scripts|recipes|blocklm|tests|docs)/[\w./-]*)`", TEXTS):
         assert (ROOT / path).exists(), path
+
+
+def anchors_of(page: str) -> set[str]:
+    """The anchors that GitHub makes of a page's headings: lower case, words joined by dashes, no punctuation."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", page, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken_links(name: str, page: str) -> list[str]:
+    """The links of a page that lead to no file of this repository, or to no heading of one."""
+    links = re.findall(r"\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"", page)
+    broken = []
+    for link in (markdown or image for markdown, image in links):
+        path, _, anchor = link.partition("#")
+        target = (ROOT / name).parent / path if path else ROOT / name
+        inside = link.startswith(("https://", "http://")) or (
+            target.is_file() and (not anchor or anchor in anchors_of(target.read_text()))
+        )
+        broken += [] if inside else [link]
+    return broken
+
+
+@pytest.mark.parametrize("name", sorted(PAGES))
+def test_every_link_leads_to_a_file_and_heading(name: str) -> None:
+    assert not broken_links(name, PAGES[name])
+
+
+def test_a_broken_link_is_detected() -> None:
+    page = "[a](gpu.md) [b](gone.md) [c](gpu.md#measure-your-card) [d](gpu.md#gone) [e](#gone)\n# Here\n[f](#here)"
+    assert broken_links("docs/new.md", page)[:3] == ["gone.md", "gpu.md#gone", "#gone"]
+
+
+@pytest.mark.parametrize("name", sorted(set(PAGES) - {"README.md"}))
+def test_every_page_is_linked_from_the_readme(name: str) -> None:
+    assert f"({name})" in README
+
+
+def test_every_page_that_the_code_names_exists() -> None:
+    files = [
+        path for folder in ("blocklm", "scripts", "recipes") for path in (ROOT / folder).rglob("*") if path.is_file()
+    ]
+    named = {
+        page
+        for path in files
+        if path.suffix in (".py", ".sh", ".yaml", ".html") or path.parent.name == "hooks"
+        for page in re.findall(r"\bdocs/[\w-]+\.(?:md|html|png)", path.read_text(encoding="utf-8"))
+    }
+    assert named
+    assert not {page for page in named if not (ROOT / page).is_file()}

@@ -38,7 +38,7 @@ def kind_of(path: str) -> FileKind:
 
 
 def apply_attributes(kind: FileKind, attributes: Attributes) -> FileKind:
-    """The kind with the `linguist-*` attributes of `.gitattributes` applied (linguist, docs/overrides.md)."""
+    """The kind with the `linguist-*` attributes of `.gitattributes` applied (the overrides of linguist)."""
     for name, value in attributes.items():
         if name == "linguist-language" and isinstance(value, str):
             # enry resolves aliases only where an editor's mode line names them

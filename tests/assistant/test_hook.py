@@ -1,4 +1,4 @@
-"""In a real repository the hook of `docs/guide.md` proposes a subject, stops no commit and changes no given words."""
+"""In a real repository the hook of the docs proposes a subject, stops no commit and changes no given words."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from blocklm.runs.completed import open_run
 from tests.conftest import ROOT, GitRepository, function
 from tests.support.scripts import script_environment
 
-GUIDE = (ROOT / "docs" / "guide.md").read_text()
+PAGE = (ROOT / "docs" / "using-the-model.md").read_text()
 HOOK = ROOT / "scripts" / "hooks" / "prepare-commit-msg"
 WRITES = "sed -i '1i Words of my own' \"$1\" #"  # an editor in which somebody writes a first line
 Commit = Callable[..., tuple[int, str]]
@@ -61,17 +61,17 @@ def commit(repository: GitRepository) -> Commit:
 def test_a_run_proposes_the_subject(
     commit: Commit, repository: GitRepository, taught: Path, tiny_models: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Configured as in the guide, with a base that is named relative to BlockLM's folder, as in the quickstart."""
+    """Configured as in the docs, with a base that is named relative to BlockLM's folder, as in the quickstart."""
     diff = repository.git("diff", "--staged")
     assistant = Assistant(open_run(taught), Decoding(40))
     (expected,) = assistant.answers([assistant.prompt_builder.subject(diff)])
     place = tmp_path / "a folder"
-    shutil.copytree(taught, place / "runs" / "two")
+    shutil.copytree(taught, place / "runs" / "project")
     (place / "models").symlink_to(tiny_models["llama"].parent)
-    recipe = place / "runs" / "two" / "recipe.yaml"
+    recipe = place / "runs" / "project" / "recipe.yaml"
     recipe.write_text(recipe.read_text().replace(str(tiny_models["llama"]), "models/llama"))
     (place / "scripts").symlink_to(ROOT / "scripts")
-    (setting,) = re.findall(r'^git .* config blocklm\.generate "(.*)"$', GUIDE, re.MULTILINE)
+    (setting,) = re.findall(r'^git .* config blocklm\.generate "(.*)"$', PAGE, re.MULTILINE)
     words = setting.replace("$PWD", str(place)).replace(".venv/bin/python", shlex.quote(sys.executable))
     assert commit(proposer=words) == (0, expected.text.strip())
     assert expected.text.startswith("Add step")
@@ -122,8 +122,8 @@ def test_the_comment_character_of_git_is_used(commit: Commit, repository: GitRep
     assert commit("--verbose", proposer="echo Words of the model; true") == (0, "Words of the model")
 
 
-def test_the_hook_and_the_guide_agree() -> None:
-    (commands,) = re.findall(r"```bash\n(cp scripts/hooks/.*?)```", GUIDE, re.DOTALL)
+def test_the_hook_and_the_docs_agree() -> None:
+    (commands,) = re.findall(r"```bash\n(cp scripts/hooks/.*?)```", PAGE, re.DOTALL)
     for command in commands.splitlines():
         assert f"#   {command}" in HOOK.read_text()
 

@@ -1,4 +1,4 @@
-"""Serving as in `docs/guide.md`: transformers' own server, a merged model, and the real OpenAI client."""
+"""Serving as in `docs/using-the-model.md`: transformers' own server, a merged model, and the real OpenAI client."""
 
 import os
 import signal
