@@ -115,17 +115,27 @@ def publish(folder: Path) -> Iterator[Path]:
         remove(left)
 
 
-def read_or_build(folder: Path, build: Callable[[Path], dict[str, Any]]) -> Stored:
+def read_or_build(
+    folder: Path,
+    build: Callable[[Path], dict[str, Any]],
+    is_current: Callable[[dict[str, Any]], bool] = lambda _: True,
+) -> Stored:
     """Read the dataset in `folder` and its report, or build them.
 
     Args:
         folder: folder of the dataset.
         build: function that writes the dataset to `data` in the folder that it is given, and returns the report.
+        is_current: whether the dataset with a report would not become another one if it were built now; default: yes.
     """
-    stored = read(folder)
+
+    def read_current() -> Stored | None:
+        stored = read(folder)
+        return stored if stored is not None and is_current(stored.report) else None
+
+    stored = read_current()
     if stored is None:
         with builder_lock(folder):
-            stored = read(folder)  # another process may have built it while this one waited
+            stored = read_current()  # another process may have built it while this one waited
             if stored is None:
                 with publish(folder) as ready:
                     write_report(ready, build(ready))

@@ -24,6 +24,7 @@ from blocklm.git.patch_stream import PatchStream, tree_patch
 from blocklm.git.process import Unreadable
 from blocklm.git.repository import Repository
 from blocklm.git.rev_list import History
+from blocklm.git.trees import tree_without, unreadable_blobs
 
 CHANGE_TYPES = {"ADD": "add", "MODIFY": "modify", "DELETE": "delete", "RENAME": "rename", "COPY": "copy"}
 ENCODING = re.compile(rb"^encoding (.+)$", re.MULTILINE)
@@ -135,22 +136,28 @@ def read_commits(
             yield result
 
 
-def read_tree(repository: Repository, sha: str, caps: Caps = Caps()) -> Commit:
+def read_tree(repository: Repository, sha: str, caps: Caps = Caps()) -> tuple[Commit, list[str]]:
     """All files at a commit, as one change that adds them; it has neither author nor message.
 
+    Returns:
+        The change without the files that are missing or damaged, and the ids of these files' blobs, one for each file.
+
     Raises:
-        UserError: an object of the commit is missing or corrupt.
+        UserError: the commit or one of its trees is missing or corrupt.
     """
+    unreadable = list[str]()
     with isolated_repository(repository.git_dir, repository.shallow) as environment:
         repo = pydriller.Git(environment["GIT_DIR"]).repo
         error, files = _files(repo, tree_patch(environment, sha), caps)
+        if error is not None and (unreadable := unreadable_blobs(environment, sha)):
+            readable, tree = tree_without(environment, sha, frozenset(unreadable))
+            error, files = _files(repo, tree_patch(readable, tree), caps)
     if error is not None:
         raise UserError(
             f"the files at {sha[:12]} of {repository.path} cannot be read: {error}",
             "run `git fsck` to see what is damaged",
         )
-    start = _time(0)
-    return Commit(repository.name, sha, (), 0, "", start, start, "", files)
+    return Commit(repository.name, sha, (), 0, "", _time(0), _time(0), "", files), unreadable
 
 
 class _CommitTexts(GitCmdObjectDB):

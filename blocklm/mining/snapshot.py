@@ -2,8 +2,11 @@
 
 The files pass the same rules and secret scan, and have the same columns, as a change that adds them all; no later
 commit changes the result. They are cached in `corpus_dir/NAME/files-KEY`.
+
+A partial or damaged clone lacks some files: they are left out, counted in a warning, and read once they are there.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,8 +15,11 @@ from typing import Any
 from datasets import Dataset, concatenate_datasets
 
 from blocklm import cache
+from blocklm.formatting import plural
 from blocklm.git.commits import Caps, read_tree
+from blocklm.git.isolation import isolated_repository
 from blocklm.git.repository import Repository
+from blocklm.git.trees import read_contents
 from blocklm.mining import changes
 from blocklm.mining.change_rows import record_batches
 from blocklm.mining.filters import FilterLimits
@@ -23,6 +29,8 @@ from blocklm.mining.secrets.known import Key, KnownSecrets
 
 UNLIMITED_LINES = 1 << 30  # a file may have more lines than a change
 CAPS = Caps(file_bytes=1 << 20, commit_bytes=128 << 20)
+
+logger = logging.getLogger(__name__)
 
 
 def files_at(
@@ -42,7 +50,7 @@ def files_at(
         known: secrets of the history, which the scan may not recognise in the files; default: none.
 
     Raises:
-        UserError: an object of a tree is missing or corrupt.
+        UserError: a commit or one of its trees is missing or corrupt.
     """
     chosen = [repository for repository in repositories if repository.name in commits]
     known = known or KnownSecrets(Key.of(corpus_dir))
@@ -61,9 +69,29 @@ def _files(
     key = cache.data_key(*changes.SOURCES, **settings)
 
     def build(ready: Path) -> dict[str, Any]:
-        batches = record_batches([read_tree(repository, commit, CAPS)], limits, AttributeHistory(repository), {})
-        files = write_rows(ready, (), batches, known, fingerprint=key)
-        return {"key": key, "commit": commit, "files": len(files)}
+        change, unreadable = read_tree(repository, commit, CAPS)
+        batches = record_batches([change], limits, AttributeHistory(repository), {})
+        fingerprint = cache.data_key(files=key, unreadable=unreadable) if unreadable else key
+        files = write_rows(ready, (), batches, known, fingerprint)
+        return {"key": key, "commit": commit, "files": len(files), "unreadable": unreadable}
 
-    files: Dataset = cache.read_or_build(corpus_dir / repository.name[:100] / f"files-{key}", build).dataset
+    def is_current(report: dict[str, Any]) -> bool:
+        return not _any_readable(repository, report["unreadable"])
+
+    stored = cache.read_or_build(corpus_dir / repository.name[:100] / f"files-{key}", build, is_current)
+    if unreadable := stored.report["unreadable"]:
+        logger.warning(
+            "%s of %s at %s cannot be read, because objects are missing or corrupt, and left out; `git fsck` names them",
+            plural(len(unreadable), "file"),
+            repository.name,
+            commit[:12],
+        )
+    files: Dataset = stored.dataset
     return files
+
+
+def _any_readable(repository: Repository, blobs: Sequence[str]) -> bool:
+    if not blobs:
+        return False
+    with isolated_repository(repository.git_dir, repository.shallow) as environment:
+        return any(True for _ in read_contents(environment, blobs))

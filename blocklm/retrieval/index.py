@@ -88,18 +88,21 @@ def file_index(
     def build() -> Iterable[pa.RecordBatch]:
         return documents.file_documents(files)
 
-    return _open(_IndexLocation(changes, keys, corpus_dir, "files"), build, keys, rebuild)
+    return _open(_IndexLocation(changes, keys, corpus_dir, "files", files._fingerprint), build, keys, rebuild)
 
 
 class _IndexLocation:
-    """Folder and key of an index, and the history that it must belong to."""
+    """Folder and key of an index, and the history that it must belong to; an index of files depends on them too."""
 
-    def __init__(self, changes: Changes, keys: RetrievalArguments, corpus_dir: Path, kind: str) -> None:
+    def __init__(
+        self, changes: Changes, keys: RetrievalArguments, corpus_dir: Path, kind: str, files: str | None = None
+    ) -> None:
         repository = changes.report["repository"]
         self.kind, self.head = kind, str(repository["head"])
         # A folder of its own has a lock of its own, which matters because embedding takes long.
         self.folder = corpus_dir / repository["name"][:100] / "search" / kind
-        self.key = cache.data_key("mining", "retrieval", "cache", changes=changes.report["key"], kind=kind)
+        settings = {"changes": changes.report["key"], "kind": kind, "files": files}
+        self.key = cache.data_key("mining", "retrieval", "cache", **settings)
         self._commits = changes.dataset.data.table["commit"]
         self._keys, self._name = keys, f"blocklm-{repository['name'][:100]}-{kind}"
 

@@ -73,11 +73,50 @@ def test_the_files_of_a_merge_are_all_of_them(make_repository: Make, tmp_path: P
     }
 
 
-def test_a_missing_object_is_an_error(make_repository: Make, tmp_path: Path) -> None:
+def damage(repository: GitRepository, revision: str, change: Callable[[bytes], bytes | None]) -> None:
+    """Change the file of an object, or delete it."""
+    name = repository.git("rev-parse", revision).strip()
+    path = repository.path / ".git/objects" / name[:2] / name[2:]
+    content = change(path.read_bytes())
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+
+
+@pytest.fixture
+def damaged(make_repository: Make) -> tuple[GitRepository, str]:
+    """Of five files one is missing, the header of another is damaged, and the end of a third is cut off."""
+    repository = make_repository("damaged")
+    values = [f"value_{at} = {number}\n" for number in range(5) for at in range(200)]
+    texts = ["".join(values[200 * number : 200 * (number + 1)]) for number in range(5)]
+    commit = repository.commit("All", {f"src/{number}.py": text for number, text in enumerate(texts)})
+    damage(repository, "HEAD:src/1.py", lambda _: None)
+    damage(repository, "HEAD:src/2.py", lambda _: b"no object")
+    damage(repository, "HEAD:src/3.py", lambda content: content[:80])
+    return repository, commit
+
+
+def test_files_that_cannot_be_read_are_left_out_and_counted(
+    damaged: tuple[GitRepository, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Until they are there: then they are read again, and nothing is left of the damaged dataset."""
+    repository, commit = damaged
+    objects = sorted((repository.path / ".git").rglob("*"))
+    for _ in range(2):  # read, and from the cache
+        caplog.clear()
+        found = files(repository, commit, tmp_path / "corpora")
+        assert {path for path, row in found.items() if row["drop_reason"] is None} == {"src/0.py", "src/4.py"}
+        assert caplog.text.count(f"3 files of damaged at {commit[:12]} cannot be read") == 1
+    assert sorted((repository.path / ".git").rglob("*")) == objects, "nothing is written there"
+    (repository.path / "src/1.py").write_text("".join(f"value_{at} = 1\n" for at in range(200)))
+    repository.git("hash-object", "-w", "src/1.py")
+    assert "src/1.py" in files(repository, commit, tmp_path / "corpora")
+
+
+def test_a_missing_tree_is_an_error(make_repository: Make, tmp_path: Path) -> None:
     repository = make_repository("damaged")
     commit = repository.commit("One", {"src/one.py": "x = 1\n"})
-    blob = repository.git("rev-parse", "HEAD:src/one.py").strip()
-    (repository.path / ".git/objects" / blob[:2] / blob[2:]).unlink()
+    damage(repository, "HEAD:src", lambda _: None)
     with pytest.raises(UserError, match=f"the files at {commit[:12]} of .* cannot be read"):
         files(repository, commit, tmp_path / "corpora")
 

@@ -1,5 +1,6 @@
 """The open file is recognised by its lines, and pieces of related files stay while their place is edited."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,8 @@ from blocklm.runs.completed import open_run
 from blocklm.serving.own_context import OwnContext
 from blocklm.serving.path_finder import FilePlace, PathFinder
 from blocklm.serving.question import Continuation, Gap, Limits, Question
-from blocklm.serving.served import Served, Switches, load
-from tests.conftest import function
+from blocklm.serving.served import Served, Switches, load, prompts_of
+from tests.conftest import GitRepository, function
 from tests.serving.conftest import Open
 
 STEPS = "".join(function(number) for number in range(22))
@@ -91,3 +92,18 @@ def test_a_repository_that_is_gone_leaves_the_rest(
     (run,) = load([open_run(taught, ["--repo", str(tmp_path / "nowhere")])], Switches()).runs
     assert run.prompts.context is None
     assert "no context of the repository" in caplog.text
+
+
+def test_a_file_that_cannot_be_read_leaves_the_rest(
+    taught: Path, lamps: GitRepository, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """As in a partial clone, or after an object was damaged."""
+    partial = GitRepository(shutil.copytree(lamps.path, tmp_path / "house"), commits=24)
+    blob = partial.git("rev-parse", "HEAD:src/lamps.py").strip()
+    (partial.path / ".git/objects" / blob[:2] / blob[2:]).unlink()
+    keys = ["--repo", str(partial.path), "--corpus_dir", str(tmp_path / "corpora")]
+    context = prompts_of(open_run(taught, keys), Switches()).context
+    assert context is not None
+    assert context.place_of(STEPS[:600], STEPS[600:]) == FilePlace("house", "src/steps.py")
+    assert {piece.path for piece in context.pieces_near(None, "Return step 3 of value\n", "")} == {"src/steps.py"}
+    assert caplog.text.count("1 file of house at") == 1
