@@ -23,7 +23,10 @@ from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
+import numpy as np
+
 from blocklm.errors import UserError
+from blocklm.formatting import plural
 from blocklm.git.isolation import isolated_repository
 from blocklm.git.repository import open_repository
 from blocklm.git.trees import files_of, read_contents
@@ -68,15 +71,38 @@ def serving_table(run: Path, paths: Sequence[Path], rounds: int, llama_cpp: str 
         llama_cpp: address of a server of llama.cpp that has the run's model; it continues the prompts then.
 
     Raises:
-        UserError: the server ends, or the run cannot be opened.
+        UserError: the repository has too few lines for a cursor each, a server fails, or the run cannot be opened.
     """
-    cursors = _cursors(paths[0], rounds * PLACES)
-    ours = f"127.0.0.1:{PORT}"
+    cursors = cursors_in(paths[0], rounds * PLACES)
+    fewest = 3 if llama_cpp else 2  # one is asked first, and one of each server
+    if len(cursors) < fewest:
+        raise UserError(
+            f"{plural(len(cursors), 'line')} of code in `{paths[0]}` are long enough for a cursor, and {fewest} are needed",
+            "name a repository with more code with `--repo`",
+        )
     with _serving(run, paths, llama_cpp):
-        _ask(ours, "/infill", _body(cursors[0], ""))  # the first request of a process is slower
-        asked = cursors[1::2] if llama_cpp else cursors[1:]
-        waits = _waits(asked, lambda body: _ask(ours, "/infill", body))
-    yield f"{run} on {paths[0].resolve().name}: {len(asked)} cursors, lines of at most {LINE_TOKENS} tokens"
+        yield from waits_table(f"127.0.0.1:{PORT}", run, paths, cursors, llama_cpp)
+
+
+def waits_table(
+    ours: str, run: Path, paths: Sequence[Path], cursors: Sequence[Cursor], llama_cpp: str | None
+) -> Iterator[str]:
+    """Yield the lines of the table for a server that runs.
+
+    Args:
+        ours: host and port of the server.
+        run: the run that it serves.
+        paths: the run's repository.
+        cursors: two or more, three with `llama_cpp`.
+        llama_cpp: as for `serving_table`.
+
+    Raises:
+        UserError: a server fails.
+    """
+    _ask(ours, "/infill", _body(cursors[0], ""))  # the first request of a process is slower
+    asked = cursors[1::2] if llama_cpp else cursors[1:]
+    waits = _waits(asked, lambda body: _ask(ours, "/infill", body))
+    yield f"{run} on {paths[0].resolve().name}: {plural(len(asked), 'cursor')}, lines of at most {LINE_TOKENS} tokens"
     yield f"  {'':20s} {'first ms, p50':>14s} {'p90':>7s} {'line ms, p50':>14s} {'p90':>7s} {'tokens read, p50':>17s}"
     yield from _lines(waits)
     if llama_cpp is None:
@@ -88,7 +114,7 @@ def serving_table(run: Path, paths: Sequence[Path], rounds: int, llama_cpp: str 
             address, "/completion", body | {"prompt": ids_of(body), "temperature": 0, "cache_prompt": True}
         ),
     )
-    yield f"llama.cpp alone at {llama_cpp}: {len(cursors[2::2])} other cursors"
+    yield f"llama.cpp alone at {llama_cpp}: {plural(len(cursors[2::2]), 'other cursor')}"
     yield from _lines(alone)
     ratios = (
         f"{case} {statistics.median(w.line for w in waits[case]) / statistics.median(w.line for w in alone[case]):.2f}"
@@ -127,7 +153,7 @@ def _prompt_ids(run_dir: Path, paths: Sequence[Path]) -> Callable[[Body], list[i
 
 
 def _p90(values: Sequence[float]) -> float:
-    return statistics.quantiles(values, n=10)[-1]
+    return float(np.percentile(values, 90))
 
 
 @contextmanager
@@ -162,16 +188,18 @@ def _ask(address: str, path: str, body: Body) -> Wait:
     connection = HTTPConnection(address)
     started = time.perf_counter()
     connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
-    answer, first, last = connection.getresponse(), 0.0, {}
+    answer, first, last = connection.getresponse(), 0.0, Body()
     while line := answer.readline():
         if line.startswith(b"data: "):
             first = first or time.perf_counter() - started
             last = json.loads(line.removeprefix(b"data: "))
     connection.close()
+    if answer.status != 200 or "timings" not in last:
+        raise UserError(f"{address}{path} has answered with status {answer.status}", "see what that server logs")
     return Wait(1000 * first, 1000 * (time.perf_counter() - started), last["timings"]["prompt_n"])
 
 
-def _cursors(path: Path, count: int) -> list[Cursor]:
+def cursors_in(path: Path, count: int) -> list[Cursor]:
     """Choose cursors in the middle of lines of the repository's files."""
     repository, chance = open_repository(path, path), random.Random(0)
     with isolated_repository(repository.git_dir, repository.shallow) as environment:

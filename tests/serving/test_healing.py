@@ -10,7 +10,7 @@ from blocklm.serving.engines.growing import Listener
 from blocklm.serving.engines.remote import RemoteEngine, beginning_with
 from blocklm.serving.question import Gap, Limits, Question
 from blocklm.serving.served import Served
-from tests.serving.test_remote_engine import PIECES, server
+from tests.support.loopback_engine import PIECES, server
 
 BEFORE = "LAMPS = [\n    lantern, lantern, lantern,\n    lantern,"
 NOBODY_LEAVES = Listener(lambda: False)

@@ -1,12 +1,6 @@
 """Prompts are continued by servers of llama.cpp and OpenAI's protocol, which get token ids and are left when told."""
 
-import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,55 +14,7 @@ from blocklm.serving.refused import Refused
 from blocklm.serving.served import Switches, serve_from
 from tests.serving.conftest import Open, running
 from tests.serving.test_protocols import INFILL
-
-PIECES = ["    return", " a", " + b", "\n", "rest"]
-
-
-@contextmanager
-def server(llama_cpp: bool, status: int = 200) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A server that writes `PIECES` to every prompt; yields its address and what it was asked."""
-    asked: list[dict[str, Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            if self.path == "/props" and not llama_cpp:
-                self.send_error(404)
-                return
-            body = (
-                {"data": [{"id": "model"}], "default_generation_settings": {}}
-                if llama_cpp
-                else {"data": [{"id": "model"}]}
-            )
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(json.dumps(body).encode())
-
-        def do_POST(self) -> None:
-            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))) | {"path": self.path})
-            self.send_response(status)
-            self.end_headers()
-            for number, piece in enumerate(PIECES):
-                last = number == len(PIECES) - 1
-                event: dict[str, Any] = {"choices": [{"text": piece, "finish_reason": "stop" if last else None}]}
-                if llama_cpp:
-                    event = {"content": piece, "stop": last}
-                    if last:
-                        event |= {"stop_type": "eos", "tokens_predicted": 5, "timings": {"prompt_n": 2}}
-                self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
-                self.wfile.flush()
-
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=listening.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listening.server_port}", asked
-    finally:
-        listening.shutdown()
-        listening.server_close()
-        thread.join()
+from tests.support.loopback_engine import PIECES, server
 
 
 @pytest.mark.parametrize("llama_cpp", [True, False], ids=["llama.cpp", "OpenAI"])
