@@ -12,12 +12,13 @@ from blocklm.runs.report.components import Chart, Line, Row, Table
 SILENCE, FEEDBACK = "silence.json", "feedback.jsonl"
 
 
-def silence_chart(run_dir: Path) -> tuple[Chart, str] | None:
-    """Return the curve of shown against right first lines, and a sentence about the threshold; None without any."""
-    path = run_dir / SILENCE
-    if not path.is_file():
-        return None
-    chosen = json.loads(path.read_text(encoding="utf-8"))
+def silence_chart(path: Path) -> tuple[Chart, str]:
+    """Return the curve of shown against right first lines in a file `silence.json`, and a sentence about the threshold.
+
+    Raises:
+        OSError, ValueError, LookupError, TypeError: the file is damaged.
+    """
+    chosen = json.loads(path.read_bytes())
     points = tuple((100 * point["shown"], 100 * point["right"]) for point in chosen["curve"])
     at = next((point for point in chosen["curve"] if point["threshold"] == chosen["threshold"]), chosen["curve"][-1])
     sentence = (
@@ -29,9 +30,13 @@ def silence_chart(run_dir: Path) -> tuple[Chart, str] | None:
     return chart, sentence
 
 
-def feedback_table(run_dir: Path) -> Table | None:
-    """Count what became of the shown texts, by the last requests of editors; None if nothing was recorded."""
-    rows = read_json_lines(run_dir / FEEDBACK, skip_torn=True)
+def feedback_table(path: Path) -> Table | None:
+    """Count what became of the texts in a file `feedback.jsonl`, by the last requests of editors; None for no texts.
+
+    Raises:
+        OSError, ValueError, LookupError, TypeError: the file is damaged.
+    """
+    rows = read_json_lines(path, skip_torn=True)
     if not rows:
         return None
     groups: dict[str, list[dict[str, Any]]] = {

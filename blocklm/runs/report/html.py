@@ -6,11 +6,11 @@ The page has no script, and its policy forbids any; all text from the repository
 import json
 import logging
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
@@ -29,6 +29,8 @@ NAME = "report.html"
 # Unicode categories that are invisible or reorder the text around them: controls, formats such as bidirectional
 # overrides, surrogates.
 INVISIBLE = ("Cc", "Cf", "Cs")
+DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError)  # what reading such a file ends in
+Part = TypeVar("Part")
 
 
 @contextmanager
@@ -61,6 +63,7 @@ def write_html_report(run_dir: Path) -> Path:
     """Build the page from `manifest.json` and, if they exist, the other files that describe the run.
 
     These are `exam.json`, `exam-again.json`, `samples.jsonl`, what `scripts/serve.py` wrote, and TensorBoard's files.
+    What of them is damaged is left out, with a warning.
 
     Returns:
         The path of the page.
@@ -92,7 +95,7 @@ def _content(run_dir: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
         "numbers": verdict.key_numbers(manifest, step),
         "completion": examples.completion(examples.read_samples(run_dir / "samples.jsonl")),
         "exam": _exam(run_dir, manifest),
-        "again": _exam_again(run_dir),
+        "again": _unless_damaged(run_dir / "exam-again.json", _exam_again),
         "editor": _editor(run_dir),
         "data": _data(manifest),
         "training": provenance.training(manifest["training"]) if manifest["training"] else None,
@@ -116,41 +119,58 @@ def _usage(run_dir: Path, recipe: Mapping[str, Any]) -> str:
     return usage.format(run=verdict.usage_folder(run_dir, recipe), at="")
 
 
+def _unless_damaged(path: Path, make: Callable[[Path], Part]) -> Part | None:
+    """Make a part of the page from a file of the run; None if there is none, or, with a warning, if it is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        return make(path)
+    except DAMAGED as error:
+        logger.warning("`%s` is damaged (%s: %s): %s does without it", path, type(error).__name__, error, NAME)
+        return None
+
+
 def _exam(run_dir: Path, manifest: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the exam's charts and tables, with single items if `exam.json` exists."""
     exam = manifest["exam"]
     if not exam:
         return None
-    path = run_dir / "exam.json"
-    items = json.loads(path.read_text(encoding="utf-8")).get("per_item", []) if path.is_file() else []
-    pairs = [(i["base_bits"] / i["bytes"], i["tuned_bits"] / i["bytes"]) for i in items if i["bytes"]]
-    pairs = [pair for pair in pairs if min(pair) > 0]
-    best, worst = examples.extremes(items, manifest)
+    of_items = _unless_damaged(run_dir / "exam.json", lambda path: _items(json.loads(path.read_bytes()), manifest))
+    items = of_items or {"language": None, "edits": None, "best": [], "worst": []}
     return {
         "interval": charts.interval_chart(verdict.comparisons(exam)),
-        "tables": [*_tables(exam), *filter(None, [exam_tables.by_language(items)])],
-        "edits": charts.items_chart(pairs) if pairs else None,
-        "best": best,
-        "worst": worst,
+        "tables": [*_tables(exam), *filter(None, [items["language"]])],
+        "edits": items["edits"],
+        "best": items["best"],
+        "worst": items["worst"],
     }
 
 
-def _exam_again(run_dir: Path) -> dict[str, Any] | None:
-    """Return what `scripts/evaluate.py` measured, mostly with more arms or against other adapters; None if nothing."""
-    path = run_dir / "exam-again.json"
-    if not path.is_file():
-        return None
-    exam = json.loads(path.read_text(encoding="utf-8"))
+def _items(exam: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
+    items = exam.get("per_item", [])
+    pairs = [(i["base_bits"] / i["bytes"], i["tuned_bits"] / i["bytes"]) for i in items if i["bytes"]]
+    pairs = [pair for pair in pairs if min(pair) > 0]
+    best, worst = examples.extremes(items, manifest)
+    edits = charts.items_chart(pairs) if pairs else None
+    return {"language": exam_tables.by_language(items), "edits": edits, "best": best, "worst": worst}
+
+
+def _exam_again(path: Path) -> dict[str, Any]:
+    """Return what `scripts/evaluate.py` measured, mostly with more arms or against other adapters."""
+    exam = json.loads(path.read_bytes())
     return {"tables": _tables(exam), "controls": verdict.own_or_form(exam) if "controls" in exam else None}
 
 
 def _editor(run_dir: Path) -> dict[str, Any] | None:
     """Return what the server of the run found out: the curve of its silence, and what editors kept; None if nothing."""
-    silence, feedback = editor.silence_chart(run_dir), editor.feedback_table(run_dir)
-    if silence is None and feedback is None:
-        return None
-    curve = None if silence is None else {"chart": charts.line_chart(silence[0]), "sentence": silence[1]}
-    return {"silence": curve, "feedback": feedback}
+    silence = _unless_damaged(run_dir / editor.SILENCE, _silence)
+    feedback = _unless_damaged(run_dir / editor.FEEDBACK, editor.feedback_table)
+    return None if silence is None and feedback is None else {"silence": silence, "feedback": feedback}
+
+
+def _silence(path: Path) -> dict[str, Any]:
+    chart, sentence = editor.silence_chart(path)
+    return {"chart": charts.line_chart(chart), "sentence": sentence}
 
 
 def _tables(exam: Mapping[str, Any]) -> list[Table]:

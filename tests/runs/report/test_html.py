@@ -322,6 +322,19 @@ def test_the_report_tells_what_its_server_found_out(run: Path) -> None:
     assert counts == [2, 1, 2, 1], "whole, first line, rejected, not known"
 
 
+@pytest.mark.parametrize("content", ['{"threshold": 0.5, "places": 4, "cur', "[1]"], ids=["cut off", "another"])
+def test_damaged_files_are_left_out_with_a_warning(run: Path, caplog: pytest.LogCaptureFixture, content: str) -> None:
+    files = [run / name for name in ("exam.json", "exam-again.json", "silence.json", "feedback.jsonl")]
+    files[0].unlink()
+    without = write_html_report(run).read_bytes()
+    for file in files:
+        file.write_text(f"{content}\n")
+    assert write_html_report(run).read_bytes() == without
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    torn = content != "[1]"  # a kill leaves a last line of feedback.jsonl like this, which is not worth a word
+    assert [message.partition("` is damaged")[0] for message in told] == [f"`{file}" for file in files[: 4 - torn]]
+
+
 def test_a_run_of_days_fits_into_a_megabyte(run: Path) -> None:
     history = [{"step": step, "loss": 1 / step, "grad_norm": 1.0} for step in range(1, 100_001)]
     write_json(run / "manifest.json", content(run) | {"training": {"loss_history": history}})
