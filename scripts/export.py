@@ -83,7 +83,8 @@ def main() -> None:
         print(export_lines(folder, to_gguf(run, model, llama_cpp, folder), "the model"))
         if run.adapted:
             print(adapter_lines(folder, adapter_to_gguf(run, llama_cpp, folder)))
-        print("\n".join(quantise_all(run, llama_cpp, folder / MODEL)))
+        for line in quantise_all(run, llama_cpp, folder / MODEL):
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

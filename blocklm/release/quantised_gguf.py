@@ -1,6 +1,6 @@
 """Quantises a run's GGUF file with llama.cpp's program, and measures what the smaller files cost in bits per byte."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +38,9 @@ class Cost:
 def quantise_all(run: CompletedRun, llama_cpp: Path, model: Path) -> Iterator[str]:
     """Quantise a run's GGUF file to each of `KINDS`, beside it, and yield lines that say what each file costs.
 
-    Ollama's Modelfile then names the file of 8 bit, half as large and nearly as exact.
+    Each quantisation and each measurement can take minutes: a line before each quantisation says that it begins, and a
+    file's line comes as soon as the file is measured. Ollama's Modelfile then names the file of 8 bit, half as large
+    and nearly as exact.
 
     Args:
         run: the run of the file.
@@ -54,7 +56,10 @@ def quantise_all(run: CompletedRun, llama_cpp: Path, model: Path) -> Iterator[st
         yield f"16 bit only: there is no {QUANTISER} in `{llama_cpp}` (there: `{build}`) or on the path"
         return
     name = model.name.partition("-")[0]
-    files = [quantise(program, model, kind, model.with_name(f"{name}-{kind.lower()}.gguf")) for kind in KINDS]
+    files = [model.with_name(f"{name}-{kind.lower()}.gguf") for kind in KINDS]
+    for number, (kind, file) in enumerate(zip(KINDS, files, strict=True), 1):
+        yield f"quantising to {kind}, {number} of {len(KINDS)}"
+        quantise(program, model, kind, file)
     recipe = model.with_name(MODELFILE)
     smaller = recipe.read_text(encoding="utf-8").replace(f"FROM ./{model.name}\n", f"FROM ./{files[0].name}\n")
     replace_file(recipe, smaller)
@@ -63,7 +68,7 @@ def quantise_all(run: CompletedRun, llama_cpp: Path, model: Path) -> Iterator[st
     except UserError as error:
         yield f"what quantised files cost is not measured: {error}"
         questions = []
-    yield from describe(list(costs(run, [model, *files], questions)), len(questions))
+    yield from describe(costs(run, [model, *files], questions), len(questions))
 
 
 def validation_questions(run: CompletedRun) -> list[ExamItem]:
@@ -100,14 +105,16 @@ def _bits_per_byte(run: CompletedRun, file: Path, items: Sequence[ExamItem]) -> 
     return sum(bits) / sum(item.added_bytes for item in items)
 
 
-def describe(found: Sequence[Cost], questions: int) -> Iterator[str]:
+def describe(found: Iterable[Cost], questions: int) -> Iterator[str]:
     """Yield a line for each file: its size, its bits per byte, and how many more they are than the first file's."""
+    first = None
     for cost in found:
+        first = first or cost
         line = f"{cost.file}: {cost.bytes / 1e6:.1f} MB"
-        if cost.bits_per_byte is not None and found[0].bits_per_byte is not None:
-            change = 100 * (cost.bits_per_byte / found[0].bits_per_byte - 1)
+        if cost.bits_per_byte is not None and first.bits_per_byte is not None:
+            change = 100 * (cost.bits_per_byte / first.bits_per_byte - 1)
             line += (
                 f", {cost.bits_per_byte:.4f} bits per byte on {plural(questions, 'question')} of the validation split"
             )
-            line += "" if cost is found[0] else f", {signed(change)}"
+            line += "" if cost is first else f", {signed(change)}"
         yield line

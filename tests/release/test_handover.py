@@ -258,8 +258,15 @@ def test_quantised_files_are_smaller_and_their_cost_is_measured(run: Path, tmp_p
     program = llama_cpp / "build" / "bin" / "llama-quantize"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} {converters / "quantise.py"} "$@"\n')
     program.chmod(0o755)
-    lines = [line.split(", ") for line in quantise_all(finished, llama_cpp, model)]
     files = [out / name for name in ("model-f16.gguf", "model-q8_0.gguf", "model-q4_k_m.gguf")]
+    said_while_there = [
+        (line, [file for file in files if file.exists()]) for line in quantise_all(finished, llama_cpp, model)
+    ]
+    assert [there for _, there in said_while_there] == [files[:1], files[:2], files, files, files], (
+        "progress as it goes"
+    )
+    assert [line.split(",")[0] for line, _ in said_while_there[:2]] == ["quantising to Q8_0", "quantising to Q4_K_M"]
+    lines = [line.split(", ") for line, _ in said_while_there[2:]]
     assert [line[0] for line in lines] == [f"{file}: {file.stat().st_size / 1e6:.1f} MB" for file in files]
     sizes = [file.stat().st_size for file in files]
     assert sizes == sorted(sizes, reverse=True)
@@ -273,7 +280,7 @@ def test_quantised_files_are_smaller_and_their_cost_is_measured(run: Path, tmp_p
     assert [file.stat().st_size for file in files] == sizes
     gone = open_run(run, ["--repo", str(tmp_path / "nowhere")])
     program.write_text('#!/bin/sh\ncp "$1" "$2"\n')
-    assert "is not measured: " in next(iter(quantise_all(gone, llama_cpp, model)))
+    assert "is not measured: " in list(quantise_all(gone, llama_cpp, model))[2]
 
 
 def test_an_adapter_s_gguf_holds_its_matrices(run: Path, tmp_path: Path) -> None:
