@@ -74,7 +74,7 @@ class Place:
     def kill_after_the_first_checkpoint(self, run: str, *more: str) -> None:
         running = Running(self.command(run, *more), self.folder)
         running.wait_for(self.folder / "runs" / run / "checkpoint-4" / "trainer_state.json")
-        running.process.kill()
+        running.signal(signal.SIGKILL)
         assert running.end()[0] == -signal.SIGKILL
 
 

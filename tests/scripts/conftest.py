@@ -82,5 +82,4 @@ def start(workplace: Path) -> Iterator[Callable[[list[str]], Running]]:
 
     yield begin
     for running in started:
-        running.process.kill()
-        running.process.wait()
+        running.close()

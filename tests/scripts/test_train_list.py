@@ -53,7 +53,7 @@ def test_an_interrupted_list_resumes_at_the_run_that_it_left(
 ) -> None:
     running = start(listed(project, lamps.path))
     running.wait_for(workplace / "runs" / "all" / "project" / "checkpoint-4")
-    running.process.send_signal(signal.SIGTERM)
+    running.signal(signal.SIGTERM)
     code, output = running.end()
     assert code == 128 + signal.SIGTERM, output
     assert manifest(workplace / "runs" / "all" / "project")["status"] == "interrupted"

@@ -87,12 +87,12 @@ def assert_the_same_training(run: Path, alone: Path) -> None:
 
 
 def launched(
-    config: str, script: Path, recipe: Path, project: Path, model: Path, run: Path
+    config: str, script: Path, recipe: Path, project: Path, model: Path, run: Path, *more: str
 ) -> subprocess.CompletedProcess[str]:
     """Train with two processes to the end."""
     command = [
         str(Path(sys.executable).with_name("accelerate")), "launch", "--config_file", config, str(script), str(recipe),
-        "--repo", str(project), "--model_name_or_path", str(model), "--output_dir", str(run), *EPOCHS,
+        "--repo", str(project), "--model_name_or_path", str(model), "--output_dir", str(run), *EPOCHS, *more,
     ]  # fmt: skip
     environment = script_environment() | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=run.parent, env=environment, capture_output=True, text=True, check=False)
@@ -105,7 +105,8 @@ def test_two_processes_train_as_one_does_and_resume_in_the_second_epoch_where_th
 ) -> None:
     """Accelerate's wrapper hides the sampler from `set_epoch`, so that epoch 1 could be read again."""
     run = tmp_path / "run"
-    arguments = (DDP, ROOT / "scripts" / "train.py", tiny_recipe, project, tiny_models["llama"], run)
+    without = ("--exam", "false", "--behavioral_items", "0")
+    arguments = (DDP, ROOT / "scripts" / "train.py", tiny_recipe, project, tiny_models["llama"], run, *without)
     launched(*arguments)
     assert_the_same_training(run, alone)
     expected, last = weights(run), run / "checkpoint-8"

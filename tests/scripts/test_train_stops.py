@@ -22,7 +22,7 @@ PHASES = "{early: {share: 0.5, span: [0.0, 0.6]}, late: {share: 0.5, span: [0.4,
 
 SHORT = ["--max_steps", "12", "--save_steps", "4", "--eval_steps", "4", "--logging_steps", "1",
          "--gradient_accumulation_steps", "1", "--max_length", "512", "--exam", "false", "--max_validation_samples", "4",
-         "--behavioral_items", "4"]  # fmt: skip
+         "--behavioral_items", "4", "--behavioral_max_new_tokens", "16"]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_a_shipped_recipe_trains_stops_and_resumes_to_the_same_adapter(
     arguments = [*common, "--output_dir", str(stopped)]
     running = start(arguments)
     running.wait_for(stopped / "checkpoint-4" / "trainer_state.json")
-    running.process.send_signal(stop)
+    running.signal(stop)
     ended, output = running.end()
     assert ended == code, output
     assert "Traceback" not in output
@@ -119,7 +119,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_intact(
     arguments += ["--output_dir", str(run), "--max_steps", "40", "--exam", "false"]
     running = start(arguments)
     running.wait_for(run / "checkpoint-4" / "trainer_state.json")
-    resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (20_000, 20_000))
+    resource.prlimit(running.pid, resource.RLIMIT_FSIZE, (20_000, 20_000))
     code, output = running.end()
     assert code == 2, output
     assert "error: the disk is full" in output

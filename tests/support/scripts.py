@@ -3,11 +3,13 @@
 import importlib.util
 import io
 import logging
+import multiprocessing
 import os
 import runpy
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -100,25 +102,69 @@ def refused(done: Done) -> str:
 
 
 class Running:
-    """A training process that can be watched and stopped."""
+    """A training process that can be watched and stopped.
+
+    It is forked from a server that has loaded torch and the libraries on it, and done nothing else: to load them again
+    for each process would take longer than most of these trainings.
+    """
 
     def __init__(self, arguments: list[str], cwd: Path) -> None:
-        command = [sys.executable, str(SCRIPTS / "train.py"), *arguments]
-        self.process = subprocess.Popen(
-            command, cwd=cwd, env=script_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["blocklm.pipeline"])
+        handle, output = tempfile.mkstemp(prefix="blocklm-output-")
+        os.close(handle)
+        self._output = Path(output)
+        self.process = context.Process(target=_train, args=(arguments, cwd, self._output))
+        self.process.start()
+
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+        assert self.process.pid is not None, "it was started"
+        return self.process.pid
+
+    def is_running(self) -> bool:
+        """Whether the process has not ended."""
+        return self.process.is_alive()
+
+    def signal(self, signum: int) -> None:
+        """Send a signal to the process."""
+        os.kill(self.pid, signum)
 
     def wait_for(self, path: Path) -> None:
+        """Wait until the process has written a file or folder."""
         for _ in range(6000):
             if path.exists():
                 return
-            assert self.process.poll() is None, self.process.communicate()[0]
+            assert self.is_running(), self.end()[1]
             time.sleep(0.05)
         raise AssertionError(f"{path} did not appear")
 
     def end(self) -> tuple[int, str]:
-        output, _ = self.process.communicate(timeout=300)
-        return self.process.returncode, output
+        """Wait for the end; return the exit code, negative for a signal, and all output."""
+        self.process.join(timeout=300)
+        code = self.process.exitcode
+        assert code is not None, "it has not ended within 300 seconds"
+        return code, self._output.read_text(encoding="utf-8", errors="replace")
+
+    def close(self) -> None:
+        """Kill the process if it has not ended, and delete what it has said."""
+        self.process.kill()
+        self.process.join()
+        self._output.unlink(missing_ok=True)
+
+
+def _train(arguments: list[str], cwd: Path, output: Path) -> None:
+    """Run the training script in a forked process as it runs in a new one."""
+    written = os.open(output, os.O_WRONLY | os.O_APPEND)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(written, stream.fileno())
+    sys.stdin = io.TextIOWrapper(io.BytesIO())
+    os.environ.clear()
+    os.environ.update(script_environment())
+    os.chdir(cwd)
+    sys.argv = [str(SCRIPTS / "train.py"), *arguments]
+    runpy.run_path(str(SCRIPTS / "train.py"), run_name="__main__")
 
 
 def script_module(name: str) -> ModuleType:
