@@ -160,8 +160,9 @@ def _train(arguments: list[str], cwd: Path, output: Path) -> None:
     for stream in (sys.stdout, sys.stderr):
         os.dup2(written, stream.fileno())
     sys.stdin = io.TextIOWrapper(io.BytesIO())
+    environment = script_environment()
     os.environ.clear()
-    os.environ.update(script_environment())
+    os.environ.update(environment)
     os.chdir(cwd)
     sys.argv = [str(SCRIPTS / "train.py"), *arguments]
     runpy.run_path(str(SCRIPTS / "train.py"), run_name="__main__")
