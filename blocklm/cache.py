@@ -92,12 +92,18 @@ def builder_lock(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def publish(folder: Path) -> Iterator[Path]:
+def publish(folder: Path, owner: str = "") -> Iterator[Path]:
     """Yield a new folder to fill, and rename it to `folder` at the end of the context.
 
-    After an error it is deleted. After Ctrl-C or a kill it stays for `find_unfinished`, until the next publication.
+    After an error it is deleted. After Ctrl-C or a kill it stays for `find_unfinished`, until the next publication of
+    the same owner.
+
+    Args:
+        folder: folder to publish.
+        owner: whose folder it is, where several that share the parent folder may leave unfinished ones of use.
     """
-    building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{BUILDING}{folder.name}-"))
+    mark = sha256(owner.encode()).hexdigest()[:8]
+    building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{BUILDING}{folder.name}-{mark}-"))
     ready = building / "ready"
     ready.mkdir()
     gc.freeze()  # present objects, such as modules: searching them for garbage would take a tenth of the time
@@ -111,7 +117,7 @@ def publish(folder: Path) -> Iterator[Path]:
     if folder.exists():  # it is damaged, or was built while an object of the repository was missing
         folder.rename(building / "replaced")
     ready.rename(folder)
-    for left in folder.parent.glob(f"{BUILDING}*"):
+    for left in folder.parent.glob(f"{BUILDING}*-{mark}-*"):
         remove(left)
 
 

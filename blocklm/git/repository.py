@@ -35,6 +35,11 @@ class Repository:
     branches: int
     shallow: frozenset[str] = frozenset()
 
+    @property
+    def spelled_path(self) -> str:
+        """The path as text that JSON can hold: a byte that is not UTF-8 is replaced."""
+        return os.fsencode(self.path).decode("utf-8", "replace")
+
 
 def open_repository(source: str | Path, clones: Path, branch: str | None = None, fetch: bool = False) -> Repository:
     """Find the git directory and the head commit, without running a program that the repository names.

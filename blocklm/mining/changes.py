@@ -129,7 +129,7 @@ def _build(folder: Path, key: Key, repository: Repository, rules: Rules) -> Chan
     earlier = find_earlier(folder, key, repository, history)
     unreadable = dict(earlier.unreadable) if earlier else {}
     start = earlier.commits if earlier else 0
-    with cache.publish(folder) as ready:
+    with cache.publish(folder, owner=repository.spelled_path) as ready:
         kept = earlier.first_batches(key) if earlier else iter(())
         commits = tqdm(
             read_commits(repository, history, start, rules.context_lines),
@@ -166,7 +166,7 @@ def describe(key: str, sources: list[dict[str, Any]], unreadable: dict[str, str]
 def _source(repository: Repository) -> dict[str, Any]:
     return {
         "name": repository.name,
-        "path": os.fsencode(repository.path).decode("utf-8", "replace"),
+        "path": repository.spelled_path,
         "head": repository.head,
         "branches": repository.branches,
     }

@@ -27,7 +27,7 @@ class Earlier:
         batches: number of batches to keep.
         commits: number of commits in these batches.
         unreadable: reason for each of these commits that cannot be read, by its id.
-        outgrown: whether the dataset's head is part of this history.
+        outgrown: whether the dataset is of the same repository, and its head part of this history.
     """
 
     folder: Path
@@ -63,7 +63,9 @@ def find_earlier(folder: Path, key: Key, repository: Repository, history: Histor
         reasons = stored.report["repository"]["unreadable"]
         kept = set(history.shas[:commits])
         unreadable = {sha: why for sha, why in reasons.items() if sha in kept}
-        outgrown = stored.report["repository"]["head"] in history.shas
+        source = stored.report["repository"]
+        # A repository of the same name shares the folder, and a fork has the head of its upstream in its history.
+        outgrown = source["path"] == repository.spelled_path and source["head"] in history.shas
         candidates.append(Earlier(candidate, batches, commits, unreadable, outgrown))
     for candidate in cache.find_unfinished(folder):
         batches, commits = _count_shared(_readable_batches(read_rows(candidate, key)), history.shas)

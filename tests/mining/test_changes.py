@@ -149,6 +149,17 @@ def test_the_dataset_that_was_extended_is_deleted(tmp_path: Path, corpora: Path)
     assert len(list((corpora / "growing").glob("changes-*"))) == 1
 
 
+def test_a_fork_that_is_ahead_deletes_nothing_of_its_upstream(tmp_path: Path, corpora: Path) -> None:
+    """Both folders have the same name, so their corpora share one; what both histories begin with is mined once."""
+    upstream = history(BATCH_COMMITS, tmp_path / "upstream" / "tool.git")
+    fork = history(BATCH_COMMITS + 1, tmp_path / "fork" / "tool.git")
+    assert [changes_of(path, corpora).cache for path in (upstream, fork)] == ["built", "extended"]
+    assert [changes_of(path, corpora).cache for path in (upstream, fork)] == ["hit", "hit"]
+    history(BATCH_COMMITS + 2, fork)
+    assert [changes_of(path, corpora).cache for path in (fork, upstream)] == ["extended", "hit"]
+    assert len(list((corpora / "tool").glob("changes-*"))) == 2, "the fork's own earlier dataset is outgrown"
+
+
 def test_corpora_of_different_settings_are_stored_side_by_side(project: Path, corpora: Path) -> None:
     changes_of(project, corpora)
     assert changes_of(project, corpora, context_lines=5).cache == "built"
@@ -293,6 +304,7 @@ def test_rows_of_an_interrupted_mining_are_reused(tmp_path: Path, corpora: Path,
     miner.send_signal(ending)
     miner.communicate()
     assert not list(corpora.glob("long/changes-*"))
+    changes_of(history(3, tmp_path / "other" / "long.git"), corpora)  # which deletes nothing of its namesake
     continued = changes_of(path, corpora)
     assert continued.cache == "extended"
     assert arrow(continued) == fresh(path, tmp_path)
