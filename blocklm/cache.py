@@ -8,7 +8,7 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -203,6 +203,20 @@ def write_splits(
         for name, left in waiting.items():
             if left:
                 writers[name].write_batch(record_batch(left, schema))
+    return _load_splits(folder, features, names, fingerprint)
+
+
+def write_split_batches(
+    folder: Path, batches: Mapping[str, Iterable[pa.RecordBatch]], features: Features, fingerprint: str
+) -> DatasetDict:
+    """Stream the batches of each split, one split after the other, into the layout of a `DatasetDict`."""
+    for name, own in batches.items():
+        (folder / name).mkdir(parents=True)
+        write_arrow(folder / name / ARROW_FILE, own, features)
+    return _load_splits(folder, features, list(batches), fingerprint)
+
+
+def _load_splits(folder: Path, features: Features, names: Sequence[str], fingerprint: str) -> DatasetDict:
     for name in names:
         _describe(folder / name, features, f"{fingerprint}-{name}", name)
     (folder / "dataset_dict.json").write_text(json.dumps({"splits": list(names)}), encoding="utf-8")

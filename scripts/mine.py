@@ -6,6 +6,7 @@ python scripts/mine.py recipes/quickstart.yaml --repo ~/src/server https://githu
 python scripts/mine.py recipes/quickstart.yaml --repo ~/src/project --explain src/main.rs
 python scripts/mine.py recipes/quickstart.yaml --repo ~/src/project --probe
 python scripts/mine.py recipes/quickstart.yaml --repos repositories.txt    # each repository of a list by itself
+python scripts/mine.py recipes/quickstart.yaml --repos repositories.txt --joint    # and all as one corpus
 """
 
 from argparse import Namespace
@@ -20,7 +21,7 @@ from blocklm.corpus.places.reader import PlaceReader
 from blocklm.corpus.prompt_templates import ModelPrompts, prompts_for
 from blocklm.corpus.rendering import held_out_hunks
 from blocklm.git.repository import Repository, open_repositories
-from blocklm.many.arguments import add_list_flag, add_worker_flags, check_list_flags
+from blocklm.many.arguments import add_list_flag, add_worker_flags, check_list_flags, joint_keys
 from blocklm.many.cluster import run_on_ray, submit_to_slurm
 from blocklm.many.mining import LOGS, build_and_count, mining_tasks, vocabulary_of
 from blocklm.many.outcome import outcome_table, raise_failures
@@ -55,8 +56,10 @@ def main() -> None:
     parser = command_line()
     flags, keys = parser.parse_known_args()
     check_list_flags(flags, keys, alone=("explain", "probe"))
+    if flags.joint:
+        keys += joint_keys(read_sources(flags.repos))
     recipe = parse_recipe(keys, parser.format_help())
-    if flags.repos is None:
+    if flags.repos is None or flags.joint:
         mine_history(flags, recipe)
     else:
         mine_list(flags, recipe)

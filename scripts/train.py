@@ -4,6 +4,7 @@
     accelerate launch --config_file accelerate_config.yaml scripts/train.py recipes/gpt2.yaml --learning_rate 1e-4
     accelerate launch --multi_gpu --num_processes 2 scripts/train.py recipes/phi2.yaml
     python scripts/train.py recipes/quickstart.yaml --repos list.txt --output_dir runs/all   # a run for each
+    python scripts/train.py recipes/quickstart.yaml --repos list.txt --joint --output_dir runs/joint   # one for all
 
 Run the same command again to resume an interrupted run. Any recipe key can be given on the command line. With `--quiet`
 only the result, warnings and errors are shown.
@@ -17,7 +18,7 @@ from blocklm.console import CommandLine, console
 from blocklm.evaluation.execution.sandbox import check_isolation
 from blocklm.git.repository import Repository, joint_head, open_repositories
 from blocklm.interrupts import Interrupts
-from blocklm.many.arguments import add_list_flag, check_list_flags
+from blocklm.many.arguments import add_list_flag, check_list_flags, joint_keys
 from blocklm.many.outcome import outcome_table, raise_failures
 from blocklm.many.sources import read_sources
 from blocklm.runs.directory import claim_run_directory
@@ -39,8 +40,10 @@ def main(interrupts: Interrupts) -> None:
     parser = command_line()
     flags, keys = parser.parse_known_args()
     check_list_flags(flags, keys)
+    if flags.joint:
+        keys += joint_keys(read_sources(flags.repos))
     recipe = parse_recipe(keys, parser.format_help())
-    if flags.repos is not None:
+    if flags.repos is not None and not flags.joint:
         train_on_list(recipe, keys, flags.repos)
         return
     if recipe.training["push_to_hub"]:

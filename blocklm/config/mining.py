@@ -21,6 +21,10 @@ class MiningArguments:
             "help": "Git repository to learn from, as a path or URL (cloned once); several are joined into one history."
         },
     )
+    split_each: bool = field(
+        default=False,
+        metadata={"help": "Split each of several repositories by its own time, instead of all as one history."},
+    )
     branch: str | None = field(
         default=None, metadata={"help": "Branch, tag or commit whose history is read. Default: HEAD."}
     )

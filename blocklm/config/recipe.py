@@ -143,6 +143,10 @@ def _check(recipe: Recipe) -> None:
         raise UserError(
             "`target_exposures` and `phases` both decide what is read next", "give one of them in the recipe"
         )
+    if recipe.sampling.repository_weights and not recipe.mining.split_each:
+        raise UserError(
+            "`repository_weights` weighs repositories that are split each by its own time", "add `split_each: true`"
+        )
     check_run(recipe.run)
     check_mining(recipe.mining)
     check_lora(recipe.lora, recipe.model)

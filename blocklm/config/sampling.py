@@ -25,7 +25,7 @@ VIEWS = (*HUNK_VIEWS, "message", "review", "file", "card")
 OF_NO_AGE = ("file", "card")  # of current files, which no single commit wrote
 RENAMED = {"fim": "completion", "next_line": "completion", "snapshot": "file"}
 DEFAULT_VIEWS = {"completion": 0.35, "next_edit": 0.2, "file": 0.2, "edit": 0.1, "message": 0.1, "diff": 0.05}
-MAPPINGS = ("views", "boost", "author_weights", "phases")
+MAPPINGS = ("views", "boost", "author_weights", "repository_weights", "phases")
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,12 @@ class SamplingArguments:
         default=None,
         metadata={"help": "Weights of authors, such as {'Ada Lovelace <ada@example.org>': 2}; 0 leaves one out."},
     )
+    repository_weights: GivenMapping = field(
+        default=None,
+        metadata={
+            "help": "Weights of repositories by name with `split_each`, such as {core: 2}; 0 teaches nothing of one."
+        },
+    )
     phases: GivenMapping = field(
         default=None,
         metadata={
@@ -120,7 +126,7 @@ def _mapping(sampling: SamplingArguments, key: str) -> dict[str, Any] | None:
 
 
 def _check(sampling: SamplingArguments) -> None:
-    for key in ("views", "boost", "author_weights"):
+    for key in ("views", "boost", "author_weights", "repository_weights"):
         _check_weights(key, getattr(sampling, key) or {})
     views = sampling.shares
     if old := sorted(set(views) & set(RENAMED)):

@@ -3,27 +3,32 @@
 A corpus is cached in `corpus_dir/NAME/samples-KEY` with a readable `corpus.json`, beside the changes it comes from.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, DatasetDict, Features, List, Value
+from datasets import Dataset, DatasetDict, Features, List, Value, concatenate_datasets
 
 from blocklm import cache
 from blocklm.config.recipe import Recipe
 from blocklm.config.sampling import OF_NO_AGE, SamplingArguments
 from blocklm.corpus import splits
 from blocklm.corpus.curation import Curated, curate, describe_funnel
+from blocklm.corpus.joint.part import JointPart
+from blocklm.corpus.joint.reports import of_each
+from blocklm.corpus.joint.samples import join_samples
 from blocklm.corpus.places.reader import PlaceReader
 from blocklm.corpus.prompt_templates import ModelPrompts
 from blocklm.corpus.rendering import SampleRenderer
+from blocklm.corpus.splits import describe_splits
 from blocklm.errors import UserError
 from blocklm.git.repository import Repository
 from blocklm.mining.changes import Changes
+from blocklm.mining.joint import texts_hold
 from blocklm.mining.landing_times import landing_times
 from blocklm.mining.mine import limits_of
+from blocklm.mining.secrets.known import KnownSecrets
 from blocklm.mining.snapshot import files_at
 
 # The columns of a sample, in the order of `AnnotatedHunk.row`.
@@ -90,6 +95,25 @@ def build_corpus(
     Raises:
         UserError: a split is empty, or the files at the end of training cannot be read.
     """
+    build = _build_joint if changes.parts else _build_one_history
+    corpus = build(recipe, repositories, changes, prompts)
+    for name in splits.NAMES[1:]:
+        if not corpus.report["splits"][name]["views"].keys() & set(recipe.exam_views):
+            raise UserError(
+                f"{name} has no sample of the view `{'` or `'.join(recipe.exam_views)}`, which the exam needs",
+                "set `exam_view` to another view, or `test_commits` to more commits",
+            )
+    return corpus
+
+
+def _build_one_history(
+    recipe: Recipe,
+    repositories: Sequence[Repository],
+    changes: Changes,
+    prompts: ModelPrompts,
+    known: KnownSecrets | None = None,
+) -> Corpus:
+    """Read or build the corpus of one history, whose files hold none of the `known` secrets of others."""
     mining, sampling = recipe.mining, recipe.sampling
     corpus_dir = Path(mining.corpus_dir)
     curated = curate(changes, mining)
@@ -98,16 +122,46 @@ def build_corpus(
     of_files = not families.keys().isdisjoint(OF_NO_AGE) or recipe.run.target_exposures is not None
     if of_files or sampling.survival or sampling.recency == "auto":
         files = files_at(repositories, curated.report["cut"], limits_of(mining), corpus_dir, changes.known)
+        if known is not None and texts_hold(files, known):
+            files = files_at(repositories, curated.report["cut"], limits_of(mining), corpus_dir, known)
+        files = _without_copies(files)
     read = replace(prompts, families=families)
     places = PlaceReader(changes.dataset, repositories, changes.known, read)
-    corpus = load_samples(changes, curated, files, sampling, places, corpus_dir)
-    for name in splits.NAMES[1:]:
-        if not corpus.report["splits"][name]["views"].keys() & set(recipe.exam_views):
-            raise UserError(
-                f"{name} has no sample of the view `{'` or `'.join(recipe.exam_views)}`, which the exam needs",
-                "set `exam_view` to another view, or `test_commits` to more commits",
-            )
-    return corpus
+    return load_samples(changes, curated, files, sampling, places, corpus_dir)
+
+
+def _without_copies(files: Dataset) -> Dataset:
+    """Leave out the files that an earlier repository of the history has too, as a fork has those of its upstream."""
+    owner = dict[int, str]()
+    rows = [
+        row
+        for row, (repo, text) in enumerate(zip(files["repo"], files["diff"], strict=True))
+        if not text or owner.setdefault(hash(text), repo) == repo
+    ]
+    return files.select(rows) if len(rows) < len(files) else files
+
+
+def _build_joint(
+    recipe: Recipe, repositories: Sequence[Repository], changes: Changes, prompts: ModelPrompts
+) -> Corpus:
+    """Read or build the corpus of each repository, and join their samples."""
+    own = {repository.name: repository for repository in repositories}
+
+    def build_part(part: Changes) -> Corpus:
+        return _build_one_history(recipe, [own[part.report["repository"]["name"]]], part, prompts, changes.known)
+
+    corpora = of_each(changes.parts, build_part)
+    verdicts = [curate(part, recipe.mining).verdicts for part in changes.parts]
+    parts = [
+        JointPart(part, judged, corpus.splits, corpus.report)
+        for part, judged, corpus in zip(changes.parts, verdicts, corpora, strict=True)
+    ]
+    stored, folder = join_samples(changes, parts, recipe)
+    places = replace(corpora[0].places, changes=changes.dataset, repositories=repositories, known=changes.known)
+    files = [corpus.files for corpus in corpora if corpus.files is not None]
+    return Corpus(
+        stored.dataset, stored.report, stored.cache, folder, places, concatenate_datasets(files) if files else None
+    )
 
 
 def load_samples(
@@ -160,28 +214,8 @@ def load_samples(
             "weights": rendered.weights.report,
             "prompts": settings["prompts"],
             "changes": changes.report["changes"],
-            "splits": _describe_splits(splits_built, landing_times(changes.dataset.data.table)),
+            "splits": describe_splits(splits_built, landing_times(changes.dataset.data.table)),
         }
 
     stored = cache.read_or_build(folder, build)
     return Corpus(stored.dataset, stored.report, stored.cache, folder.parent, places, files)
-
-
-def _describe_splits(built: DatasetDict, landed: Mapping[int, int]) -> dict[str, dict[str, Any]]:
-    """Count the commits, samples and views of each split, with the first and last landing time of its commits.
-
-    Splits do not overlap in landing time, though they may in commit time.
-    """
-    described = {}
-    for name, split in built.items():
-        table = split.data.table
-        seconds = [landed[seq] for seq in table["seq"].unique().to_pylist()]
-        counts = table["view"].value_counts().to_pylist()
-        described[name] = {
-            "commits": len(table["commit"].unique()),
-            "samples": len(split),
-            "views": {entry["values"]: entry["counts"] for entry in counts},
-            "from": datetime.fromtimestamp(min(seconds), UTC).isoformat(),
-            "to": datetime.fromtimestamp(max(seconds), UTC).isoformat(),
-        }
-    return described

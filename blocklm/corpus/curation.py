@@ -5,7 +5,7 @@ cherry-picks, duplicates, and leaks from the exam into training. Verdicts are ca
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,13 @@ from blocklm import cache
 from blocklm.config.mining import MiningArguments
 from blocklm.corpus.candidates import CandidateHunk, LandingOrder, candidate_hunks, landing_order
 from blocklm.corpus.decontamination import Lines, leakage_report
+from blocklm.corpus.joint.reports import joint_report, of_each
 from blocklm.corpus.minhash import ShingledTexts
 from blocklm.corpus.splits import NAMES, Cuts, cut_by_time
 from blocklm.errors import UserError
 from blocklm.mining.changes import Changes
 from blocklm.mining.filters import funnel
+from blocklm.mining.joint import first_rows, shift
 
 # Characters of the shortest text that is compared by its shingles: shorter ones are alike by accident.
 MIN_NEAR_CHARS = 80
@@ -54,11 +56,13 @@ class Curated:
 
 
 def curate(changes: Changes, mining: MiningArguments) -> Curated:
-    """Judge every hunk, or read the cached verdicts.
+    """Judge every hunk, or read the cached verdicts; those of repositories that are split each by its own time join.
 
     Raises:
         UserError: nothing is left after the filters, or too few commits to split.
     """
+    if changes.parts:
+        return _join(changes, of_each(changes.parts, lambda part: curate(part, mining)))
     disabled = frozenset(mining.disable_rules or ())
     settings = {"changes": changes.report["key"], "test_commits": mining.test_commits, "disabled": sorted(disabled)}
     key = cache.data_key("mining", "corpus", "cache", **settings)
@@ -72,6 +76,15 @@ def curate(changes: Changes, mining: MiningArguments) -> Curated:
 
     stored = cache.read_or_build(folder, build)
     return Curated(stored.dataset, stored.report)
+
+
+def _join(changes: Changes, parts: Sequence[Curated]) -> Curated:
+    """Put the verdicts of repositories one behind the other; what one repeats of another is found by their samples."""
+    starts = first_rows(changes.parts)
+    tables = [shift(part.verdicts.data.table, "row", start) for part, start in zip(parts, starts, strict=True)]
+    reports = [part.report for part in parts]
+    key = cache.data_key("mining", "corpus", "cache", joint=[report["key"] for report in reports])
+    return Curated(Dataset(pa.concat_tables(tables)), {"key": key} | joint_report(reports))
 
 
 def _judge_hunks(

@@ -115,16 +115,29 @@ class ShingledTexts:
         return distinct
 
 
-def _chunks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+def band_keys(texts: Iterable[str]) -> tuple[Hashes, Sizes]:
+    """Hash the bands of texts, of which no more than a chunk is held in memory.
+
+    Returns:
+        The keys, of shape (texts, `BANDS`), and the number of shingles of each text; similar texts share a key in a
+        column.
+    """
+    pieces = [(keys, sizes) for _, sizes, keys in map(_hash_shingles, _chunks(texts))]
+    keys, sizes = zip(*[(_NONE[2], _NONE[1]), *pieces], strict=True)
+    return np.concatenate(keys), np.concatenate(sizes)
+
+
+def _chunks(texts: Iterable[str]) -> Iterator[Sequence[str]]:
     """Yield consecutive texts in groups of about `CHUNK_CHARS` characters."""
-    start = size = 0
-    for end, text in enumerate(texts, 1):
+    chunk, size = list[str](), 0
+    for text in texts:
+        chunk.append(text)
         size += len(text)
         if size >= CHUNK_CHARS:
-            yield texts[start:end]
-            start, size = end, 0
-    if start < len(texts):
-        yield texts[start:]
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 def _hash_shingles(texts: Sequence[str]) -> tuple[Hashes, Sizes, Hashes]:

@@ -6,8 +6,12 @@ split by time.
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from datasets import DatasetDict
 
 from blocklm.errors import UserError
 
@@ -78,6 +82,30 @@ def _before_gap(order: Sequence[tuple[int, int]], start: int) -> int:
     recent = sum(order[start][1] - time < GAP_SECONDS for _, time in order[:start])
     gap = min(max(GAP_COMMITS, recent), len(order) // MAX_GAP_SHARE)
     return max(start - gap, 1)
+
+
+def describe_splits(built: DatasetDict, landed: Mapping[int, int]) -> dict[str, dict[str, Any]]:
+    """Count the commits, samples and views of each split, with the first and last landing time of its commits.
+
+    Splits of one history do not overlap in landing time, though they may in commit time.
+
+    Args:
+        built: samples by split.
+        landed: landing time of each commit in seconds, by its `seq`.
+    """
+    described = {}
+    for name, split in built.items():
+        table = split.data.table
+        seconds = [landed[seq] for seq in table["seq"].unique().to_pylist()]
+        counts = table["view"].value_counts().to_pylist()
+        described[name] = {
+            "commits": len(table["commit"].unique()),
+            "samples": len(split),
+            "views": {entry["values"]: entry["counts"] for entry in counts},
+            "from": datetime.fromtimestamp(min(seconds), UTC).isoformat(),
+            "to": datetime.fromtimestamp(max(seconds), UTC).isoformat(),
+        }
+    return described
 
 
 def spread_over_commits(commits: list[str], limit: int | None, per_commit: int, seed: int) -> list[int]:

@@ -6,16 +6,24 @@ from pathlib import Path
 from typing import Any
 
 from blocklm.errors import UserError
+from blocklm.many.sources import Source
 
 EXECUTORS = ("local", "slurm", "ray")
 SLURM_FLAGS = ("slurm_partition", "slurm_time")
 WORKER_FLAGS = ("workers", "executor", *SLURM_FLAGS)
+LIST_FLAGS = ("joint", *WORKER_FLAGS)
 
 
 def add_list_flag(flags: _ArgumentGroup, what: str) -> None:
     """Add `--repos`."""
     flags.add_argument(
         "--repos", type=Path, metavar="FILE", help=f"{what}: a path or URL on each line, # for comments"
+    )
+    flags.add_argument(
+        "--joint",
+        action="store_true",
+        help="make one corpus of --repos, each repository split by its own time (keys: repo, split_each, "
+        "repository_weights)",
     )
 
 
@@ -31,6 +39,11 @@ def add_worker_flags(flags: _ArgumentGroup) -> None:
     flags.add_argument("--slurm_time", metavar="HH:MM:SS", help="limit of a task of --executor slurm (24:00:00)")
 
 
+def joint_keys(sources: Sequence[Source]) -> list[str]:
+    """The keys that make one corpus of all repositories of a list, as command-line arguments."""
+    return ["--repo", *(source.location for source in sources), "--split_each", "true"]
+
+
 def check_list_flags(flags: Namespace, keys: Sequence[str], alone: Sequence[str] = ()) -> None:
     """Refuse flags and keys that contradict a list of repositories, or that need one.
 
@@ -44,13 +57,15 @@ def check_list_flags(flags: Namespace, keys: Sequence[str], alone: Sequence[str]
     """
     given = {name: value for name, value in vars(flags).items() if value is not None and value is not False}
     if "repos" not in given:
-        _refuse(given, WORKER_FLAGS, "is for a list of repositories", "give one with `--repos FILE`")
+        _refuse(given, LIST_FLAGS, "is for a list of repositories", "give one with `--repos FILE`")
         return
     if any(word.partition("=")[0] == "--repo" for word in keys):
         raise UserError(
             "`--repo` and `--repos` both name repositories",
             "give `--repos` for each repository by itself, or `--repo` for one, or for several as one history",
         )
+    if "joint" in given:
+        _refuse(given, WORKER_FLAGS, "is for tasks, and `--joint` makes one corpus", "run it without `--joint` first")
     _refuse(given, alone, "asks about one repository", "name it with `--repo`, and leave `--repos` out")
     if given.get("workers", 1) < 1:
         raise UserError(f"`--workers` must be at least 1, got {flags.workers}", "leave it out for one for each core")

@@ -64,12 +64,15 @@ class Changes:
         report: facts about the repository, and counts.
         cache: `hit`, `extended` or `built`.
         known: the history's secrets, to find them in other texts.
+        parts: those of each repository, whose rows `dataset` has one behind the other, if each is split by its own
+            time; empty for one history.
     """
 
     dataset: Dataset
     report: dict[str, Any]
     cache: str
     known: KnownSecrets
+    parts: "tuple[Changes, ...]" = ()
 
     def subjects(self, commits: Sequence[str]) -> dict[str, str]:
         """The first line of each commit's message, without secrets, by commit id."""

@@ -198,6 +198,7 @@ HUNK_RULES: tuple[HunkRule, ...] = (
     HunkRule("move", "hunk", "most of its lines were only moved within the commit", fires=lambda hunk, removed: hunk.is_moved(removed)),
 )  # fmt: skip
 HISTORY_RULES = (
+    Rule("shared_commit", "history", "a repository before it in the list has the same commit", ""),
     Rule("cherry_pick", "history", "the same patch as an earlier commit's"),
     Rule("duplicate", "history", "the same change was made again later"),
     Rule("near_duplicate", "history", "almost the same text was added again later"),

@@ -13,20 +13,22 @@ from blocklm.git.repository import Repository
 from blocklm.git.rev_list import Selection
 from blocklm.mining.changes import Changes, Rules, describe, load_changes
 from blocklm.mining.filters import SWITCHES, FilterLimits
+from blocklm.mining.joint import join
 from blocklm.mining.landing_times import landing_times
 from blocklm.mining.rows_file import without_known
 from blocklm.mining.secrets.known import KnownSecrets
 
 
 def mine(repositories: Sequence[Repository], mining: MiningArguments) -> Changes:
-    """Return the changes of all repositories, mined or read from the cache.
+    """Return the changes of all repositories, mined or read from the cache: one history, or with `split_each` several.
 
     Raises:
         UserError: a history cannot be walked, nothing of it is selected, or a rule to disable is unknown.
     """
     rules = Rules(limits_of(mining), Selection(mining.since, mining.until, mining.max_commits), mining.context_lines)
     corpus_dir = Path(mining.corpus_dir)
-    return combine([load_changes(repository, rules, corpus_dir) for repository in repositories])
+    parts = [load_changes(repository, rules, corpus_dir) for repository in repositories]
+    return join(parts, corpus_dir) if mining.split_each else combine(parts)
 
 
 def limits_of(mining: MiningArguments) -> FilterLimits:

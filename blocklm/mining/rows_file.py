@@ -61,7 +61,7 @@ def write_rows(
 
     dataset = cache.write_dataset(ready / ROWS, write_ledger(), FEATURES, fingerprint)
     everything = KnownSecrets.of(known.key, [*known.secrets, *(secret for batch in ledger for secret in batch.found)])
-    if not any(_holds(rows, everything) for rows in cache.read_batches(ready / ROWS)):
+    if not any(holds(rows, everything) for rows in cache.read_batches(ready / ROWS)):
         return dataset
     cleaned = list[Batch]()
 
@@ -106,7 +106,7 @@ def without_known(rows: pa.RecordBatch, known: KnownSecrets) -> tuple[pa.RecordB
     Returns:
         The rows, and the digests of the secrets that were replaced.
     """
-    if not _holds(rows, known):
+    if not holds(rows, known):
         return rows, ()
     columns = {name: rows.column(name).to_pylist() for name in (*TEXTS, "commit", "redactions")}
     replaced: set[int] = set()
@@ -136,7 +136,7 @@ def _batches(kept: Iterable[Batch], mined: Iterable[MinedBatch], key: Key) -> It
         yield Batch(batch.rows, tuple(map(key.known, batch.secrets)))
 
 
-def _holds(rows: pa.RecordBatch, known: KnownSecrets) -> bool:
+def holds(rows: pa.RecordBatch, known: KnownSecrets) -> bool:
     """Whether a text column holds a known secret; each column is searched as one text."""
     columns = (rows.column(name).buffers()[2] for name in TEXTS)
     return any(known.stand_in(memoryview(column)) for column in columns if column is not None)

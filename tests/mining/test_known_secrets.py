@@ -124,14 +124,17 @@ def test_snapshot_files_lose_secrets_that_only_the_history_shows(
     assert not any(SECRET in diff for diff in files["diff"])
 
 
+@pytest.mark.parametrize("split_each", [False, True])
 def test_a_secret_of_one_repository_is_redacted_in_the_others(
-    make_repository: Callable[[str], GitRepository], tmp_path: Path
+    make_repository: Callable[[str], GitRepository], tmp_path: Path, split_each: bool
 ) -> None:
     first, second = make_repository("first"), make_repository("second")
     first.commit("Configure the server", {"settings.py": CONFIG.decode()})
     second.commit("Note what opens it", {"note.py": NOTE.decode()})
-    mining = MiningArguments(repo=[str(first.path), str(second.path)], corpus_dir=str(tmp_path / "corpora"))
+    paths = [str(first.path), str(second.path)]
+    mining = MiningArguments(repo=paths, split_each=split_each, corpus_dir=str(tmp_path / "corpora"))
     assert SECRET not in text_of(mine(open_repositories(mining), mining))
+    assert SECRET not in text_of(mine(open_repositories(mining), mining)), "from the cache"
 
 
 def test_without_its_key_a_dataset_is_mined_again(tmp_path: Path) -> None:

@@ -92,10 +92,15 @@ class PlaceReader:
         return filled
 
     @cached_property
-    def _together(self) -> CoChanges:
-        table = self.changes.data.table.select(["path", "seq"])
+    def _together(self) -> Mapping[str, CoChanges]:
+        """The files that were changed together, by repository: several may have files of the same path."""
+        table = self.changes.data.table.select(["repo", "path", "seq"])
         table = table.filter(pc.is_valid(table["path"]))
-        return CoChanges(zip(table["path"].to_pylist(), table["seq"].to_pylist(), strict=True))
+        own = {name: table.filter(pc.equal(table["repo"], name)) for name in table["repo"].unique().to_pylist()}
+        return {
+            name: CoChanges(zip(rows["path"].to_pylist(), rows["seq"].to_pylist(), strict=True))
+            for name, rows in own.items()
+        }
 
     def _commits(self, changes: set[int]) -> dict[int, MinedCommit]:
         """Read the commit of each change: its rows in the changes dataset, in the order of its files."""
@@ -147,7 +152,7 @@ class _PromptBuilder:
     """Builds the prompt of a sample from its file and its commit."""
 
     prompts: ModelPrompts
-    together: CoChanges
+    together: Mapping[str, CoChanges]
     chars: int
     shown: Shown
     pieces: Mapping[str, Sequence[FilePiece]]
@@ -220,9 +225,9 @@ class _PromptBuilder:
 
     def _edits(self, commit: MinedCommit, change: int, hunk: int, near: str) -> list[RecentEdit]:
         own, others = commit.before(change, hunk)
-        path = commit.rows[change]["path"]
+        path, together = commit.rows[change]["path"], self.together[commit.rows[change]["repo"]]
         relation = {
-            other: shared_folders(path, other) + self.together.share(path, other, commit.seq)
+            other: shared_folders(path, other) + together.share(path, other, commit.seq)
             for other in {hunk.path for hunk in others}
         }
         edits = recent_edits(own, others, near, relation)

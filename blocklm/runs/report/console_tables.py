@@ -6,7 +6,7 @@ from typing import Any
 
 from blocklm.formatting import count, gib
 from blocklm.runs.report.components import Row, Table
-from blocklm.runs.report.provenance import funnel, memory, redactions, splits
+from blocklm.runs.report.provenance import funnel, memory, redactions, repositories, splits
 from blocklm.runs.report.text import text_lines
 
 UNREADABLE_SHOWN = 5
@@ -51,7 +51,10 @@ def _corpus_lines(corpus: dict[str, Any]) -> Iterator[str]:
     yield redactions(corpus)
     yield from text_lines(splits(corpus))
     yield from _weight_lines(corpus["weights"])
-    yield f"leakage from train into test, measured before {corpus['duplicates']['leak']} leaks were removed:"
+    if (by_repository := repositories(corpus)) is not None:
+        yield from text_lines(by_repository)
+    if corpus["leakage"]:
+        yield f"leakage from train into test, measured before {corpus['duplicates']['leak']} leaks were removed:"
     for name, leak in corpus["leakage"].items():
         near, verbatim = leak["near_duplicate_bytes_percent"], leak["verbatim_lines_percent"]
         yield f"{'':8s}  {name:18s} {near:.1f} % of bytes near-duplicate, {verbatim:.1f} % of lines verbatim"

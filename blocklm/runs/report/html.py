@@ -191,6 +191,7 @@ def _data(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
         "advice": repository["advice"],
         "languages": provenance.languages(repository["languages"]),
         "splits": provenance.splits(corpus),
+        "repositories": provenance.repositories(corpus),
         "views": provenance.views(corpus),
         "exposures": provenance.exposures(corpus),
         "funnels": (changes, hunks),

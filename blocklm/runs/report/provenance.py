@@ -80,6 +80,22 @@ def funnel(entries: Sequence[Mapping[str, Any]], what: str, kept: str) -> Table:
     return Table(f"{what}: {count(total)}", ("Rule", "Count", "Meaning"), tuple(rows), (1,))
 
 
+def repositories(corpus: Mapping[str, Any]) -> Table | None:
+    """Make a table of what each repository of a joint corpus teaches; None for the corpus of one history."""
+    parts = corpus.get("repositories")
+    if not parts:
+        return None
+    read = [part["samples"] * part["weight"] for part in parts]
+    total = sum(read) or 1
+    rows = []
+    for part, share in zip(parts, read, strict=True):
+        counts = f"{part['weight']:g}", f"{100 * share / total:.1f} %", count(sum(part["repeated"].values()))
+        rows.append(Row((part["name"], count(part["samples"]), *counts), share / total))
+    head = ("Repository", "Samples", "Weight", "Share", "Repeated")
+    note = "Repeated: texts that another repository has, or asks about in its exam, and that this one does not teach."
+    return Table("Training samples by repository", head, tuple(rows), (1, 2, 3, 4), note)
+
+
 def views(corpus: Mapping[str, Any]) -> Table | None:
     """Make a table of the share of each view among the training samples; None if nothing was trained."""
     shares = corpus["splits"].get("train", {}).get("shares")
