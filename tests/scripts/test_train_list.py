@@ -1,5 +1,6 @@
 """`train.py --repos`: a run for each repository of a list, complete ones left alone, interrupted ones resumed."""
 
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +42,33 @@ def test_a_repository_that_fails_stops_no_other_and_a_complete_run_is_left_alone
     again = run_in_process("train.py", *command, cwd=workplace)
     assert [line.split()[-1] for line in again.stdout.splitlines()[2:4]] == ["failed", "unchanged"]
     assert manifest(run.path) == run.manifest
+
+
+def test_one_adapter_for_all_repositories_is_compared_with_the_own_ones(
+    listed: Callable[..., list[str]], run: Path, workplace: Path, project: Path, lamps: GitRepository
+) -> None:
+    """A joint run is resumed, reopened and examined like any other; one command compares it in several exams."""
+    command = [*listed(project, lamps.path), "--joint", "--repository_weights", "{house: 0.5}", "--max_steps", "2"]
+    done = run_in_process("train.py", *command, cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    joint = open_run(workplace / "runs" / "all")
+    assert (joint.recipe.mining.repo, joint.recipe.mining.split_each) == ([str(project), str(lamps.path)], True)
+    taught = joint.manifest["corpus"]["repositories"]
+    assert [(part["name"], part["weight"]) for part in taught] == [("project", 1), ("house", 0.5)]
+    assert "already complete" in run_in_process("train.py", *command, cwd=workplace).stdout
+
+    other = Path(shutil.copytree(run, run.with_name("other")))
+    given = (run, other, "--quick", "--exam_items", "6", "--control", joint.path)
+    done = run_in_process("evaluate.py", *given, cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    table = done.stdout.partition("Adapters in the exam of each run")[2].splitlines()
+    rows = [line.split()[:2] for line in table[2:]]
+    assert rows == [["uninterrupted", "own"], ["uninterrupted", "all"], ["other", "own"], ["other", "all"]]
+
+
+def test_flags_of_a_list_are_refused_without_one(workplace: Path) -> None:
+    done = run_in_process("train.py", "recipe.yaml", "--joint", cwd=workplace)
+    assert "`--joint` is for a list of repositories" in refused(done)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from blocklm.formatting import count, plural, signed
@@ -121,10 +122,24 @@ def controls(exam: Exam) -> Table | None:
     head = ("Adapter", "Bits per byte", "Own against it", "95 % interval", "Its gain at home", "95 % interval")
     note = (
         "An adapter of another repository cannot know this one: what it gains comes from the form of the questions and "
-        "from code in general. One that gains nothing at home proves nothing here."
+        "from code in general. One that gains nothing at home proves nothing here. A joint adapter that learned this "
+        "repository too does know it."
     )
     caption = f"The own adapter is number {exam['rank']['place']} of {exam['rank']['of']}"
     return Table(caption, head, (*rows, Row(cells)), (1, 2, 3, 4, 5), note)
+
+
+def by_run(exams: Mapping[Path, Exam]) -> Table:
+    """Make a table of the exams of several runs, by run directory: the own adapter of each, and its controls."""
+    rows = []
+    for path, exam in exams.items():
+        rows.append(Row((path.name, "own", f"{exam['tuned']['bits_per_byte']:.4f}", *_changes(exam, "tuned"))))
+        for control in exam.get("controls", ()):
+            arm = exam["arms"][control["name"]]
+            changes = _changes(exam, control["name"])
+            rows.append(Row((path.name, Path(control["path"]).name, f"{arm['bits_per_byte']:.4f}", *changes)))
+    head = ("Run", "Adapter", "Bits per byte", "Against base", "95 % interval", "Own against it", "95 % interval")
+    return Table("Adapters in the exam of each run", (*head, "Verdict"), tuple(rows), (2, 3, 4, 5, 6))
 
 
 def tasks(exam: Exam) -> Table | None:
