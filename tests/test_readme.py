@@ -61,7 +61,7 @@ def read(script: str, words: list[str]) -> None:
     elif script == "evaluate.py":
         module = script_module(script)
         args, keys = module.command_line().parse_known_args(words)
-        assert args.run_dir == Path(words[0])
+        assert args.run_dir == [Path(words[0])]
         assert {key.partition("=")[0] for key in keys if key.startswith("--")} <= module.MAY_CHANGE
         assert parse_recipe([str(ROOT / "recipes/quickstart.yaml"), *keys])
     elif script.endswith(".py"):

@@ -167,7 +167,7 @@ class ExamSetup:
         given = {name: of for name, of in given.items() if f"tuned+{name}" in names}
         wanted = {"base", "tuned", *(f"{model}+{name}" for model in ("base", "tuned") for name in given)}
         bits = {arm.name: bits_of_arm(arm, items, answers) for arm in arms if arm.name in wanted}
-        taught = names_in(self.corpus.splits["train"]["completion"][:])
+        taught = names_in(self.corpus.splits["train"]["completion"])
         return {"identifiers": compare_identifiers(items, given, bits, taught, self.tokenizer.decode)}
 
     def _pieces(self, items: list[ExamItem], embed: Embed | None) -> Pieces:

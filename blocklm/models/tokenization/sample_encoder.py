@@ -94,7 +94,9 @@ class SampleEncoder:
             max_length: maximum tokens of prompt and completion together.
         """
         names = [name for name in ("id", *READ_COLUMNS) if name in samples.features]
-        content = sha256(json.dumps([self.origin, *(samples[name][:] for name in names)]).encode())
+        content = sha256(json.dumps(self.origin).encode())
+        for batch in samples.select_columns(names).iter(SAMPLES_PER_BATCH):
+            content.update(json.dumps(batch).encode())
         tokenizer = self.tokenizer
         text = [tokenizer.backend_tokenizer.to_str(), tokenizer("").input_ids, tokenizer.eos_token_id]
         settings = {"samples": content.hexdigest(), "tokenizer": text, "max_length": max_length}
