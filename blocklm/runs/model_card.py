@@ -14,12 +14,12 @@ TEMPLATE = """---
 
 # {title}
 
-A {kind} of `{base_model}`{revision}, trained on the git history of one repository with BlockLM.{warning}
+A {kind} of `{base_model}`{revision}, trained on git history with BlockLM.{warning}
 
 ## Training data
 
 {commits} commits ({merges} of them merges) by {authors} authors from {first} to {last}, head `{head}`.
-It was trained on {train} samples of the commits before {cut}; later commits were kept for validation and exam.{origin}
+It was trained on {train} samples of the commits up to {cut}; the newest of each history were kept for validation and exam.{origin}
 Merges, generated, vendored, binary and oversized files were left out. The author fields of commits
 are not part of the data; names in code or in the text of a message are. Credentials and mail addresses that BlockLM's
 rules recognise were replaced before training.
@@ -124,7 +124,7 @@ def card_text(manifest: dict[str, Any], context: CardContext) -> str:
         last=repository["last_commit_time"][:10],
         head=repository["head"][:12],
         train=train["used"],
-        cut=splits["validation"]["from"][:10],
+        cut=splits["train"]["to"][:10],
         exam=exam_text(manifest["exam"]) if manifest["exam"] else "no exam was run",
         usage=usage.format(run=context.where, at=" at that commit" if revision else ""),
         origin=CONTINUATION.format(**origin | {"head": origin["head"][:12]}, percent=100 * train["replay_share"])

@@ -11,8 +11,8 @@ def summarise(run_dir: Path, manifest: dict[str, Any]) -> str:
     splits, training = manifest["corpus"]["splits"], manifest["training"]
     minutes = sum(phase["seconds"] or 0 for phase in manifest["phases"]) / 60
     lines = [
-        f"trained on {splits['train']['used']} samples ({splits['train']['tokens']} tokens) of commits before "
-        f"{splits['validation']['from'][:10]}: {training['steps']} steps, {minutes:.1f} minutes in all",
+        f"trained on {splits['train']['used']} samples ({splits['train']['tokens']} tokens) of commits up to "
+        f"{splits['train']['to'][:10]}: {training['steps']} steps, {minutes:.1f} minutes in all",
         *([exam_text(manifest["exam"])] if manifest["exam"] else []),
         *(
             [
