@@ -63,13 +63,13 @@ def _code(source: str) -> str:
     return "".join(file.read_text(encoding="utf-8") for file in files)
 
 
-def read(folder: Path) -> Stored | None:
-    """Read the dataset and report in `folder`; return None if it is absent or damaged."""
+def read(folder: Path, is_current: Callable[[dict[str, Any]], bool] = lambda _: True) -> Stored | None:
+    """Read the dataset and report in `folder`; return None if it is absent, damaged or, by its report, not current."""
     if not folder.is_dir():
         return None
     try:
         report = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
-        return Stored(load_from_disk(str(folder / "data")), report)
+        return Stored(load_from_disk(str(folder / "data")), report) if is_current(report) else None
     except DAMAGED as error:
         logger.warning("the cached corpus %s is damaged (%s): building it again", folder, error)
         return None
@@ -133,15 +133,10 @@ def read_or_build(
         build: function that writes the dataset to `data` in the folder that it is given, and returns the report.
         is_current: whether the dataset with a report would not become another one if it were built now; default: yes.
     """
-
-    def read_current() -> Stored | None:
-        stored = read(folder)
-        return stored if stored is not None and is_current(stored.report) else None
-
-    stored = read_current()
+    stored = read(folder, is_current)
     if stored is None:
         with builder_lock(folder):
-            stored = read_current()  # another process may have built it while this one waited
+            stored = read(folder, is_current)  # another process may have built it while this one waited
             if stored is None:
                 with publish(folder) as ready:
                     write_report(ready, build(ready))

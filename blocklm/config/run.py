@@ -45,7 +45,7 @@ class RunArguments:
         default=None,
         metadata={
             "help": "Stop after this many evaluations without a better validation loss, or once general text costs "
-            "over 3 % more bits than before the training."
+            "over 3 percent more bits than before the training."
         },
     )
     continue_from: str | None = field(

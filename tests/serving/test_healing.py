@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from blocklm.models.generation.decoding import Decoding
-from blocklm.models.tokenization.token_healing import TokenHealing
+from blocklm.models.tokenization.token_healing import healing_of
 from blocklm.runs.completed import open_run
 from blocklm.serving.engines.growing import Listener
 from blocklm.serving.engines.remote import RemoteEngine, beginning_with
@@ -44,7 +44,7 @@ def test_the_text_that_is_written_again_takes_no_token_of_the_answer(served: Ser
 def test_llama_cpp_is_held_to_the_beginning_by_a_grammar(taught: Path) -> None:
     tokenizer = open_run(taught).tokenizer
     begun = (tokenizer(f"{BEFORE}{' lantern,'[:size]}").input_ids for size in range(9))
-    ids, prompt = next((ids, healed) for ids in begun if (healed := TokenHealing(tokenizer).heal(ids)).text)
+    ids, prompt = next((ids, healed) for ids in begun if (healed := healing_of(tokenizer).heal(ids)).text)
     with server(True) as (url, asked):
         engine = RemoteEngine(url, tokenizer)
         limits = Limits(Decoding(9, stops=("\n", "a")), heals=True)

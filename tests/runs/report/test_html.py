@@ -387,7 +387,7 @@ def test_a_run_without_training_and_a_process_that_does_not_write_leave_no_repor
 
 
 def test_a_report_that_fails_does_not_fail_the_run(run: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (run / "exam.json").write_text("torn")
+    (run / "manifest.json").write_text("torn")
     with reporting(run, True):
         pass
     assert "`python scripts/report.py" in caplog.text
