@@ -71,6 +71,7 @@ def main() -> None:
     if flags.size is None:
         resolve_name(recipe.model["model_name_or_path"])
 
+    from blocklm.training.measuring.expected_gain import gain_line
     from blocklm.training.measuring.planned import Planned  # heavy
     from blocklm.training.measuring.tables import gpu_row, measurement_lines, work_lines
     from blocklm.training.measuring.verdict import measure_or_refuse, verdict
@@ -79,6 +80,8 @@ def main() -> None:
     planned = Planned.of(recipe, flags.size, given_device, limit)
     print(plan_table(planned.plan.entry(), planned.steps.by_length(planned.device.budget)))
     work = count_work(planned) if any(word.partition("=")[0] == "--repo" for word in keys_given) else None
+    if work is not None:
+        print(gain_line(flags.size or planned.source.name, work.trained))
     if not flags.measure:
         print_all(() if work is None else work_lines(work, planned.measurement))
         return

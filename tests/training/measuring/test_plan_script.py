@@ -53,7 +53,8 @@ def test_hours_are_not_made_up_without_a_measurement(
 ) -> None:
     done = run_in_process("plan.py", *given(tiny_recipe, tiny_models["llama"], "--repo", project), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    *_, work, last = done.stdout.splitlines()
+    *_, gain, work, last = done.stdout.splitlines()
+    assert "tokens of training give is not measured for" in gain
     assert "tokens of training" in work
     assert last == "hours follow from these once `--measure` has measured this device"
 
