@@ -261,7 +261,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory, lamps: GitRepository, tiny_
     """
     keys = {
         "model_name_or_path": tiny_models["llama"], "use_peft": "true", "lora_r": "32", "bf16": "false",
-        "lora_modules_to_save": "[embed_tokens, lm_head]", "views": "{edit: 0.4, completion: 0.35, next_edit: 0.1, message: 0.15}",
+        "lora_modules_to_save": "[embed_tokens, lm_head]", "views": "{edit: 0.5, completion: 0.25, next_edit: 0.1, message: 0.15}",
         "boost": "{src/lamps.py: 6}", "max_length": "512", "max_steps": "300", "learning_rate": "5e-3",
         "per_device_train_batch_size": "2", "eval_strategy": "'no'", "save_strategy": "'no'", "behavioral_items": "0",
         "exam": "false", "hardware_interval": "0", "seed": "7",

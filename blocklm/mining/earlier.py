@@ -70,7 +70,7 @@ def find_earlier(folder: Path, key: Key, repository: Repository, history: Histor
     for candidate in cache.find_unfinished(folder):
         batches, commits = _count_shared(_readable_batches(read_rows(candidate, key)), history.shas)
         candidates.append(Earlier(candidate, batches, commits, unreadable={}, outgrown=False))
-    best = max(candidates, key=lambda earlier: earlier.commits, default=None)
+    best = max(candidates, key=lambda earlier: (earlier.commits, earlier.outgrown), default=None)
     return best if best is not None and best.commits else None
 
 
