@@ -104,8 +104,14 @@ def test_the_reason_is_of_this_attempt(tmp_path: Path) -> None:
     assert "cannot be" in Path(second.log).read_text()
 
 
-def test_programs_started_later_import_as_before(tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", [None, "", "1"])
+def test_programs_started_later_import_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None
+) -> None:
     """Only the server of the tasks may not import from the current folder."""
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    if given is not None:
+        monkeypatch.setenv("PYTHONSAFEPATH", given)
     before = dict(os.environ)
     (outcome,) = run_tasks([task(tmp_path, "one", partial(succeed, "done"))], 1, "testing")
     assert outcome.state == "built"

@@ -73,14 +73,14 @@ def problems_of(
         fitting = [
             problem
             for item in items
-            if item.commit in own and (problem := _problem(item, tokenizer, max_length)) is not None
+            if item.commit in own and (problem := problem_of(item, tokenizer, max_length)) is not None
         ]
         commits = [str(problem.question.commit) for problem in fitting]
         problems += [fitting[place] for place in spread_over_commits(commits, count, count, SEED)]
     return problems
 
 
-def _problem(item: TaskItem, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Problem | None:
+def problem_of(item: TaskItem, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Problem | None:
     """Tokenize an item; None if it is too long."""
     answer = max(item.candidates, key=len, default=item.truth)
     row: Mapping[str, list[object]] = {
@@ -104,7 +104,7 @@ def _problem(item: TaskItem, tokenizer: PreTrainedTokenizerBase, max_length: int
         before=item.before,
         prefix=item.prefix,
         suffix=item.suffix,
-        heals=item.prompt.context[1] == len(item.prompt.text) and not item.candidates,
+        heals=item.prompt.context[1] == len(item.prompt.text),
     )
     endings = tokenizer(list(item.candidates), add_special_tokens=False).input_ids if item.candidates else []
     return Problem(question, item, tuple(map(tuple, endings)))

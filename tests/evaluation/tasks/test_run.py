@@ -12,9 +12,8 @@ from trl import ModelConfig
 from blocklm.corpus.prompt_templates import Prompt
 from blocklm.evaluation.exam.answer_cache import Answers, key_of
 from blocklm.evaluation.exam.compare import Arm
-from blocklm.evaluation.questions import GenerationTask
 from blocklm.evaluation.tasks.item import TaskItem
-from blocklm.evaluation.tasks.problems import Problem
+from blocklm.evaluation.tasks.problems import Problem, problem_of
 from blocklm.evaluation.tasks.run import run_tasks
 from blocklm.models.likelihood import continuation_nll
 from blocklm.models.loaded import LoadedModel
@@ -37,10 +36,9 @@ def model(tiny_models: dict[str, Path]) -> Any:
 def problem(tokenizer: PreTrainedTokenizerBase, task: str, commit: str, truth: str, **more: Any) -> Problem:
     prompt = f"# {task} of {commit}\n"
     item = TaskItem(f"{task}-{commit}", task, commit, "a.py", "Python", Prompt(prompt, (0, 0)), truth, **more)
-    tokens = tuple(tokenizer(prompt).input_ids)
-    question = GenerationTask(item.id, task, prompt, tokens, truth, "Python", "a.py", commit, item.before)
-    endings = tokenizer(list(item.candidates), add_special_tokens=False).input_ids if item.candidates else []
-    return Problem(question, item, tuple(map(tuple, endings)))
+    asked = problem_of(item, tokenizer, 512)
+    assert asked is not None
+    return asked
 
 
 @pytest.fixture
@@ -55,15 +53,13 @@ def problems(tokenizer: PreTrainedTokenizerBase) -> list[Problem]:
     return found
 
 
-def test_candidates_score_the_same_whether_the_prompt_is_cached_or_not(model: Any, tokenizer: Any) -> None:
-    loaded = LoadedModel(model, tokenizer, torch.float32)
-    prompt, endings = tokenizer("which file next? ").input_ids, tokenizer(list(PATHS)).input_ids
-    alone = []
-    for end in endings:
-        logits = model(torch.tensor([[*prompt, *end]])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
-        alone.append(-float(logits[range(len(end)), end].sum().detach()))
-    assert continuation_nll(loaded, prompt, endings) == pytest.approx(alone, rel=1e-4)
-    assert len(set(map(len, endings))) > 1
+def test_an_answer_at_a_cursor_may_begin_within_a_token(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Its prompt is the text up to the cursor, as an editor sends it."""
+    text = "import o"
+    for end, heals in ((len(text), True), (len(text) - 2, False)):
+        asked = problem_of(TaskItem("1", "body", "c", "a.py", "Python", Prompt(text, (0, end)), "s\n"), tokenizer, 512)
+        assert asked is not None
+        assert (asked.question.tokens, asked.question.heals) == (tuple(tokenizer(text).input_ids), heals)
 
 
 def test_candidates_score_the_same_in_smaller_batches(tokenizer: Any) -> None:
