@@ -24,7 +24,7 @@ HUNK_VIEWS = (*PLACE_VIEWS, "edit", "diff")
 VIEWS = (*HUNK_VIEWS, "message", "review", "file", "card")
 OF_NO_AGE = ("file", "card")  # of current files, which no single commit wrote
 RENAMED = {"fim": "completion", "next_line": "completion", "snapshot": "file"}
-DEFAULT_VIEWS = {"completion": 0.35, "next_edit": 0.2, "file": 0.2, "edit": 0.1, "message": 0.1, "diff": 0.05}
+DEFAULT_VIEWS = {"file": 0.7, "completion": 0.12, "next_edit": 0.08, "edit": 0.05, "message": 0.05}
 MAPPINGS = ("views", "boost", "author_weights", "repository_weights", "phases")
 
 

@@ -14,6 +14,8 @@ from itertools import groupby
 from blocklm.corpus.prompt_templates import Family, Prompt
 from blocklm.corpus.windows import Line, windows
 
+# A piece of a file fills most of the 1,024 tokens that every recipe reads at once.
+PIECE_LINES, PIECE_CHARS = 100, 2800
 MESSAGE_DIFF_CHARS = 1400
 COMMENT_CHARS = 400
 LETTER = re.compile(r"[^\W_]")
@@ -152,7 +154,7 @@ def review(family: Family, hunk: HunkText, fix: HunkText) -> Iterator[Sample]:
 def file(family: Family, file: HunkText) -> Iterator[Sample]:
     """Yield one sample per piece of a file at the end of training; the model reads all of it."""
     lines = [(mark, text) for mark, text in file.marked if mark == "+"]
-    for part, window in enumerate(windows(lines)):
+    for part, window in enumerate(windows(lines, PIECE_LINES, PIECE_CHARS)):
         completion = "".join(f"{text}\n" for mark, text in window if mark == "+")  # carried lines count as context
         if LETTER.search(completion):
             # The loss is taken on all tokens, so the path belongs to the completion.

@@ -29,7 +29,7 @@ COUNT_FEATURES = Features(
     {"view": Value("string"), "text": Value("string")} | {name: Value("int32") for name in COUNTS}
 )
 
-Counts = tuple[int, int, int]  # tokens of a prompt, those that it may lose, and those of a completion
+Counts = tuple[int, int, int]  # tokens of a prompt, those that the sample may lose, and those of a completion
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class TokenCounts:
 
     Attributes:
         rows: one row per counted sample: its view, a digest of its text, and the number of tokens in its prompt with
-            BOS, those that the prompt may lose, and in its completion with EOS.
+            BOS, those that it may lose, and in its completion with EOS.
         samples: number of samples of each view, counted or not.
     """
 
@@ -139,5 +139,6 @@ def _count_rows(columns: Mapping[str, Sequence[Any]], healing: TokenHealing, sta
     prompts = healing.tokenizer.encode_batch(list(columns["prompt"]), add_special_tokens=False)
     targets = targets_after([prompt.ids for prompt in prompts], columns, healing, start_tokens)
     for row, (prompt, target) in enumerate(zip(prompts, targets, strict=True)):
-        spare = CutParts.of(columns, row, prompt.offsets).spare
+        # As in `encode`, a text without a prompt loses its end.
+        spare = CutParts.of(columns, row, prompt.offsets).spare if len(prompt) else len(target.ids)
         yield start_tokens + len(prompt) - len(target.tail), spare, len(target.ids) + 1

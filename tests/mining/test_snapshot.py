@@ -207,6 +207,15 @@ def test_long_lines_of_a_file_are_all_read() -> None:
     assert "".join(sample.completion for sample in samples) == "".join(f"{line[1:]}\n" for line in lines)
 
 
+def test_a_piece_of_a_file_is_longer_than_a_window_of_a_change() -> None:
+    lines = ["+def step_{}(value):", *["+    value += 1"] * 20, "+"]
+    text = HunkText("r", "c", "a.py", "", 0, [line.format(number) for number in range(8) for line in lines])
+    bare = Family("", frozenset(), {"file": "{context}"})
+    pieces = [sample.completion for sample in views.file(bare, text)]
+    assert len(pieces) < len(text.windows)
+    assert all(piece.endswith("\n\n") for piece in pieces), "it ends between two functions"
+
+
 def test_a_revert_after_the_training_commits_is_ignored(make_repository: Make, tmp_path: Path) -> None:
     repository = make_repository("reverted")
     taken_back = [repository.commit(f"Risky {at}", {f"src/risky_{at}.py": module(800 + at)}) for at in range(2)]

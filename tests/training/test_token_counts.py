@@ -78,6 +78,24 @@ def test_counts_are_those_of_training(model: Path, corpus: Corpus, max_length: i
         assert too_long == len(encoded) - len(kept)
 
 
+def test_a_text_without_a_prompt_counts_as_far_as_training_reads_it(
+    model: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    edits = corpus.splits["train"].filter(lambda sample: sample["view"] == "edit")
+    pieces = edits.map(
+        lambda sample: {
+            "view": "file", "prompt": "", "context": [0, 0], "completion": sample["prompt"] + sample["completion"],
+        }
+    )  # fmt: skip
+    vocabulary = Vocabulary.of({"model_name_or_path": str(model)}, False, tmp_path)
+    counts = count_tokens(train_split(corpus, "pieces", pieces), vocabulary, tmp_path)
+    encoded = encode(pieces[:], AutoTokenizer.from_pretrained(model), 60)
+    lengths, trimmed, too_long = counts.lengths_within("file", 60)
+    assert sorted(lengths) == sorted(len(piece.input_ids) for piece in encoded if piece is not None)
+    assert trimmed == sum(piece.trimmed for piece in encoded if piece is not None) > 0
+    assert too_long == 0
+
+
 def test_counts_depend_on_the_length_up_to_which_files_are_read(
     corpus: Corpus, tiny_models: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -1,9 +1,10 @@
 """Encodes samples as token ids, in the same way for training, validation, exam and requests.
 
-A completion is never cut. A prompt that is too long loses first the pieces of other files that stand before it, then
-the text farthest from the completion: the beginning of what stands before it, the end of what follows it, by whole
-lines where possible. No other part is lost. A sample that is still too long is left out and counted. Every completion
-ends with EOS. Labels, not token ids, mark padding.
+A completion after a prompt is never cut. A prompt that is too long loses first the pieces of other files that stand
+before it, then the text farthest from the completion: the beginning of what stands before it, the end of what follows
+it, by whole lines where possible. No other part is lost. A sample that is still too long is left out and counted. Every
+completion ends with EOS. A text without a prompt, such as a piece of a file, loses its end instead, and EOS with it.
+Labels, not token ids, mark padding.
 
 Where the text before the completion is the end of the prompt, a completion may begin within a token. The end of the
 prompt that a longer token could replace is then encoded together with the completion, as answers are written there
@@ -32,7 +33,7 @@ class Encoded:
         input_ids: ids of the prompt, the completion and EOS.
         labels: the same ids, with `IGNORED` in place of the prompt's.
         scored: mask of the tokens that the commit added.
-        trimmed: whether the context was cut.
+        trimmed: whether the context was cut, or the end of a text without a prompt.
         tail: ids with which the prompt ends for an editor; the completion's tokens hold their text again.
         spans: start and end, in characters of the completion, of each scored token.
     """
@@ -84,7 +85,9 @@ def encode(
         target_ids = [*target.ids, tokenizer.eos_token_id]
         room = max_length - len(start) - len(target_ids) + len(target.tail)
         trimmed = len(prompt) > room
-        if trimmed:
+        if trimmed and not prompt:
+            del target_ids[max_length - len(start) :]
+        elif trimmed:
             parts = CutParts.of(samples, row, prompts["offset_mapping"][row])
             kept = parts.fit(samples["prompt"][row], room, retrieved_length, retrieved_first)
             if kept is None:
@@ -93,15 +96,15 @@ def encode(
             prompt = [prompt[place] for place in kept]
         context = [*start, *prompt]
         context = context[: len(context) - len(target.tail)]
-        added = _begin_within(target.spans, samples["added"][row])
+        added = [*_begin_within(target.spans, samples["added"][row]), False][: len(target_ids)]
         encoded.append(
             Encoded(
                 input_ids=context + target_ids,
                 labels=[IGNORED] * len(context) + target_ids,
-                scored=[False] * len(context) + added + [False],
+                scored=[False] * len(context) + added,
                 trimmed=trimmed,
                 tail=target.tail,
-                spans=[span for span, counts in zip(target.spans, added, strict=True) if counts],
+                spans=[span for span, counts in zip(target.spans, added, strict=False) if counts],
             )
         )
     return encoded

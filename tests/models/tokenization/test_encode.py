@@ -1,4 +1,4 @@
-"""Targets are never cut, completions end with EOS, and exactly the added text is scored."""
+"""Targets of prompts are never cut, completions end with EOS, and exactly the added text is scored."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -130,6 +130,21 @@ def test_a_long_prompt_loses_only_the_beginning_of_its_context(tokenizer: PreTra
     assert text.endswith(f"line 19 of the context\n\nupdated:\n{COMPLETION}{tokenizer.eos_token}")
     assert "line 0 of" not in text
     assert trimmed.labels[-30:] == uncut.labels[-30:]
+
+
+def test_a_text_without_a_prompt_loses_its_end(tokenizer: PreTrainedTokenizerBase) -> None:
+    columns: dict[str, list[Any]] = {
+        "prompt": [""], "context": [(0, 0)], "completion": [LONG], "added": [(0, len(LONG))],
+    }  # fmt: skip
+    (whole,), (cut,) = encode(columns, tokenizer, 512), encode(columns, tokenizer, 40)
+    assert whole is not None
+    assert cut is not None
+    assert (whole.trimmed, cut.trimmed) == (False, True)
+    assert tokenizer.decode(whole.input_ids) == LONG + tokenizer.eos_token
+    assert cut.input_ids == whole.input_ids[:40], "the file goes on: there is no EOS"
+    assert cut.labels == whole.labels[:40]
+    assert cut.scored == whole.scored[:40]
+    assert cut.spans == whole.spans[: sum(cut.scored)]
 
 
 def test_a_line_that_fills_the_space_is_cut_in_its_middle(tokenizer: PreTrainedTokenizerBase) -> None:
