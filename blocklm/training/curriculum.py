@@ -7,12 +7,13 @@ step and a resumed run reads exactly the same rows.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blocklm.config.sampling import OF_NO_AGE
+from blocklm.config.run import RunArguments
+from blocklm.config.sampling import OF_NO_AGE, SamplingArguments
 
 MAX_REPEATS = 2.0  # times per pass that a rare view's sample is read on average: more would memorise it
 
@@ -90,12 +91,35 @@ class PassLimits:
     size: int | None = None
     newest: bool = False
 
+    def within(self, size: float) -> Self:
+        """Lower the maximum to `size` samples, at least 1."""
+        return replace(self, size=max(1, min(round(size), self.size or round(size))))
+
+
+def pass_limits(sampling: SamplingArguments, run: RunArguments, steps_read: int) -> PassLimits:
+    """Read the limits of a pass from the recipe's keys.
+
+    Args:
+        sampling: shares of the views, and whether the newest samples come first.
+        run: most samples of an epoch.
+        steps_read: samples that `max_steps` steps read; 0 without that key.
+    """
+    given = [size for size in (run.max_train_samples, steps_read) if size]
+    return PassLimits(sampling.shares, min(given, default=None), newest=sampling.recency == "newest")
+
+
+def epochs_for(run: RunArguments, tokens: float) -> float:
+    """Choose the epochs that read `target_tokens` if one reads `tokens`: at least 1, at most `max_epochs`."""
+    assert run.target_tokens is not None
+    return min(max(run.target_tokens / max(1.0, tokens), 1.0), run.max_epochs)
+
 
 def rates_of(views: Sequence[str], weights: Sequence[float], limits: PassLimits) -> Rates:
     """Spread a pass over the views by their shares, and within a view over its samples by their weights.
 
-    Each sample of the view with the largest share is read once on average. The other views follow their shares, but no
-    view's samples are read more than twice on average. A limited pass is filled by the other views then.
+    Of the views that are made of changes, each sample of the one with the largest share is read once on average. The
+    other views follow their shares, but no view's samples are read more than twice on average. A limited pass is filled
+    by the other views then. Views of files do not decide the size: a long history may have left few files.
 
     Args:
         views: view of each sample, oldest first.
@@ -106,7 +130,7 @@ def rates_of(views: Sequence[str], weights: Sequence[float], limits: PassLimits)
     view, weight = np.array(views), np.asarray(weights, float)
     rows = {name: np.flatnonzero((view == name) & (weight > 0)) for name in shares}
     present = {name: share for name, share in shares.items() if len(rows[name])}
-    main = max(present, key=lambda name: present[name])
+    main = max(present, key=lambda name: (name not in OF_NO_AGE, present[name]))
     total = len(rows[main]) / present[main]
     most = {name: MAX_REPEATS * len(rows[name]) for name in present}
     counts = {name: min(total * share, most[name]) for name, share in present.items()}

@@ -24,7 +24,9 @@ from blocklm.training.curriculum import (
     Phase,
     Rates,
     draw,
+    epochs_for,
     in_span,
+    pass_limits,
     passes,
     phases_of,
     rates_of,
@@ -93,14 +95,20 @@ def training_order(
     views, weights = table["view"].to_pylist(), table["weight"].to_pylist()
     if not any(weight > 0 and view in sampling.shares for view, weight in zip(views, weights, strict=True)):
         raise UserError("no sample of `views` has a weight above 0", "correct `views`, `boost` or `author_weights`")
-    limits = PassLimits(sampling.shares, run.max_train_samples, newest=sampling.recency == "newest")
-    if new is None:
-        rates = rates_of(views, weights, limits)
-    else:
-        rates = rates_with_replay(views, weights, new, run.replay_share, limits)
-    assert not isinstance(sampling.phases, str), "the recipe's parser has read the phases"
-    chosen = _estimate_epochs(samples, rates, encoder, run, args) if run.target_tokens else None
     per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    limits = pass_limits(sampling, run, max(0, args.max_steps) * per_step)
+
+    def rates_within(limits: PassLimits) -> Rates:
+        if new is None:
+            return rates_of(views, weights, limits)
+        return rates_with_replay(views, weights, new, run.replay_share, limits)
+
+    rates, chosen = rates_within(limits), None
+    if run.target_tokens is not None:
+        per_sample = _tokens_per_sample(samples, rates, encoder, args)
+        rates = rates_within(limits.within(run.target_tokens / per_sample))
+        chosen = epochs_for(run, rates.size * per_sample)
+    assert not isinstance(sampling.phases, str), "the recipe's parser has read the phases"
     builder = _OrderBuilder(samples, encoder, args, per_step)
     if run.target_exposures is not None:
         named = NamedDefinitions.of(samples, given.names)
@@ -121,18 +129,11 @@ def training_order(
     return replace(builder.finish(1.0 if steps else epochs, rates), epochs=chosen)
 
 
-def _estimate_epochs(
-    samples: Dataset, rates: Rates, encoder: SampleEncoder, run: RunArguments, args: SFTConfig
-) -> float:
-    """Estimate the number of epochs that reads `target_tokens`, within the recipe's bounds.
-
-    Encodes at most 500 samples and takes their mean length for that of all.
-    """
+def _tokens_per_sample(samples: Dataset, rates: Rates, encoder: SampleEncoder, args: SFTConfig) -> float:
+    """Estimate the mean tokens of a drawn sample, at least 1, from at most 500 that are encoded."""
     rows = draw(rates.values, min(LENGTH_SAMPLES, rates.size), np.random.default_rng(args.seed))
     fitting = [sample for sample in encoder.encode(samples.select(rows), args.max_length) if sample is not None]
-    tokens = rates.size * sum(len(sample.input_ids) for sample in fitting) / len(rows)
-    assert run.target_tokens is not None
-    return min(max(run.target_tokens / max(1.0, tokens), run.min_epochs), run.max_epochs)
+    return max(1.0, sum(len(sample.input_ids) for sample in fitting) / len(rows))
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,18 @@ def test_a_rare_view_is_read_at_most_twice_per_pass() -> None:
     assert rates.shares["message"] == pytest.approx(4 / 102, abs=1e-4)
 
 
+def test_few_files_do_not_end_a_pass_over_many_changes() -> None:
+    views, shares = [*["edit"] * 90, *["file"] * 3], {"file": 0.7, "edit": 0.3}
+    whole = rates_of(views, [1.0] * 93, PassLimits(shares))
+    assert whole.values[:90] == pytest.approx([1.0] * 90)
+    assert whole.values[90:] == pytest.approx([2.0] * 3)
+    limited = rates_of(views, [1.0] * 93, PassLimits(shares, 20))
+    assert limited.size == 20
+    assert limited.values[90:] == pytest.approx([2.0] * 3), "files have their share as far as they go"
+    enough = rates_of([*["edit"] * 90, *["file"] * 30], [1.0] * 120, PassLimits(shares, 20))
+    assert enough.shares == pytest.approx(shares)
+
+
 def test_a_view_that_is_not_there_leaves_its_share_to_the_others() -> None:
     assert rates_of(["edit"], [1.0], PassLimits({"edit": 0.5, "completion": 0.5})).shares == {"edit": 1.0}
 

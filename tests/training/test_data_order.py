@@ -173,15 +173,18 @@ def test_training_without_a_fitting_sample_is_an_error(tokenizer: PreTrainedToke
         read(tokenizer, tmp_path, max_length=5)
 
 
-def test_epochs_follow_from_the_tokens_that_are_wanted(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+def test_a_budget_of_tokens_reads_a_part_of_a_pass_or_several(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
     once = read(tokenizer, tmp_path, num_train_epochs=1).report["tokens"]
     wanted = read(tokenizer, tmp_path, run={"target_tokens": 2 * once, "max_epochs": 5.0})
     assert wanted.report["tokens"] == pytest.approx(2 * once, rel=0.05)
     assert wanted.epoch_size == 60
     bounded = read(tokenizer, tmp_path, run={"target_tokens": 100 * once, "max_epochs": 3.0})
     assert len(bounded.order) == 180
-    least = read(tokenizer, tmp_path, run={"target_tokens": 1, "min_epochs": 0.5})
-    assert len(least.order) == 32, "complete steps of 4"
+    part = read(tokenizer, tmp_path, run={"target_tokens": once // 3})
+    assert part.report["tokens"] == pytest.approx(once / 3, rel=0.15)
+    assert len(set(part.order)) == len(part.order) == part.epoch_size, "a part of a pass, each sample once"
 
 
 def test_packed_rows_of_a_real_length_are_full(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from trl import SFTConfig
 
 from blocklm.config.recipe import Recipe
 from blocklm.evaluation.exam.adapter_scale import ITEMS
-from blocklm.training.curriculum import PassLimits, rates_of
+from blocklm.training.curriculum import epochs_for, pass_limits, rates_of
 from blocklm.training.planning.measurement import Measurement
 from blocklm.training.planning.micro_batch import Plan
 from blocklm.training.token_counts import TokenCounts
@@ -88,17 +88,18 @@ def _training(
     recipe: Recipe, args: SFTConfig, plan: Plan, corpus: "Corpus", mean: Mapping[str, float]
 ) -> tuple[int, float, int]:
     """Count the steps of the training, its epochs and its tokens."""
-    train = corpus.splits["train"].data.table
-    limits = PassLimits(recipe.sampling.shares, recipe.run.max_train_samples, recipe.sampling.recency == "newest")
-    rates = rates_of(train["view"].to_pylist(), train["weight"].to_pylist(), limits)
-    of_sample = _weighted(mean, rates.shares)
-    run = recipe.run
+    train, run = corpus.splits["train"].data.table, recipe.run
+    per_step = plan.micro_batch * plan.gradient_accumulation
+    limits = pass_limits(recipe.sampling, run, max(0, args.max_steps) * per_step)
+    views, weights = train["view"].to_pylist(), train["weight"].to_pylist()
+    rates = rates_of(views, weights, limits)
     epochs = float(args.num_train_epochs)
-    if run.target_tokens:
-        epochs = min(max(run.target_tokens / max(1.0, rates.size * of_sample), run.min_epochs), run.max_epochs)
+    if run.target_tokens is not None:
+        rates = rates_of(views, weights, limits.within(run.target_tokens / max(1.0, _weighted(mean, rates.shares))))
+        epochs = epochs_for(run, rates.size * _weighted(mean, rates.shares))
+    of_sample = _weighted(mean, rates.shares)
     packed = bool(recipe.training.get("packing"))
     rows = rates.size * of_sample / plan.max_length if packed else rates.size
-    per_step = plan.micro_batch * plan.gradient_accumulation
     steps = args.max_steps if args.max_steps > 0 else ceil(epochs * rows / per_step)
     return steps, epochs, round(steps * per_step * (plan.max_length if packed else of_sample))
 
