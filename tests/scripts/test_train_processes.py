@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -47,9 +48,9 @@ def test_several_processes_give_one_manifest_and_one_adapter(
     assert len({(row["step"], row["item"]) for row in answers}) == 12
     assert done.stdout.count("later commits (") == 1, "one summary"
     assert len(list((tmp_path / "runs").rglob("adapter_model.safetensors"))) == 3, "the run's and two checkpoints'"
-    assert len(list((tmp_path / "corpora").rglob("corpus.json"))) == 6, (
-        "changes, verdicts, files, samples, and both splits encoded: each built once"
-    )
+    built = Counter(path.parent.name.partition("-")[0] for path in (tmp_path / "corpora").rglob("corpus.json"))
+    assert built.pop("tokens") in (2, 3), "validation and training, the latter again if a drawn sample cannot be read"
+    assert built == {"changes": 1, "curated": 1, "files": 1, "samples": 1}, "two processes build each once"
 
 
 @pytest.fixture(scope="session")
