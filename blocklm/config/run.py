@@ -31,6 +31,10 @@ class RunArguments:
             "`max_epochs` times."
         },
     )
+    min_epochs: float = field(
+        default=1.0,
+        metadata={"help": "Fewest epochs that `target_tokens` may lead to; an epoch reads no more than these tokens."},
+    )
     max_epochs: float = field(default=4.0, metadata={"help": "Most epochs that `target_tokens` may lead to."})
     target_exposures: int | None = field(
         default=None,
@@ -67,10 +71,13 @@ def check_run(run: RunArguments) -> None:
     """Check the keys of this group.
 
     Raises:
-        UserError: a count, a share or `max_epochs` is out of bounds.
+        UserError: a count or share is out of bounds, or no number of epochs is allowed.
     """
-    if not 1 <= run.max_epochs < float("inf"):
-        raise UserError(f"`max_epochs` cannot be {run.max_epochs}", "give a number from 1")
+    if not 0 < run.min_epochs <= run.max_epochs:
+        raise UserError(
+            f"`min_epochs` {run.min_epochs} and `max_epochs` {run.max_epochs} leave no number of epochs",
+            "give numbers with 0 < min_epochs <= max_epochs",
+        )
     check_at_least_one({key: getattr(run, key) for key in COUNTS})
     if not 0 <= run.replay_share < 1:
         raise UserError(

@@ -109,9 +109,9 @@ def pass_limits(sampling: SamplingArguments, run: RunArguments, steps_read: int)
 
 
 def epochs_for(run: RunArguments, tokens: float) -> float:
-    """Choose the epochs that read `target_tokens` if one reads `tokens`: at least 1, at most `max_epochs`."""
+    """Choose the epochs that read `target_tokens` if one reads `tokens`, within the recipe's bounds."""
     assert run.target_tokens is not None
-    return min(max(run.target_tokens / max(1.0, tokens), 1.0), run.max_epochs)
+    return min(max(run.target_tokens / max(1.0, tokens), run.min_epochs), run.max_epochs)
 
 
 def rates_of(views: Sequence[str], weights: Sequence[float], limits: PassLimits) -> Rates:
