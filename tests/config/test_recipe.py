@@ -9,6 +9,7 @@ import yaml
 
 from blocklm.config.recipe import Recipe, parse_recipe
 from blocklm.errors import UserError
+from tests.conftest import ROOT
 
 
 def read(folder: Path, text: str, *arguments: str) -> Recipe:
@@ -224,3 +225,9 @@ def test_bounds_of_the_epochs_must_leave_some(tmp_path: Path) -> None:
     recipe.write_text("model_name_or_path: m\nmin_epochs: 3\nmax_epochs: 2\n")
     with pytest.raises(UserError, match="leave no number of epochs"):
         parse_recipe([str(recipe)])
+
+
+def test_the_recipe_of_an_earlier_run_can_be_read() -> None:
+    """Without a key that it holds, no earlier run can be opened."""
+    earlier = ROOT / "tests" / "data" / "recipe-of-an-earlier-run.yaml"
+    assert parse_recipe([str(earlier)]).run.max_train_samples == 96
