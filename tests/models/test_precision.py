@@ -1,5 +1,6 @@
-"""Conversions that are spared change nothing that is computed under autocast."""
+"""The device decides the precision, and conversions that are spared change nothing that is computed under autocast."""
 
+import time
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -12,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from trl import ModelConfig
 
 from blocklm.models.loading import load_base
-from blocklm.models.precision import choose_precision, spare_conversions
+from blocklm.models.precision import bf16_is_faster, choose_precision, spare_conversions
 
 
 def adapted(folder: Path) -> Any:
@@ -50,6 +51,38 @@ def test_products_in_32_bit_are_left_alone(tiny_models: dict[str, Path]) -> None
     model = adapted(tiny_models["llama"])
     spare_conversions(model, torch.float32)
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("slower", [torch.float32, torch.bfloat16])
+def test_a_cpu_computes_in_the_precision_in_which_it_is_faster(slower: torch.dtype) -> None:
+    linear = torch.nn.functional.linear
+
+    def delayed(batch: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.5 if batch.dtype == slower else 0)
+        return linear(batch, weight)
+
+    bf16_is_faster.cache_clear()
+    with (
+        patch.object(torch.cuda, "is_available", lambda: False),
+        patch.object(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}),
+        patch.object(torch.nn.functional, "linear", delayed),
+    ):
+        precision, switched_off = choose_precision(None, None), choose_precision(None, False)
+    bf16_is_faster.cache_clear()
+    assert (precision.bf16, precision.dtype == torch.bfloat16) == (slower is torch.float32,) * 2
+    assert precision.reason == (
+        "the CPU computes bf16 natively" if slower is torch.float32 else "the CPU computes fp32 faster than bf16"
+    )
+    assert switched_off.reason == "switched off in the recipe"
+
+
+def test_a_cpu_without_bf16_computes_in_32_bit() -> None:
+    with (
+        patch.object(torch.cuda, "is_available", lambda: False),
+        patch.object(torch.cpu, "get_capabilities", dict),
+    ):
+        precision = choose_precision(None, None)
+    assert (precision.bf16, precision.dtype, precision.reason) == (False, torch.float32, "the CPU has no native bf16")
 
 
 def test_turing_multiplies_4_bit_weights_in_fp16_for_which_it_has_a_fused_kernel(tiny_models: dict[str, Path]) -> None:
