@@ -33,7 +33,9 @@ class RunArguments:
     )
     min_epochs: float = field(
         default=1.0,
-        metadata={"help": "Fewest epochs that `target_tokens` may lead to; an epoch reads no more than these tokens."},
+        metadata={
+            "help": "Fewest epochs that `target_tokens` may lead to; an epoch ends when it has read these tokens."
+        },
     )
     max_epochs: float = field(default=4.0, metadata={"help": "Most epochs that `target_tokens` may lead to."})
     target_exposures: int | None = field(

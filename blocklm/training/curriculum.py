@@ -5,7 +5,8 @@ all passes have the same size. Each draw depends only on the seed and the pass, 
 step and a resumed run reads exactly the same rows.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -108,6 +109,29 @@ def pass_limits(sampling: SamplingArguments, run: RunArguments, steps_read: int)
     return PassLimits(sampling.shares, min(given, default=None), newest=sampling.recency == "newest")
 
 
+def rates_within_tokens(
+    rates_within: Callable[[PassLimits], Rates], limits: PassLimits, tokens: float, mean: Mapping[str, float]
+) -> Rates:
+    """Spread the smallest pass that reads `tokens`, or a whole pass if that reads fewer.
+
+    A limited pass has another mixture than a whole one, and so another mean length: each size is counted by itself.
+
+    Args:
+        rates_within: spreads a pass within some limits.
+        limits: what else limits the pass.
+        tokens: tokens of the pass, reached with its last sample.
+        mean: mean tokens of a sample of each view.
+    """
+    sizes = range(1, rates_within(limits).size + 1)
+    enough = bisect_left(sizes, tokens, key=lambda size: tokens_of(rates_within(limits.within(size)), mean))
+    return rates_within(limits.within(1 + enough))
+
+
+def tokens_of(rates: Rates, mean: Mapping[str, float]) -> float:
+    """Count the tokens of a pass by the mean tokens of a sample of each view."""
+    return rates.size * sum(share * mean.get(view, 0.0) for view, share in rates.shares.items())
+
+
 def epochs_for(run: RunArguments, tokens: float) -> float:
     """Choose the epochs that read `target_tokens` if one reads `tokens`, within the recipe's bounds."""
     assert run.target_tokens is not None
@@ -140,7 +164,7 @@ def rates_of(views: Sequence[str], weights: Sequence[float], limits: PassLimits)
         rates = weight[rows[name]] / weight[rows[name]].sum()
         newest = limits.newest and name not in OF_NO_AGE
         values[rows[name]] = _newest(rates * counts[name], read[name]) if newest else rates * read[name]
-    return _rates(np.array([values]), view)
+    return _rates(np.array([values]), view, shares)
 
 
 def _fill(shares: Mapping[str, float], most: Mapping[str, float], size: float) -> dict[str, float]:
@@ -178,12 +202,12 @@ def rates_with_replay(
     if replay and (~new & (weight > 0) & np.isin(view, list(limits.shares))).any():
         known = rates_of(views, np.where(new, 0.0, weight).tolist(), replace(limits, size=replay)).parts
         parts = np.concatenate([parts, known])
-    return _rates(parts, view)
+    return _rates(parts, view, limits.shares)
 
 
-def _rates(parts: Floats, view: NDArray[np.str_]) -> Rates:
+def _rates(parts: Floats, view: NDArray[np.str_], names: Iterable[str]) -> Rates:
     values = parts.sum(axis=0)
-    read = {str(name): float(values[view == name].sum() / values.sum()) for name in np.unique(view)}
+    read = {name: float(values[view == name].sum() / values.sum()) for name in sorted(names)}
     return Rates(parts, {name: round(share, 4) for name, share in read.items() if share})
 
 

@@ -31,10 +31,12 @@ from blocklm.training.curriculum import (
     phases_of,
     rates_of,
     rates_with_replay,
+    rates_within_tokens,
+    tokens_of,
 )
 from blocklm.training.exposure_target import ExposureTarget, NamedDefinitions
 
-LENGTH_SAMPLES = 500  # samples from whose lengths the mean of all is estimated
+LENGTH_SAMPLES = 100  # of each view, from whose lengths the mean of all is estimated
 Draw = Callable[[Floats, int, int], Iterable[Indices]]  # rates, number of samples, seed → passes
 RECORDED_IDS = 64  # ids of samples that were read, kept for the audit
 
@@ -105,9 +107,9 @@ def training_order(
 
     rates, chosen = rates_within(limits), None
     if run.target_tokens is not None:
-        per_sample = _tokens_per_sample(samples, rates, encoder, args)
-        rates = rates_within(limits.within(run.target_tokens / per_sample))
-        chosen = epochs_for(run, rates.size * per_sample)
+        mean = _mean_tokens(samples, rates, encoder, args)
+        rates = rates_within_tokens(rates_within, limits, run.target_tokens, mean)
+        chosen = epochs_for(run, tokens_of(rates, mean))
     assert not isinstance(sampling.phases, str), "the recipe's parser has read the phases"
     builder = _OrderBuilder(samples, encoder, args, per_step)
     if run.target_exposures is not None:
@@ -129,11 +131,15 @@ def training_order(
     return replace(builder.finish(1.0 if steps else epochs, rates), epochs=chosen)
 
 
-def _tokens_per_sample(samples: Dataset, rates: Rates, encoder: SampleEncoder, args: SFTConfig) -> float:
-    """Estimate the mean tokens of a drawn sample, at least 1, from at most 500 that are encoded."""
-    rows = draw(rates.values, min(LENGTH_SAMPLES, rates.size), np.random.default_rng(args.seed))
-    fitting = [sample for sample in encoder.encode(samples.select(rows), args.max_length) if sample is not None]
-    return max(1.0, sum(len(sample.input_ids) for sample in fitting) / len(rows))
+def _mean_tokens(samples: Dataset, rates: Rates, encoder: SampleEncoder, args: SFTConfig) -> dict[str, float]:
+    """Estimate the mean tokens of a drawn sample of each view from 100 draws; one that is too long counts as none."""
+    views, generator = np.array(samples["view"][:]), np.random.default_rng(args.seed)
+    mean = {}
+    for view in rates.shares:
+        rows = draw(np.where(views == view, rates.values, 0.0), LENGTH_SAMPLES, generator)
+        fitting = [sample for sample in encoder.encode(samples.select(rows), args.max_length) if sample is not None]
+        mean[view] = sum(len(sample.input_ids) for sample in fitting) / len(rows)
+    return mean
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,14 @@ UNEVEN = Dataset.from_list(
     ]
 )  # fmt: skip
 
+FEW_FILES = Dataset.from_list(
+    [
+        {"id": f"{at}", "view": "file" if at < 20 else "edit", "weight": 1.0, "added": [0, 3], "context": [0, 0],
+         "prompt": "" if at < 20 else f"### {at}\n", "completion": "x = 1\n" * (2 if at < 20 else 40)}
+        for at in range(220)
+    ]
+)  # fmt: skip
+
 
 @pytest.fixture
 def tokenizer(tiny_models: dict[str, Path]) -> PreTrainedTokenizerBase:
@@ -43,6 +51,7 @@ def read(
     folder: Path,
     sampling: dict[str, Any] | None = None,
     run: dict[str, Any] | None = None,
+    samples: Dataset = SAMPLES,
     **keys: Any,
 ) -> TrainingOrder:
     args = SFTConfig(
@@ -57,7 +66,7 @@ def read(
     )
     settings = parse_sampling(SamplingArguments(**{"views": {"edit": 1}} | (sampling or {})))
     return training_order(
-        TrainingSamples(SAMPLES), SampleEncoder(tokenizer, folder), settings, RunArguments(**run or {}), args
+        TrainingSamples(samples), SampleEncoder(tokenizer, folder), settings, RunArguments(**run or {}), args
     )
 
 
@@ -185,6 +194,32 @@ def test_a_budget_of_tokens_reads_a_part_of_a_pass_or_several(
     part = read(tokenizer, tmp_path, run={"target_tokens": once // 3})
     assert part.report["tokens"] == pytest.approx(once / 3, rel=0.15)
     assert len(set(part.order)) == len(part.order) == part.epoch_size, "a part of a pass, each sample once"
+
+
+def test_a_budget_of_tokens_is_met_where_a_part_has_another_mixture_than_a_pass(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    views = {"views": {"file": 0.8, "edit": 0.2}}
+    whole = read(tokenizer, tmp_path, views, samples=FEW_FILES)
+    part = read(tokenizer, tmp_path, views, {"target_tokens": 5000}, FEW_FILES)
+    assert whole.report["shares"]["file"] < 0.2 < 0.4 < part.report["shares"]["file"]
+    assert part.report["tokens"] == pytest.approx(5000, rel=0.1)
+
+
+def test_a_budget_of_tokens_is_read_as_often_as_min_epochs_says(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    reading = read(tokenizer, tmp_path, run={"target_tokens": 1000, "min_epochs": 2.0})
+    first, second = reading.order[: reading.epoch_size], reading.order[reading.epoch_size :]
+    assert len(first) == len(second) < 60
+    assert reading.report["tokens"] == pytest.approx(2000, rel=0.3)
+
+
+def test_steps_limit_a_pass_by_the_shares_of_the_views(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    views = {"views": {"file": 0.5, "edit": 0.5}}
+    reading = read(tokenizer, tmp_path, views, samples=FEW_FILES, max_steps=5)
+    assert len(reading.order) == 20
+    assert reading.report["shares"] == {"edit": 0.5, "file": 0.5}
 
 
 def test_packed_rows_of_a_real_length_are_full(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from trl import SFTConfig
 
 from blocklm.config.recipe import Recipe
 from blocklm.evaluation.exam.adapter_scale import ITEMS
-from blocklm.training.curriculum import epochs_for, pass_limits, rates_of
+from blocklm.training.curriculum import epochs_for, pass_limits, rates_of, rates_within_tokens, tokens_of
 from blocklm.training.planning.measurement import Measurement
 from blocklm.training.planning.micro_batch import Plan
 from blocklm.training.token_counts import TokenCounts
@@ -92,11 +93,12 @@ def _training(
     per_step = plan.micro_batch * plan.gradient_accumulation
     limits = pass_limits(recipe.sampling, run, max(0, args.max_steps) * per_step)
     views, weights = train["view"].to_pylist(), train["weight"].to_pylist()
-    rates = rates_of(views, weights, limits)
     epochs = float(args.num_train_epochs)
-    if run.target_tokens is not None:
-        rates = rates_of(views, weights, limits.within(run.target_tokens / max(1.0, _weighted(mean, rates.shares))))
-        epochs = epochs_for(run, rates.size * _weighted(mean, rates.shares))
+    if run.target_tokens is None:
+        rates = rates_of(views, weights, limits)
+    else:
+        rates = rates_within_tokens(partial(rates_of, views, weights), limits, run.target_tokens, mean)
+        epochs = epochs_for(run, tokens_of(rates, mean))
     of_sample = _weighted(mean, rates.shares)
     packed = bool(recipe.training.get("packing"))
     rows = rates.size * of_sample / plan.max_length if packed else rates.size

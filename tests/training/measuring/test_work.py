@@ -25,12 +25,19 @@ def test_the_tasks_of_the_exam_and_the_length_of_their_answers_are_counted_as_th
     assert (len(JUDGED_BY), problems.MAX_NEW_TOKENS) == (TASKS, MAX_NEW_TOKENS)
 
 
-@pytest.mark.parametrize("packing", ["false", pytest.param("true", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("packing", "budget"),
+    [
+        ("false", ["--num_train_epochs", "2"]),
+        ("false", ["--target_tokens", "8000"]),
+        pytest.param("true", ["--num_train_epochs", "2"], marks=pytest.mark.slow),
+    ],
+)
 def test_steps_and_tokens_are_those_of_the_training(
-    tiny_models: dict[str, Path], tiny_recipe: Path, project: Path, tmp_path: Path, packing: str
+    tiny_models: dict[str, Path], tiny_recipe: Path, project: Path, tmp_path: Path, packing: str, budget: list[str]
 ) -> None:
     keys = ["--repo", project, "--model_name_or_path", tiny_models["llama"], "--corpus_dir", tmp_path / "corpora"]
-    keys += ["--max_steps", "-1", "--num_train_epochs", "2", "--packing", packing]
+    keys += ["--max_steps", "-1", "--packing", packing, *budget]
     recipe = parse_recipe([str(tiny_recipe), *map(str, keys)])
     planned = Planned.of(recipe, None, None, None)
     with chdir(tmp_path):
