@@ -10,7 +10,9 @@ if [ "$(cat .venv/.blocklm-stamp 2>/dev/null)" != "$stamp" ]; then
         exit 2
     fi
     ${PYTHON:-python3} -m venv .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt
+    # pip would compile on one core. Some packages hold templates that are no Python, so an error means nothing.
+    .venv/bin/python -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true
     echo "$stamp" >.venv/.blocklm-stamp
 fi
 export PATH="$PWD/.venv/bin:$PATH"

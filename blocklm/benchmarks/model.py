@@ -22,7 +22,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from blocklm.benchmarks.processes import run_process
 from blocklm.config.recipe import parse_recipe
-from blocklm.models import likelihood
+from blocklm.models import cpu_threads, likelihood
 from blocklm.models.adapter import lora_config
 from blocklm.models.generation.decoding import Decoding
 from blocklm.models.generation.generate import generate
@@ -41,10 +41,10 @@ REPEATS = 3  # of the measured work, after one to warm up
 SEED = 0
 
 # What an arm does, each over the one before it.
-POSITIONS, CONVERTED = "logits where there is loss", "no needless conversions"
+POSITIONS, CONVERTED, APART = "logits where there is loss", "no needless conversions", "a row on each core"
 CASES = {
     "training step": ("plain", POSITIONS, CONVERTED),
-    "exam batch": ("plain", POSITIONS, CONVERTED),
+    "exam batch": ("plain", POSITIONS, CONVERTED, APART),
     "answers": ("plain", CONVERTED),
 }
 
@@ -86,6 +86,8 @@ def measure(case: str, arm: str) -> Cost:
     arms = CASES[case]
     taken = arms[: arms.index(arm) + 1]
     loaded = _adapted()
+    if APART not in taken:
+        cpu_threads.ROWS_AT_ONCE = 1
     if CONVERTED in taken:
         spare_conversions(loaded.model, loaded.dtype)
     work = {"training step": _training_step, "exam batch": _exam_batch, "answers": _answers}[case]

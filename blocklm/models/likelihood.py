@@ -11,6 +11,7 @@ from peft import PeftModel
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
+from blocklm.models.cpu_threads import computes_rows_apart, side_by_side
 from blocklm.models.loaded import LoadedModel
 from blocklm.models.tokenization.encode import Encoded
 from blocklm.models.tokenization.token_healing import healing_of
@@ -29,7 +30,7 @@ def scored_bits(loaded: LoadedModel, rows: Sequence[Encoded], name: str | None) 
     """Yield the place of each row with the bits that the model needs for each scored token, the longest rows first.
 
     A token that writes the end of the prompt again is measured among the tokens that fit there, because an answer is
-    held to that end: it costs no bits to know it.
+    held to that end: it costs no bits to know it. A CPU computes one row on each core, other devices batches of rows.
 
     Args:
         loaded: the model; it is put into evaluation mode.
@@ -37,14 +38,13 @@ def scored_bits(loaded: LoadedModel, rows: Sequence[Encoded], name: str | None) 
         name: title of the progress bar; None for no bar.
     """
     loaded.model.eval()
+    apart = computes_rows_apart(loaded.model)
+    batches = list(_batches(rows, 1 if apart else BATCH_TOKENS))
+    costs = (side_by_side if apart else map)(lambda places: _batch_bits(loaded, [rows[at] for at in places]), batches)
     hidden = None if name else True  # None: unless stderr is a terminal
-    with (
-        torch.no_grad(),
-        loaded.autocast(),
-        tqdm(total=len(rows), desc=name, unit=" items", disable=hidden) as progress,
-    ):
-        for places in _batches(rows):
-            yield from zip(places, _batch_bits(loaded, [rows[place] for place in places]), strict=True)
+    with tqdm(total=len(rows), desc=name, unit=" items", disable=hidden) as progress:
+        for places, bits in zip(batches, costs, strict=True):
+            yield from zip(places, bits, strict=True)
             progress.update(len(places))
 
 
@@ -88,16 +88,17 @@ def _batch(loaded: LoadedModel, prompt: Sequence[int], endings: Sequence[Sequenc
     return [float(cost) for cost in nats.sum(dim=1)]
 
 
-def _batches(rows: Sequence[Encoded]) -> Iterator[list[int]]:
-    """Yield the places of rows of similar length, longest first: one row, or at most `BATCH_TOKENS` padded tokens."""
+def _batches(rows: Sequence[Encoded], tokens: int) -> Iterator[list[int]]:
+    """Yield the places of rows of similar length, longest first: one row, or at most `tokens` padded tokens."""
     order = sorted(range(len(rows)), key=lambda place: -len(rows[place].input_ids))
     while order:
         longest = len(rows[order[0]].input_ids)
-        count = max(1, BATCH_TOKENS // longest)
+        count = max(1, tokens // longest)
         yield order[:count]
         order = order[count:]
 
 
+@torch.no_grad()
 def _batch_bits(loaded: LoadedModel, rows: Sequence[Encoded]) -> list[list[float]]:
     longest = max(len(row.input_ids) for row in rows)
     ids = torch.full((len(rows), longest), loaded.pad_token_id)
@@ -110,7 +111,8 @@ def _batch_bits(loaded: LoadedModel, rows: Sequence[Encoded]) -> list[list[float
     ids, mask, scored = ids.to(loaded.device), mask.to(loaded.device), scored.to(loaded.device)
     places, columns = torch.nonzero(scored[:, 1:], as_tuple=True)
     kept = torch.unique(columns)
-    logits = _logits_at(loaded.model, kept, input_ids=ids, attention_mask=mask)
+    with loaded.autocast():
+        logits = _logits_at(loaded.model, kept, input_ids=ids, attention_mask=mask)
     picked = logits[places, torch.searchsorted(kept, columns)].float()  # only the scored positions are raised to fp32
     nats = torch.nn.functional.cross_entropy(picked, ids[places, columns + 1], reduction="none")
     counts = torch.bincount(places, minlength=len(rows)).tolist()
