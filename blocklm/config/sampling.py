@@ -94,18 +94,21 @@ class SamplingArguments:
     @property
     def shares(self) -> dict[str, float]:
         """The share of each view that has one; the shares sum to 1."""
-        assert not isinstance(self.views, str), "`parse_sampling` reads texts"
-        shares = {view: share for view, share in (self.views or DEFAULT_VIEWS).items() if share}
+        assert isinstance(self.views, dict), "`parse_sampling` reads texts and puts the default in"
+        shares = {view: share for view, share in self.views.items() if share}
         return {view: share / sum(shares.values()) for view, share in shares.items()}
 
 
 def parse_sampling(sampling: SamplingArguments) -> SamplingArguments:
-    """Read the keys that hold mappings, and check the keys of this group.
+    """Read the keys that hold mappings, and check the keys of this group; views that are left out become the default.
+
+    A run is saved with the views that it read, because another version may have another default.
 
     Raises:
         UserError: a key holds no mapping, or a value that is not valid.
     """
     mappings: dict[str, Any] = {key: _mapping(sampling, key) for key in MAPPINGS}
+    mappings["views"] = mappings["views"] or dict(DEFAULT_VIEWS)
     parsed = dataclasses.replace(sampling, **mappings)
     _check(parsed)
     _check_phases(mappings["phases"] or {})

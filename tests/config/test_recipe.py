@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from blocklm.config.recipe import Recipe, parse_recipe
+from blocklm.config.sampling import DEFAULT_VIEWS
 from blocklm.errors import UserError
 from tests.conftest import ROOT
 
@@ -194,6 +195,12 @@ def test_the_resolved_recipe_reads_back_to_the_same_run(tmp_path: Path) -> None:
     recipe = read(tmp_path, f"learning_rate: 1e-3\nlora_r: 8\nmax_train_samples: 9\noutput_dir: {tmp_path}/run")
     (tmp_path / "resolved.yaml").write_text(yaml.safe_dump(recipe.resolved()))
     assert parse_recipe([str(tmp_path / "resolved.yaml")]) == recipe
+
+
+def test_a_run_is_saved_with_the_views_that_are_the_default_today(tmp_path: Path) -> None:
+    for text in ("", "views: null\n", "views: {}\n"):
+        assert read(tmp_path, text).resolved()["views"] == DEFAULT_VIEWS
+    assert read(tmp_path, "views: {edit: 1}\n").resolved()["views"] == {"edit": 1}
 
 
 def test_reading_a_recipe_does_not_import_torch(tmp_path: Path) -> None:
