@@ -13,7 +13,7 @@ from datasets import Dataset
 from blocklm.benchmarks.mining import RULES
 from blocklm.benchmarks.processes import Measurement, measure_in_process
 from blocklm.config.mining import MiningArguments
-from blocklm.config.sampling import PLACE_VIEWS, VIEWS, SamplingArguments
+from blocklm.config.sampling import PLACE_VIEWS, VIEWS, SamplingArguments, parse_sampling
 from blocklm.corpus.build import Corpus, load_samples
 from blocklm.corpus.curation import curate
 from blocklm.corpus.places.reader import PlaceReader
@@ -76,7 +76,7 @@ def _corpus(repository: Repository, corpus_dir: Path) -> Corpus:
     files = files_at([repository], curated.report["cut"], RULES.limits, corpus_dir, changes.known)
     prompts = ModelPrompts(dict.fromkeys(VIEWS, FAMILY["plain"]), frozenset())
     places = PlaceReader(changes.dataset, [repository], changes.known, prompts)
-    return load_samples(changes, curated, files, SamplingArguments(), places, corpus_dir)
+    return load_samples(changes, curated, files, parse_sampling(SamplingArguments()), places, corpus_dir)
 
 
 def _folder(corpus: Corpus) -> Path:
