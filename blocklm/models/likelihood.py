@@ -20,13 +20,17 @@ BATCH = 32  # continuations
 BATCH_TOKENS = 2048  # of rows, padded
 
 
-def bits_of_rows(loaded: LoadedModel, rows: Sequence[Encoded], name: str | None) -> list[float]:
+def bits_of_rows(
+    loaded: LoadedModel, rows: Sequence[Encoded], name: str | None, batch_tokens: int = BATCH_TOKENS
+) -> list[float]:
     """Measure the bits that the model needs for the scored tokens of each row, in the order of `rows`."""
-    bits = dict(scored_bits(loaded, rows, name))
+    bits = dict(scored_bits(loaded, rows, name, batch_tokens))
     return [sum(bits[place]) for place in range(len(rows))]
 
 
-def scored_bits(loaded: LoadedModel, rows: Sequence[Encoded], name: str | None) -> Iterator[tuple[int, list[float]]]:
+def scored_bits(
+    loaded: LoadedModel, rows: Sequence[Encoded], name: str | None, batch_tokens: int = BATCH_TOKENS
+) -> Iterator[tuple[int, list[float]]]:
     """Yield the place of each row with the bits that the model needs for each scored token, the longest rows first.
 
     A token that writes the end of the prompt again is measured among the tokens that fit there, because an answer is
@@ -36,10 +40,11 @@ def scored_bits(loaded: LoadedModel, rows: Sequence[Encoded], name: str | None) 
         loaded: the model; it is put into evaluation mode.
         rows: token ids, and which of them are scored.
         name: title of the progress bar; None for no bar.
+        batch_tokens: most tokens of a batch with its padding; a longer row is a batch of its own.
     """
     loaded.model.eval()
     apart = computes_rows_apart(loaded.model)
-    batches = list(_batches(rows, 1 if apart else BATCH_TOKENS))
+    batches = list(_batches(rows, 1 if apart else batch_tokens))
     costs = (side_by_side if apart else map)(lambda places: _batch_bits(loaded, [rows[at] for at in places]), batches)
     hidden = None if name else True  # None: unless stderr is a terminal
     with tqdm(total=len(rows), desc=name, unit=" items", disable=hidden) as progress:

@@ -90,6 +90,6 @@ class ForgettingCallback(TrainerCallback):
         """Measure text by text, as a batch could need more memory than a training step."""
         loaded = LoadedModel(model, self._tokenizer, self._dtype)
         with loaded.evaluation_mode():
-            bits = [bits_of_rows(loaded, [text.encoded], None)[0] for text in self._texts]
+            bits = bits_of_rows(loaded, [text.encoded for text in self._texts], None, batch_tokens=1)
         self._restart_clock()
         return sum(bits) / sum(text.added_bytes for text in self._texts)
