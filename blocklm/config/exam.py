@@ -56,7 +56,7 @@ class ExamArguments:
         default_factory=lambda: [0.4, 0.6, 0.8, 1.0],
         metadata={
             "help": "Strengths of the adapter, of which the one with the lowest validation loss is used in the "
-            "exam; `1.0` alone keeps the adapter as trained."
+            "exam. A single one is used as it is; `1.0` keeps the adapter as trained."
         },
     )
 

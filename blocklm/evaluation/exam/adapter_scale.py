@@ -31,8 +31,10 @@ def choose_strength(tuned: LoadedModel, items: list[ExamItem], scales: Sequence[
         scales: candidates, as factors on the trained scale.
 
     Returns:
-        `chosen`, the scale with the fewest bits, and `bits_per_byte` by scale.
+        `chosen`, the scale with the fewest bits, and `bits_per_byte` by scale; a single scale is not measured.
     """
+    if len(scales) == 1:
+        return {"chosen": scales[0], "bits_per_byte": {}}
     size = sum(item.added_bytes for item in items)
     bits_per_byte = {}
     for scale in sorted(scales):

@@ -122,7 +122,7 @@ def _examined(recipe: Recipe, corpus: "Corpus", asked: float) -> float:
     items = min(exam.exam_items, _samples_of(corpus, "test", recipe))
     more = sum(arm.partition("+")[2] in WITH_PIECES for arm in exam.exam_arms)
     tokens = items * (len(exam.exam_arms) * asked + more * exam.exam_context_tokens)
-    if recipe.model.get("use_peft") and exam.adapter_scales != [1.0]:
+    if recipe.model.get("use_peft") and len(exam.adapter_scales) > 1:
         tokens += min(ITEMS, _samples_of(corpus, "validation", recipe)) * len(exam.adapter_scales) * asked
     return tokens
 

@@ -169,6 +169,10 @@ def test_the_strength_with_the_fewest_bits_is_chosen_and_kept(
     assert bits_of(reloaded, items) == pytest.approx(after)
 
 
+def test_a_single_strength_needs_no_questions(tuned: PeftModel) -> None:
+    assert choose_strength(loaded(tuned), [], [0.5]) == {"chosen": 0.5, "bits_per_byte": {}}
+
+
 def test_an_adapter_is_continued_at_its_chosen_strength(
     items: list[ExamItem], tuned: PeftModel, tmp_path: Path
 ) -> None:
