@@ -1,7 +1,7 @@
 """Measures how likely a model finds texts: scored tokens of rows in bits, continuations of a prompt in nats."""
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from itertools import accumulate
 
 import numpy as np
@@ -30,7 +30,7 @@ def bits_of_rows(
 
 def scored_bits(
     loaded: LoadedModel, rows: Sequence[Encoded], name: str | None, batch_tokens: int = BATCH_TOKENS
-) -> Iterator[tuple[int, list[float]]]:
+) -> Generator[tuple[int, list[float]], None, None]:
     """Yield the place of each row with the bits that the model needs for each scored token, the longest rows first.
 
     A token that writes the end of the prompt again is measured among the tokens that fit there, because an answer is

@@ -7,7 +7,7 @@ lm-evaluation-harness' `bits_per_byte`). All arms are scored on the same tokens,
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,9 +66,10 @@ def bits_of_arm(arm: Arm, items: Sequence[ExamItem], answers: Answers) -> list[l
     key = {item.id: _key(arm.weights, item.encoded) for item in questions}
     left = [item for item in questions if answers.get(key[item.id]) is None]
     if left:
-        with arm.open() as loaded:
-            rows = [item.encoded for item in left]
-            for row, bits in scored_bits(loaded, rows, f"exam: {arm.name}"):
+        rows = [item.encoded for item in left]
+        # Closed, so that Ctrl-C leaves no rows in the queue, which Python would wait for at its end.
+        with arm.open() as loaded, closing(scored_bits(loaded, rows, f"exam: {arm.name}")) as scores:
+            for row, bits in scores:
                 answers.add(key[left[row].id], [round(cost, DECIMALS) for cost in bits])
     return [list(map(float, answers.get(key[item.id]))) for item in questions]
 
