@@ -31,7 +31,7 @@ from blocklm.models.loaded import LoadedModel
 from blocklm.models.precision import spare_conversions
 from blocklm.models.source import ModelSource
 from blocklm.models.tokenization.encode import Encoded
-from blocklm.training.fused_head import lean_head
+from blocklm.training.fused_head import labelled_positions_only
 
 RECIPE = "recipes/quickstart.yaml"
 ROWS, LENGTH = 2, 256
@@ -131,7 +131,7 @@ def _training_step(loaded: LoadedModel, labelled: bool) -> Callable[[], None]:
     labels[:, : int(LENGTH * PROMPT_SHARE)] = -100
 
     def run() -> None:
-        with lean_head() if labelled else nullcontext(), loaded.autocast():
+        with labelled_positions_only() if labelled else nullcontext(), loaded.autocast():
             loss = model(input_ids=ids, labels=labels, fused_lm_head=True).loss
         loss.backward()
         model.zero_grad()

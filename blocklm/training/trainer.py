@@ -15,7 +15,7 @@ from blocklm.runs.checkpoints import delete_old_checkpoints, record_files
 from blocklm.training.callbacks.forgetting import has_forgotten
 from blocklm.training.callbacks.nonfinite_guard import check_weights
 from blocklm.training.data_order import TrainingOrder
-from blocklm.training.fused_head import lean_head
+from blocklm.training.fused_head import labelled_positions_only
 from blocklm.training.lora_variants import loraplus
 from blocklm.training.monitoring.monitor import TrainingMonitor
 from blocklm.training.packing import RowsApart
@@ -69,7 +69,7 @@ class OrderedTrainer(SFTTrainer):
         if self.model.training and "position_ids" in inputs:
             rows, length = inputs["position_ids"].shape  # TRL's `num_tokens` counts only one of these rows
             self._total_train_tokens += (rows - 1) * length * self.accelerator.num_processes
-        with lean_head():
+        with labelled_positions_only():
             result = super().compute_loss(model, inputs, **arguments)
         loss = result[0] if isinstance(result, tuple) else result
         self.monitor.metrics.count_batch(inputs, loss, self.model.training)

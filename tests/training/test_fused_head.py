@@ -1,4 +1,4 @@
-"""The fused head leaves out positions without a label, uses small tiles, and computes the same loss and gradients."""
+"""The fused head leaves out the positions without a label, and computes the same loss and gradients."""
 
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,7 @@ from trl.kernels import chunked_logprob
 from trl.trainer.utils import add_fused_lm_head
 
 from blocklm.models.tokenization.encode import IGNORED
-from blocklm.training import fused_head
-from blocklm.training.fused_head import lean_head
+from blocklm.training.fused_head import labelled_positions_only
 
 
 def loss_of(model: Any) -> torch.Tensor:
@@ -27,29 +26,20 @@ def test_the_loss_is_that_of_all_positions_from_a_quarter_of_the_logits(
     tiny_models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     computed: list[int] = []
-    monkeypatch.setattr(fused_head, "CPU_TILE", 100)
     forward_tile = chunked_logprob._forward_tile
 
     def count_rows(logits: torch.Tensor, *rest: Any, **keys: Any) -> Any:
         computed.append(len(logits))
-        widths.append(logits.shape[1])
         return forward_tile(logits, *rest, **keys)
 
-    widths: list[int] = []
     monkeypatch.setattr(chunked_logprob, "_forward_tile", count_rows)
     plain, compact = (AutoModelForCausalLM.from_pretrained(tiny_models["llama"]) for _ in range(2))
     for model in (plain, compact):
         add_fused_lm_head(model)
     expected = loss_of(plain)
-    with lean_head():
+    with labelled_positions_only():
         found = loss_of(compact)
     assert {*computed} == {2 * 19, 2 * 5}
-    if not torch.cuda.is_available():
-        assert widths == [
-            plain.config.vocab_size,
-            *[100] * (plain.config.vocab_size // 100),
-            plain.config.vocab_size % 100,
-        ]
     assert torch.allclose(expected, found)
     for one, other in zip(plain.parameters(), compact.parameters(), strict=True):
         assert one.grad is not None and torch.allclose(one.grad, other.grad, atol=1e-6)

@@ -24,7 +24,7 @@ from trl import SFTTrainer
 from blocklm.errors import UserError
 from blocklm.models.savable import rehearse_saving
 from blocklm.training.callbacks.generation_samples import SamplesCallback
-from blocklm.training.fused_head import lean_head
+from blocklm.training.fused_head import labelled_positions_only
 
 logger = logging.getLogger(__name__)
 
@@ -157,7 +157,7 @@ def _loss(trainer: SFTTrainer, rows: list[dict[str, Any]]) -> torch.Tensor:
         name: values.to(trainer.args.device) if isinstance(values, torch.Tensor) else values
         for name, values in trainer.data_collator(rows).items()
     }
-    with lean_head():
+    with labelled_positions_only():
         loss: torch.Tensor = trainer.model(**batch, fused_lm_head=True, num_items_in_batch=torch.ones(())).loss
     return loss
 
